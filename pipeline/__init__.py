@@ -1,0 +1,1 @@
+"""From a dataset manifest to cached artifacts: files and steps, no network architecture."""

@@ -1,0 +1,91 @@
+"""Fixtures every test may use; no test reaches the network."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def _shared_folder() -> Path:
+    return Path(os.environ.get("REIDPIPE_SHARED", PROJECT.parent / "shared")).resolve()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with recorded outputs (``golden/``) and real images (``data/``); absent: skip."""
+    folder = _shared_folder()
+    if not (folder / "golden").is_dir():
+        pytest.skip("recorded outputs absent: set REIDPIPE_SHARED to the folder with golden/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> Callable[[str], dict[str, np.ndarray]]:
+    """``golden("eval_normal.npz")``: the recorded arrays of one file."""
+
+    def read(name: str) -> dict[str, np.ndarray]:
+        with np.load(shared / "golden" / name) as file:
+            return {key: file[key] for key in file.files}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def fill(shared: Path) -> Any:
+    """The module that rebuilds recorded checkpoints: ``fill``, ``image``, ``state_dict``."""
+    spec = importlib.util.spec_from_file_location("golden_fill", shared / "golden" / "fill.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def golden_state(shared: Path, fill: Any) -> Callable[[str], dict[str, np.ndarray]]:
+    """``golden_state("schp_lip.keys.json")``: the rebuilt checkpoint as numpy arrays."""
+    return lambda name: fill.state_dict(shared / "golden" / name)
+
+
+@pytest.fixture(scope="session")
+def col780(shared: Path) -> Path:
+    """The real COL780 images; absent: skip."""
+    root = shared / "data" / "col780"
+    if not root.is_dir():
+        pytest.skip("real images absent: set REIDPIPE_SHARED to the folder with data/col780")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections leave the machine in no test; loopback stays open for local servers."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        host = address[0] if isinstance(address, tuple) else address
+        local = self.family == socket.AF_UNIX or str(host) in {"127.0.0.1", "::1", "localhost"}
+        if not local:
+            raise RuntimeError(f"a test tried to reach the network at {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip GPU tests by name on machines without one, without importing torch for the others."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="needs a GPU"))
