@@ -1,0 +1,39 @@
+"""The trunks a recipe may name.
+
+A trunk maps normalised images N,3,H,W (with ``camids`` and ``views`` N, both optional) to a dict of
+named features N,D; ``embedding`` is what retrieval uses; ``feature_dims`` gives each D. Factories
+import their module when called: open_clip alone takes seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def _bignet(**options: Any) -> nn.Module:
+    from reid_train.models.bignet import BigNet
+
+    return BigNet(**options)
+
+
+def _slicenet1(**options: Any) -> nn.Module:
+    from reid_train.models.bignet import SliceNet1
+
+    return SliceNet1(**options)
+
+
+def _slicenet2(**options: Any) -> nn.Module:
+    from reid_train.models.bignet import SliceNet2
+
+    return SliceNet2(**options)
+
+
+TRUNKS: dict[str, Callable[..., nn.Module]] = {
+    "bignet": _bignet,
+    "slicenet1": _slicenet1,
+    "slicenet2": _slicenet2,
+}

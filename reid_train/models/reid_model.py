@@ -1,0 +1,53 @@
+"""The deployable model: pixels in 0..1 in, retrieval features out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class ReidModel(nn.Module):
+    """A trunk with its own normalisation constants, so that nobody can feed it the wrong ones.
+
+    ``forward(images N,3,H,W float RGB in 0..1)`` gives the method's retrieval feature N,D, not
+    normalised. Images must already be ``input_size`` (H, W): resizing belongs to the data side,
+    because methods differ in the filter. No classifier here: that part is training's.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        input_size: tuple[int, int],
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.input_size = (int(input_size[0]), int(input_size[1]))
+        self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1))
+
+    def features(
+        self, images: Tensor, camids: Tensor | None = None, views: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Every named feature of the trunk, each N,D; ``embedding`` is the one to search with.
+
+        Raises ``ValueError`` when the images are not N,3,H,W of ``input_size``.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2:] != self.input_size:
+            height, width = self.input_size
+            raise ValueError(
+                f"images have shape {tuple(images.shape)}; this model takes N,3,{height},{width}"
+            )
+        return self.trunk((images - self.mean) / self.std, camids=camids, views=views)
+
+    def forward(
+        self, images: Tensor, camids: Tensor | None = None, views: Tensor | None = None
+    ) -> Tensor:
+        return self.features(images, camids, views)["embedding"]
