@@ -1,0 +1,137 @@
+"""How commands behave: loaded when called, mistakes told in one line, ``--json`` everywhere."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from pipeline.errors import ReidpipeError, nearest
+from pipeline.store import Execution, Workspace
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+MISTAKE = 2
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called or described.
+
+    commands: name -> ``(short help, "module:function")``; the short help is shown by ``--help``
+    without importing the module, so that the list of commands costs nothing.
+    """
+
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return [*self.lazy, *(name for name in self.commands if name not in self.lazy)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.lazy:
+            module, _, function = self.lazy[cmd_name][1].partition(":")
+            return getattr(importlib.import_module(module), function)
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [
+            (name, self.lazy[name][0] if name in self.lazy else self.commands[name].short_help)
+            for name in self.list_commands(ctx)
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text or "") for name, text in rows])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None:
+            hint = nearest(args[0], self.list_commands(ctx))
+            raise click.UsageError(f"found unknown command '{args[0]}'{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line: a mistake is one line on stderr and exit code 2."""
+        kwargs["standalone_mode"] = False
+        try:
+            code = super().main(*args, **kwargs)
+        except ReidpipeError as error:
+            _stop(str(error))
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else "reidpipe"
+            _stop(f"{error.format_message().rstrip('.')}; type {path} -h")
+        except click.ClickException as error:
+            _stop(error.format_message())
+        except click.Abort:
+            click.echo("Aborted", err=True)
+            sys.exit(130)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            where = f" at {error.filename}" if error.filename else ""
+            _stop(
+                f"found the disk full{where}; expected room for the artifact; free some space "
+                "(reidpipe cache ls shows what is large) and type the same command again"
+            )
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stop(message: str) -> None:
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    sys.exit(MISTAKE)
+
+
+class Terminal:
+    """What a command prints through: text for people, or one JSON value for machines."""
+
+    def __init__(self, workspace: Workspace, *, as_json: bool) -> None:
+        self.workspace = workspace
+        self.as_json = as_json
+
+    def say(self, text: str) -> None:
+        """A line for people on stdout; silent with ``--json``."""
+        if not self.as_json:
+            click.echo(text)
+
+    def note(self, text: str) -> None:
+        """A line of progress on stderr."""
+        click.echo(text, err=True)
+
+    def result(self, value: Any) -> None:
+        """The command's result on stdout when ``--json`` was given."""
+        if self.as_json:
+            click.echo(json.dumps(value, indent=2, sort_keys=True, default=str))
+
+    def execution(
+        self,
+        *,
+        device: str = "auto",
+        workers: int | None = None,
+        scheduler: str | None = None,
+    ) -> Execution:
+        """How this command executes steps: by default one process per available core."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return Execution(
+            workers=workers or cores or 1,
+            scheduler=scheduler,
+            device=device,
+            progress=sys.stderr.isatty(),
+        )
+
+
+def json_option(function: Callable) -> Callable:
+    """Add ``--json`` and hand the command a ``Terminal`` first. Stands next to the function."""
+
+    def wrapped(ctx: click.Context, as_json: bool, **options: Any) -> Any:
+        workspace = Workspace(ctx.find_root().params["workspace"])
+        return function(Terminal(workspace, as_json=as_json), **options)
+
+    functools.update_wrapper(wrapped, function)
+    option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+    return option(click.pass_context(wrapped))
