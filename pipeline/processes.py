@@ -1,0 +1,186 @@
+"""One way to spread work over processes: dask, local or on a cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, SupportsIndex
+
+from pipeline.errors import ReidpipeError
+
+_WATCH_SECONDS = 0.5
+
+
+def spread(
+    function: Callable[[list[Any]], list[Any]],
+    items: Sequence[Any],
+    *,
+    workers: int,
+    scheduler: str | None = None,
+    chunk: int = 32,
+    progress: str | None = None,
+) -> list[Any]:
+    """Results of ``function`` for all ``items``, in their order.
+
+    ``function`` is importable by name (or a ``functools.partial`` of such a one); it gets up to
+    ``chunk`` items as a list and returns as many results. With ``scheduler`` (a dask address such
+    as ``tcp://host:8786``) it runs on that cluster, else in ``workers`` local processes, or in
+    this process when ``workers`` <= 1. Local processes are started fresh and end when this
+    process dies, however it dies. ``progress`` labels a bar on stderr, drawn on a terminal only.
+
+    An exception of ``function`` propagates with its own type and a note that names the item.
+    """
+    chunks = [
+        _Chunk(function, tuple(items[start : start + chunk]), start)
+        for start in range(0, len(items), chunk)
+    ]
+    with _Bar(progress, len(items)) as bar:
+        if not chunks:
+            parts = []
+        elif scheduler is not None:
+            parts = _on_cluster(chunks, scheduler, bar)
+        elif workers <= 1 or len(chunks) == 1:
+            parts = [bar.count(part()) for part in chunks]
+        else:
+            parts = _in_processes(chunks, min(workers, len(chunks)), bar)
+    return [result for part in parts for result in part]
+
+
+class _Watched(list[Any]):
+    """A list that remembers the item last taken, so that a failure can be blamed on it."""
+
+    current: Any = None
+    taken = False
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in super().__iter__():
+            self.current, self.taken = item, True
+            yield item
+
+    def __getitem__(self, place: SupportsIndex | slice) -> Any:
+        item = super().__getitem__(place)
+        if not isinstance(place, slice):
+            self.current, self.taken = item, True
+        return item
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """One task. Being opaque to dask, items that look like graph keys or tasks stay items."""
+
+    function: Callable[[list[Any]], list[Any]]
+    items: tuple[Any, ...]
+    start: int
+
+    def __call__(self) -> list[Any]:
+        watched = _Watched(self.items)
+        try:
+            results = list(self.function(watched))
+        except Exception as error:
+            last = self.start + len(self.items) - 1
+            what = f"item {watched.current!r}" if watched.taken else f"items {self.start} to {last}"
+            error.add_note(f"while working on {what[:500]}")
+            raise
+        if len(results) != len(self.items):
+            raise RuntimeError(
+                f"{self.function} returned {len(results)} results for {len(self.items)} items"
+            )
+        return results
+
+
+class _Bar:
+    """Progress on stderr; nothing at all without a label or away from a terminal."""
+
+    def __init__(self, label: str | None, total: int) -> None:
+        self._bar = None
+        if label is not None and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, desc=label, file=sys.stderr)
+
+    def count(self, part: list[Any]) -> list[Any]:
+        if self._bar is not None:
+            self._bar.update(len(part))
+        return part
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _in_processes(chunks: list[_Chunk], workers: int, bar: _Bar) -> list[list[Any]]:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    import dask.multiprocessing
+    from dask.callbacks import Callback
+
+    def finished(_key: Any, result: Any, *_: Any) -> None:
+        bar.count(result)
+
+    names = [("chunk", number) for number in range(len(chunks))]
+    graph = {name: (task,) for name, task in zip(names, chunks, strict=True)}
+    # Spawned, not forked: a fork of a process with threads (torch, HDF5) can deadlock.
+    with ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_end_with,
+        initargs=(os.getpid(),),
+    ) as pool:
+        try:
+            with Callback(posttask=finished):
+                results: Any = dask.multiprocessing.get(
+                    graph, names, pool=pool, chunksize=1, optimize_graph=False
+                )
+                return list(results)
+        except BrokenProcessPool as error:
+            raise ReidpipeError(
+                f"found a worker process killed from outside (often: not enough memory for "
+                f"{workers} workers); expected it to finish; type the command with `--workers 1`"
+            ) from error
+        except dask.multiprocessing.RemoteException as error:
+            # dask's stand-in prints a worker's traceback as its message; hand on the original.
+            original = error.exception
+            original.add_note(f"in a worker process:\n{error.traceback}")
+            raise original from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _on_cluster(chunks: list[_Chunk], scheduler: str, bar: _Bar) -> list[list[Any]]:
+    from distributed import Client, as_completed
+
+    try:
+        client = Client(scheduler, timeout="10s", set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ReidpipeError(
+            f"found no dask scheduler at {scheduler}; expected a running one, such as "
+            "tcp://127.0.0.1:8786; type `dask scheduler` there, or use `--workers N`"
+        ) from error
+    with client:
+        futures = [client.submit(task, pure=False) for task in chunks]
+        for future in as_completed(futures, raise_errors=True):
+            bar.count(future.result())
+        return [future.result() for future in futures]
+
+
+def _end_with(parent: int) -> None:
+    """Make this worker exit soon after ``parent`` (a process id) is gone, and on Ctrl-C at once."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def watch() -> None:
+        # A killed parent cannot tell its workers: they notice being handed to another parent.
+        while os.getppid() == parent:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
