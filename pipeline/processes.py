@@ -167,8 +167,15 @@ def _on_cluster(chunks: list[_Chunk], scheduler: str, bar: _Bar) -> list[list[An
             "tcp://127.0.0.1:8786; type `dask scheduler` there, or use `--workers N`"
         ) from error
     with client:
+        try:
+            client.wait_for_workers(1, timeout=60)
+        except TimeoutError as error:
+            raise ReidpipeError(
+                f"found no worker at the dask scheduler {scheduler}; expected at least one; "
+                f"type `dask worker {scheduler}` on the machines that shall work"
+            ) from error
         futures = [client.submit(task, pure=False) for task in chunks]
-        for future in as_completed(futures, raise_errors=True):
+        for future in as_completed(futures, loop=client.loop):
             bar.count(future.result())
         return [future.result() for future in futures]
 
