@@ -1,0 +1,133 @@
+"""CMC, mAP and mINP, exact, with bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import ReidpipeError
+from reid_train.evaluation.distances import Distances
+from reid_train.evaluation.embeddings import Embeddings, to_numpy
+from reid_train.evaluation.exclusion import Matches
+from reid_train.evaluation.ranking import match_positions, match_rule
+
+
+@dataclass(frozen=True)
+class RetrievalMetrics:
+    """Results over the queries that have at least one right match in the gallery.
+
+    cmc: (max_rank,) float64, cmc[r-1] = share of valid queries whose first right match has rank
+    <= r; longer than the gallery it repeats its last value. mAP, mINP: means over valid queries.
+    ap: (Q,) float64 average precision, NaN where not valid. valid: (Q,) bool. All in 0..1.
+    """
+
+    cmc: np.ndarray
+    mAP: float
+    mINP: float
+    ap: np.ndarray
+    valid: np.ndarray
+
+
+def evaluate(
+    query: Embeddings,
+    gallery: Embeddings,
+    *,
+    normalise: bool = True,
+    exclude: str = "same-camera",
+    max_rank: int = 50,
+    memory_mib: float = 1024,
+) -> RetrievalMetrics:
+    """Rank the gallery for each query by squared Euclidean distance and score it.
+
+    normalise: L2-normalise all features first. exclude: ``same-camera`` | ``same-image`` |
+    ``none``, see ``Matches``. memory_mib bounds what is allocated on top of the features.
+    AP is the mean over right matches k = 1..P of k / rank_k (no trapezoid, as in all Python
+    evaluators of the field); INP = P / rank of the last right match (Ye et al., AGW, 2021).
+    Equal distances rank by ascending gallery index; the published evaluators use an unstable
+    sort there and disagree among themselves.
+    Raises ValueError when no query has a right match, ReidpipeError for unusable input.
+    """
+    if query.features.shape[1] != gallery.features.shape[1]:
+        raise ReidpipeError(
+            f"found query features of length {query.features.shape[1]} and gallery features of "
+            f"length {gallery.features.shape[1]}; expected the same model for both"
+        )
+    matches = match_rule(query, gallery, exclude)
+    distances = Distances(
+        query.features, gallery.features, normalise=normalise, memory_mib=memory_mib
+    )
+    return score(distances.chunks(), len(query), matches, max_rank)
+
+
+def evaluate_distances(
+    dist: Any,
+    q_pids: Any,
+    g_pids: Any,
+    q_camids: Any,
+    g_camids: Any,
+    *,
+    exclude: str = "same-camera",
+    max_rank: int = 50,
+    q_keys: Any = None,
+    g_keys: Any = None,
+) -> RetrievalMetrics:
+    """Score a given (Q, G) matrix of distances, smaller is nearer; ranks are exact for it.
+
+    Other arguments and errors as in ``evaluate``; camids may be None for rules that need none.
+    ``dist`` is left unchanged.
+    """
+    dist = to_numpy(dist)
+    columns = [
+        None if values is None else to_numpy(values)
+        for values in (q_pids, g_pids, q_camids, g_camids, q_keys, g_keys)
+    ]
+    expected = (len(to_numpy(q_pids)), len(to_numpy(g_pids)))
+    if dist.shape != expected:
+        raise ReidpipeError(f"found distances of shape {dist.shape}; expected {expected}")
+    for values, size in zip(columns, expected * 3, strict=True):
+        if values is not None and values.shape != (size,):
+            raise ReidpipeError(f"found ids of shape {values.shape}; expected ({size},)")
+    names = ("q_pids", "g_pids", "q_camids", "g_camids", "q_keys", "g_keys")
+    matches = Matches.build(exclude, **dict(zip(names, columns, strict=True)))
+    return score([(0, dist)], len(dist), matches, max_rank)
+
+
+def score(
+    chunks: Iterable[tuple[int, np.ndarray]], queries: int, matches: Matches, max_rank: int
+) -> RetrievalMetrics:
+    """Metrics from (first query, distances (n, G)) chunks that cover all queries."""
+    ap = np.full(queries, np.nan)
+    inp = np.full(queries, np.nan)
+    first = np.zeros(queries, np.int64)
+    for start, chunk in chunks:
+        for place, row in enumerate(chunk, start):
+            positives, excluded = matches.of(place)
+            if len(positives) == 0:
+                continue
+            if np.isnan(row).any():
+                raise ReidpipeError(
+                    f"found NaN distances for query {place}; expected numbers: "
+                    "the features are not finite, the model may have diverged"
+                )
+            found = match_positions(row, positives, excluded)
+            ap[place] = np.mean(np.arange(1, len(found) + 1) / (found + 1))
+            inp[place] = len(found) / (found[-1] + 1)
+            first[place] = found[0]
+    valid = ~np.isnan(ap)
+    if not valid.any():
+        raise ValueError(
+            f"no valid query: none of the {queries} queries has a right match in the gallery "
+            "after the exclusion rule"
+        )
+    hits = first[valid]
+    counts = np.bincount(hits[hits < max_rank], minlength=max_rank)
+    return RetrievalMetrics(
+        cmc=np.cumsum(counts) / len(hits),
+        mAP=float(ap[valid].mean()),
+        mINP=float(inp[valid].mean()),
+        ap=ap,
+        valid=valid,
+    )
