@@ -32,8 +32,29 @@ def _slicenet2(**options: Any) -> nn.Module:
     return SliceNet2(**options)
 
 
+def _clip_vit(**options: Any) -> nn.Module:
+    from reid_train.models.clip_visual import ClipVit
+
+    return ClipVit(**options)
+
+
+def _clip_resnet(**options: Any) -> nn.Module:
+    from reid_train.models.clip_visual import ClipResNet
+
+    return ClipResNet(**options)
+
+
+def _tiny(**options: Any) -> nn.Module:
+    from reid_train.models.tiny import Tiny
+
+    return Tiny(**options)
+
+
 TRUNKS: dict[str, Callable[..., nn.Module]] = {
     "bignet": _bignet,
     "slicenet1": _slicenet1,
     "slicenet2": _slicenet2,
+    "clip-rn50": _clip_resnet,
+    "clip-vit-b16": _clip_vit,
+    "tiny": _tiny,
 }

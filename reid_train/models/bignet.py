@@ -1,7 +1,7 @@
-"""The COL780 networks: BigNet, SliceNet1 and SliceNet2 (a residual trunk after Wojke & Bewley 2018).
+"""The COL780 networks BigNet, SliceNet1 and SliceNet2: residual nets after Wojke & Bewley (2018).
 
-Module names are those of the published files (``conv_1.0``, ``residual_6.conv_up``, ``dense_10.2``),
-so a checkpoint needs no renaming beyond the classifier, which lives in ``heads``.
+Module names are those of the published files (``conv_1.0``, ``residual_6.conv_up``,
+``dense_10.2``): a checkpoint needs no renaming beyond the classifier, which lives in ``heads``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def _pad_same(x: Tensor) -> Tensor:
-    """One zero column right and one zero row below: what TensorFlow's "SAME" does for even sizes."""
+    """One zero column right, one zero row below: TensorFlow's "SAME" for even sizes."""
     return F.pad(x, (0, 1, 0, 1))
 
 

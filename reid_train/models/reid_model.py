@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from pipeline.errors import ReidpipeError, nearest
+from reid_train.models import TRUNKS
 
 
 class ReidModel(nn.Module):
@@ -51,3 +55,21 @@ class ReidModel(nn.Module):
         self, images: Tensor, camids: Tensor | None = None, views: Tensor | None = None
     ) -> Tensor:
         return self.features(images, camids, views)["embedding"]
+
+
+def build_model(spec: Mapping[str, Any]) -> ReidModel:
+    """The model, freshly initialised, that ``model.json`` describes under ``model``:
+    ``{"trunk": name, "options": {...}, "mean": [3], "std": [3], "input_size": [H, W]}``.
+
+    ``options`` are the trunk's keyword arguments beside ``input_size``. Weights are drawn from
+    torch's generator: seed it around this call. Raises ReidpipeError for an unknown trunk.
+    """
+    name = spec["trunk"]
+    if name not in TRUNKS:
+        raise ReidpipeError(
+            f"found trunk '{name}'{nearest(name, TRUNKS)}; expected one of {', '.join(TRUNKS)}; "
+            "correct the recipe's model"
+        )
+    height, width = spec["input_size"]
+    trunk = TRUNKS[name](input_size=(height, width), **spec.get("options", {}))
+    return ReidModel(trunk, mean=spec["mean"], std=spec["std"], input_size=(height, width))

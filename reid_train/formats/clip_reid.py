@@ -1,0 +1,153 @@
+"""Checkpoints of CLIP-ReID (Li et al. 2023) and of its baseline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from pipeline.errors import ReidpipeError
+from reid_train.checkpoint import load_strict
+from reid_train.formats.imported import Imported, PublishedFile, State, shape_of
+from reid_train.models import TRUNKS
+from reid_train.models.clip_visual import NeckedFeatures, token_grid
+from reid_train.models.heads import NeckClassifier
+from reid_train.models.reid_model import ReidModel
+
+_PERSON, _VEHICLE = (256, 128), (256, 256)
+_HALF = (0.5, 0.5, 0.5)
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+OPTIONS = ("input_size", "stride", "sie_coefficient", "sie", "views", "neck")
+
+
+def read(
+    state: State,
+    source: str,
+    *,
+    input_size: tuple[int, int] | None = None,
+    stride: int | None = None,
+    sie_coefficient: float = 1.0,
+    sie: str = "camera",
+    views: int = 0,
+    neck: str = "before",
+) -> Imported:
+    """The image branch of CLIP-ReID or its baseline, RN50 or ViT; prompts and text are training's.
+
+    Widths and depths come from the file. ViT files are normalised by 0.5, RN50 files by ImageNet's
+    constants: the authors use CLIP's own in neither.
+    """
+    # prompts and text tower serve training only; a baseline's file has neither
+    state = {
+        k: v for k, v in state.items() if not k.startswith(("prompt_learner.", "text_encoder."))
+    }
+    if "image_encoder.class_embedding" in state:
+        trunk, size = _clip_vit(state, source, input_size, stride, sie_coefficient, sie, views)
+        mean, std = _HALF, _HALF
+    else:
+        state.pop("cv_embed", None)  # the authors' RN50 makes the table and never reads it
+        trunk, size = _clip_resnet(state, source, input_size)
+        mean, std = _IMAGENET
+    parts: dict[str, nn.Module] = {}
+    heads: dict[str, nn.Module] = {}
+    for feature, tail in (("feature", ""), ("projected", "_proj")):
+        classes = shape_of(state, f"classifier{tail}.weight", source)[0]
+        head = NeckClassifier(dim=trunk.feature_dims[feature], classes=classes)
+        parts |= {f"bottleneck{tail}": head.bottleneck, f"classifier{tail}": head.classifier}
+        heads[feature] = head
+    load_strict(PublishedFile(trunk, **parts), state, source=source)
+    if neck == "after":
+        trunk = NeckedFeatures(trunk, parts["bottleneck"], parts["bottleneck_proj"])
+    elif neck != "before":
+        raise ReidpipeError(
+            f"found neck '{neck}'; expected before or after (batch norm); leave it out for before"
+        )
+    return Imported(ReidModel(trunk, mean=mean, std=std, input_size=size), heads)
+
+
+def _layers(state: State, prefix: str) -> int:
+    return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
+
+
+def _fit_grid(
+    rows: int,
+    source: str,
+    patch: int,
+    sizes: list[tuple[int, int]],
+    strides: list[int],
+) -> tuple[tuple[int, int], int]:
+    """The first input size and stride whose token grid has ``rows`` positions."""
+    for size in sizes:
+        for stride in strides:
+            height, width = token_grid(size, patch=patch, stride=stride)
+            if height * width + 1 == rows:
+                return size, stride
+    raise ReidpipeError(
+        f"found {rows} rows in positional_embedding of {source}; expected those of input size "
+        f"{' or '.join(f'{h}x{w}' for h, w in sizes)} and stride "
+        f"{' or '.join(map(str, strides))}; give input_size=(H, W) and stride"
+    )
+
+
+def _clip_vit(
+    state: State,
+    source: str,
+    input_size: tuple[int, int] | None,
+    stride: int | None,
+    sie_coefficient: float,
+    sie: str,
+    views: int,
+) -> tuple[Any, tuple[int, int]]:
+    prefix = "image_encoder."
+    rows = shape_of(state, f"{prefix}positional_embedding", source)[0]
+    width, _, patch, _ = shape_of(state, f"{prefix}conv1.weight", source)
+    size, stride = _fit_grid(
+        rows,
+        source,
+        patch,
+        [(input_size[0], input_size[1])] if input_size else [_PERSON, _VEHICLE],
+        [stride] if stride else [16, 12],
+    )
+    table = state["cv_embed"].shape[0] if "cv_embed" in state else 0
+    if sie == "camera-view" and (views < 1 or table % views):
+        raise ReidpipeError(
+            f"found {table} rows in cv_embed and views={views}; expected the number of views"
+        )
+    split = {
+        "camera": {"cameras": table},
+        "view": {"views": table},
+        "camera-view": {"cameras": table // max(views, 1), "views": views},
+    }
+    if sie not in split:
+        raise ReidpipeError(f"found sie {sie!r}; expected one of {', '.join(split)}")
+    trunk = TRUNKS["clip-vit-b16"](
+        input_size=size,
+        stride=stride,
+        patch=patch,
+        width=width,
+        layers=_layers(state, f"{prefix}transformer.resblocks."),
+        heads=width // 64,
+        output_dim=shape_of(state, f"{prefix}proj", source)[1],
+        sie_coefficient=sie_coefficient,
+        **(split[sie] if table else {}),
+    )
+    return trunk, size
+
+
+def _clip_resnet(
+    state: State, source: str, input_size: tuple[int, int] | None
+) -> tuple[Any, tuple[int, int]]:
+    prefix = "image_encoder."
+    rows = shape_of(state, f"{prefix}attnpool.positional_embedding", source)[0]
+    sizes = [(input_size[0], input_size[1])] if input_size else [_PERSON, _VEHICLE]
+    size, _ = _fit_grid(rows, source, 16, sizes, [16])
+    width = shape_of(state, f"{prefix}conv3.weight", source)[0]
+    trunk = TRUNKS["clip-rn50"](
+        input_size=size,
+        layers=tuple(_layers(state, f"{prefix}layer{i}.") for i in (1, 2, 3, 4)),
+        width=width,
+        heads=width // 2,
+        output_dim=shape_of(state, f"{prefix}attnpool.c_proj.weight", source)[0],
+    )
+    return trunk, size

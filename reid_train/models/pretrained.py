@@ -1,0 +1,87 @@
+"""OpenAI's CLIP checkpoints: where they are, which bytes they must have, how they are opened."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipeline.atomic import sha256_file
+from pipeline.errors import ReidpipeError
+from reid_train.checkpoint import read_state_dict
+
+# entries of OpenAI's archives that describe the network and are no weights
+_DESCRIPTIONS = ("input_resolution", "context_length", "vocab_size")
+
+
+def published(architecture: str) -> tuple[str, str]:
+    """Address and sha256 of OpenAI's file for "ViT-B-16" or "RN50", as open_clip lists them."""
+    from open_clip.pretrained import get_pretrained_url
+
+    url = get_pretrained_url(f"{architecture}-quickgelu", "openai")
+    return url, url.split("/")[-2]
+
+
+def find_openai(architecture: str, weights: Path | None) -> Path:
+    """The downloaded file: in ``weights``, ``$REIDPIPE_WEIGHTS`` or open_clip's own cache.
+
+    Raises :class:`ReidpipeError` naming the address, the digest and where to put the file.
+    """
+    url, digest = published(architecture)
+    name = url.rsplit("/", 1)[-1]
+    folders = [weights, os.environ.get("REIDPIPE_WEIGHTS"), Path.home() / ".cache" / "clip"]
+    for folder in folders:
+        if folder is not None and (Path(folder) / name).is_file():
+            return Path(folder) / name
+    raise ReidpipeError(
+        f"found no {name}; expected OpenAI's CLIP weights from {url} (sha256 {digest}) in "
+        f"{weights or '$REIDPIPE_WEIGHTS'}; download it there, or use --pretrained none"
+    )
+
+
+def read_clip(
+    source: str | Path, architecture: str, *, weights: Path | None = None
+) -> dict[str, Tensor]:
+    """A whole CLIP state dict in OpenAI's layout, float32, on the CPU.
+
+    ``source`` is "openai" or a file: OpenAI's own TorchScript archive or any state dict with the
+    same keys. TorchScript executes code on loading, so an archive is opened only when its sha256
+    is the published one; every other file is read as tensors alone.
+    """
+    url, digest = published(architecture)
+    path = find_openai(architecture, weights) if source == "openai" else Path(source)
+    if not path.is_file():
+        raise ReidpipeError(
+            f"found no file {path}; expected CLIP weights; type --pretrained openai, none or a path"
+        )
+    found = sha256_file(path)
+    if found == digest:
+        state = torch.jit.load(str(path), map_location="cpu").state_dict()
+    elif source == "openai":
+        raise ReidpipeError(
+            f"{path} has sha256 {found}; expected {digest}; delete it and download {url} again"
+        )
+    else:
+        state = read_state_dict(path)
+    return {
+        key: value.float() if value.is_floating_point() else value
+        for key, value in state.items()
+        if key not in _DESCRIPTIONS
+    }
+
+
+def visual_state(
+    source: str | Path, architecture: str, *, weights: Path | None = None
+) -> dict[str, Tensor]:
+    """The image tower of :func:`read_clip`, without its ``visual.`` prefix."""
+    state = read_clip(source, architecture, weights=weights)
+    prefix = "visual."
+    visual = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    if not visual:
+        raise ReidpipeError(
+            f"found no visual.* keys in {source}; expected CLIP's {architecture}; "
+            "type --pretrained openai"
+        )
+    return visual
