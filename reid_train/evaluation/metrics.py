@@ -80,19 +80,15 @@ def evaluate_distances(
     ``dist`` is left unchanged.
     """
     dist = to_numpy(dist)
-    columns = [
-        None if values is None else to_numpy(values)
-        for values in (q_pids, g_pids, q_camids, g_camids, q_keys, g_keys)
-    ]
-    expected = (len(to_numpy(q_pids)), len(to_numpy(g_pids)))
+    expected = (len(q_pids), len(g_pids))
     if dist.shape != expected:
         raise ReidpipeError(f"found distances of shape {dist.shape}; expected {expected}")
-    for values, size in zip(columns, expected * 3, strict=True):
-        if values is not None and values.shape != (size,):
-            raise ReidpipeError(f"found ids of shape {values.shape}; expected ({size},)")
-    names = ("q_pids", "g_pids", "q_camids", "g_camids", "q_keys", "g_keys")
-    matches = Matches.build(exclude, **dict(zip(names, columns, strict=True)))
-    return score([(0, dist)], len(dist), matches, max_rank)
+    # Checked as embeddings without features.
+    query, gallery = (
+        Embeddings(np.empty((len(pids), 0)), pids, camids, keys)
+        for pids, camids, keys in ((q_pids, q_camids, q_keys), (g_pids, g_camids, g_keys))
+    )
+    return score([(0, dist)], len(dist), match_rule(query, gallery, exclude), max_rank)
 
 
 def score(

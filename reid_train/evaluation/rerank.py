@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ def rerank_distances(
     """
     queries, total = len(query), len(query) + len(gallery)
     _check(total, k1, k2)
+    _check_memory(queries, len(gallery), query.features.shape[1], k1)
     if not 0 <= lam <= 1:
         raise ReidpipeError(f"found lam={lam}; expected a weight from 0 to 1")
     features = np.concatenate([np.asarray(side.features, np.float32) for side in (query, gallery)])
@@ -113,6 +115,18 @@ def _check(images: int, k1: int, k2: int) -> None:
         )
 
 
+def _check_memory(queries: int, gallery: int, dims: int, k1: int) -> None:
+    total = queries + gallery
+    needed = 4 * queries * gallery + 8 * total * dims + 8 * total * (k1 + 1) ** 2
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:
+        raise ReidpipeError(
+            f"re-ranking {queries} queries against {gallery} images needs about "
+            f"{needed / 2**30:.1f} GiB; expected at most the {present / 2**30:.1f} GiB of this "
+            "machine; leave out --rerank"
+        )
+
+
 def _half(k1: int) -> int:
     # Python and numpy round half to even, as the authors' code does: k1=25 gives 12.
     return round(k1 / 2) + 1
@@ -126,7 +140,7 @@ def _reciprocal(neighbours: np.ndarray) -> csr_matrix:
     ones = np.ones(count * k, np.float32)
     bounds = np.arange(0, count * k + 1, k)
     forward = csr_matrix((ones, neighbours.ravel(), bounds), shape=(count, count))
-    return forward.multiply(forward.T).tocsr()
+    return csr_matrix(forward.multiply(forward.T))
 
 
 def _encode(
@@ -145,31 +159,31 @@ def _encode(
 
     members = _reciprocal(neighbours)
     halves = _reciprocal(neighbours[:, :half])
+    count = len(neighbours)
     sizes = np.asarray(halves.sum(axis=1)).ravel()
     overlap = (members @ halves.T).multiply(members).tocoo()
     joins = 3 * overlap.data > 2 * sizes[overlap.col]
     chosen = csr_matrix(
         (np.ones(joins.sum(), np.float32), (overlap.row[joins], overlap.col[joins])),
-        shape=members.shape,
+        shape=(count, count),
     )
-    encoding = (members + chosen @ halves).tocsr()
+    encoding = csr_matrix(members + chosen @ halves)
     encoding.sort_indices()
-    rows = np.repeat(np.arange(encoding.shape[0]), np.diff(encoding.indptr))
+    rows = np.repeat(np.arange(count), np.diff(encoding.indptr))
     encoding.data = weights(rows, encoding.indices).astype(np.float32)
     mass = np.asarray(encoding.sum(axis=1)).ravel()
     encoding.data /= mass[rows]
     if k2 == 1:
         return encoding
-    count = len(neighbours)
     mean = csr_matrix(
         (
             np.full(count * k2, 1 / k2, np.float32),
             neighbours[:, :k2].ravel(),
             np.arange(0, count * k2 + 1, k2),
         ),
-        shape=members.shape,
+        shape=(count, count),
     )
-    return (mean @ encoding).tocsr()
+    return csr_matrix(mean @ encoding)
 
 
 def _pair_distances(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

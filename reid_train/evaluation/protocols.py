@@ -1,0 +1,110 @@
+"""How one set of queries is scored against one gallery under a named protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from importlib import resources
+
+import numpy as np
+
+from pipeline.errors import ReidpipeError, nearest
+from pipeline.manifest import Protocol, load_manifest
+from reid_train.evaluation.exclusion import Matches
+from reid_train.evaluation.metrics import RetrievalMetrics, score
+from reid_train.evaluation.ranking import match_positions, nearest_first
+
+STANDARD = Protocol(name="standard", note="same identity and camera left out, full AP")
+COURSE = Protocol(
+    name="course",
+    note="no camera rule, identical image kept, AP over the hits among the first 10",
+    exclude="none",
+    top_k=10,
+    average_precision="found-in-top-k",
+)
+BUILT_IN = {protocol.name: protocol for protocol in (STANDARD, COURSE)}
+
+
+def find_protocol(dataset: str, name: str) -> Protocol:
+    """The protocol ``name`` of a dataset; its manifest goes before the two every dataset has.
+
+    Raises ReidpipeError naming the nearest valid protocol.
+    """
+    identifier = dataset.partition(":")[0]
+    known = resources.files("data_manifests").joinpath(f"{identifier}.yaml").is_file()
+    if known:
+        manifest = load_manifest(dataset)
+        listed = {protocol.name for protocol in (manifest.default_protocol, *manifest.protocols)}
+        if name in listed or name not in BUILT_IN:
+            return manifest.protocol(name)
+    if name not in BUILT_IN:
+        raise ReidpipeError(
+            f"found protocol '{name}'{nearest(name, BUILT_IN)}; {dataset} has "
+            f"{', '.join(BUILT_IN)}; type --protocol standard"
+        )
+    return BUILT_IN[name]
+
+
+def score_protocol(
+    chunks: Iterable[tuple[int, np.ndarray]],
+    *,
+    q_pids: np.ndarray,
+    g_pids: np.ndarray,
+    matches: Matches,
+    protocol: Protocol,
+    max_rank: int = 50,
+) -> RetrievalMetrics:
+    """Metrics from (first query, distances (n, G)) chunks as ``protocol`` counts them."""
+    if protocol.average_precision == "full" and protocol.top_k is None:
+        return score(chunks, len(q_pids), matches, max_rank)
+    return _score_top(chunks, q_pids, g_pids, matches, protocol.top_k or len(g_pids), max_rank)
+
+
+def _score_top(
+    chunks: Iterable[tuple[int, np.ndarray]],
+    q_pids: np.ndarray,
+    g_pids: np.ndarray,
+    matches: Matches,
+    top_k: int,
+    max_rank: int,
+) -> RetrievalMetrics:
+    """Only the first ``top_k`` ranks count, as in the COL780 reports.
+
+    AP = mean precision at the hits found there, divided by the number found and not by the number
+    that exist; 0 without a hit. Every query counts, also one without a match in the gallery: all
+    are ``valid``. CMC stays flat from rank ``top_k`` on. INP needs the whole ranking and is taken
+    from it, over the queries that have a match; the reports do not give it.
+    """
+    ap, inp = np.zeros(len(q_pids)), []
+    first = np.full(len(q_pids), max_rank)
+    for start, chunk in chunks:
+        for place, row in enumerate(chunk, start):
+            positives, excluded = matches.of(place)
+            top = nearest_first(row, min(top_k, len(row)), excluded)
+            hits = np.flatnonzero(g_pids[top] == q_pids[place])
+            if len(hits):
+                ap[place] = np.mean(np.arange(1, len(hits) + 1) / (hits + 1))
+                first[place] = hits[0]
+            if len(positives):
+                last = match_positions(row, positives, excluded)[-1]
+                inp.append(len(positives) / (last + 1))
+    counts = np.bincount(first[first < max_rank], minlength=max_rank)
+    if not len(ap):
+        raise ValueError("no valid query: there are no queries")
+    return RetrievalMetrics(
+        cmc=np.cumsum(counts) / len(ap),
+        mAP=float(ap.mean()),
+        mINP=float(np.mean(inp)) if inp else 0.0,
+        ap=ap,
+        valid=np.ones(len(ap), bool),
+    )
+
+
+def mean_of_trials(trials: Sequence[RetrievalMetrics]) -> RetrievalMetrics:
+    """Average over repeated draws of the gallery (VehicleID); ap and valid are the first's."""
+    return RetrievalMetrics(
+        cmc=np.mean([trial.cmc for trial in trials], axis=0),
+        mAP=float(np.mean([trial.mAP for trial in trials])),
+        mINP=float(np.mean([trial.mINP for trial in trials])),
+        ap=trials[0].ap,
+        valid=trials[0].valid,
+    )
