@@ -58,3 +58,6 @@ TRUNKS: dict[str, Callable[..., nn.Module]] = {
     "clip-vit-b16": _clip_vit,
     "tiny": _tiny,
 }
+
+# Those that can start from CLIP's weights: their factories take ``pretrained`` and ``weights``.
+CLIP_TRUNKS = ("clip-rn50", "clip-vit-b16")

@@ -17,6 +17,7 @@ from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
 from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
+from reid_train.checkpoint import load_strict
 from reid_train.models.pretrained import visual_state
 
 
@@ -40,6 +41,14 @@ def resize_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     first, square = positions[:1], positions[1:].view(1, side, side, -1).permute(0, 3, 1, 2)
     resized = F.interpolate(square, size=grid, mode="bilinear", align_corners=False)
     return torch.cat([first, resized.flatten(2)[0].T])  # 1+h*w,D
+
+
+def _load_tower(
+    tower: nn.Module, state: dict[str, Tensor], positions: str, grid: tuple[int, int], source: str
+) -> None:
+    if positions in state:
+        state[positions] = resize_positions(state[positions], grid)
+    load_strict(tower, state, source=f"{source} under 'visual.'")
 
 
 class Tokens(NamedTuple):
@@ -113,9 +122,7 @@ class ClipVit(nn.Module):
         self.image_encoder.conv1.stride = (stride, stride)
         if pretrained != "none":
             state = visual_state(pretrained, "ViT-B-16", weights=weights)
-            name = "positional_embedding"
-            state[name] = resize_positions(state[name], grid)
-            self.image_encoder.load_state_dict(state)
+            _load_tower(self.image_encoder, state, "positional_embedding", grid, pretrained)
         self.cameras, self.views, self.sie_coefficient = cameras, views, sie_coefficient
         if cameras or views:
             self.cv_embed = nn.Parameter(torch.empty(max(cameras, 1) * max(views, 1), width))
@@ -211,16 +218,15 @@ class ClipResNet(nn.Module):
         }
         encoder = ModifiedResNet(list(layers), output_dim, heads, width=width)
         # stride 1: nothing is pooled away, no parameter changes
-        encoder.layer4[0].avgpool = nn.Identity()
-        encoder.layer4[0].downsample[0] = nn.Identity()
+        block = encoder.layer4[0]
+        block.add_module("avgpool", nn.Identity())
+        block.get_submodule("downsample").add_module("-1", nn.Identity())
         encoder.attnpool = DensePool(grid, final, heads, output_dim)
         encoder.init_parameters()
         self.image_encoder = encoder
         if pretrained != "none":
             state = visual_state(pretrained, "RN50", weights=weights)
-            name = "attnpool.positional_embedding"
-            state[name] = resize_positions(state[name], grid)
-            encoder.load_state_dict(state)
+            _load_tower(encoder, state, "attnpool.positional_embedding", grid, pretrained)
 
     def tokens(
         self, x: Tensor, camids: Tensor | None = None, views: Tensor | None = None

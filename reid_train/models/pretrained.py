@@ -24,20 +24,30 @@ def published(architecture: str) -> tuple[str, str]:
     return url, url.split("/")[-2]
 
 
-def find_openai(architecture: str, weights: Path | None) -> Path:
-    """The downloaded file: in ``weights``, ``$REIDPIPE_WEIGHTS`` or open_clip's own cache.
+def openai_file(architecture: str, weights: Path | None) -> Path:
+    """OpenAI's file from ``weights``, ``$REIDPIPE_WEIGHTS`` or open_clip's own cache; downloaded
+    into ``weights`` when it is in none of them.
 
-    Raises :class:`ReidpipeError` naming the address, the digest and where to put the file.
+    Raises :class:`ReidpipeError` naming address, digest and folder when it cannot be had.
     """
+    from pipeline.fetch import FetchError, fetch
+    from pipeline.manifest import Archive
+
     url, digest = published(architecture)
     name = url.rsplit("/", 1)[-1]
-    folders = [weights, os.environ.get("REIDPIPE_WEIGHTS"), Path.home() / ".cache" / "clip"]
-    for folder in folders:
+    for folder in (weights, os.environ.get("REIDPIPE_WEIGHTS"), Path.home() / ".cache" / "clip"):
         if folder is not None and (Path(folder) / name).is_file():
             return Path(folder) / name
+    failure = "no folder for downloads was given"
+    if weights is not None:
+        file = Archive(name=name, sha256=digest, urls=(url,), checksum_source="openai/CLIP clip.py")
+        try:
+            return fetch(file, weights)
+        except FetchError as error:
+            failure = str(error).split(";")[0]
     raise ReidpipeError(
-        f"found no {name}; expected OpenAI's CLIP weights from {url} (sha256 {digest}) in "
-        f"{weights or '$REIDPIPE_WEIGHTS'}; download it there, or use --pretrained none"
+        f"found no {name} ({failure}); expected OpenAI's CLIP weights from {url} (sha256 {digest}) "
+        f"in {weights or '$REIDPIPE_WEIGHTS'}; put the file there, or type --pretrained none"
     )
 
 
@@ -51,7 +61,7 @@ def read_clip(
     is the published one; every other file is read as tensors alone.
     """
     url, digest = published(architecture)
-    path = find_openai(architecture, weights) if source == "openai" else Path(source)
+    path = openai_file(architecture, weights) if source == "openai" else Path(source)
     if not path.is_file():
         raise ReidpipeError(
             f"found no file {path}; expected CLIP weights; type --pretrained openai, none or a path"

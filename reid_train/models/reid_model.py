@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ReidpipeError, nearest
-from reid_train.models import TRUNKS
+from reid_train.models import CLIP_TRUNKS, TRUNKS
 
 
 class ReidModel(nn.Module):
@@ -57,12 +58,16 @@ class ReidModel(nn.Module):
         return self.features(images, camids, views)["embedding"]
 
 
-def build_model(spec: Mapping[str, Any]) -> ReidModel:
+def build_model(
+    spec: Mapping[str, Any], *, pretrained: str = "none", weights: Path | None = None
+) -> ReidModel:
     """The model, freshly initialised, that ``model.json`` describes under ``model``:
     ``{"trunk": name, "options": {...}, "mean": [3], "std": [3], "input_size": [H, W]}``.
 
     ``options`` are the trunk's keyword arguments beside ``input_size``. Weights are drawn from
-    torch's generator: seed it around this call. Raises ReidpipeError for an unknown trunk.
+    torch's generator: seed it around this call. ``pretrained`` is "none", "openai" (kept in the
+    folder ``weights``) or a CLIP file, and no part of the description: a trained model brings its
+    own weights. Raises ReidpipeError for an unknown trunk and for CLIP weights it cannot take.
     """
     name = spec["trunk"]
     if name not in TRUNKS:
@@ -71,5 +76,13 @@ def build_model(spec: Mapping[str, Any]) -> ReidModel:
             "correct the recipe's model"
         )
     height, width = spec["input_size"]
-    trunk = TRUNKS[name](input_size=(height, width), **spec.get("options", {}))
+    options = dict(spec.get("options", {}))
+    if pretrained != "none":
+        if name not in CLIP_TRUNKS:
+            raise ReidpipeError(
+                f"found pretrained {pretrained} for trunk '{name}', which starts from random "
+                "weights; expected none; type --pretrained none"
+            )
+        options |= {"pretrained": pretrained, "weights": weights}
+    trunk = TRUNKS[name](input_size=(height, width), **options)
     return ReidModel(trunk, mean=spec["mean"], std=spec["std"], input_size=(height, width))

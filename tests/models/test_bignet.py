@@ -50,10 +50,9 @@ def test_network_gives_the_recorded_outputs(network, golden, golden_state, fill)
 
         return hook
 
+    prefix = "bignet." if network.startswith("slicenet") else ""
     for name in LAYERS:
-        (trunk.bignet if network.startswith("slicenet") else trunk).get_submodule(
-            name
-        ).register_forward_hook(record(name))
+        trunk.get_submodule(prefix + name).register_forward_hook(record(name))
     model = ReidModel(trunk, mean=MEAN, std=STD, input_size=(128, 48)).eval()
     with torch.no_grad():
         features = model(_images(fill, ("person_a", "person_b")))
@@ -100,6 +99,7 @@ def test_feature_norms(trunk, norm):
 def test_residual_passes_the_raw_input_through():
     block = Residual(4, 4).eval()
     nn.init.zeros_(block.conv_2.weight)
+    assert block.conv_2.bias is not None
     nn.init.zeros_(block.conv_2.bias)
     x = torch.randn(2, 4, 6, 6)
     assert torch.equal(block(x), x)
@@ -108,8 +108,8 @@ def test_residual_passes_the_raw_input_through():
 def test_strips_see_batch_norm_one_at_a_time():
     net = SliceNet2(dropout=0.0).train()
     net(torch.randn(4, 3, 128, 48))
-    assert int(net.get_submodule("dense_10.3").num_batches_tracked) == 4
-    assert int(net.get_submodule("bignet.conv_1.1").num_batches_tracked) == 1
+    assert int(net.get_buffer("dense_10.3.num_batches_tracked")) == 4
+    assert int(net.get_buffer("bignet.conv_1.1.num_batches_tracked")) == 1
 
 
 @pytest.mark.parametrize("trunk", [BigNet, SliceNet1, SliceNet2])

@@ -113,7 +113,7 @@ def test_side_information_acts_on_the_class_token_by_camera_and_view():
     plain, seen = trunk(x)["embedding"], trunk(x, camids, views)["embedding"]
     assert not torch.allclose(plain, seen)
     with torch.no_grad():
-        trunk.image_encoder.class_embedding += 2.0 * trunk.cv_embed[2 * 2 + 1]
+        trunk.image_encoder.class_embedding.add_(2.0 * trunk.cv_embed[2 * 2 + 1])
     torch.testing.assert_close(trunk(x)["embedding"][0], seen[0])
     assert not torch.allclose(trunk(x)["embedding"][1], seen[1])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -10,8 +12,9 @@ from pipeline.atomic import sha256_file
 from pipeline.errors import ReidpipeError
 from reid_train.models import pretrained
 from reid_train.models.clip_visual import ClipVit
+from reid_train.models.reid_model import build_model
 
-SMALL = {"width": 16, "layers": 2, "heads": 2, "output_dim": 8, "patch": 16}
+SMALL: dict[str, Any] = {"width": 16, "layers": 2, "heads": 2, "output_dim": 8, "patch": 16}
 
 
 def _square(**options):
@@ -66,7 +69,9 @@ def test_archive_with_the_published_digest_loads_as_float32(archive):
     torch.testing.assert_close(read["visual.proj"], state["visual.proj"].float())
     trunk = ClipVit(input_size=(64, 32), pretrained="openai", weights=file.parent, **SMALL)
     assert trunk.image_encoder.positional_embedding.shape == (1 + 4 * 2, 16)
-    torch.testing.assert_close(trunk.image_encoder.proj.detach(), state["visual.proj"].float())
+    torch.testing.assert_close(
+        trunk.image_encoder.get_parameter("proj").detach(), state["visual.proj"].float()
+    )
 
 
 def test_other_bytes_are_refused(archive):
@@ -95,3 +100,12 @@ def test_plain_state_dict_in_the_same_layout_is_accepted(tmp_path):
     torch.save({"conv1.weight": torch.zeros(2)}, file)
     with pytest.raises(ReidpipeError, match="visual"):
         ClipVit(input_size=(64, 64), pretrained=str(file), **SMALL)
+    torch.save({key: value for key, value in state.items() if "ln_post.bias" not in key}, file)
+    with pytest.raises(ReidpipeError, match="ln_post.bias"):
+        ClipVit(input_size=(64, 64), pretrained=str(file), **SMALL)
+
+
+def test_trunks_without_published_weights_say_so():
+    spec = {"trunk": "tiny", "mean": [0.5] * 3, "std": [0.5] * 3, "input_size": [128, 64]}
+    with pytest.raises(ReidpipeError, match="'tiny'.*--pretrained none"):
+        build_model(spec, pretrained="openai")
