@@ -76,8 +76,8 @@ def load_state(path: Path | str, device: torch.device | str = "cpu") -> dict[str
 
 
 def read_state_dict(path: Path | str) -> dict[str, Tensor]:
-    """Name -> tensor on the CPU from a ``.safetensors`` file, a PyTorch file or a TorchScript
-    archive (OpenAI's CLIP), with wrappers and ``module.`` prefixes removed.
+    """Name -> tensor on the CPU from a ``.safetensors`` or PyTorch file, with wrappers and
+    ``module.`` prefixes removed.
 
     PyTorch files are read with ``weights_only=True``; numpy scalars (a metric saved beside the
     weights) are let through, they run no code. Raises ReidpipeError when the file is absent,
@@ -94,11 +94,8 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals(_numpy_scalars()):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except RuntimeError as error:
-        if "TorchScript" not in str(error):
-            raise _unreadable(path, error) from error
-        content = torch.jit.load(path, map_location="cpu").state_dict()
-    except (pickle.UnpicklingError, EOFError, zipfile.BadZipFile) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        # A TorchScript archive ends here too: opening one can run code.
         raise _unreadable(path, error) from error
     return unwrap(content, str(path))
 

@@ -39,12 +39,11 @@ NAN_BATCH = "nan-batch.pt"
 
 @dataclass(frozen=True)
 class TrainResult:
-    """``losses``: means over the last epoch, ``loss`` their sum; ``images`` and ``seconds`` of the
-    whole run, sessions before a resume included.
+    """``figures``: means over the last epoch of the losses by name, of their sum ``loss`` and of
+    what the task reports; ``images`` and ``seconds`` of the whole run, all sessions.
     """
 
-    loss: float
-    losses: dict[str, float]
+    figures: dict[str, float]
     epochs: int
     steps: int
     images: int
@@ -128,9 +127,8 @@ class _Loop:
                 self._stage(index, state if index == first else None)
         finally:
             self.log.close()
-        losses = {name: self.sums[name] for name in self.sums if name != "loss"}
         epochs = sum(stage.epochs for stage in self.stages)
-        return TrainResult(self.sums["loss"], losses, epochs, self.steps, self.images, self.seconds)
+        return TrainResult(dict(self.sums), epochs, self.steps, self.images, self.seconds)
 
     def _identity(self) -> dict[str, Any]:
         stages = [[stage.name, stage.epochs, len(stage.batches)] for stage in self.stages]

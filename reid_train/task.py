@@ -39,8 +39,8 @@ class ReidTask(nn.Module):
 
 
 class BatchSource(Protocol):
-    """Where a stage's batches come from. A batch is a dict of CPU tensors with equal first
-    dimension; an epoch depends on nothing but the source's own seed and the arguments.
+    """Where a stage's batches come from. A batch is a dict of CPU tensors, the first of which has
+    one row per image; an epoch depends on nothing but the source's own seed and the arguments.
     """
 
     def __len__(self) -> int:

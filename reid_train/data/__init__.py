@@ -1,0 +1,1 @@
+"""From packed pixels, index rows and label maps to batches."""

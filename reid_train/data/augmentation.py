@@ -1,0 +1,168 @@
+"""Random changes of training images, and the same changes of their label maps.
+
+First all random numbers of a batch are drawn (``draw``), then applied: mirroring and cropping to
+the bytes of images and maps alike (``Draws.move``, ``Draws.move_maps``), colour and erasing to the
+float images on the device that trains (``colour``, ``erase``). Numbers are drawn for the whole
+global batch, so several processes see what one would.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+IGNORE = 255  # label of map pixels that show nothing of the image: moved in from outside, or erased
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Strengths; the default changes nothing. In the order in which they apply:
+
+    flip: probability to mirror. pad: black pixels added on every side before a random crop of the
+    original size. brightness, contrast, saturation: factors are uniform in 1 - s..1 + s. erase:
+    probability to fill a random rectangle of ``erase_area`` (share of the image) and
+    ``erase_aspect`` (height / width, log-uniform) with ``erase_fill``: ``noise`` (a standard normal
+    value per channel and pixel after normalisation, timm's "pixel" mode) or ``mean`` (0 there).
+    """
+
+    flip: float = 0.0
+    pad: int = 0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    erase: float = 0.0
+    erase_area: tuple[float, float] = (0.02, 1 / 3)
+    erase_aspect: tuple[float, float] = (0.3, 1 / 0.3)
+    erase_fill: str = "noise"
+
+    @property
+    def colours(self) -> bool:
+        """Whether any colour changes."""
+        return max(self.brightness, self.contrast, self.saturation) > 0
+
+    def draw(self, count: int, size: tuple[int, int], generator: np.random.Generator) -> Draws:
+        """Numbers for ``count`` images of ``size`` (H, W)."""
+        flips = generator.random(count) < self.flip
+        offsets = generator.integers(0, 2 * self.pad, (count, 2), endpoint=True) - self.pad
+        strengths = np.array([self.brightness, self.contrast, self.saturation])
+        factors = 1 + strengths * generator.uniform(-1, 1, (count, 3))
+        boxes = np.zeros((count, 5), np.int64)
+        for row in np.flatnonzero(generator.random(count) < self.erase):
+            boxes[row, :4] = self._box(size, generator)
+            boxes[row, 4] = generator.integers(2**62)
+        return Draws(flips, offsets, factors.astype(np.float32), boxes, self.erase_fill)
+
+    def _box(self, size: tuple[int, int], generator: np.random.Generator) -> tuple[int, ...]:
+        # timm's RandomErasing: ten attempts to find a rectangle that fits, else none.
+        height, width = size
+        for _ in range(10):
+            area = generator.uniform(*self.erase_area) * height * width
+            aspect = math.exp(generator.uniform(*(math.log(a) for a in self.erase_aspect)))
+            h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < h < height and 0 < w < width:
+                top = int(generator.integers(0, height - h, endpoint=True))
+                left = int(generator.integers(0, width - w, endpoint=True))
+                return top, left, h, w
+        return 0, 0, 0, 0
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Drawn numbers of N images. flips: bool N. offsets: int N,2, first row and column of the crop,
+    negative outside. factors: float32 N,3 (brightness, contrast, saturation). boxes: int64 N,5
+    (top, left, height, width, seed of the noise), height 0 for none. fill: of the boxes.
+    """
+
+    flips: np.ndarray
+    offsets: np.ndarray
+    factors: np.ndarray
+    boxes: np.ndarray
+    fill: str
+
+    def of(self, rows: slice) -> Draws:
+        """The numbers of some of the images."""
+        return Draws(
+            self.flips[rows], self.offsets[rows], self.factors[rows], self.boxes[rows], self.fill
+        )
+
+    def move(self, images: np.ndarray) -> np.ndarray:
+        """Mirror and crop uint8 N,H,W,3; what comes from outside the image is black."""
+        return self._shift(images, lambda image: image[:, ::-1], 0)
+
+    def move_maps(
+        self, labels: np.ndarray, confidence: np.ndarray, mirrored: Callable
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same for label maps u1 N,H,W and their confidence f4 N,H,W, erased pixels included.
+
+        ``mirrored(labels)`` mirrors and exchanges left and right (``LabelSet.mirrored``). Pixels
+        from outside and erased ones get label ``IGNORE`` and confidence 0.
+        """
+        labels = self._shift(labels, mirrored, IGNORE)
+        confidence = self._shift(confidence, lambda one: one[:, ::-1], 0)
+        for row, (top, left, h, w, _) in enumerate(self.boxes):
+            labels[row, top : top + h, left : left + w] = IGNORE
+            confidence[row, top : top + h, left : left + w] = 0
+        return labels, confidence
+
+    def erasure(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """The erased pixels of images of ``size``: their flat places in N,H,W, int64 M, and what
+        they are filled with, in units of the normalised image, float32 M,3.
+        """
+        height, width = size
+        places, values = [np.empty(0, np.int64)], [np.empty((0, 3), np.float32)]
+        for row, (top, left, h, w, seed) in enumerate(self.boxes):
+            ys, xs = np.arange(top, top + h)[:, None], np.arange(left, left + w)
+            places.append(((row * height + ys) * width + xs).ravel())
+            noise = np.zeros((h * w, 3), np.float32)
+            if self.fill == "noise":
+                np.random.default_rng(seed).standard_normal(out=noise, dtype=np.float32)
+            values.append(noise)
+        return np.concatenate(places), np.concatenate(values)
+
+    def _shift(self, batch: np.ndarray, mirrored: Callable, fill: int) -> np.ndarray:
+        out = np.full_like(batch, fill)
+        height, width = batch.shape[1:3]
+        for row, (y, x) in enumerate(self.offsets):
+            image = mirrored(batch[row]) if self.flips[row] else batch[row]
+            y0, y1, x0, x1 = max(y, 0), min(y + height, height), max(x, 0), min(x + width, width)
+            out[row, y0 - y : y1 - y, x0 - x : x1 - x] = image[y0:y1, x0:x1]
+        return out
+
+
+# Weights of ITU-R 601 luma, as PIL converts RGB to L.
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def colour(images: Tensor, factors: Tensor) -> Tensor:
+    """Brightness, contrast, saturation of images N,3,H,W in 0..1 by ``factors`` N,3.
+
+    Each blends with black, with the image's mean grey, with its own grey, and clamps to 0..1, as
+    torchvision's ColorJitter does; that one also shuffles the order.
+    """
+    weights = torch.tensor(_LUMA, device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
+    brightness, contrast, saturation = factors.view(-1, 3, 1, 1, 1).unbind(1)
+    images = (images * brightness).clamp(0, 1)
+    grey = (images * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
+    images = (grey + (images - grey) * contrast).clamp(0, 1)
+    grey = (images * weights).sum(1, keepdim=True)
+    return (grey + (images - grey) * saturation).clamp(0, 1)
+
+
+def erase(images: Tensor, places: Tensor, values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Images N,3,H,W in 0..1 with the pixels ``places`` (see ``Draws.erasure``) replaced, in place.
+
+    mean, std: 1,3,1,1, the constants the model normalises by. Noise leaves 0..1: it is a standard
+    normal value after normalisation.
+    """
+    height, width = images.shape[2:]
+    pixels = places % (height * width)
+    # Advanced indices on both sides of a slice put their dimension first: M,3.
+    images[places // (height * width), :, pixels // width, pixels % width] = (
+        mean.view(1, 3) + std.view(1, 3) * values
+    )
+    return images

@@ -1,0 +1,165 @@
+"""The training split as arrays, and the batches made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.errors import ReidpipeError
+from pipeline.images import PackedImages
+from pipeline.index import ImageRow
+from pipeline.maps import CONFIDENCE_STEPS
+from reid_train.data.augmentation import Augmentation, Draws
+from reid_train.data.prefetch import prefetch
+from reid_train.data.sampler import Sampler, share
+from reid_train.runtime import derive_seed
+
+if TYPE_CHECKING:
+    from pipeline.maps import LabelMapReader
+
+
+class TrainingSet:
+    """Images of one split with class numbers in ascending order of identity.
+
+    ``pids[label]`` is the identity of a class. ``flipped_copies`` doubles the set: position
+    ``n + i`` is image i mirrored (the COL780 recipes). Label maps are brought to the images' size
+    by taking the nearest pixel, and kept in memory as bytes once read.
+    """
+
+    def __init__(
+        self,
+        images: PackedImages,
+        rows: list[ImageRow],
+        *,
+        maps: LabelMapReader | None = None,
+        flipped_copies: bool = False,
+    ) -> None:
+        """Raises ReidpipeError when there is no image, or one without identity or label map."""
+        unnamed = [row.key for row in rows if row.pid is None]
+        if not rows or unnamed:
+            found = f"image '{unnamed[0]}' without identity" if unnamed else "no training image"
+            raise ReidpipeError(
+                f"found {found}; expected train rows with a pid in index.csv; type reidpipe prepare"
+            )
+        self.images, self.maps, self.flipped_copies = images, maps, flipped_copies
+        self.keys = [row.key for row in rows]
+        self.places = np.array([images.row(key) for key in self.keys])
+        pids = np.array([row.pid for row in rows])
+        found, inverse = np.unique(pids, return_inverse=True)
+        self.pids: list[int] = found.tolist()
+        copies = 2 if flipped_copies else 1
+        self.labels = np.tile(inverse.astype(np.int64), copies)
+        self.camids = np.tile(_numbers([row.camid for row in rows]), copies)
+        self.views = np.tile(_numbers([row.view for row in rows]), copies)
+        if maps is not None:
+            absent = [key for key in self.keys if key not in maps]
+            if absent:
+                raise ReidpipeError(
+                    f"found no label map of '{absent[0]}' ({len(absent)} of {len(rows)} images); "
+                    "expected one per training image; type reidpipe parse"
+                )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of every image."""
+        return self.images.size
+
+    def read(self, positions: np.ndarray) -> np.ndarray:
+        """Pixels uint8 N,H,W,3 RGB; copies not yet mirrored."""
+        return self.images.pixels[self.places[positions % len(self.keys)]]
+
+    def mirrored(self, positions: np.ndarray) -> np.ndarray:
+        """bool N: which positions are mirrored copies."""
+        return positions >= len(self.keys)
+
+    def read_maps(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Label maps u1 N,H,W and confidence f4 N,H,W in 0..1; copies not yet mirrored."""
+        labels, steps, known = self._map_memory
+        originals = positions % len(self.keys)
+        for position in originals:
+            if not known[position]:
+                labels[position], steps[position] = self._read_map(self.keys[position])
+                known[position] = True
+        return labels[originals], steps[originals].astype(np.float32) / CONFIDENCE_STEPS
+
+    @cached_property
+    def _map_memory(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        # Untouched pages of np.empty cost nothing: memory grows as maps are read.
+        shape = (len(self.keys), *self.size)
+        return np.empty(shape, np.uint8), np.empty(shape, np.uint8), np.zeros(len(self.keys), bool)
+
+    def _read_map(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        assert self.maps is not None
+        label, confidence = self.maps[key]
+        steps = np.rint(confidence * CONFIDENCE_STEPS).astype(np.uint8)
+        rows, columns = (_nearest(s, d) for s, d in zip(label.shape, self.size, strict=True))
+        return label[rows[:, None], columns], steps[rows[:, None], columns]
+
+
+def _numbers(values: list[int | None]) -> np.ndarray:
+    return np.array([-1 if value is None else value for value in values], dtype=np.int64)
+
+
+def _nearest(source: int, target: int) -> np.ndarray:
+    """For each of ``target`` cells the source pixel its centre lies in."""
+    return ((np.arange(target) + 0.5) * source / target).astype(np.int64)
+
+
+class ReidBatches:
+    """A ``BatchSource``: what the sampler chooses, augmented.
+
+    A batch has ``images`` uint8 N,3,H,W RGB, ``labels`` int64 N (class numbers), ``camids`` and
+    ``views`` int64 N (-1 unknown), ``positions`` int64 N in the training set; when the augmentation
+    has them, ``factors`` float32 N,3 for ``augmentation.colour``, and ``erased`` int64 M and
+    ``filling`` float32 M,3 for ``augmentation.erase``; with label maps also ``label_maps`` u1 N,H,W
+    (255 = ignore) and ``confidence`` f4 N,H,W.
+    """
+
+    def __init__(
+        self, data: TrainingSet, sampler: Sampler, augmentation: Augmentation, *, seed: int
+    ) -> None:
+        self.data, self.sampler, self.augmentation, self.seed = data, sampler, augmentation, seed
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def epoch(self, epoch: int, rank: int, world: int) -> Iterator[dict[str, Tensor]]:
+        rows = share(self.sampler.batch, self.sampler.together, rank, world)
+        return prefetch(self._batches(epoch, rows))
+
+    def _batches(self, epoch: int, rows: slice) -> Iterator[dict[str, Tensor]]:
+        for step, positions in enumerate(self.sampler.epoch(epoch)):
+            generator = np.random.default_rng(derive_seed(self.seed, "augment", epoch, step))
+            draws = self.augmentation.draw(len(positions), self.data.size, generator)
+            draws.flips[:] ^= self.data.mirrored(positions)
+            yield self._batch(positions[rows], draws.of(rows))
+
+    def _batch(self, positions: np.ndarray, draws: Draws) -> dict[str, Tensor]:
+        data = self.data
+        images = torch.from_numpy(draws.move(data.read(positions))).permute(0, 3, 1, 2)
+        batch = {
+            "images": images,
+            "labels": torch.from_numpy(data.labels[positions]),
+            "camids": torch.from_numpy(data.camids[positions]),
+            "views": torch.from_numpy(data.views[positions]),
+            "positions": torch.from_numpy(positions.copy()),
+        }
+        if self.augmentation.colours:
+            batch["factors"] = torch.from_numpy(draws.factors)
+        if self.augmentation.erase > 0:
+            places, values = draws.erasure(data.size)
+            batch["erased"], batch["filling"] = torch.from_numpy(places), torch.from_numpy(values)
+        if data.maps is not None:
+            maps = data.read_maps(positions)
+            labels, confidence = draws.move_maps(*maps, data.maps.label_set.mirrored)
+            batch["label_maps"] = torch.from_numpy(labels)
+            batch["confidence"] = torch.from_numpy(confidence)
+        return batch

@@ -1,0 +1,137 @@
+"""Which images make a batch. A sampler is a pure function of its seed and the epoch, so there is
+nothing to save, and its batches are global: processes take equal shares of the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from pipeline.errors import ReidpipeError
+from reid_train.runtime import derive_seed
+
+
+class Sampler(Protocol):
+    """Every epoch has ``len`` batches of ``batch`` positions, whole ones only."""
+
+    batch: int
+    # Images that must stay on one process: the rows of a batch are split in multiples of it.
+    together: int
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, epoch: int) -> np.ndarray:
+        """int64 (len, batch): positions in the training set."""
+        ...
+
+
+class ShuffledSampler:
+    """Every image once per epoch in random order; what does not fill a last batch is left out
+    (other images in every epoch).
+    """
+
+    together = 1
+
+    def __init__(self, count: int, *, batch: int, seed: int) -> None:
+        """Raises ReidpipeError when there are fewer images than a batch holds."""
+        if count < batch:
+            raise ReidpipeError(
+                f"found {count} training images; expected at least a batch of {batch}; "
+                f"type --set stages.0.data.batch={max(count, 1)}"
+            )
+        self.count, self.batch, self.seed = count, batch, seed
+
+    def __len__(self) -> int:
+        return self.count // self.batch
+
+    def epoch(self, epoch: int) -> np.ndarray:
+        generator = np.random.default_rng(derive_seed(self.seed, "shuffle", epoch))
+        order = generator.permutation(self.count)[: len(self) * self.batch]
+        return order.reshape(len(self), self.batch)
+
+
+class IdentitySampler:
+    """Batches of ``ids`` identities with ``images_per_id`` images each, grouped by identity
+    (Hermans et al. 2017).
+
+    In every epoch each identity's images are shuffled and cut into chunks of ``images_per_id``;
+    an identity with fewer images gives one chunk drawn with replacement, and leftovers wait for
+    the next epoch. Batches draw different identities at random as long as chunks last.
+
+    Deviation from CLIP-ReID, whose epoch ends when fewer than ``ids`` identities happen to be left
+    and so differs in length: here all epochs have the largest possible number of batches, and
+    identities that must appear in all remaining batches to reach it are drawn first.
+    """
+
+    def __init__(
+        self, labels: Sequence[int] | np.ndarray, *, ids: int, images_per_id: int, seed: int
+    ) -> None:
+        """labels: one per image of the training set. Raises ReidpipeError when ids are too few."""
+        self.ids, self.together, self.seed = ids, images_per_id, seed
+        self.batch = ids * images_per_id
+        labels = np.asarray(labels)
+        order = np.argsort(labels, kind="stable")
+        starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+        self.members = np.split(order, starts[1:]) if len(order) else []
+        if len(self.members) < ids:
+            raise ReidpipeError(
+                f"found {len(self.members)} identities to train on; expected at least {ids} for a "
+                f"batch; type --set stages.0.data.ids={max(len(self.members), 1)}"
+            )
+        self.chunks = np.array([max(len(m) // images_per_id, 1) for m in self.members])
+        self.length = _most_batches(self.chunks, ids)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def epoch(self, epoch: int) -> np.ndarray:
+        generator = np.random.default_rng(derive_seed(self.seed, "identities", epoch))
+        waiting = [self._cut(members, generator) for members in self.members]
+        left = self.chunks.copy()
+        batches = np.empty((self.length, self.batch), np.int64)
+        for step in range(self.length):
+            needed = np.flatnonzero(left >= self.length - step)
+            if len(needed) >= self.ids:
+                chosen = generator.choice(needed, self.ids, replace=False)
+            else:
+                others = np.flatnonzero((left > 0) & (left < self.length - step))
+                drawn = generator.choice(others, self.ids - len(needed), replace=False)
+                chosen = generator.permutation(np.concatenate([needed, drawn]))
+            left[chosen] -= 1
+            batches[step] = np.concatenate(
+                [waiting[identity][left[identity]] for identity in chosen]
+            )
+        return batches
+
+    def _cut(self, members: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        size = self.together
+        if len(members) < size:
+            return generator.choice(members, (1, size), replace=True)
+        return generator.permutation(members)[: len(members) // size * size].reshape(-1, size)
+
+
+def _most_batches(chunks: np.ndarray, ids: int) -> int:
+    """Largest T with sum_i min(chunks_i, T) >= ids * T: an identity appears once in a batch."""
+    low, high = 1, int(chunks.sum()) // ids
+    while low < high:
+        middle = (low + high + 1) // 2
+        if np.minimum(chunks, middle).sum() >= ids * middle:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def share(batch: int, together: int, rank: int, world: int) -> slice:
+    """This process's rows of a global batch. Raises ReidpipeError when shares would be unequal."""
+    groups = batch // together
+    if groups % world:
+        what = "identities" if together > 1 else "images"
+        raise ReidpipeError(
+            f"found {world} processes for batches of {groups} {what}; expected a number that "
+            f"divides {groups}; type torchrun --nproc-per-node with one"
+        )
+    size = groups // world * together
+    return slice(rank * size, (rank + 1) * size)
