@@ -1,0 +1,34 @@
+"""Images to label maps: published human parsers behind one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from parsing_models.parser import Parser
+
+
+def load_parser(
+    kind: str,
+    weights: Path | str | Mapping[str, Any] | None = None,
+    *,
+    device: str = "cpu",
+    **options: Any,
+) -> Parser:
+    """A parser ready to use: ``load_parser("schp-tiny").parse(images)``.
+
+    kind: ``schp`` (the published networks; LIP, ATR or Pascal, told apart by their class count) or
+    ``schp-tiny`` (ships with the package). weights: a file, a folder that holds it, or a state
+    dict; None looks where ``parsing_models.catalogue.weights_file`` says. device: ``cpu``,
+    ``cuda``, ``cuda:<n>`` or ``auto``. options: ``label_set`` ("cihp" for a 20-class network
+    trained on CIHP), ``input_size`` (H, W), ``memory_mib``.
+    Raises ``ReidpipeError`` for an unknown kind or option, missing weights, weights of another
+    network, or a device that is not there.
+    """
+    from parsing_models.catalogue import entry
+    from parsing_models.schp_parser import load_schp
+
+    entry(kind)
+    return load_schp(kind, weights, device=device, options=options)

@@ -1,0 +1,105 @@
+"""The parsers a command may name, and where their weights are. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ReidpipeError, nearest
+
+WEIGHTS_VARIABLE = "REIDPIPE_WEIGHTS"
+WORKSPACE_VARIABLE = "REIDPIPE_WORKSPACE"
+_PACKAGED = Path(__file__).resolve().parent / "weights"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kind of parser. files: names its weights go by. source: where a user gets them; empty
+    for weights that ship with the package. licence: of the published weights."""
+
+    kind: str
+    files: tuple[str, ...]
+    title: str
+    source: str = ""
+    licence: str = "MIT"
+
+
+CATALOGUE: dict[str, Entry] = {
+    entry.kind: entry
+    for entry in (
+        Entry(
+            "schp",
+            (
+                "exp-schp-201908261155-lip.pth",
+                "exp-schp-201908301523-atr.pth",
+                "exp-schp-201908270938-pascal-person-part.pth",
+            ),
+            "SCHP (Li et al. 2019), ResNet-101",
+            source=(
+                "exp-schp-201908261155-lip.pth (about 267 MB) from the authors' Google Drive, "
+                "linked at https://github.com/GoGoDuck912/Self-Correction-Human-Parsing"
+            ),
+        ),
+        Entry("schp-tiny", ("schp-tiny.safetensors",), "SCHP's network, small, trained here"),
+    )
+}
+
+
+def entry(kind: str) -> Entry:
+    """The catalogue's entry. Raises ``ReidpipeError`` for a kind it does not hold."""
+    if kind not in CATALOGUE:
+        raise ReidpipeError(
+            f"found parser '{kind}'{nearest(kind, CATALOGUE)}; expected one of "
+            f"{', '.join(CATALOGUE)}; type --model schp-tiny"
+        )
+    return CATALOGUE[kind]
+
+
+def weights_file(
+    kind: str, weights: Path | str | None = None, *, workspace: Path | str | None = None
+) -> Path:
+    """The file with a parser's weights.
+
+    ``weights``, when given, is the file, or a folder that holds it. Else ``$REIDPIPE_WEIGHTS``
+    (file or folder), then ``weights/`` of the workspace (default: ``$REIDPIPE_WORKSPACE``, then
+    ``./reid-workspace``). Weights that ship with the package need none of these. Raises
+    ``ReidpipeError`` in one line when there are none; another network never takes the place.
+    """
+    found = entry(kind)
+    if weights is not None:
+        return _given(found, Path(weights).expanduser())
+    if not found.source:
+        return _PACKAGED / found.files[0]
+    variable = os.environ.get(WEIGHTS_VARIABLE)
+    if variable:
+        path = Path(variable).expanduser()
+        if path.is_file():
+            return path
+        if (named := _inside(found, path)) is not None:
+            return named
+    root = Path(workspace or os.environ.get(WORKSPACE_VARIABLE) or "reid-workspace")
+    if (named := _inside(found, root / "weights")) is not None:
+        return named
+    raise ReidpipeError(
+        f"found no weights for parser '{kind}'; expected {found.source}; put the file into "
+        f"{root / 'weights'}, or type --weights FILE (or set {WEIGHTS_VARIABLE}); "
+        "--model schp-tiny works now"
+    )
+
+
+def _inside(found: Entry, folder: Path) -> Path | None:
+    return next((folder / name for name in found.files if (folder / name).is_file()), None)
+
+
+def _given(found: Entry, path: Path) -> Path:
+    if path.is_file():
+        return path
+    named = _inside(found, path)
+    if named is None:
+        state = f"no {' or '.join(found.files)} in folder" if path.is_dir() else "no file"
+        raise ReidpipeError(
+            f"found {state} {path}; expected weights of parser '{found.kind}'; "
+            "type --weights FILE" + (f", the file being {found.source}" if found.source else "")
+        )
+    return named

@@ -1,0 +1,180 @@
+"""From images to label maps: what every parser shares, whatever its network."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from parsing_models.warp import Size, to_grid, to_input
+from pipeline.labels import LabelSet
+
+# Peak floats a network holds per input pixel; measured on SCHP's ResNet-101 (its fusion input).
+FLOATS_PER_PIXEL = 256
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """label: u1, confidence: f4 in 0..1, the maximum soft-max after warping. Both N,H,W, or lists
+    of H,W where the images were a list and each keeps its own size."""
+
+    label: np.ndarray | list[np.ndarray]
+    confidence: np.ndarray | list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network expects. input_size (H, W); channel_order ``rgb`` or ``bgr``; mean, std of
+    pixels in 0..1, in that channel order."""
+
+    input_size: Size
+    channel_order: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass
+class Parser:
+    """A network with everything around it.
+
+    network: normalised N,3,H,W -> logits N,C,h,w at any resolution. align_corners: how its
+    authors resize them to the input. name, facts: what the label-map cache records about it.
+    memory_mib: rough bound on working memory; larger batches go through in slices.
+    """
+
+    network: Callable[[Tensor], Tensor]
+    label_set: LabelSet
+    preprocessing: Preprocessing
+    device: torch.device
+    name: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    align_corners: bool = True
+    memory_mib: int = 1024
+
+    @property
+    def input_size(self) -> Size:
+        """(H, W) of the network's input."""
+        return self.preprocessing.input_size
+
+    @torch.inference_mode()
+    def parse(
+        self,
+        images: np.ndarray | Sequence[np.ndarray],
+        size: Size | None = (256, 128),
+        *,
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
+    ) -> LabelMaps:
+        """Label maps of RGB images: uint8 N,H,W,3, or a list of uint8 H,W,3 of any sizes.
+
+        size: (H, W) of the maps, laid over the whole image; None gives each image's own size.
+        flip: average with the mirrored image, sides exchanged. scales: average over input sizes.
+        Averages are of logits, before the soft-max. Raises ``ValueError`` on other images.
+        """
+        for image in images:
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+                raise ValueError(
+                    f"found an image {image.dtype} {image.shape}; expected uint8 (H, W, 3), RGB"
+                )
+        if not scales:
+            raise ValueError("scales is empty; expected at least one, such as (1.0,)")
+        labels: list[np.ndarray] = []
+        confidences: list[np.ndarray] = []
+        step = self.slice_images
+        for start in range(0, len(images), step):
+            part = [np.asarray(image) for image in images[start : start + step]]
+            logits = self.logits(self.to_input(part), flip=flip, scales=scales)
+            for label, confidence in self._to_maps(logits, part, size):
+                labels.append(label)
+                confidences.append(confidence)
+        if size is None and not isinstance(images, np.ndarray):
+            return LabelMaps(labels, confidences)
+        height, width = size or images.shape[1:3]  # type: ignore[union-attr]
+        empty = np.empty((0, height, width))
+        return LabelMaps(
+            np.stack(labels) if labels else empty.astype(np.uint8),
+            np.stack(confidences) if confidences else empty.astype(np.float32),
+        )
+
+    @property
+    def slice_images(self) -> int:
+        """Images that go through the network together."""
+        height, width = self.input_size
+        return max(1, min(64, self.memory_mib * 2**20 // (4 * FLOATS_PER_PIXEL * height * width)))
+
+    def to_input(self, images: Sequence[np.ndarray]) -> Tensor:
+        """Images (RGB) -> normalised N,3,H,W on the device."""
+        height, width = self.input_size
+        inputs = torch.empty(len(images), 3, height, width, device=self.device)
+        for rows in _by_size(images).values():
+            pixels = torch.from_numpy(np.stack([images[row] for row in rows])).to(self.device)
+            inputs[rows] = to_input(pixels.permute(0, 3, 1, 2), self.input_size)
+        if self.preprocessing.channel_order == "bgr":
+            inputs = inputs.flip(1)
+        mean, std = (
+            torch.tensor(values, device=self.device)[:, None, None]
+            for values in (self.preprocessing.mean, self.preprocessing.std)
+        )
+        return (inputs / 255).sub_(mean).div_(std)
+
+    def logits(
+        self, inputs: Tensor, *, flip: bool = False, scales: Sequence[float] = (1.0,)
+    ) -> list[Tensor]:
+        """Normalised N,3,H,W -> logits N,C,h,w, one tensor per scale.
+
+        Test-time options as in SCHP's ``evaluate.py``: mirrored logits come back with the label
+        set's sides exchanged and are averaged at each scale; scales are averaged at input size,
+        which the warp to the grid does.
+        """
+        order = torch.from_numpy(self.label_set.flip_order).to(self.device)
+        outputs = []
+        for scale in scales:
+            x = inputs if scale == 1 else _rescale(inputs, scale)
+            logits = self.network(x.contiguous(memory_format=torch.channels_last))
+            if flip:
+                mirrored = self.network(x.flip(-1).contiguous(memory_format=torch.channels_last))
+                logits = (logits + mirrored[:, order].flip(-1)) / 2
+            outputs.append(logits.contiguous())
+        return outputs
+
+    def _to_maps(
+        self, logits: list[Tensor], images: Sequence[np.ndarray], size: Size | None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        maps: list[Any] = [None] * len(images)
+        for shape, rows in _by_size(images).items():
+            warped = [
+                to_grid(
+                    each[rows],
+                    self.input_size,
+                    shape,
+                    size or shape,
+                    align_corners=self.align_corners,
+                )
+                for each in logits
+            ]
+            mean = sum(warped[1:], warped[0]) / len(warped)
+            top, label = mean.max(1)
+            confidence = torch.exp(top - mean.logsumexp(1))
+            pairs = zip(label.to(torch.uint8).cpu().numpy(), confidence.cpu().numpy(), strict=True)
+            for row, pair in zip(rows, pairs, strict=True):
+                maps[row] = pair
+        return maps
+
+
+def _rescale(inputs: Tensor, scale: float) -> Tensor:
+    return F.interpolate(inputs, scale_factor=scale, mode="bilinear", align_corners=True)
+
+
+def _by_size(images: Sequence[np.ndarray]) -> dict[Size, list[int]]:
+    # Equal sizes share one warp; batches of unequal images must not be padded to each other,
+    # or an image's map would depend on its neighbours.
+    groups: dict[Size, list[int]] = defaultdict(list)
+    for row, image in enumerate(images):
+        groups[image.shape[0], image.shape[1]].append(row)
+    return dict(groups)
