@@ -9,13 +9,30 @@ from pipeline.mannequin_head import head
 from pipeline.mannequin_identity import SKINS, Identity, Rgb
 from pipeline.mannequin_pose import Leg, Point, Skeleton
 from pipeline.mannequin_shape import (
-    COAT, DRESS, FACE, GLOVE, JUMPSUITS, LEFT_ARM, LEFT_LEG, LEFT_SHOE, PANTS, RIGHT_ARM, RIGHT_LEG,
-    RIGHT_SHOE, SCARF, SKIRT, SOCKS, UPPER, Section, Shape,
+    COAT,
+    DRESS,
+    FACE,
+    GLOVE,
+    JUMPSUITS,
+    LEFT_ARM,
+    LEFT_LEG,
+    LEFT_SHOE,
+    PANTS,
+    RIGHT_ARM,
+    RIGHT_LEG,
+    RIGHT_SHOE,
+    SCARF,
+    SKIRT,
+    SOCKS,
+    UPPER,
+    Section,
+    Shape,
 )  # fmt: skip
+
 
 def shoulder_width(who: Identity) -> float:
     """Distance of the shoulder joint from the middle plane, in body heights."""
-    return 0.101 * _girth(who) ** 0.5 * (1.06 - 0.06 * who.hips)
+    return 0.099 * _girth(who) ** 0.5 * (1.06 - 0.06 * who.hips)
 
 
 def hip_width(who: Identity) -> float:
@@ -74,10 +91,11 @@ def _legs(who: Identity, bones: Skeleton) -> list[Shape]:
             hem_r = {"trousers": 1.42, "wide trousers": 2.0, "leggings": 1.08}[kind] * ankle
             knee_r = knee * loose
             upper = _limb(leg.hip, leg.knee, thigh * (0.5 + 0.5 * loose), knee_r)
-            lower = [(*leg.knee, knee_r, knee_r), (*leg.ankle, hem_r, hem_r)]
+            cuff = _between(leg.knee, leg.ankle, 0.95)
+            lower = [(*leg.knee, knee_r, knee_r), (*cuff, hem_r, hem_r)]
             shapes += [
                 Shape(upper, label, rgb, -2.996),
-                Shape(lower, label, rgb, -2.997),
+                Shape(lower, label, rgb, -2.997, 0.35),
             ]
         shapes += _foot(who, side, leg, ankle, hidden="trousers" in kind)
     return shapes
@@ -86,7 +104,7 @@ def _legs(who: Identity, bones: Skeleton) -> list[Shape]:
 def _foot(who: Identity, side: int, leg: Leg, ankle: float, *, hidden: bool) -> list[Shape]:
     label = (LEFT_SHOE, RIGHT_SHOE)[side]
     rgb = who.colour("shoes")
-    thick = 0.022 if who.shoes_type == "shoes" else 0.025
+    thick = 0.023 if who.shoes_type == "shoes" else 0.026
     shoe: list[Section] = [
         (*_between(leg.heel, leg.toe, 0.05), thick, thick),
         (*_between(leg.heel, leg.toe, 0.5), thick * 1.02, thick),
@@ -104,21 +122,21 @@ def _foot(who: Identity, side: int, leg: Leg, ankle: float, *, hidden: bool) -> 
         sections = _limb(top, low, radius, ankle * 1.15)
         shapes.append(Shape(sections, SOCKS, who.colour("socks"), -3.002, cap=0.2))
     if who.shoes_type == "boots":
-        top = _between(leg.knee, leg.ankle, 0.35)
-        sections = _limb(top, leg.ankle, ankle * (1.3 if hidden else 1.6), ankle * 1.3)
+        top = _between(leg.knee, leg.ankle, 0.85 if hidden else 0.35)
+        sections = _limb(top, leg.ankle, ankle * (1.2 if hidden else 1.6), ankle * 1.3)
         layer = -2.9985 if hidden else -2.9955
         shapes.append(Shape(sections, label, rgb, layer, cap=0.3, cloth=False))
     return shapes
 
 
 def _trunk_sections(who: Identity, bones: Skeleton, grow: float, hem: float) -> list[Section]:
-    fat, width = _girth(who), shoulder_width(who) / 0.101
+    fat, width = _girth(who), shoulder_width(who) / 0.099
     belly = {"slim": 0.9, "average": 1.0, "heavy": 1.36}[who.build]
     hips = who.hips * fat**0.6
     rows = [
         (0.850, 0.043, 0.046),
-        (0.836, 0.074 * width, 0.052),
-        (0.820, 0.108 * width, 0.058),
+        (0.838, 0.072 * width, 0.050),
+        (0.822, 0.106 * width, 0.058),
         (0.775, 0.114 * width, 0.068),
         (0.725, 0.106 * width, 0.074 * fat**0.5),
         (0.620, 0.088 * fat**0.7, 0.064 * belly),
@@ -187,9 +205,7 @@ def _trunk(who: Identity, bones: Skeleton) -> list[Shape]:
         (0.0, 0.9 + bones.lift, bones.lean + 0.008, 0.035, 0.038),
     ]
     # The nape lies under collar and hair: Face is what shows from the front and the sides.
-    shapes.append(
-        Shape(neck, FACE, SKINS[who.skin], 0.002, 0.0, half=radians(80), cloth=False)
-    )
+    shapes.append(Shape(neck, FACE, SKINS[who.skin], 0.002, 0.0, half=radians(80), cloth=False))
     collar: list[Section] = [
         (0.0, 0.83 + bones.lift, bones.lean - 0.004, 0.048, 0.050),
         (0.0, 0.872 + bones.lift, bones.lean, 0.039, 0.043),
@@ -205,19 +221,15 @@ def _trunk(who: Identity, bones: Skeleton) -> list[Shape]:
 def _coat(who: Identity, bones: Skeleton, collar: list[Section]) -> list[Shape]:
     rgb = who.colour("coat")
     inside: Rgb = (int(rgb[0] * 0.55), int(rgb[1] * 0.55), int(rgb[2] * 0.55))
-    hem = 0.5 if who.coat == "jacket" else 0.33
     top = _trunk_sections(who, bones, 1.17, 0.5 if who.coat == "jacket" else 0.56)
     parts = [(top, 0.006, 0.25)]
+    shapes: list[Shape] = []
     if who.coat == "long coat":
-        tail = _flare(who, bones, 0.6, hem, 0.025, 1.16)
+        tail = _flare(who, bones, 0.6, 0.33, 0.025, 1.16)
         parts.append((tail, 0.0055, 0.1))
         if who.coat_open == "open":
-            parts_behind = Shape(tail, COAT, inside, -4.0, 0.1)
-        else:
-            parts_behind = None
-    else:
-        parts_behind = None
-    shapes = [] if parts_behind is None else [parts_behind]
+            # Between the front edges the back's lining shows, behind the legs.
+            shapes.append(Shape(tail, COAT, inside, -4.0, 0.1))
     for sections, layer, cap in parts:
         if who.coat_open == "closed":
             shapes.append(Shape(sections, COAT, rgb, layer, cap))
@@ -270,7 +282,7 @@ def _arms(who: Identity, bones: Skeleton) -> list[Shape]:
             ]
             end = _between(arm.shoulder, arm.elbow, sleeve)
             sections = _limb(arm.shoulder, end, top * loose, elbow * 1.4)
-            cloth = Shape(sections, label, rgb, 0.042, 0.6, patterned=striped, second=second)
+            cloth = Shape(sections, label, rgb, 0.042, 0.95, patterned=striped, second=second)
             shapes.append(cloth)
         else:
             upper = _limb(arm.shoulder, arm.elbow, top * loose, elbow * loose)

@@ -19,7 +19,7 @@ class Camera:
     ``noise``: standard deviation in levels; ``rows``: height of a person's crop in the camera's own
     pixels; ``jpeg``: quality, or None; ``pitch``: radians looking down; ``fill``: a person's mean
     height in the crop; ``stretch``: horizontal scale; ``scene``: number of its background;
-    ``light``: where the light comes from (image right, image up, towards the camera), a unit vector.
+    ``light``: unit vector towards the light (image right, image up, towards the camera).
     """
 
     gains: tuple[float, float, float]

@@ -211,7 +211,8 @@ def _project(
     normal = np.stack([axis[:, 1], -axis[:, 0]], axis=-1) * upright
     edges = np.linspace(0, 1, _STRIPS + 1, dtype=np.float32)
     sideways = low[..., None] + (high - low)[..., None] * edges  # T, S', K+1
-    points = centre[:, :, None] + (sideways * half_width[..., None])[..., None] * normal[:, None, None]
+    offset = sideways * half_width[..., None]
+    points = centre[:, :, None] + offset[..., None] * normal[:, None, None]  # T, S', K+1, 2
     points[..., 0] = points[..., 0] * view.scale_x + view.centre_x
     points[..., 1] = points[..., 1] * view.scale_y + view.ground_y
 
@@ -220,7 +221,7 @@ def _project(
     facing = np.sqrt(np.maximum(0.0, 1 - at * at))
     right, up, towards = view.light
     lit = at * (normal[:, :1] * right - normal[:, 1:] * up) + facing * towards
-    depth = near.mean(axis=1)
+    depth = 0.5 * (near[:, 0] + near[:, -1])
     grey = (0.62 + 0.5 * np.maximum(0.0, lit)) * np.clip(1 + 0.7 * depth, 0.75, 1.1)[:, None]
     shades = np.clip(grey * 128, 0, 255).astype(np.uint8).tolist()
 

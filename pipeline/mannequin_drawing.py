@@ -247,9 +247,12 @@ def _lit(
     height, width = canvas.size
     flat, cover = canvas.colour(canvas.parts(_pattern(who, canvas.size, place)))
     shade = canvas.shade()
-    folds = cloud(rng, canvas.size, (height // 7, width // 9))
-    folds = folds + cloud(rng, canvas.size, (height // 18, width // 16))
-    shade = shade * (1 + canvas.cloth() * (0.11 * folds)) * float(rng.uniform(0.85, 1.12))
+    # Overcast light models form weakly, sunlight strongly.
+    shade = 1 + float(rng.uniform(0.45, 1.2)) * (shade - 1)
+    folds = cloud(rng, canvas.size, (int(height * rng.uniform(0.05, 0.14)) + 2, width // 7))
+    folds = folds * (0.5 + np.abs(cloud(rng, canvas.size, (8, 5))))
+    depth, light = float(rng.uniform(0.03, 0.1)), float(rng.uniform(0.85, 1.12))
+    shade = light * shade * (1 + canvas.cloth() * (depth * folds))
     ground = Image.new("L", (width // 4 + 1, height // 4 + 1), 255)
     x, y, r = place.centre_x / 4, place.ground_y / 4, place.scale_x / 4
     cast = r * 0.12 * float(rng.uniform(-1, 1))
@@ -257,7 +260,9 @@ def _lit(
         (x - 0.17 * r + cast, y - 0.05 * r, x + 0.17 * r + cast, y + 0.035 * r),
         fill=int(rng.integers(90, 210)),
     )
-    ground = ground.filter(ImageFilter.BoxBlur(2)).resize((width, height), Image.Resampling.BILINEAR)
+    ground = ground.filter(ImageFilter.BoxBlur(2)).resize(
+        (width, height), Image.Resampling.BILINEAR
+    )
     dark = np.asarray(ground, dtype=np.float32)[..., None] / 255
     lit = flat * shade[..., None] + np.asarray(behind, dtype=np.float32) * (dark * (1 - cover))
     return Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
@@ -281,9 +286,7 @@ def _pattern(who: Identity, size: tuple[int, int], place: Projection) -> np.ndar
     return ((rows - 0.5) ** 2)[:, None] + ((columns - 0.5) ** 2)[None] < 0.075
 
 
-def _image_caption(
-    who: Identity, bones: Skeleton, view: int, where: str, occluder: str
-) -> str:
+def _image_caption(who: Identity, bones: Skeleton, view: int, where: str, occluder: str) -> str:
     words = f"{who.caption[:-1]}, {bones.action}, seen {VIEWS[view]}"
     if where:
         words += f", before {where}"

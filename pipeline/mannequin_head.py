@@ -51,9 +51,7 @@ def _face(centre: Point, skin: Rgb, hair: Rgb) -> list[Shape]:
         aside = sign * radians(27)
         for rows, rgb in ((level, dark), (brow, _mixed(skin, hair, 0.7))):
             shapes.append(
-                Shape(
-                    [rows[0], rows[-1]], FACE, rgb, 1.012, 0.0, aside, radians(11), cloth=False
-                )
+                Shape([rows[0], rows[-1]], FACE, rgb, 1.012, 0.0, aside, radians(11), cloth=False)
             )
     shapes.append(
         Shape([mouth[0], mouth[-1]], FACE, lips, 1.012, 0.0, half=radians(22), cloth=False)

@@ -118,7 +118,7 @@ class Identity:
         return {"pid": str(self.pid), "caption": self.caption, **text}
 
     def colour(self, part: str) -> Rgb:
-        """RGB of ``upper``, ``lower``, ``coat``, ``shoes``, ``hat``, ``bag``, ... of this person."""
+        """RGB of ``upper``, ``lower``, ``coat``, ``shoes``, ``hat``, ``bag``, ... as worn."""
         name = getattr(self, part if part in ("scarf", "gloves") else f"{part}_colour")
         table: Mapping[str, Rgb] = HAIR_COLOURS if part == "hair" else COLOURS
         base = table[name]

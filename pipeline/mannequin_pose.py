@@ -47,9 +47,9 @@ class Skeleton:
     action: str
 
 
-THIGH, SHIN, FOOT = 0.235, 0.24, 0.098
+THIGH, SHIN, FOOT = 0.235, 0.24, 0.104
 UPPER_ARM, FOREARM, HAND = 0.172, 0.143, 0.075
-HIP_HEIGHT, SHOULDER_HEIGHT = 0.52, 0.802
+HIP_HEIGHT, SHOULDER_HEIGHT = 0.52, 0.79
 SOLE = 0.019
 
 
@@ -60,7 +60,7 @@ def pose(rng: np.random.Generator, *, shoulder: float, hip: float, carries: int 
     side (0 left, 1 right) whose arm hangs straight under a handbag, or None.
     """
     walking = rng.random() < 0.72
-    stride = float(rng.uniform(0.22, 0.52) if walking else rng.uniform(0.0, 0.1))
+    stride = float(rng.uniform(0.15, 0.46) if walking else rng.uniform(0.0, 0.1))
     phase = float(rng.uniform(0, 2 * np.pi))
     lean = float(rng.uniform(-0.01, 0.05)) if walking else float(rng.uniform(-0.01, 0.015))
     spread = float(rng.uniform(0.0, 0.05) if walking else rng.uniform(0.0, 0.12))
@@ -111,12 +111,7 @@ def _leg(side: int, stride: float, phase: float, hip: float, spread: float) -> L
 
 
 def _lifted_leg(leg: Leg, lift: float) -> Leg:
-    return Leg(
-        *(
-            (x, y + lift, z)
-            for x, y, z in (leg.hip, leg.knee, leg.ankle, leg.heel, leg.toe)
-        )
-    )
+    return Leg(*((x, y + lift, z) for x, y, z in (leg.hip, leg.knee, leg.ankle, leg.heel, leg.toe)))
 
 
 def _arm(

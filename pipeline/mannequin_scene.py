@@ -12,7 +12,15 @@ from pipeline.mannequin_identity import COLOURS, Rgb
 from pipeline.mannequin_shape import BACKGROUND
 
 SCENE_HEIGHT, SCENE_WIDTH = 352, 288
-UPPER = ("brick wall", "shop front", "foliage", "plain wall", "tiled wall", "corridor", "parked cars")
+UPPER = (
+    "brick wall",
+    "shop front",
+    "foliage",
+    "plain wall",
+    "tiled wall",
+    "corridor",
+    "parked cars",
+)
 LOWER = ("pavement", "grass", "fallen leaves", "tiles", "road", "carpet")
 OCCLUDERS = ("pole", "box", "bicycle", "bush", "railing")
 
@@ -26,11 +34,15 @@ def scene(seed: int, number: int) -> tuple[np.ndarray, str]:
     rng = np.random.default_rng([seed, number, 11])
     above = UPPER[int(rng.integers(len(UPPER)))]
     below = LOWER[int(rng.integers(len(LOWER)))]
-    horizon = int(SCENE_HEIGHT * rng.choice([0.0, 0.25, 0.4, 0.55, 0.7], p=[0.2, 0.2, 0.2, 0.2, 0.2]))
+    horizon = int(
+        SCENE_HEIGHT * rng.choice([0.0, 0.25, 0.4, 0.55, 0.7], p=[0.2, 0.2, 0.2, 0.2, 0.2])
+    )
     picture = Image.new("RGB", (SCENE_WIDTH, SCENE_HEIGHT))
     picture.paste(_ground(rng, below))
     if horizon:
-        picture.paste(_wall(rng, above).crop((0, SCENE_HEIGHT - horizon, SCENE_WIDTH, SCENE_HEIGHT)))
+        picture.paste(
+            _wall(rng, above).crop((0, SCENE_HEIGHT - horizon, SCENE_WIDTH, SCENE_HEIGHT))
+        )
     pixels = np.asarray(picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.2, 1.4)))))
     # Large soft patches of light and shadow, as under trees and between houses.
     light = 1 + float(rng.uniform(0.1, 0.45)) * cloud(rng, pixels.shape[:2], (5, 4))
@@ -61,6 +73,11 @@ def _any(rng: np.random.Generator) -> Rgb:
     return _near(rng, list(COLOURS.values())[int(rng.integers(len(COLOURS)))])
 
 
+def _muted(rgb: Rgb) -> Rgb:
+    grey = sum(rgb) // 3
+    return (rgb[0] // 2 + grey // 2, rgb[1] // 2 + grey // 2, rgb[2] // 2 + grey // 2)
+
+
 def _image(field: np.ndarray) -> Image.Image:
     return Image.fromarray(field.astype(np.uint8))
 
@@ -76,7 +93,7 @@ def _ground(rng: np.random.Generator, kind: str) -> Image.Image:
         field[spots] = 0.5 * field[spots] + 0.5 * np.array(_near(rng, (140, 70, 44)))
         return _image(field)
     if kind == "carpet":
-        return _image(_speckled(rng, _any(rng), 0.08, 2))
+        return _image(_speckled(rng, _muted(_any(rng)), 0.08, 2))
     picture = _image(_speckled(rng, stone, 0.07, 2))
     draw = ImageDraw.Draw(picture)
     line = _near(rng, (grey - 40, grey - 40, grey - 40), 6)
@@ -108,7 +125,8 @@ def _wall(rng: np.random.Generator, kind: str) -> Image.Image:
     if kind == "foliage":
         field = _speckled(rng, _near(rng, (48, 66, 36)), 0.5, 5)
         return _image(np.clip(field + 30 * (_speckled(rng, (1, 1, 1), 1.0, 3) - 1), 0, 255))
-    base = _near(rng, (150, 142, 132), 60) if rng.random() < 0.7 else _any(rng)
+    grey = int(rng.integers(50, 205))
+    base = _near(rng, (grey, grey, grey), 14) if rng.random() < 0.8 else _any(rng)
     picture = _image(_speckled(rng, base, 0.05, 2))
     draw = ImageDraw.Draw(picture)
     darker = _near(rng, (int(base[0] * 0.7), int(base[1] * 0.7), int(base[2] * 0.7)), 8)
@@ -170,10 +188,14 @@ def occlude(rng: np.random.Generator, canvas: Canvas, kind: str) -> None:
     elif kind == "box":
         top = height * float(rng.uniform(0.55, 0.85))
         wide = width * float(rng.uniform(0.2, 0.5))
-        canvas.polygon(part, [(x - wide, top), (x + wide, top), (x + wide, height), (x - wide, height)])
+        canvas.polygon(
+            part, [(x - wide, top), (x + wide, top), (x + wide, height), (x - wide, height)]
+        )
         lid = top - 0.03 * height
         canvas.polygon(
-            part, [(x - wide, top), (x + wide, top), (x + 0.85 * wide, lid), (x - 0.85 * wide, lid)], 1.2
+            part,
+            [(x - wide, top), (x + wide, top), (x + 0.85 * wide, lid), (x - 0.85 * wide, lid)],
+            1.2,
         )
     elif kind == "bicycle":
         r = 0.13 * height
@@ -209,4 +231,6 @@ def _bar(
 ) -> None:
     along = max(1e-6, float(np.hypot(x1 - x0, y1 - y0)))
     dx, dy = half * (y1 - y0) / along, half * (x0 - x1) / along
-    canvas.polygon(part, [(x0 + dx, y0 + dy), (x1 + dx, y1 + dy), (x1 - dx, y1 - dy), (x0 - dx, y0 - dy)])
+    canvas.polygon(
+        part, [(x0 + dx, y0 + dy), (x1 + dx, y1 + dy), (x1 - dx, y1 - dy), (x0 - dx, y0 - dy)]
+    )

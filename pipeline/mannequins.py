@@ -92,7 +92,7 @@ def render(job: Job) -> dict[str, Any]:
         scheduler=job.scheduler,
         progress="mannequins" if job.progress else None,
     )
-    write_index(Path(job.folder), Index("mannequins", Path(job.folder), rows))
+    write_index(Path(job.folder), Index(params["dataset"], Path(job.folder), rows))
     pids = sorted({entry.pid for entry in plans})
     people = [identity(params["seed"], pid) for pid in pids]
     _write_identities(Path(job.folder) / "identities.csv", people)
