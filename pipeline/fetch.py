@@ -35,16 +35,24 @@ class _SourceFailed(Exception):
 
 
 def fetch_archives(
-    manifest: Manifest, folder: Path, *, what: tuple[str, ...] = (), progress: bool = False
+    manifest: Manifest,
+    folder: Path,
+    *,
+    content: tuple[str, ...] = ("images", "lists", "annotations"),
+    progress: bool = False,
 ) -> list[Path]:
-    """Fetch the manifest's archives into ``folder`` and verify them; returns their paths in order.
+    """Fetch the manifest's archives of the given ``content`` into ``folder``; paths in order.
 
-    what: names of the archives wanted, empty for all. Files that are there and correct are kept.
-    Raises FetchError when the dataset's terms leave fetching to a person (the message says where
-    to ask, except for withdrawn datasets), or when no source delivers the published file.
+    Files that are there and correct are kept. Images are fetched under policy ``direct`` only;
+    lists and annotations that have an address under every policy but ``never``.
+    Raises FetchError when the terms leave fetching to a person (the message says where to ask,
+    except for withdrawn datasets), or when no source delivers the published file.
     """
-    wanted = [archive for archive in manifest.archives if not what or archive.name in what]
-    if manifest.policy != "direct" or not all(archive.urls for archive in wanted) or not wanted:
+    wanted = [archive for archive in manifest.archives if archive.content in content]
+    allowed = manifest.policy == "direct" or (
+        manifest.policy != "never" and all(archive.content != "images" for archive in wanted)
+    )
+    if not wanted or not allowed or not all(archive.urls for archive in wanted):
         raise FetchError(by_hand(manifest))
     return [
         fetch(archive, folder, dataset=manifest.dataset, progress=progress) for archive in wanted

@@ -46,7 +46,7 @@ def open_image(source: Path | str | bytes, name: str | None = None) -> Image:
     if isinstance(source, bytes):
         data, name = source, name or f"{len(source)} bytes"
     else:
-        data, name = _read(Path(source)), name or str(source)
+        data, name = read_bytes(Path(source)), name or str(source)
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.convert("RGB")
@@ -63,7 +63,8 @@ def open_image(source: Path | str | bytes, name: str | None = None) -> Image:
         ) from error
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes; DamagedImage names one that is missing."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -164,7 +165,7 @@ def _pack_rows(
     block = np.empty((len(items), *size, 3), np.uint8)
     for place, (_, row) in enumerate(items):
         path = root / row.path
-        data = _read(path)
+        data = read_bytes(path)
         if hashlib.sha256(data).hexdigest() != row.digest:
             raise ReidpipeError(
                 f"found other bytes in {path} than when it was indexed; "

@@ -235,10 +235,13 @@ def test_a_users_archive_is_checked_and_left_alone(tmp_path: Path) -> None:
 
 
 def test_direct_archives_come_in_order(tmp_path: Path, server: Server) -> None:
-    wanted = [archive(server.url(), name="a.zip"), archive(server.url(), name="b.zip")]
+    wanted = [
+        archive(server.url(), name="a.zip"),
+        archive(server.url(), name="b.zip", content="lists"),
+    ]
     paths = fetch_archives(manifest("direct", *wanted), tmp_path / "new")
     assert [path.name for path in paths] == ["a.zip", "b.zip"]
-    only = fetch_archives(manifest("direct", *wanted), tmp_path / "other", what=("b.zip",))
+    only = fetch_archives(manifest("direct", *wanted), tmp_path / "other", content=("lists",))
     assert [path.name for path in only] == ["b.zip"]
 
 
@@ -252,6 +255,14 @@ def test_terms_are_respected(tmp_path: Path, server: Server, policy: str) -> Non
     assert "\n" not in message
     assert ("https://example.org/sample" in message) == (policy != "never")
     assert server.requests == []
+
+
+def test_lists_may_be_fetched_where_images_may_not(tmp_path: Path, server: Server) -> None:
+    lists = archive(server.url(), name="lists.txt", content="lists")
+    sample = manifest("manual", archive(), lists)
+    assert fetch_archives(sample, tmp_path, content=("lists",)) == [tmp_path / "lists.txt"]
+    with pytest.raises(FetchError, match="accept its terms"):
+        fetch_archives(sample, tmp_path)
 
 
 def test_a_withdrawn_dataset_has_no_address() -> None:

@@ -1,0 +1,212 @@
+"""What is wrong with a dataset, told before a training run is spent on it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline.errors import ReidpipeError
+from pipeline.index import ImageRow
+from pipeline.layout_counts import summary, verify_counts
+from pipeline.manifest import Manifest
+from pipeline.protocols import apply_protocol
+
+_NAMED = 5
+_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """Findings about one dataset, all plain JSON values.
+
+    counts: ``subset, ids, images, cameras`` per split. problems: counts that differ from the
+    published ones, as lines with ``error:`` or ``warning:``. exclude: the rule the matches were
+    counted with. unmatched: keys of queries without any valid match under it. repeated: split ->
+    groups of keys with equal bytes. query_in_gallery: [query key, gallery key] with equal bytes.
+    train_in_test: [train key, other key] likewise. two_identities: groups of keys with equal
+    bytes and different identities. without_camera: number of rows with unknown camera.
+    """
+
+    counts: list[dict[str, Any]]
+    problems: list[str]
+    exclude: str
+    queries: int
+    unmatched: list[str]
+    repeated: dict[str, list[list[str]]]
+    query_in_gallery: list[list[str]]
+    train_in_test: list[list[str]]
+    two_identities: list[list[str]]
+    images: int
+    without_camera: int
+    lines: list[str] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        """The findings as JSON values, for an artifact's summary."""
+        return asdict(self)
+
+
+def check_rows(rows: Sequence[ImageRow], manifest: Manifest | None = None) -> Check:
+    """Check the rows of an index; ``manifest`` adds the published counts and the protocol.
+
+    Matches are counted under the default protocol: a gallery image of the query's identity that
+    the exclusion rule leaves in (``same-camera``: from another camera). Without any camera id the
+    rule is ``none``. Nothing is raised: a partial dataset is still a dataset, but ``lines``
+    says what a person has to know.
+    """
+    test = [row for row in rows if row.split in ("query", "gallery")]
+    identified = manifest is None or manifest.kind == "reid"
+    cameras_known = any(row.camid is not None for row in test or rows)
+    exclude = manifest.default_protocol.exclude if manifest is not None else "same-camera"
+    if not cameras_known and exclude == "same-camera":
+        exclude = "none"
+    query, gallery = _test_rows(rows, manifest)
+    groups = _same_bytes(rows)
+    found = Check(
+        counts=summary(rows),
+        problems=verify_counts(rows, manifest) if manifest is not None else [],
+        exclude=exclude,
+        queries=len(query) if identified else 0,
+        unmatched=_unmatched(query, gallery, exclude) if identified else [],
+        repeated=_repeated(groups),
+        query_in_gallery=_pairs(groups, ("query",), ("gallery",)),
+        train_in_test=_pairs(groups, ("train",), ("query", "gallery", "val")),
+        two_identities=[
+            [row.key for row in group] for group in groups if len({row.pid for row in group}) > 1
+        ],
+        images=len(rows),
+        without_camera=sum(row.camid is None for row in rows) if identified else 0,
+    )
+    found.lines.extend(_lines(found, {row.key: row for row in rows}))
+    return found
+
+
+def _test_rows(
+    rows: Sequence[ImageRow], manifest: Manifest | None
+) -> tuple[list[ImageRow], list[ImageRow]]:
+    if manifest is not None:
+        try:
+            return apply_protocol(rows, manifest.default_protocol)
+        except ReidpipeError:
+            # A protocol whose lists are absent is told by verify_counts; the splits remain.
+            pass
+    query = [row for row in rows if row.split == "query"]
+    return query, [row for row in rows if row.split == "gallery"]
+
+
+def _unmatched(query: list[ImageRow], gallery: list[ImageRow], exclude: str) -> list[str]:
+    by_pid: dict[int | None, list[ImageRow]] = defaultdict(list)
+    for row in gallery:
+        by_pid[row.pid].append(row)
+    # Per identity the cameras are counted, so that a query costs one look-up.
+    cameras = {pid: Counter(row.camid for row in found) for pid, found in by_pid.items()}
+    keys = []
+    for row in query:
+        candidates = by_pid.get(row.pid, []) if row.pid is not None else []
+        left = len(candidates)
+        if exclude == "same-camera" and row.camid is not None and candidates:
+            left -= cameras[row.pid][row.camid]
+        elif exclude == "same-image":
+            left -= sum(other.path == row.path for other in candidates)
+        if left == 0:
+            keys.append(row.key)
+    return keys
+
+
+def _same_bytes(rows: Sequence[ImageRow]) -> list[list[ImageRow]]:
+    by_digest: dict[str, list[ImageRow]] = defaultdict(list)
+    for row in rows:
+        by_digest[row.digest].append(row)
+    return [group for group in by_digest.values() if len(group) > 1]
+
+
+def _repeated(groups: list[list[ImageRow]]) -> dict[str, list[list[str]]]:
+    repeated: dict[str, list[list[str]]] = defaultdict(list)
+    for group in groups:
+        splits: dict[str, list[str]] = defaultdict(list)
+        for row in group:
+            splits[row.split].append(row.key)
+        for split, keys in splits.items():
+            if len(keys) > 1:
+                repeated[split].append(keys)
+    return dict(repeated)
+
+
+def _pairs(
+    groups: list[list[ImageRow]], first: tuple[str, ...], second: tuple[str, ...]
+) -> list[list[str]]:
+    return [
+        [a.key, b.key]
+        for group in groups
+        for a in group
+        if a.split in first
+        for b in group
+        if b.split in second
+    ]
+
+
+def _lines(found: Check, rows: dict[str, ImageRow]) -> list[str]:
+    lines = list(found.problems)
+    if found.unmatched:
+        count, first = len(found.unmatched), ", ".join(found.unmatched[:_NAMED])
+        rule = (
+            "no gallery image of their identity from another camera"
+            if found.exclude == "same-camera"
+            else "no gallery image of their identity"
+        )
+        more = f" and {count - _NAMED} more" if count > _NAMED else ""
+        level, verdict = (
+            ("error", "so nothing can be evaluated; correct pid and camid, or evaluate with "
+             "--exclude same-image or none")
+            if count == found.queries
+            else ("warning", "so they do not count in mAP and CMC")
+        )  # fmt: skip
+        lines.append(
+            f"{level}: {count} of {found.queries} queries have {rule}, {verdict}: {first}{more}"
+        )
+    if found.images and found.without_camera == found.images:
+        lines.append("no camera ids; evaluate with --exclude same-image or none")
+    elif found.without_camera:
+        lines.append(f"warning: {found.without_camera} of {found.images} images have no camera id")
+    if found.query_in_gallery:
+        lines += _overlap_lines(found, rows)
+    if found.train_in_test:
+        count = len({pair[0] for pair in found.train_in_test})
+        lines.append(f"warning: {count} train images are also test images, byte for byte:")
+        lines += _listed(found.train_in_test)
+    for split, groups in found.repeated.items():
+        lines.append(f"{split}: {len(groups)} images occur more than once, byte for byte:")
+        lines += _listed(groups)
+    if found.two_identities:
+        lines.append(
+            f"warning: {len(found.two_identities)} images carry more than one identity, "
+            "byte for byte the same:"
+        )
+        lines += _listed(found.two_identities)
+    return lines
+
+
+def _overlap_lines(found: Check, rows: dict[str, ImageRow]) -> list[str]:
+    queries = {pair[0] for pair in found.query_in_gallery}
+    removed = found.exclude == "same-camera" and all(
+        rows[a].pid == rows[b].pid and rows[a].camid is not None and rows[a].camid == rows[b].camid
+        for a, b in found.query_in_gallery
+    )
+    effect = (
+        "the same-camera rule leaves these pairs out"
+        if removed
+        else "they find themselves and raise the scores"
+    )
+    total = sum(row.split == "query" for row in rows.values())
+    return [
+        f"{len(queries)} of {total} query images are also in the gallery, byte for byte; {effect}:",
+        *_listed(found.query_in_gallery),
+    ]
+
+
+def _listed(groups: list[list[str]]) -> list[str]:
+    lines = [f"  {' = '.join(keys)}" for keys in groups[:_LISTED]]
+    if len(groups) > _LISTED:
+        lines.append(f"  and {len(groups) - _LISTED} more")
+    return lines
