@@ -14,6 +14,8 @@ from typing import Any
 import click
 
 from pipeline.errors import ReidpipeError, nearest
+from pipeline.graph import Outcome
+from pipeline.steps import Step
 from pipeline.store import Execution, Workspace
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -102,6 +104,17 @@ class Terminal:
     def note(self, text: str) -> None:
         """A line of progress on stderr."""
         click.echo(text, err=True)
+
+    def announce(self, step: Step) -> None:
+        """Say on stderr that a step is about to be executed."""
+        self.note(f"making {step.name} {step.key[:8]}")
+
+    def told(self, outcome: Outcome) -> None:
+        """Say what was made and what was reused; nothing to do is said as such."""
+        if outcome.made:
+            self.say(f"made {len(outcome.made)} artifacts, reused {len(outcome.reused)}")
+        else:
+            self.say(f"nothing to do: all {len(outcome.reused)} artifacts exist")
 
     def result(self, value: Any) -> None:
         """The command's result on stdout when ``--json`` was given."""

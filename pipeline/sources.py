@@ -1,0 +1,34 @@
+"""A dataset's id -> the step that makes its index: images on disk, or generated people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline import requests
+from pipeline.manifest import load_manifest
+from pipeline.steps import Step
+from pipeline.store import Workspace
+
+
+def index_step(workspace: Workspace, dataset: str, **generated: Any) -> Step:
+    """The index step of ``id`` or ``id:variant`` as it stands now.
+
+    Images on disk are looked up where ``prepare`` registered them or in the usual places, and
+    enter the key by a fingerprint of the tree. ``generated`` overrides parameters of generated
+    datasets (see ``pipeline.mannequins.DEFAULTS``). Raises ReidpipeError for unknown ids and for
+    images that are nowhere.
+    """
+    manifest = load_manifest(dataset)
+    if any(layout.reader == "generated" for layout in manifest.layouts):
+        from pipeline.mannequins import DEFAULTS, checked
+
+        params = checked({**DEFAULTS, **generated})
+        return _index("pipeline.mannequins:render", params)
+    from pipeline.prepare import index_params
+
+    return _index("pipeline.prepare:index", index_params(workspace.root, dataset))
+
+
+def _index(worker: str, params: dict[str, Any]) -> Step:
+    others = {name: value for name, value in params.items() if name != "dataset"}
+    return requests.index(params["dataset"], worker=worker, params=others)
