@@ -69,9 +69,8 @@ def make_prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pre
                     path = f"{pid}_c{camera}_{shot}.png"
                     Image.fromarray(picture(pid, camera, shot)).save(folders["files"] / path)
                     digest = hashlib.sha256((folders["files"] / path).read_bytes()).hexdigest()
-                    size = {"width": SIZE[1], "height": SIZE[0]}
                     row = ImageRow(
-                        path, path, split, pid, camera, None, "", None, **size, digest=digest
+                        path, path, split, pid, camera, None, "", None, SIZE[1], SIZE[0], digest
                     )
                     rows.append(edit(row))
         write_index(folders["index"], Index("little", folders["files"], rows))
