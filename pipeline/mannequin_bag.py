@@ -11,7 +11,9 @@ from pipeline.mannequin_shape import BACKGROUND, Section, Shape
 
 def carrying_side(who: Identity) -> int | None:
     """0 left or 1 right: where a handbag or shoulder bag hangs; None without one."""
-    return who.pid % 2 if who.bag in ("handbag", "shoulder bag") else None
+    if who.bag not in ("handbag", "shoulder bag"):
+        return None
+    return (who.pid if who.twin_of is None else who.twin_of) % 2
 
 
 def bag(who: Identity, bones: Skeleton) -> list[Shape]:
@@ -46,7 +48,7 @@ def bag(who: Identity, bones: Skeleton) -> list[Shape]:
             ]
             shapes.append(Shape(strap, BACKGROUND, dark, -0.03, 0.0))
         return shapes
-    side = who.pid % 2
+    side = carrying_side(who) or 0
     sign = 1.0 - 2.0 * side
     if who.bag == "handbag":
         x, y, z = bones.arms[side].tip

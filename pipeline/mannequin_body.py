@@ -91,11 +91,11 @@ def _legs(who: Identity, bones: Skeleton) -> list[Shape]:
             hem_r = {"trousers": 1.42, "wide trousers": 2.0, "leggings": 1.08}[kind] * ankle
             knee_r = knee * loose
             upper = _limb(leg.hip, leg.knee, thigh * (0.5 + 0.5 * loose), knee_r)
-            cuff = _between(leg.knee, leg.ankle, 0.95)
+            cuff = _between(leg.knee, leg.ankle, 0.87)
             lower = [(*leg.knee, knee_r, knee_r), (*cuff, hem_r, hem_r)]
             shapes += [
                 Shape(upper, label, rgb, -2.996),
-                Shape(lower, label, rgb, -2.997, 0.35),
+                Shape(lower, label, rgb, -2.997),
             ]
         shapes += _foot(who, side, leg, ankle, hidden="trousers" in kind)
     return shapes

@@ -3,37 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import cos, pi, sin
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from pipeline.mannequin_identity import Rgb
+from pipeline.mannequin_projection import UNLIT, Projection, project
 from pipeline.mannequin_shape import Shape
 
-_STRIPS = 5
-_CAP_ANGLES = np.array([0.3, 0.75, 1.15, 1.5], dtype=np.float32)
 _MAX_PARTS = 127  # part numbers above 127 mean: the same part, second colour of its pattern
-
-
-@dataclass(frozen=True, slots=True)
-class Projection:
-    """From body axes to pixels.
-
-    ``turn``: radians about the vertical axis (0 front, pi/2 the person faces the image's right).
-    ``pitch``: radians by which the camera looks down. ``scale_x``, ``scale_y``: pixels per body
-    height. ``centre_x``, ``ground_y``: pixel where the body's origin stands. ``light``: unit vector
-    towards the light (image right, image up, camera).
-    """
-
-    turn: float
-    pitch: float
-    scale_x: float
-    scale_y: float
-    centre_x: float
-    ground_y: float
-    light: tuple[float, float, float]
 
 
 class Canvas:
@@ -47,7 +25,7 @@ class Canvas:
         self.size = size
         height, width = size
         self._parts = Image.new("L", (2 * width, 2 * height))
-        self._shade = Image.new("L", (width, height), 128)
+        self._shade = Image.new("L", (width, height), UNLIT)
         self._draw_parts = ImageDraw.Draw(self._parts)
         self._draw_shade = ImageDraw.Draw(self._shade)
         self._draw_parts.fontmode = self._draw_shade.fontmode = "1"
@@ -78,7 +56,7 @@ class Canvas:
         x0, y0, x1, y1 = box
         double = (2 * x0, 2 * y0, 2 * x1, 2 * y1)
         self._draw_parts.ellipse(double, outline=part, width=max(1, round(2 * width)))
-        self._draw_shade.ellipse(box, outline=128, width=max(1, round(width)))
+        self._draw_shade.ellipse(box, outline=UNLIT, width=max(1, round(width)))
 
     def disc(self, part: int, box: tuple[float, float, float, float], shade: float = 1.0) -> None:
         """A filled ellipse."""
@@ -88,11 +66,11 @@ class Canvas:
 
     def shapes(self, shapes: Sequence[Shape], view: Projection, label: int | None = None) -> None:
         """Paint ``shapes`` from far to near; ``label`` replaces every shape's own class."""
-        strips, shades, layers, seen = _project(shapes, view)
-        for index in np.argsort(layers, kind="stable").tolist():
-            if not seen[index]:
+        outlines = project(shapes, view)
+        for index in np.argsort([outline.layer for outline in outlines], kind="stable").tolist():
+            shape, outline = shapes[index], outlines[index]
+            if not outline.visible:
                 continue
-            shape = shapes[index]
             second = shape.second if shape.patterned else None
             part = self.part(
                 shape.label if label is None else label,
@@ -100,10 +78,9 @@ class Canvas:
                 cloth=shape.cloth,
                 second=second,
             )
-            outline, polygons = strips[index]
-            self._draw_parts.polygon(outline, fill=part)
-            for polygon, grey in zip(polygons, shades[index], strict=True):
-                self._draw_shade.polygon(polygon, fill=grey)
+            self._draw_parts.polygon(outline.doubled, fill=part)
+            for strip, grey in zip(outline.strips, outline.greys, strict=True):
+                self._draw_shade.polygon(strip, fill=grey)
 
     def parts(self, pattern: np.ndarray | None = None) -> np.ndarray:
         """uint8 (2H, 2W): part numbers, +128 where the boolean ``pattern`` (2H, 2W) is set."""
@@ -134,7 +111,7 @@ class Canvas:
     def shade(self) -> np.ndarray:
         """float32 (H, W): brightness factor from form and light, 1 = the colour itself."""
         smooth = self._shade.filter(ImageFilter.BoxBlur(max(0.6, self.size[0] / 256)))
-        return np.asarray(smooth, dtype=np.float32) / 128
+        return np.asarray(smooth, dtype=np.float32) / UNLIT
 
     def cloth(self) -> np.ndarray:
         """bool (H, W): pixels that folds may darken."""
@@ -144,91 +121,4 @@ class Canvas:
 
 
 def _grey(shade: float) -> int:
-    return max(0, min(255, round(128 * shade)))
-
-
-def _project(
-    shapes: Sequence[Shape], view: Projection
-) -> tuple[list[tuple[list, list]], list[list[int]], np.ndarray, list[bool]]:
-    """Outlines, strips' brightness, layers and visibility of all shapes at once."""
-    count, longest = len(shapes), max(len(shape.sections) for shape in shapes)
-    padded = np.array(
-        [
-            shape.sections + shape.sections[-1:] * (longest - len(shape.sections))
-            for shape in shapes
-        ],
-        dtype=np.float32,
-    )  # T, S, 5
-    x, y, z, a, b = np.moveaxis(padded, -1, 0)
-    turn_cos, turn_sin = cos(view.turn), sin(view.turn)
-    across = x * turn_cos + z * turn_sin
-    near = z * turn_cos - x * turn_sin
-    down = -(y * cos(view.pitch) - near * sin(view.pitch))
-    centre = np.stack([across, down], axis=-1)  # T, S, 2
-    half_width = np.hypot(a * turn_cos, b * turn_sin)
-    azimuth = np.arctan2(b * turn_sin, a * turn_cos)
-
-    middles = np.array([shape.centre for shape in shapes], dtype=np.float32)[:, None]
-    halves = np.array([shape.half for shape in shapes], dtype=np.float32)[:, None]
-    turned = np.mod(azimuth + middles + pi, 2 * pi) - pi
-    low = np.clip(turned - halves, -pi / 2, pi / 2)
-    high = np.clip(turned + halves, -pi / 2, pi / 2)
-    whole = halves >= pi
-    low, high = np.where(whole, -pi / 2, low), np.where(whole, pi / 2, high)
-    # Sections that are invisible collapse to a line; a shape with none left is skipped.
-    seen = ((high - low) > 0.02).any(axis=1)
-    low, high = np.sin(low), np.sin(high)
-
-    axis = centre[:, -1] - centre[:, 0]
-    length = np.hypot(axis[:, 0], axis[:, 1])
-    axis = np.where(
-        length[:, None] > 1e-4, axis / np.maximum(length, 1e-4)[:, None], np.float32([0, 1])
-    )
-    # Round ends in the image plane, so that limbs which point at the camera stay round.
-    # A patch is no solid: it has no round ends of its own.
-    caps = np.array([shape.cap for shape in shapes], dtype=np.float32)[:, None] * whole
-    reach = np.sin(_CAP_ANGLES)[None] * caps
-    shrink = np.where(caps > 0, np.cos(_CAP_ANGLES)[None], 1.0)
-    first = (half_width[:, :1] * reach)[:, ::-1, None]
-    last = (half_width[:, -1:] * reach)[:, :, None]
-    centre = np.concatenate(
-        [
-            centre[:, :1] - first * axis[:, None],
-            centre,
-            centre[:, -1:] + last * axis[:, None],
-        ],
-        axis=1,
-    )
-    half_width = np.concatenate(
-        [half_width[:, :1] * shrink[:, ::-1], half_width, half_width[:, -1:] * shrink], axis=1
-    )
-    extra = len(_CAP_ANGLES)
-    low = np.pad(low, ((0, 0), (extra, extra)), mode="edge")
-    high = np.pad(high, ((0, 0), (extra, extra)), mode="edge")
-
-    # ``normal`` points to the image's right of an upright shape, whichever way its axis runs.
-    upright = np.where(axis[:, 1:] >= 0, 1.0, -1.0)
-    normal = np.stack([axis[:, 1], -axis[:, 0]], axis=-1) * upright
-    edges = np.linspace(0, 1, _STRIPS + 1, dtype=np.float32)
-    sideways = low[..., None] + (high - low)[..., None] * edges  # T, S', K+1
-    offset = sideways * half_width[..., None]
-    points = centre[:, :, None] + offset[..., None] * normal[:, None, None]  # T, S', K+1, 2
-    points[..., 0] = points[..., 0] * view.scale_x + view.centre_x
-    points[..., 1] = points[..., 1] * view.scale_y + view.ground_y
-
-    middle = sideways[:, sideways.shape[1] // 2]
-    at = 0.5 * (middle[:, 1:] + middle[:, :-1])  # T, K
-    facing = np.sqrt(np.maximum(0.0, 1 - at * at))
-    right, up, towards = view.light
-    lit = at * (normal[:, :1] * right - normal[:, 1:] * up) + facing * towards
-    depth = 0.5 * (near[:, 0] + near[:, -1])
-    grey = (0.62 + 0.5 * np.maximum(0.0, lit)) * np.clip(1 + 0.7 * depth, 0.75, 1.1)[:, None]
-    shades = np.clip(grey * 128, 0, 255).astype(np.uint8).tolist()
-
-    backward = points[:, ::-1]
-    strips = np.concatenate([points[:, :, :-1], backward[:, :, 1:]], axis=1)  # T, 2S', K, 2
-    strips = np.moveaxis(strips, 2, 1).reshape(count, _STRIPS, -1).tolist()
-    outlines = np.concatenate([points[:, :, 0], backward[:, :, -1]], axis=1)
-    outlines = np.rint(2 * outlines).astype(np.int32).reshape(count, -1).tolist()
-    layers = np.array([shape.layer for shape in shapes]) + depth
-    return list(zip(outlines, strips, strict=True)), shades, layers, seen.tolist()
+    return max(0, min(255, round(UNLIT * shade)))

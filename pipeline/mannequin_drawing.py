@@ -11,9 +11,10 @@ from PIL import Image, ImageDraw, ImageFilter
 from pipeline.mannequin_bag import carrying_side
 from pipeline.mannequin_body import dress, hip_width, shoulder_width
 from pipeline.mannequin_camera import Camera, camera, expose
-from pipeline.mannequin_canvas import Canvas, Projection
+from pipeline.mannequin_canvas import Canvas
 from pipeline.mannequin_identity import Identity, identity
 from pipeline.mannequin_pose import Skeleton, pose
+from pipeline.mannequin_projection import Projection
 from pipeline.mannequin_scene import OCCLUDERS, cloud, occlude, scene, window
 
 VIEWS = (
@@ -121,16 +122,16 @@ def sample(
 
 def _stray(rng: np.random.Generator, cam: Camera, strength: float) -> Camera:
     # Crops of 48 x 128 pixels become 1.33 times wider in a 2:1 input: ``stretch`` covers that.
-    wide = float(rng.uniform(0.92, 1.42))
-    low, dark = rng.random() < 0.5 * strength, float(rng.uniform(-0.45, 0.75))
+    wide = float(rng.uniform(0.95, 1.6))
+    low, dark = rng.random() < 0.5 * strength, float(rng.uniform(-0.6, 0.55))
     return replace(
         cam,
         stretch=1 + strength * (wide - 1),
         rows=int(rng.integers(56, 150)) if low else cam.rows,
         gamma=cam.gamma * float(np.exp(strength * 0.7 * dark)),
         blur=cam.blur + strength * float(rng.exponential(0.7)),
-        noise=cam.noise + strength * float(rng.exponential(2.5)),
-        fill=cam.fill + strength * float(rng.uniform(-0.09, 0.07)),
+        noise=cam.noise + strength * float(rng.exponential(1.8)),
+        fill=cam.fill + strength * float(rng.uniform(-0.05, 0.08)),
         pitch=cam.pitch + strength * float(rng.uniform(0, 0.18)),
     )
 

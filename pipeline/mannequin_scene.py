@@ -34,9 +34,7 @@ def scene(seed: int, number: int) -> tuple[np.ndarray, str]:
     rng = np.random.default_rng([seed, number, 11])
     above = UPPER[int(rng.integers(len(UPPER)))]
     below = LOWER[int(rng.integers(len(LOWER)))]
-    horizon = int(
-        SCENE_HEIGHT * rng.choice([0.0, 0.25, 0.4, 0.55, 0.7], p=[0.2, 0.2, 0.2, 0.2, 0.2])
-    )
+    horizon = int(SCENE_HEIGHT * (0.0, 0.2, 0.35, 0.5, 0.7)[int(rng.integers(5))])
     picture = Image.new("RGB", (SCENE_WIDTH, SCENE_HEIGHT))
     picture.paste(_ground(rng, below))
     if horizon:
@@ -46,7 +44,7 @@ def scene(seed: int, number: int) -> tuple[np.ndarray, str]:
     pixels = np.asarray(picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.2, 1.4)))))
     # Large soft patches of light and shadow, as under trees and between houses.
     light = 1 + float(rng.uniform(0.1, 0.45)) * cloud(rng, pixels.shape[:2], (5, 4))
-    lit = np.clip(pixels * light[..., None] * float(rng.uniform(0.55, 1.15)), 0, 255)
+    lit = np.clip(pixels * light[..., None] * float(rng.uniform(0.7, 1.4)), 0, 255)
     return lit.astype(np.uint8), below if not horizon else f"{above} and {below}"
 
 
@@ -126,7 +124,7 @@ def _wall(rng: np.random.Generator, kind: str) -> Image.Image:
         field = _speckled(rng, _near(rng, (48, 66, 36)), 0.5, 5)
         return _image(np.clip(field + 30 * (_speckled(rng, (1, 1, 1), 1.0, 3) - 1), 0, 255))
     grey = int(rng.integers(50, 205))
-    base = _near(rng, (grey, grey, grey), 14) if rng.random() < 0.8 else _any(rng)
+    base = _near(rng, (grey, grey, grey), 14) if rng.random() < 0.8 else _muted(_any(rng))
     picture = _image(_speckled(rng, base, 0.05, 2))
     draw = ImageDraw.Draw(picture)
     darker = _near(rng, (int(base[0] * 0.7), int(base[1] * 0.7), int(base[2] * 0.7)), 8)

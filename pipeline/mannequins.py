@@ -86,7 +86,7 @@ def render(job: Job) -> dict[str, Any]:
         for kind in ("images", "labels"):
             (Path(job.folder) / kind / split).mkdir(parents=True, exist_ok=True)
     rows = spread(
-        _make,
+        make,
         plans,
         workers=job.workers,
         scheduler=job.scheduler,
@@ -151,11 +151,11 @@ def plan(params: dict[str, Any], folder: Path) -> list[Plan]:
     ]
 
 
-def _make(plans: list[Plan]) -> list[ImageRow]:
-    return [_make_one(entry) for entry in plans]
+def make(plans: list[Plan]) -> list[ImageRow]:
+    return [_made(entry) for entry in plans]
 
 
-def _make_one(entry: Plan) -> ImageRow:
+def _made(entry: Plan) -> ImageRow:
     figure = draw(entry.seed, entry.pid, entry.camera, entry.index, entry.size)
     path, label_path = f"images/{entry.stem}.jpg", f"labels/{entry.stem}.png"
     buffer = io.BytesIO()
