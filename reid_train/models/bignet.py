@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_train.models.dropout import Dropout
+
 
 def _pad_same(x: Tensor) -> Tensor:
     """One zero column right, one zero row below: TensorFlow's "SAME" for even sizes."""
@@ -30,13 +32,13 @@ class Residual(nn.Module):
         if self.halves:
             self.conv_up = nn.Conv2d(width, out, 1, stride=2)
         if not first:
-            self.bn_0 = nn.Sequential(nn.BatchNorm2d(width), nn.ELU())
+            self.bn_0 = nn.Sequential(nn.BatchNorm2d(width), nn.ELU(inplace=True))
         stride, padding = (2, 0) if self.halves else (1, 1)
         self.conv_1 = nn.Sequential(
             nn.Conv2d(width, out, 3, stride=stride, padding=padding),
             nn.BatchNorm2d(out),
-            nn.ELU(),
-            nn.Dropout(dropout),
+            nn.ELU(inplace=True),
+            Dropout(dropout),
         )
         self.conv_2 = nn.Conv2d(out, out, 3, padding=1)
 
@@ -56,8 +58,12 @@ class ResidualTrunk(nn.Module):
 
     def __init__(self, *, dropout: float = 0.4) -> None:
         super().__init__()
-        self.conv_1 = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ELU())
-        self.conv_2 = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ELU())
+        self.conv_1 = nn.Sequential(
+            nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ELU(inplace=True)
+        )
+        self.conv_2 = nn.Sequential(
+            nn.Conv2d(32, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ELU(inplace=True)
+        )
         self.pool_3 = nn.MaxPool2d(3, stride=2)
         self.residual_4 = Residual(32, 32, first=True, dropout=dropout)
         self.residual_5 = Residual(32, 32, dropout=dropout)
@@ -76,7 +82,11 @@ class ResidualTrunk(nn.Module):
 
 def _dense(size: int, dim: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(
-        nn.Flatten(), nn.Dropout(dropout), nn.Linear(size, dim), nn.BatchNorm1d(dim), nn.ELU()
+        nn.Flatten(),
+        Dropout(dropout),
+        nn.Linear(size, dim),
+        nn.BatchNorm1d(dim),
+        nn.ELU(inplace=True),
     )
 
 
