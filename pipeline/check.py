@@ -23,17 +23,18 @@ class Check:
 
     counts: ``subset, ids, images, cameras`` per split. problems: counts that differ from the
     published ones, as lines with ``error:`` or ``warning:``. exclude: the rule the matches were
-    counted with. unmatched: keys of queries without any valid match under it. repeated: split ->
-    groups of keys with equal bytes. query_in_gallery: [query key, gallery key] with equal bytes.
-    train_in_test: [train key, other key] likewise. two_identities: groups of keys with equal
-    bytes and different identities. without_camera: number of rows with unknown camera.
+    counted with. unmatched_queries: keys of queries without any valid match under it.
+    repeated: split -> groups of keys with equal bytes. query_in_gallery: [query key, gallery key]
+    with equal bytes. train_in_test: [train key, other key] likewise. two_identities: groups of
+    keys with equal bytes and different identities. without_camera: number of rows with unknown
+    camera. lines: all of it for a person to read.
     """
 
     counts: list[dict[str, Any]]
     problems: list[str]
     exclude: str
     queries: int
-    unmatched: list[str]
+    unmatched_queries: list[str]
     repeated: dict[str, list[list[str]]]
     query_in_gallery: list[list[str]]
     train_in_test: list[list[str]]
@@ -68,7 +69,7 @@ def check_rows(rows: Sequence[ImageRow], manifest: Manifest | None = None) -> Ch
         problems=verify_counts(rows, manifest) if manifest is not None else [],
         exclude=exclude,
         queries=len(query) if identified else 0,
-        unmatched=_unmatched(query, gallery, exclude) if identified else [],
+        unmatched_queries=_unmatched(query, gallery, exclude) if identified else [],
         repeated=_repeated(groups),
         query_in_gallery=_pairs(groups, ("query",), ("gallery",)),
         train_in_test=_pairs(groups, ("train",), ("query", "gallery", "val")),
@@ -148,8 +149,8 @@ def _pairs(
 
 def _lines(found: Check, rows: dict[str, ImageRow]) -> list[str]:
     lines = list(found.problems)
-    if found.unmatched:
-        count, first = len(found.unmatched), ", ".join(found.unmatched[:_NAMED])
+    if found.unmatched_queries:
+        count, first = len(found.unmatched_queries), ", ".join(found.unmatched_queries[:_NAMED])
         rule = (
             "no gallery image of their identity from another camera"
             if found.exclude == "same-camera"
@@ -176,7 +177,8 @@ def _lines(found: Check, rows: dict[str, ImageRow]) -> list[str]:
         lines.append(f"warning: {count} train images are also test images, byte for byte:")
         lines += _listed(found.train_in_test)
     for split, groups in found.repeated.items():
-        lines.append(f"{split}: {len(groups)} images occur more than once, byte for byte:")
+        what = "image occurs" if len(groups) == 1 else "images occur"
+        lines.append(f"{split}: {len(groups)} {what} more than once, byte for byte:")
         lines += _listed(groups)
     if found.two_identities:
         lines.append(

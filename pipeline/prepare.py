@@ -122,7 +122,7 @@ def index(job: Job) -> dict[str, Any]:
         "images": len(rows),
         "damaged": damaged,
         "dropped": layout.dropped,
-        "unmatched": layout.unmatched,
+        "unmatched_files": layout.unmatched,
         "notes": layout.notes,
         **found.plain(),
         "lines": [*_reading_lines(layout, damaged, facts), *found.lines],

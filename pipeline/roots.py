@@ -161,7 +161,16 @@ def _search(manifest: Manifest, workspace: Path) -> Path | None:
                     f"images; type `reidpipe prepare {known.dataset} --root DIR`"
                 )
             return root
-    return next((place for place in _usual_places(manifest) if place.is_dir()), None)
+    lists = lists_folder(manifest, workspace)
+    failures = []
+    for place in filter(Path.is_dir, _usual_places(manifest)):
+        try:
+            return place if _is_own(manifest) else find_root(place, manifest, lists=lists)
+        except ReidpipeError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return None
 
 
 def _bases() -> list[tuple[str, Path]]:
