@@ -11,14 +11,12 @@ from pipeline import graph, requests
 from pipeline.commandline import CONTEXT, Terminal, json_option
 from pipeline.errors import ReidpipeError
 from pipeline.manifest import Manifest, list_manifests, load_manifest
-from pipeline.sources import index_step
+from pipeline.sources import GENERATED, index_step
 from pipeline.tables import format_table
-
-DEFAULT_DATASET = "mannequins"
 
 
 @click.command(context_settings=CONTEXT)
-@click.argument("dataset", default=DEFAULT_DATASET)
+@click.argument("dataset", default=GENERATED)
 @click.option("--root", type=click.Path(path_type=Path), help="Folder (or CSV) with your copy.")
 @click.option("--archive", type=click.Path(path_type=Path), help="Published archive you fetched.")
 @click.option("--rule", help="Regular expression on file names, for the dataset 'folder'.")
@@ -51,7 +49,7 @@ def prepare(
     """
     manifest = load_manifest(dataset)
     terminal.workspace.writable()
-    if _generated(manifest):
+    if manifest.id == GENERATED:
         if root is not None or archive is not None:
             raise ReidpipeError(
                 f"found --root or --archive for {manifest.id}; expected neither, its images are "
@@ -153,10 +151,6 @@ def _row(manifest: Manifest) -> dict[str, Any]:
             ids = f"{counts.ids.one_of[0]}/" if counts.ids is not None else ""
             row[split] = f"{ids}{counts.images.one_of[0]}"
     return row
-
-
-def _generated(manifest: Manifest) -> bool:
-    return any(layout.reader == "generated" for layout in manifest.layouts)
 
 
 def _size(text: str) -> tuple[int, int]:

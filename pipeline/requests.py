@@ -7,8 +7,10 @@ request can be keyed, compared and found complete without importing a network.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from pipeline.atomic import sha256_file
 from pipeline.steps import Step
 
 INDEX_VERSION = 1
@@ -39,16 +41,14 @@ def maps(
     source: Step,
     *,
     model: str,
-    weights: str | None,
-    digest: str | None,
+    weights: Path,
     flip: bool = False,
     scales: Sequence[float] = (1.0,),
     options: Mapping[str, Any] | None = None,
 ) -> Step:
     """Label maps of all images of an index by one parser.
 
-    weights: path of the checkpoint the worker loads; its SHA-256 ``digest`` and not the path
-    enters the key through ``Step.weights``.
+    weights: the checkpoint; its SHA-256 enters the key, its path does not.
     """
     params = {
         "model": model,
@@ -62,7 +62,8 @@ def maps(
         "parsing_models.work:parse",
         params,
         {"index": source},
-        {weights: digest} if weights and digest else {},
+        weights={"weights": sha256_file(weights)},
+        files={"weights": str(weights)},
         resumable=True,
     )
 
@@ -72,22 +73,27 @@ def model(
     recipe: Mapping[str, Any],
     *,
     seed: int,
-    pretrained: str = "none",
-    digest: str | None = None,
+    pretrained: str | Path = "none",
     label_maps: Step | None = None,
 ) -> Step:
-    """A model trained by ``recipe`` (resolved, plain) on the train split of an index."""
+    """A model trained by ``recipe`` (resolved, plain) on the train split of an index.
+
+    pretrained: ``none``, ``openai`` or a file of weights to start from; of a file the SHA-256
+    enters the key.
+    """
     size, filter = recipe["input"]["size"], recipe["input"]["train_filter"]
     inputs = {"index": source, "images": images(source, size=size, filter=filter)}
     if label_maps is not None:
         inputs["maps"] = label_maps
+    file = None if pretrained in ("none", "openai") else Path(pretrained)
     return Step(
         "model",
         MODEL_VERSION,
         "reid_train.work_train:train",
-        {"recipe": dict(recipe), "seed": seed, "pretrained": pretrained},
+        {"recipe": dict(recipe), "seed": seed, "pretrained": "file" if file else str(pretrained)},
         inputs,
-        {"pretrained": digest} if digest else {},
+        weights={"pretrained": sha256_file(file)} if file else {},
+        files={"pretrained": str(file)} if file else {},
         resumable=True,
     )
 

@@ -9,6 +9,8 @@ from pipeline.manifest import load_manifest
 from pipeline.steps import Step
 from pipeline.store import Workspace
 
+GENERATED = "mannequins"
+
 
 def index_step(workspace: Workspace, dataset: str, **generated: Any) -> Step:
     """The index step of ``id`` or ``id:variant`` as it stands now.
@@ -19,7 +21,7 @@ def index_step(workspace: Workspace, dataset: str, **generated: Any) -> Step:
     images that are nowhere.
     """
     manifest = load_manifest(dataset)
-    if any(layout.reader == "generated" for layout in manifest.layouts):
+    if manifest.id == GENERATED:
         from pipeline.mannequins import DEFAULTS, checked
 
         params = checked({**DEFAULTS, **generated})

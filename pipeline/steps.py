@@ -17,7 +17,8 @@ class Job:
     """What a worker receives.
 
     folder: where to write; the store adds ``artifact.json`` afterwards, which marks completion.
-    params: the step's parameters. inputs: name -> folder of a complete artifact.
+    params: the step's parameters. inputs: name -> folder of a complete artifact. files: name ->
+    path of a weights file whose digest the step's key holds.
     workspace: its root. workers: processes to use for per-image work. scheduler: address of a
     dask cluster, or None. device: as typed by the user (``auto``, ``cpu``, ``cuda``, ``cuda:1``).
     progress: whether bars may be drawn on stderr.
@@ -27,6 +28,7 @@ class Job:
     params: dict[str, Any]
     inputs: dict[str, Path]
     workspace: Path
+    files: dict[str, Path] = field(default_factory=dict)
     workers: int = 1
     scheduler: str | None = None
     device: str = "auto"
@@ -43,7 +45,8 @@ class Step:
     name: the kind of artifact (``index``, ``images``, ``maps``, ``model``, ``evaluation``).
     version: raised by hand whenever the worker's output changes for equal parameters.
     worker: ``"module:function"``, imported only in the process that executes the step.
-    params: plain JSON values. inputs: name -> step. weights: name -> SHA-256 of a file it loads.
+    params: plain JSON values. inputs: name -> step. weights: name -> SHA-256 of a file it loads;
+    files: name -> where that file is here, which is not part of the key.
     resumable: the worker continues from the files an earlier, interrupted execution left.
     """
 
@@ -53,6 +56,7 @@ class Step:
     params: Mapping[str, Any]
     inputs: Mapping[str, Step] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
     resumable: bool = False
 
     @cached_property
@@ -82,6 +86,7 @@ class Step:
             "params": dict(self.params),
             "inputs": {name: step.plain() for name, step in self.inputs.items()},
             "weights": dict(self.weights),
+            "files": dict(self.files),
             "resumable": self.resumable,
         }
 

@@ -95,6 +95,7 @@ class Workspace:
                 params=dict(step.params),
                 inputs={name: self.folder(source) for name, source in step.inputs.items()},
                 workspace=self.root,
+                files={name: Path(path) for name, path in step.files.items()},
                 workers=execution.workers,
                 scheduler=execution.scheduler,
                 device=execution.device,
