@@ -1,0 +1,399 @@
+"""Recipes: how a method is trained, as typed data. Importing this needs no torch.
+
+A recipe file is YAML. ``base: other`` starts from another recipe (a name, or a file beside this
+one); mappings are merged, lists replaced, and ``set: {"stages.0.epochs": 3}`` changes single
+values, as ``--set stages.0.epochs=3`` does on the command line.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import ReidpipeError, nearest
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Part(BaseModel):
+    """Base of all parts of a recipe: no unknown key, no change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Head(Part):
+    """A training-only part named in ``reid_train.models.heads.HEADS``, reading feature ``on``."""
+
+    kind: str
+    on: str
+    options: dict[str, Any] = {}
+
+
+class Model(Part):
+    """``trunk`` of ``reid_train.models.TRUNKS`` with its ``options``, and heads by free names."""
+
+    trunk: str
+    options: dict[str, Any] = {}
+    heads: dict[str, Head] = {}
+
+
+class Input(Part):
+    """size: (H, W). mean, std: per RGB channel of pixels in 0..1. Filters: of PIL, per purpose,
+    since published methods differ between training and test.
+    """
+
+    size: tuple[Count, Count]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    train_filter: Literal["bicubic", "bilinear"] = "bilinear"
+    test_filter: Literal["bicubic", "bilinear"] = "bilinear"
+
+
+class Augment(Part):
+    """Fields of ``reid_train.data.augmentation.Augmentation``, explained there."""
+
+    flip: Share = 0.0
+    pad: Annotated[int, Field(ge=0)] = 0
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    erase: Share = 0.0
+    erase_area: tuple[Share, Share] = (0.02, 1 / 3)
+    erase_aspect: tuple[float, float] = (0.3, 1 / 0.3)
+    erase_fill: Literal["noise", "mean"] = "noise"
+
+
+class IdentityBatches(Part):
+    """``ids`` identities with ``images_per_id`` images each in every (global) batch."""
+
+    kind: Literal["identity-batches"]
+    ids: Count
+    images_per_id: Count
+    augment: Augment = Augment()
+
+
+class Shuffled(Part):
+    """Every image once per epoch in (global) batches of ``batch``; with ``flipped_copies`` the
+    mirrored images are further images of the set.
+    """
+
+    kind: Literal["shuffled"]
+    batch: Count
+    flipped_copies: bool = False
+    augment: Augment = Augment()
+
+
+class Loss(Part):
+    """``loss`` of ``reid_train.losses.LOSSES`` on a feature of the trunk or a head's output."""
+
+    loss: str
+    on: str
+    weight: float = 1.0
+    options: dict[str, Any] = {}
+
+
+class Optimiser(Part):
+    """Fields of ``reid_train.task.Optimiser``, explained there."""
+
+    kind: Literal["adam", "adamw", "sgd"]
+    lr: Annotated[float, Field(gt=0.0)]
+    weight_decay: float = 0.0
+    bias_lr: float = 1.0
+    bias_weight_decay: float | None = None
+    no_decay: tuple[str, ...] = ()
+    decay_matrices_only: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    momentum: float = 0.9
+    nesterov: bool = False
+
+
+class Constant(Part):
+    """``reid_train.task.Constant``."""
+
+    kind: Literal["constant"] = "constant"
+
+
+class WarmupMultistep(Part):
+    """``reid_train.task.WarmupMultistep``."""
+
+    kind: Literal["warmup-multistep"]
+    milestones: tuple[int, ...]
+    gamma: float = 0.1
+    warmup_epochs: int = 0
+    warmup_factor: float = 0.01
+    first_epoch: int = 1
+
+
+class Cosine(Part):
+    """``reid_train.task.Cosine``."""
+
+    kind: Literal["cosine"]
+    final_factor: float = 0.0
+    warmup_epochs: int = 0
+    warmup_factor: float = 0.01
+    first_epoch: int = 0
+    per: Literal["epoch", "step"] = "epoch"
+
+
+class OneCycle(Part):
+    """``reid_train.task.OneCycle``."""
+
+    kind: Literal["one-cycle"]
+    rise: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
+    start_division: float = 25.0
+    final_division: float = 1e4
+
+
+class Stage(Part):
+    """One part of training; ``trains``, ``accumulate``, ``clip`` and ``ema`` as in
+    ``reid_train.task.Stage``.
+    """
+
+    name: str
+    epochs: Count
+    data: Annotated[IdentityBatches | Shuffled, Field(discriminator="kind")]
+    losses: Annotated[tuple[Loss, ...], Field(min_length=1)]
+    optimiser: Optimiser
+    schedule: Annotated[
+        Constant | WarmupMultistep | Cosine | OneCycle, Field(discriminator="kind")
+    ] = Constant()
+    trains: dict[str, float] = {"*": 1.0}
+    accumulate: Count = 1
+    clip: float | None = None
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+
+
+class Test(Part):
+    """How the method is evaluated by default: ``flip`` adds the mirrored image's features."""
+
+    flip: bool = False
+
+
+class Expected(Part):
+    """A published result, in 0..1, and where it stands."""
+
+    dataset: str
+    protocol: str
+    mAP: float | None = None
+    rank1: float | None = None
+    rank5: float | None = None
+    source: str
+
+
+class Recipe(Part):
+    """A method. precision: ``auto`` is bf16 on a GPU that has it, else fp32."""
+
+    name: str
+    summary: str = ""
+    citation: tuple[str, ...] = ()
+    model: Model
+    input: Input
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: bool = False
+    test: Test = Test()
+    expected: tuple[Expected, ...] = ()
+
+    @model_validator(mode="after")
+    def _stage_names_differ(self) -> Recipe:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages {names} do not all have names of their own")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """The recipe as JSON values, without what does not change the model (summary, citation,
+        expected results); ``from_plain`` is the inverse for the rest.
+        """
+        return self.model_dump(mode="json", exclude={"summary", "citation", "expected"})
+
+
+def from_plain(value: Mapping[str, Any]) -> Recipe:
+    """A recipe from its ``plain`` form."""
+    return _validated(dict(value), str(value.get("name", "recipe")))
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that come with the package, sorted."""
+    return sorted(Path(entry.name).stem for entry in _folder().iterdir() if _is_yaml(entry.name))
+
+
+def load_recipe(name_or_path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe:
+    """A recipe by name or from a YAML file, with single values replaced.
+
+    overrides: dotted path -> YAML text, e.g. ``{"stages.0.epochs": "3"}``; stages may be addressed
+    by name. Raises ReidpipeError, in one line, for an unknown recipe, key or value.
+    """
+    name = Path(name_or_path).stem if _is_yaml(str(name_or_path)) else str(name_or_path)
+    content = _read(str(name_or_path), None, ())
+    for path, text in (overrides or {}).items():
+        try:
+            value = _named(yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise ReidpipeError(
+                f"found {path}={text}; expected a YAML value; type --set {path}=VALUE"
+            ) from error
+        _put(content, path, value)
+    return _validated({"name": name, **content}, name)
+
+
+def _folder() -> Any:
+    return resources.files("reid_train") / "recipes"
+
+
+def _is_yaml(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
+
+
+def _read(reference: str, beside: Path | None, seen: tuple[str, ...]) -> dict[str, Any]:
+    """The mapping of a recipe file with its bases merged in."""
+    if reference in seen:
+        raise ReidpipeError(f"found recipes that are each other's base: {', '.join(seen)}")
+    if _is_yaml(reference):
+        file: Any = (beside / reference) if beside else Path(reference)
+    else:
+        file = _folder() / f"{reference}.yaml"
+    if not file.is_file():
+        names = list_recipes()
+        raise ReidpipeError(
+            f"found recipe '{reference}'{nearest(reference, names)}; expected a .yaml file or one "
+            f"of {', '.join(names)}; type reidpipe recipes"
+        )
+    try:
+        content = _named(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ReidpipeError(f"found YAML that cannot be read in {file}: {reason}") from error
+    if not isinstance(content, dict):
+        raise ReidpipeError(f"found no mapping in {file}; expected the keys of a recipe")
+    base, changes = content.pop("base", None), content.pop("set", {})
+    if base is not None:
+        parent = file.parent if _is_yaml(reference) else None
+        content = _merged(_read(str(base), parent, (*seen, reference)), content)
+    for path, value in changes.items():
+        _put(content, path, value)
+    return content
+
+
+def _named(value: Any) -> Any:
+    """``value`` with the key ``on`` restored: YAML 1.1 reads a bare ``on:`` as true."""
+    if isinstance(value, dict):
+        return {"on" if key is True else key: _named(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_named(item) for item in value]
+    return value
+
+
+def _merged(base: Any, over: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    # Another kind of schedule or data has other keys: nothing of the base's is kept.
+    if "kind" in over and over["kind"] != base.get("kind"):
+        return over
+    return {**base, **{key: _merged(base.get(key), value) for key, value in over.items()}}
+
+
+def _put(content: dict[str, Any], path: str, value: Any) -> None:
+    """Set one value by its dotted path; levels that are not there yet are made."""
+    *parents, last = path.split(".")
+    place: Any = content
+    for depth, part in enumerate(parents):
+        place = _step(place, part, ".".join(parents[: depth + 1]))
+    if isinstance(place, list):
+        place[_position(place, last, path)] = value
+    else:
+        place[last] = value
+
+
+def _step(place: Any, part: str, path: str) -> Any:
+    if isinstance(place, list):
+        return place[_position(place, part, path)]
+    if not isinstance(place.get(part), dict | list):
+        place[part] = {}
+    return place[part]
+
+
+def _position(items: list[Any], part: str, path: str) -> int:
+    names = [item.get("name") for item in items if isinstance(item, dict)]
+    if part in names:
+        return names.index(part)
+    if not part.isdigit() or int(part) >= len(items):
+        raise ReidpipeError(
+            f"found '{path}'; expected a number from 0 to {len(items) - 1}"
+            f"{' or a name' if any(names) else ''} in place of '{part}'"
+        )
+    return int(part)
+
+
+def _validated(content: dict[str, Any], name: str) -> Recipe:
+    _check_keys(Recipe, content, "", name)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        # The tag of a union is in the location, but not in the path a user types.
+        tags = {"identity-batches", "shuffled", *_SCHEDULE_KINDS}
+        path = ".".join(str(part) for part in first["loc"] if part not in tags) or "recipe"
+        found = "no value" if first["type"] == "missing" else repr(first["input"])[:80]
+        message = first["msg"].removeprefix("Value error, ")
+        raise ReidpipeError(
+            f"recipe '{name}': found {found} for {path}; expected: {message}; "
+            f"type --set {path}=VALUE"
+        ) from error
+
+
+_SCHEDULE_KINDS = ("constant", "warmup-multistep", "cosine", "one-cycle")
+
+
+def _check_keys(kind: Any, value: Any, path: str, name: str) -> None:
+    """Raise for a key that no part has, naming the nearest one that exists. Values are checked by
+    pydantic afterwards, which cannot say what a misspelt key was meant to be.
+    """
+    arguments = typing.get_args(kind)
+    if isinstance(kind, type) and issubclass(kind, Part):
+        if not isinstance(value, dict):
+            return
+        for key in value:
+            if key not in kind.model_fields:
+                prefix = f"{path}." if path else ""
+                near = nearest(str(key), kind.model_fields).replace("'", f"'{prefix}", 1)
+                raise ReidpipeError(
+                    f"recipe '{name}': found unknown key '{prefix}{key}'{near}; expected one of "
+                    f"{', '.join(kind.model_fields)}"
+                )
+        hints = _hints(kind)
+        for key, item in value.items():
+            _check_keys(hints[key], item, f"{path}.{key}" if path else str(key), name)
+    elif isinstance(value, list | tuple) and arguments and typing.get_origin(kind) is tuple:
+        for index, item in enumerate(value):
+            _check_keys(arguments[0], item, f"{path}.{index}", name)
+    elif isinstance(value, dict) and typing.get_origin(kind) is dict:
+        for key, item in value.items():
+            _check_keys(arguments[1], item, f"{path}.{key}", name)
+    elif typing.get_origin(kind) is Annotated:
+        _check_keys(arguments[0], value, path, name)
+    elif typing.get_origin(kind) in (typing.Union, types.UnionType) and isinstance(value, dict):
+        _check_keys(_alternative(arguments, value), value, path, name)
+
+
+def _hints(kind: type[Part]) -> dict[str, Any]:
+    return typing.get_type_hints(kind, include_extras=True)
+
+
+def _alternative(kinds: tuple[Any, ...], value: dict[str, Any]) -> Any:
+    """The member of a union whose ``kind`` the value has; None leaves the refusal to pydantic."""
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, Part) and "kind" in kind.model_fields:
+            literal = _hints(kind)["kind"]
+            if value.get("kind") in typing.get_args(literal):
+                return kind
+    return None
