@@ -1,0 +1,291 @@
+"""``reidpipe train``, ``eval``, ``report`` and ``recipes``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline import graph, requests
+from pipeline.atomic import read_json
+from pipeline.commandline import CONTEXT, Terminal, json_option
+from pipeline.errors import ReidpipeError
+from pipeline.manifest import load_manifest
+from pipeline.runs import Run, find_run, record_run
+from pipeline.sources import GENERATED, index_step
+from pipeline.steps import Step
+from pipeline.tables import format_table
+from reid_train.recipe import list_recipes, load_recipe
+
+DEFAULT_RECIPE = "baseline-tiny"
+DEVICE = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<n>."
+)
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("recipe", default=DEFAULT_RECIPE)
+@click.option("--dataset", default=GENERATED, show_default=True, help="Dataset id[:variant].")
+@click.option(
+    "--pretrained",
+    default="none",
+    show_default=True,
+    help="Weights to start from: none, openai, or a file.",
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one value of the recipe."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@DEVICE
+@json_option
+def train(
+    terminal: Terminal,
+    recipe: str,
+    dataset: str,
+    pretrained: str,
+    settings: tuple[str, ...],
+    seed: int,
+    device: str,
+) -> None:
+    """Train RECIPE (a name or a YAML file) on the train split of a dataset.
+
+    What is missing is made first; a killed training continues by itself.
+    Example: reidpipe train slicenet2 --dataset col780 --seed 1 --set stages.0.epochs=20
+    """
+    terminal.workspace.writable()
+    step = model_step(
+        terminal, recipe, dataset, seed=seed, pretrained=pretrained, settings=settings
+    )
+    outcome = graph.run(
+        terminal.workspace, [step], terminal.execution(device=device), announce=terminal.announce
+    )
+    run = record_run(
+        terminal.workspace,
+        recipe=step.params["recipe"]["name"],
+        dataset=step.inputs["index"].params["dataset"],
+        seed=seed,
+        model=step,
+    )
+    summary = terminal.workspace.provenance(step)["summary"]
+    terminal.told(outcome)
+    terminal.say(f"run {run.name}")
+    for name, value in sorted(summary.items()):
+        if isinstance(value, int | float | str):
+            terminal.say(f"  {name}: {value}")
+    terminal.say(f"next: reidpipe eval {run.name}")
+    terminal.result(
+        {
+            "run": run.name,
+            "model": str(terminal.workspace.folder(step)),
+            "made": [made.key for made in outcome.made],
+            **summary,
+        }
+    )
+
+
+@click.command("eval", context_settings=CONTEXT)
+@click.argument("run", required=False)
+@click.option("--dataset", help="Evaluate on another dataset.  [default: the run's]")
+@click.option("--protocol", help="Protocol of the dataset.  [default: its first]")
+@click.option("--rerank", is_flag=True, help="Also k-reciprocal re-ranking (20, 6, 0.3).")
+@click.option("--flip", is_flag=True, help="Add the mirrored image's features.")
+@click.option(
+    "--exclude",
+    type=click.Choice(["same-camera", "same-image", "none"]),
+    help="Gallery images a query does not see.  [default: the protocol's]",
+)
+@click.option("--report", "with_report", is_flag=True, help="Write an HTML report too.")
+@DEVICE
+@json_option
+def evaluate(
+    terminal: Terminal,
+    run: str | None,
+    dataset: str | None,
+    protocol: str | None,
+    rerank: bool,
+    flip: bool,
+    exclude: str | None,
+    with_report: bool,
+    device: str,
+) -> None:
+    """Evaluate RUN (default: the newest): exact CMC, mAP, mINP, threshold, ranked lists.
+
+    Example: reidpipe eval --protocol course --report
+    """
+    found = find_run(terminal.workspace, run)
+    step = evaluation_step(
+        terminal,
+        found,
+        dataset=dataset,
+        protocol=protocol,
+        exclude=exclude,
+        flip=flip,
+        rerank=rerank,
+    )
+    targets = [step]
+    if with_report:
+        targets.append(requests.report(found.name, [step]))
+    outcome = graph.run(
+        terminal.workspace, targets, terminal.execution(device=device), announce=terminal.announce
+    )
+    metrics = read_json(terminal.workspace.folder(step) / "metrics.json")
+    terminal.say(format_table([metrics_row(found.name, metrics)], METRIC_COLUMNS))
+    terminal.say(protocol_line(metrics, step))
+    if metrics["rerank"]:
+        row = metrics_row(found.name, {**metrics, **metrics["rerank"]})
+        terminal.say("re-ranked (k1 20, k2 6, lambda 0.3):")
+        terminal.say(format_table([row], METRIC_COLUMNS))
+    terminal.told(outcome)
+    terminal.say(f"metrics {terminal.workspace.folder(step) / 'metrics.json'}")
+    page = report_page(terminal, targets[-1]) if with_report else None
+    if page:
+        terminal.say(f"report {page}")
+    terminal.result(
+        {
+            **metrics,
+            "run": found.name,
+            "folder": str(terminal.workspace.folder(step)),
+            "report": page,
+        }
+    )
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("runs", nargs=-1, required=True)
+@DEVICE
+@json_option
+def report(terminal: Terminal, runs: tuple[str, ...], device: str) -> None:
+    """One self-contained HTML page for one run or a comparison of several.
+
+    Each run is evaluated under its dataset's first protocol.
+    Example: reidpipe report baseline-tiny slicenet2
+    """
+    found = [find_run(terminal.workspace, reference) for reference in runs]
+    steps = [evaluation_step(terminal, run) for run in found]
+    page = requests.report(" / ".join(run.name for run in found), steps)
+    outcome = graph.run(
+        terminal.workspace, [page], terminal.execution(device=device), announce=terminal.announce
+    )
+    terminal.told(outcome)
+    terminal.say(f"report {report_page(terminal, page)}")
+    terminal.result({"report": report_page(terminal, page)})
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("recipe", required=False)
+@click.option("--parameters", is_flag=True, help="Count parameters of each model (imports torch).")
+@json_option
+def recipes(terminal: Terminal, recipe: str | None, parameters: bool) -> None:
+    """All recipes, or one in full with its published results.
+
+    Example: reidpipe recipes slicenet2
+    """
+    if recipe is not None:
+        import yaml
+
+        value = load_recipe(recipe).model_dump(mode="json")
+        terminal.say(yaml.safe_dump(value, sort_keys=False).rstrip())
+        terminal.result(value)
+        return
+    rows: list[dict[str, Any]] = []
+    for name in list_recipes():
+        loaded = load_recipe(name)
+        row: dict[str, Any] = {
+            "recipe": name,
+            "input": "x".join(str(side) for side in loaded.input.size),
+            "stages": " + ".join(f"{stage.name} ({stage.epochs})" for stage in loaded.stages),
+            "about": loaded.summary,
+        }
+        if parameters:
+            from reid_train.build import count_parameters
+
+            row["parameters"] = count_parameters(loaded)
+        rows.append(row)
+    columns = ["recipe", "input", "stages", *(["parameters"] if parameters else []), "about"]
+    terminal.say(format_table(rows, columns))
+    terminal.result(rows)
+
+
+METRIC_COLUMNS = ["run", "mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", "queries", "gallery"]
+
+
+def metrics_row(name: str, metrics: dict[str, Any]) -> dict[str, Any]:
+    """One line of the metrics table; shares as percent."""
+    return {
+        "run": name,
+        "mAP": 100 * metrics["mAP"],
+        "mINP": 100 * metrics["mINP"],
+        **{f"Rank-{rank}": 100 * metrics["cmc"][str(rank)] for rank in (1, 5, 10)},
+        "queries": metrics["valid_queries"],
+        "gallery": metrics["gallery"],
+    }
+
+
+def protocol_line(metrics: dict[str, Any], step: Step) -> str:
+    """What the numbers depend on, in one line to print beside them."""
+    height, width = step.inputs["images"].params["size"]
+    flip = "with" if step.params["flip"] else "no"
+    return (
+        f"protocol: {metrics['dataset']} {metrics['protocol']}, excluded {metrics['exclude']}, "
+        f"{metrics['valid_queries']} of {metrics['queries']} queries valid, {height}x{width}, "
+        f"{flip} flip; index {step.inputs['index'].key[:8]}"
+    )
+
+
+def model_step(
+    terminal: Terminal,
+    recipe: str,
+    dataset: str,
+    *,
+    seed: int,
+    pretrained: str = "none",
+    settings: tuple[str, ...] = (),
+) -> Step:
+    """The model step of a command line."""
+    overrides = dict(_setting(text) for text in settings)
+    loaded = load_recipe(recipe, overrides)
+    if pretrained not in ("none", "openai") and not Path(pretrained).is_file():
+        raise ReidpipeError(
+            f"found no file {pretrained}; expected none, openai or a file with weights; "
+            "type --pretrained none"
+        )
+    index = index_step(terminal.workspace, dataset)
+    return requests.model(index, loaded.plain(), seed=seed, pretrained=pretrained)
+
+
+def evaluation_step(
+    terminal: Terminal,
+    run: Run,
+    *,
+    dataset: str | None = None,
+    protocol: str | None = None,
+    exclude: str | None = None,
+    flip: bool = False,
+    rerank: bool = False,
+) -> Step:
+    """The evaluation step of a run, with what the dataset and the recipe say by default."""
+    target = index_step(terminal.workspace, dataset) if dataset else run.model.inputs["index"]
+    chosen = load_manifest(target.params["dataset"]).protocol(protocol)
+    return requests.evaluation(
+        run.model,
+        target,
+        protocol=chosen.name,
+        exclude=exclude or chosen.exclude,
+        flip=flip or run.model.params["recipe"]["test"]["flip"],
+        rerank={"k1": 20, "k2": 6, "lam": 0.3} if rerank else None,
+    )
+
+
+def report_page(terminal: Terminal, step: Step) -> str:
+    """Path of the page a report step wrote."""
+    return str(terminal.workspace.folder(step) / "report.html")
+
+
+def _setting(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise ReidpipeError(
+            f"found --set {text}; expected KEY=VALUE; type --set stages.0.epochs=20"
+        )
+    return key, value
