@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 
-from pipeline.commandline import CONTEXT, LazyGroup
+from pipeline.commandline import CONTEXT, LazyGroup, Terminal, json_option
 
 COMMANDS = {
     "prepare": ("Fetch, verify, index, check and pack a dataset.", "pipeline.commands:prepare"),
@@ -15,14 +17,12 @@ COMMANDS = {
     "train": ("Train a recipe; makes what is missing, resumes.", "reid_train.commands:train"),
     "eval": ("Evaluate a run: CMC, mAP, mINP, report.", "reid_train.commands:evaluate"),
     "report": ("One HTML page for a run or a comparison.", "reid_train.commands:report"),
-    "embed": ("Features of a folder of images.", "reid_train.commands:embed"),
-    "search": ("Ranked matches of an image in a folder.", "reid_train.commands:search"),
-    "demo": ("The whole graph on generated people.", "reid_train.demo:demo"),
+    "embed": ("Features of a folder of images.", "reid_train.search_commands:embed"),
+    "search": ("Ranked matches of an image in a folder.", "reid_train.search_commands:search"),
     "status": ("What exists and what was left unfinished.", "pipeline.cache_commands:status"),
     "cache": ("List, remove or verify artifacts.", "pipeline.cache_commands:cache"),
     "datasets": ("Datasets, their licences and citations.", "pipeline.commands:datasets"),
     "recipes": ("Recipes and what they train.", "reid_train.commands:recipes"),
-    "doctor": ("Versions, devices, disk, what is missing.", "reid_train.commands:doctor"),
 }
 
 
@@ -42,6 +42,108 @@ def main(workspace: Path) -> None:
     prepare -> parse -> train -> eval; every step is cached and reused. Without arguments each of
     the four works on generated people and downloads nothing. Start with: reidpipe demo
     """
+
+
+# What the demo trains: two recipes at a length that two cores finish in a minute and a half.
+DEMO = {"baseline-tiny": (), "slicenet2": ("stages.0.epochs=4", "channels_last=true")}
+
+
+@main.command(context_settings=CONTEXT, short_help="The whole graph on generated people.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<n>.")
+@json_option
+def demo(terminal: Terminal, seed: int, device: str) -> None:
+    """Prepare, parse, train, evaluate and report on generated people; downloads nothing.
+
+    slicenet2 is shortened to a few of its 200 epochs here. Example: reidpipe demo
+    """
+    from parsing_models.commands import maps_step
+    from pipeline import graph, requests
+    from pipeline.atomic import read_json
+    from pipeline.runs import record_run
+    from pipeline.sources import GENERATED
+    from pipeline.tables import format_table
+    from reid_train.commands import METRIC_COLUMNS, metrics_row, model_step, protocol_line
+
+    terminal.workspace.writable()
+    maps = maps_step(terminal, GENERATED)
+    models = [
+        model_step(terminal, recipe, GENERATED, seed=seed, settings=settings)
+        for recipe, settings in DEMO.items()
+    ]
+    evaluations = [
+        requests.evaluation(
+            model, model.inputs["index"], protocol="standard", exclude="same-camera"
+        )
+        for model in models
+    ]
+    page = requests.report("reidpipe demo", evaluations, label_maps=maps)
+    outcome = graph.run(
+        terminal.workspace,
+        [maps, *models, *evaluations, page],
+        terminal.execution(device=device),
+        announce=terminal.announce,
+    )
+    rows: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    for model, evaluation in zip(models, evaluations, strict=True):
+        recipe = model.params["recipe"]
+        record_run(
+            terminal.workspace, recipe=recipe["name"], dataset=GENERATED, seed=seed, model=model
+        )
+        metrics = read_json(terminal.workspace.folder(evaluation) / "metrics.json")
+        epochs = sum(stage["epochs"] for stage in recipe["stages"])
+        rows.append(metrics_row(f"{recipe['name']} ({epochs} epochs)", metrics))
+        results.append(metrics)
+    terminal.say(format_table(rows, METRIC_COLUMNS))
+    terminal.say(protocol_line(results[0], evaluations[0]))
+    terminal.told(outcome)
+    path = terminal.workspace.folder(page) / "report.html"
+    terminal.say(f"report {path}")
+    terminal.result({"metrics": results, "report": str(path), "made": len(outcome.made)})
+
+
+@main.command(context_settings=CONTEXT, short_help="Versions, devices, disk, what is missing.")
+@json_option
+def doctor(terminal: Terminal) -> None:
+    """Check what reidpipe stands on: versions, devices, disk, weights.
+
+    Example: reidpipe doctor
+    """
+    from parsing_models.catalogue import CATALOGUE, weights_file
+    from pipeline.errors import ReidpipeError
+    from pipeline.store import versions
+    from pipeline.tables import human_bytes
+    from reid_train.runtime import list_devices
+
+    found = versions()
+    for package, number in found.items():
+        terminal.say(f"{package} {number}")
+    devices = list_devices()
+    for name in devices:
+        terminal.say(f"device {name}")
+    existing = next(
+        p for p in (terminal.workspace.root, *terminal.workspace.root.parents) if p.exists()
+    )
+    free = shutil.disk_usage(existing).free
+    terminal.say(f"workspace {terminal.workspace.root}: {human_bytes(free)} free")
+    parsers: dict[str, str] = {}
+    for kind in CATALOGUE:
+        try:
+            parsers[kind] = str(weights_file(kind, workspace=terminal.workspace.root))
+            terminal.say(f"parser {kind}: ready")
+        except ReidpipeError as error:
+            parsers[kind] = ""
+            terminal.say(f"parser {kind}: {error}")
+    terminal.result(
+        {
+            "versions": found,
+            "devices": devices,
+            "workspace": str(terminal.workspace.root),
+            "free_bytes": free,
+            "parsers": parsers,
+        }
+    )
 
 
 if __name__ == "__main__":
