@@ -205,7 +205,7 @@ def _trunk(who: Identity, bones: Skeleton) -> list[Shape]:
         (0.0, 0.9 + bones.lift, bones.lean + 0.008, 0.035, 0.038),
     ]
     # The nape lies under collar and hair: Face is what shows from the front and the sides.
-    shapes.append(Shape(neck, FACE, SKINS[who.skin], 0.002, 0.0, half=radians(80), cloth=False))
+    shapes.append(Shape(neck, FACE, SKINS[who.skin], 0.002, 0.0, half=radians(76), cloth=False))
     collar: list[Section] = [
         (0.0, 0.83 + bones.lift, bones.lean - 0.004, 0.048, 0.050),
         (0.0, 0.872 + bones.lift, bones.lean, 0.039, 0.043),
@@ -281,11 +281,11 @@ def _arms(who: Identity, bones: Skeleton) -> list[Shape]:
                 Shape(_limb(arm.elbow, arm.wrist, elbow, wrist), bare, skin, 0.041, cloth=False),
             ]
             end = _between(arm.shoulder, arm.elbow, sleeve)
-            sections = _limb(arm.shoulder, end, top * loose, elbow * 1.4)
+            sections = _limb(arm.shoulder, end, top * 1.1, elbow * 1.4)
             cloth = Shape(sections, label, rgb, 0.042, 0.95, patterned=striped, second=second)
             shapes.append(cloth)
         else:
-            upper = _limb(arm.shoulder, arm.elbow, top * loose, elbow * loose)
+            upper = _limb(arm.shoulder, arm.elbow, top * (0.3 + 0.7 * loose), elbow * loose)
             lower = _limb(arm.elbow, arm.wrist, elbow * loose, wrist * loose)
             shapes += [
                 Shape(upper, label, rgb, 0.041, patterned=striped, second=second),

@@ -118,6 +118,11 @@ def checked(params: dict[str, Any]) -> dict[str, Any]:
             f"found identities {people}; expected at least one per split; "
             'type {"train": 64, "test": 32}'
         )
+    if len(full["size"]) != 2 or min(full["size"]) < 16:
+        raise ReidpipeError(
+            f"found size {full['size']}; expected [height, width] in pixels, at least 16 each; "
+            "type size=[256, 128]"
+        )
     if full["cameras"] < 1 or full["images"] < 2:
         raise ReidpipeError(
             f"found {full['cameras']} cameras and {full['images']} images per person and camera; "
