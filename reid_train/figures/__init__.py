@@ -1,0 +1,1 @@
+"""Pictures of results: ranked lists, label maps, charts and the HTML report."""
