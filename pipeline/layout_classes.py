@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.errors import ReidpipeError
 from pipeline.layout_files import Reading
 from pipeline.layout_rows import LayoutRow, read_lines, shortened, walk_images
+from pipeline.matlab import read_mat
 
 SEED = 0
 VAL_SHARE = 0.2
@@ -140,8 +141,6 @@ def read_flowers(reading: Reading) -> None:
 
     ``imagelabels.mat`` counts labels and images from 1; names come from ``cat_to_name.json``.
     """
-    from scipy.io import loadmat
-
     folder = reading.place("jpg")
     assert folder is not None
     if _read_split_json(reading, "split_zhou_OxfordFlowers.json", folder):
@@ -152,7 +151,7 @@ def read_flowers(reading: Reading) -> None:
             f"found no split_zhou_OxfordFlowers.json in {reading.root}; expected it, or "
             "imagelabels.mat together with cat_to_name.json"
         )
-    labels = [int(label) for label in loadmat(labels_file)["labels"].ravel()]
+    labels = [int(label) for label in read_mat(labels_file, ("labels",))["labels"].ravel()]
     names = json.loads(names_file.read_text(encoding="utf-8"))
     splits = _flower_splits(reading, labels)
     for number, label in enumerate(labels, start=1):
@@ -163,11 +162,9 @@ def read_flowers(reading: Reading) -> None:
 
 def _flower_splits(reading: Reading, labels: list[int]) -> dict[int, str]:
     """Image number (from 1) -> split."""
-    from scipy.io import loadmat
-
     official = reading.place("setid.mat")
     if official is not None:
-        content = loadmat(official)
+        content = read_mat(official, ("trnid", "valid", "tstid"))
         reading.notes.append(
             "split_zhou_OxfordFlowers.json not found: official setid.mat; few-shot tables use "
             "another split"

@@ -11,6 +11,7 @@ from pipeline.atomic import replacing
 from pipeline.errors import ReidpipeError
 from pipeline.layout_files import Reading
 from pipeline.layout_rows import LayoutRow
+from pipeline.matlab import read_mat
 
 CONFIG = "cuhk03_new_protocol_config_{variant}.mat"
 VIEW_CELLS = 5
@@ -55,20 +56,12 @@ def read_cuhk03_mat(reading: Reading, output: Path) -> None:
 
 def _protocol(path: Path) -> tuple[list[str], dict[str, list[int]]]:
     """File names in the order of the protocol file, and 0-based indices per split."""
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(path)
-        names = [str(cell.item()) for cell in content["filelist"].ravel()]
-        splits = {
-            split: [int(i) - 1 for i in content[f"{split}_idx"].ravel()]
-            for split in ("train", "query", "gallery")
-        }
-    except (KeyError, NotImplementedError, ValueError) as error:
-        raise ReidpipeError(
-            f"{path}: found no readable protocol ({error}); expected filelist, train_idx, "
-            "query_idx, gallery_idx in a MATLAB v5 file; fetch it again"
-        ) from error
+    content = read_mat(path, ("filelist", "train_idx", "query_idx", "gallery_idx"))
+    names = [str(np.asarray(cell).item()) for cell in content["filelist"].ravel()]
+    splits = {
+        split: [int(i) - 1 for i in content[f"{split}_idx"].ravel()]
+        for split in ("train", "query", "gallery")
+    }
     if any(not 0 <= i < len(names) for indices in splits.values() for i in indices):
         raise ReidpipeError(
             f"{path}: found an index outside its {len(names)} names; fetch it again"
@@ -81,7 +74,14 @@ def _extract(source: Path, variant: str, folder: Path, wanted: list[str]) -> set
     from PIL import Image
 
     needed, present = set(wanted), set()
-    with h5py.File(source, "r") as file:
+    try:
+        opened = h5py.File(source, "r")
+    except OSError as error:
+        raise ReidpipeError(
+            f"{source}: found no MATLAB v7.3 (HDF5) file; expected cuhk-03.mat of "
+            "cuhk03_release.zip; unpack it again"
+        ) from error
+    with opened as file:
         if variant not in file:
             raise ReidpipeError(
                 f"{source}: found no '{variant}'; expected cuhk-03.mat with detected and labeled"

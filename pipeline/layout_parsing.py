@@ -11,6 +11,7 @@ from pipeline.atomic import replacing
 from pipeline.errors import ReidpipeError
 from pipeline.layout_files import Reading
 from pipeline.layout_rows import LayoutRow, read_lines
+from pipeline.matlab import read_mat
 
 PERSON = 15
 # Fine parts of the annotation -> the six classes of the ReID literature (0 is background).
@@ -80,23 +81,21 @@ def part_labels(annotation: Path) -> np.ndarray | None:
 
     Raises ReidpipeError for a file without the expected structure or with an unknown part.
     """
-    from scipy.io import loadmat
-
     try:
-        objects = loadmat(annotation)["anno"][0][0][1][0]
-    except (KeyError, IndexError, ValueError, NotImplementedError) as error:
+        objects = read_mat(annotation, ("anno",))["anno"][0][0][1][0]
+    except IndexError as error:
         raise ReidpipeError(
-            f"{annotation}: found no object list ({error}); expected the MATLAB structure 'anno'"
+            f"{annotation}: found no object list in 'anno'; expected a human_parts annotation"
         ) from error
     labels: np.ndarray | None = None
     for entry in objects:
         category, mask, parts = int(np.asarray(entry[1]).item()), entry[2], entry[3]
         if category != PERSON or len(parts) == 0:
             continue
-        if labels is None:
-            labels = np.zeros(mask.shape, dtype=np.uint8)
+        drawn = np.zeros(mask.shape, dtype=np.uint8) if labels is None else labels
         for part in parts[0]:
-            labels[np.asarray(part[1]).astype(bool)] = _part_class(part, annotation)
+            drawn[np.asarray(part[1]).astype(bool)] = _part_class(part, annotation)
+        labels = drawn
     return labels
 
 

@@ -31,7 +31,7 @@ def find_root(start: Path, manifest: Manifest, *, lists: Path | None = None) -> 
         )
     fallback: Path | None = None
     for folder in _folders(start):
-        layout = match_layout(folder, manifest, lists=lists)
+        layout = match_layout(folder, manifest, lists=lists, spread=folder == start)
         if layout is not None and _names_fit(folder, layout):
             return folder
         if layout is not None and fallback is None:
@@ -54,12 +54,23 @@ def _names_fit(root: Path, layout: Layout) -> bool:
     return True
 
 
-def match_layout(root: Path, manifest: Manifest, *, lists: Path | None = None) -> Layout | None:
-    """The first layout whose required entries exist below ``root``."""
+def match_layout(
+    root: Path, manifest: Manifest, *, lists: Path | None = None, spread: bool = True
+) -> Layout | None:
+    """The first layout whose required entries exist below ``root``.
+
+    spread: whether layouts that allow it are searched for below the root; a search over many
+    roots asks for that once, or it would walk the same folders again and again.
+    """
     for layout in manifest.layouts:
-        if all(locate(root, name, layout, lists) is not None for name in layout.requires):
+        if not _lacking(root, layout, lists, spread=spread):
             return layout
     return None
+
+
+def _lacking(root: Path, layout: Layout, lists: Path | None, *, spread: bool) -> list[str]:
+    layout = layout if spread else layout.model_copy(update={"spread": False})
+    return [name for name in layout.requires if locate(root, name, layout, lists) is None]
 
 
 def locate(root: Path, name: str, layout: Layout, lists: Path | None = None) -> Path | None:
@@ -116,22 +127,27 @@ def _failure(start: Path, manifest: Manifest, lists: Path | None) -> str:
 
 
 def _nearest_match(start: Path, manifest: Manifest, lists: Path | None) -> str:
-    others = [name for name in manifest.variants if name != manifest.variant]
-    for name in others:
+    """What was found instead, as clauses that end in a semicolon."""
+    clauses = ""
+    for name in manifest.variants:
         other = load_manifest(f"{manifest.id}:{name}")
-        for folder in _folders(start):
-            if match_layout(folder, other) is not None:
-                return f"{folder} holds {other.dataset}; "
-    best: tuple[int, str] = (0, "")
+        if other.layouts == manifest.layouts:
+            continue
+        holders = (f for f in _folders(start) if match_layout(f, other, spread=False) is not None)
+        holder = next(holders, None)
+        if holder is not None:
+            clauses = f"{holder} holds {other.dataset}; "
+            break
+    most = 0
+    nearest = ""
     for folder in _folders(start):
         for layout in manifest.layouts:
-            lacking = [
-                name for name in layout.requires if locate(folder, name, layout, lists) is None
-            ]
+            lacking = _lacking(folder, layout, lists, spread=folder == start)
             present = len(layout.requires) - len(lacking)
-            if present > best[0]:
-                best = (present, f"nearest is {folder}, which lacks {', '.join(lacking)}; ")
-    if best[0]:
-        return best[1]
+            if present > most:
+                most = present
+                nearest = f"nearest is {folder}, which lacks {', '.join(lacking)}; "
+    if clauses or nearest:
+        return clauses + nearest
     names = [entry.name for entry in sorted(start.iterdir()) if not is_skipped(entry.name)]
     return f"found there: {', '.join(names[:6]) or 'nothing'}; "
