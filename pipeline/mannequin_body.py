@@ -78,33 +78,40 @@ def _legs(who: Identity, bones: Skeleton) -> list[Shape]:
         if who.upper_type == "jumpsuit":
             kind, label, rgb = "trousers", JUMPSUITS, who.colour("upper")
         thigh, knee, ankle = 0.053 * fat, 0.037 * fat, 0.023 * fat
-        shapes += [
+        upper = [
             Shape(_limb(leg.hip, leg.knee, thigh, knee), bare, skin, -3.005, cloth=False),
+        ]
+        lower = [
             Shape(_limb(leg.knee, leg.ankle, knee * 1.02, ankle), bare, skin, -3.006, cloth=False),
         ]
         if kind == "shorts":
             hem = _between(leg.hip, leg.knee, 0.82)
             sections = _limb(leg.hip, hem, thigh * 1.1, knee * 1.3)
-            shapes.append(Shape(sections, label, rgb, -2.995, cap=0.3))
+            upper.append(Shape(sections, label, rgb, -2.995, cap=0.3))
         elif kind in ("trousers", "wide trousers", "leggings"):
             loose = {"trousers": 1.14, "wide trousers": 1.32, "leggings": 1.03}[kind]
-            hem_r = {"trousers": 1.42, "wide trousers": 2.0, "leggings": 1.08}[kind] * ankle
+            hem_r = {"trousers": 1.34, "wide trousers": 2.0, "leggings": 1.08}[kind] * ankle
             knee_r = knee * loose
-            upper = _limb(leg.hip, leg.knee, thigh * (0.5 + 0.5 * loose), knee_r)
-            cuff = _between(leg.knee, leg.ankle, 0.87)
-            lower = [(*leg.knee, knee_r, knee_r), (*cuff, hem_r, hem_r)]
-            shapes += [
-                Shape(upper, label, rgb, -2.996),
-                Shape(lower, label, rgb, -2.997),
-            ]
-        shapes += _foot(who, side, leg, ankle, hidden="trousers" in kind)
+            long = _limb(leg.hip, leg.knee, thigh * (0.5 + 0.5 * loose), knee_r)
+            cuff = _between(leg.knee, leg.ankle, 0.85)
+            upper.append(Shape(long, label, rgb, -2.996))
+            lower.append(Shape(_limb(leg.knee, cuff, knee_r, hem_r), label, rgb, -2.997))
+        lower += _shaft(who, side, leg, ankle, hidden="trousers" in kind)
+        shapes += _anchored(upper, leg.hip, leg.knee) + _anchored(lower, leg.knee, leg.ankle)
+        shapes += _foot(who, side, leg)
     return shapes
 
 
-def _foot(who: Identity, side: int, leg: Leg, ankle: float, *, hidden: bool) -> list[Shape]:
+def _anchored(shapes: list[Shape], start: Point, end: Point) -> list[Shape]:
+    for shape in shapes:
+        shape.anchor = _between(start, end, 0.5)
+    return shapes
+
+
+def _foot(who: Identity, side: int, leg: Leg) -> list[Shape]:
     label = (LEFT_SHOE, RIGHT_SHOE)[side]
     rgb = who.colour("shoes")
-    thick = 0.023 if who.shoes_type == "shoes" else 0.026
+    thick = 0.025 if who.shoes_type == "shoes" else 0.028
     shoe: list[Section] = [
         (*_between(leg.heel, leg.toe, 0.05), thick, thick),
         (*_between(leg.heel, leg.toe, 0.5), thick * 1.02, thick),
@@ -115,6 +122,12 @@ def _foot(who: Identity, side: int, leg: Leg, ankle: float, *, hidden: bool) -> 
         pale: Rgb = (214, 214, 210) if sum(rgb) < 420 else (88, 88, 92)
         sole: list[Section] = [(x, y - 0.6 * thick, z, 0.3 * a, b) for x, y, z, a, b in shoe]
         shapes.append(Shape(sole, label, pale, -2.9995, cap=0.8, cloth=False))
+    return shapes
+
+
+def _shaft(who: Identity, side: int, leg: Leg, ankle: float, *, hidden: bool) -> list[Shape]:
+    """What covers the shin from below: socks and boots."""
+    shapes: list[Shape] = []
     reach = {"none": 1.0, "short": 0.72, "high": 0.16}[who.socks]
     if reach < 1:
         top, radius = _between(leg.knee, leg.ankle, reach), ankle * (1.12 + 0.5 * (1 - reach))
@@ -125,7 +138,8 @@ def _foot(who: Identity, side: int, leg: Leg, ankle: float, *, hidden: bool) -> 
         top = _between(leg.knee, leg.ankle, 0.85 if hidden else 0.35)
         sections = _limb(top, leg.ankle, ankle * (1.2 if hidden else 1.6), ankle * 1.3)
         layer = -2.9985 if hidden else -2.9955
-        shapes.append(Shape(sections, label, rgb, layer, cap=0.3, cloth=False))
+        label = (LEFT_SHOE, RIGHT_SHOE)[side]
+        shapes.append(Shape(sections, label, who.colour("shoes"), layer, cap=0.3, cloth=False))
     return shapes
 
 
@@ -276,28 +290,30 @@ def _arms(who: Identity, bones: Skeleton) -> list[Shape]:
         bare = (LEFT_ARM, RIGHT_ARM)[side]
         top, elbow, wrist = 0.033 * fat, 0.027 * fat, 0.02 * fat
         if sleeve < 2:
-            shapes += [
-                Shape(_limb(arm.shoulder, arm.elbow, top, elbow), bare, skin, 0.04, cloth=False),
-                Shape(_limb(arm.elbow, arm.wrist, elbow, wrist), bare, skin, 0.041, cloth=False),
+            upper = [
+                Shape(_limb(arm.shoulder, arm.elbow, top, elbow), bare, skin, 0.04, cloth=False)
+            ]
+            lower = [
+                Shape(_limb(arm.elbow, arm.wrist, elbow, wrist), bare, skin, 0.041, cloth=False)
             ]
             end = _between(arm.shoulder, arm.elbow, sleeve)
             sections = _limb(arm.shoulder, end, top * 1.1, elbow * 1.4)
             cloth = Shape(sections, label, rgb, 0.042, 0.95, patterned=striped, second=second)
-            shapes.append(cloth)
+            upper.append(cloth)
         else:
-            upper = _limb(arm.shoulder, arm.elbow, top * (0.3 + 0.7 * loose), elbow * loose)
-            lower = _limb(arm.elbow, arm.wrist, elbow * loose, wrist * loose)
-            shapes += [
-                Shape(upper, label, rgb, 0.041, patterned=striped, second=second),
-                Shape(lower, label, rgb, 0.042, 0.9, patterned=striped, second=second),
-            ]
+            above = _limb(arm.shoulder, arm.elbow, top * (0.3 + 0.7 * loose), elbow * loose)
+            below = _limb(arm.elbow, arm.wrist, elbow * loose, wrist * loose)
+            upper = [Shape(above, label, rgb, 0.041, patterned=striped, second=second)]
+            lower = [Shape(below, label, rgb, 0.042, 0.9, patterned=striped, second=second)]
         hand: list[Section] = [
             (*_between(arm.wrist, arm.tip, 0.1), wrist * 0.95, wrist),
             (*_between(arm.wrist, arm.tip, 0.5), 0.023, 0.023),
             (*_between(arm.wrist, arm.tip, 0.9), 0.015, 0.015),
         ]
         if who.gloves != "none":
-            shapes.append(Shape(hand, GLOVE, who.colour("gloves"), 0.043, 0.8))
+            lower.append(Shape(hand, GLOVE, who.colour("gloves"), 0.043, 0.8))
         else:
-            shapes.append(Shape(hand, bare, skin, 0.039, 0.8, cloth=False))
+            lower.append(Shape(hand, bare, skin, 0.039, 0.8, cloth=False))
+        shapes += _anchored(upper, arm.shoulder, arm.elbow)
+        shapes += _anchored(lower, arm.elbow, arm.wrist)
     return shapes

@@ -250,9 +250,9 @@ def _lit(
     shade = canvas.shade()
     # Overcast light models form weakly, sunlight strongly.
     shade = 1 + float(rng.uniform(0.45, 1.2)) * (shade - 1)
-    folds = cloud(rng, canvas.size, (int(height * rng.uniform(0.05, 0.14)) + 2, width // 7))
-    folds = folds * (0.5 + np.abs(cloud(rng, canvas.size, (8, 5))))
-    depth, light = float(rng.uniform(0.03, 0.1)), float(rng.uniform(0.85, 1.12))
+    bumps = cloud(rng, canvas.size, (int(height * rng.uniform(0.04, 0.1)) + 3, width // 8 + 3))
+    folds = bumps - np.roll(bumps, (height // 100, width // 50), axis=(0, 1))
+    depth, light = float(rng.uniform(0.03, 0.12)), float(rng.uniform(0.85, 1.12))
     shade = light * shade * (1 + canvas.cloth() * (depth * folds))
     ground = Image.new("L", (width // 4 + 1, height // 4 + 1), 255)
     x, y, r = place.centre_x / 4, place.ground_y / 4, place.scale_x / 4

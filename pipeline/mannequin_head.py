@@ -40,12 +40,12 @@ def _mixed(first: Rgb, second: Rgb, share: float) -> Rgb:
 
 
 def _face(centre: Point, skin: Rgb, hair: Rgb) -> list[Shape]:
-    front = ellipsoid(centre, _A, _HALF, _B, low=-1.0, high=0.55)
+    front = ellipsoid(centre, _A, _HALF, _B, low=-1.0, high=0.46)
     shapes = [Shape(front, FACE, skin, 1.01, 0.0, half=radians(76), cloth=False)]
     dark = _mixed(skin, (40, 20, 20), 0.62)
     lips = _mixed(skin, (150, 40, 48), 0.5)
-    level = ellipsoid(centre, _A, _HALF, _B, low=0.08, high=0.22)
-    brow = ellipsoid(centre, _A, _HALF, _B, low=0.28, high=0.36)
+    level = ellipsoid(centre, _A, _HALF, _B, low=0.04, high=0.17)
+    brow = ellipsoid(centre, _A, _HALF, _B, low=0.25, high=0.32)
     mouth = ellipsoid(centre, _A, _HALF, _B, low=-0.6, high=-0.5)
     for sign in (-1, 1):
         aside = sign * radians(27)

@@ -8,6 +8,7 @@ from math import cos, pi, sin
 
 import numpy as np
 
+from pipeline.mannequin_pose import Point
 from pipeline.mannequin_shape import Shape
 
 UNLIT = 128
@@ -50,6 +51,11 @@ class Outline:
     greys: list[int]
     layer: float
     visible: bool
+
+
+def _middle(shape: Shape) -> Point:
+    first, last = shape.sections[0], shape.sections[-1]
+    return (0.5 * (first[0] + last[0]), 0.5 * (first[1] + last[1]), 0.5 * (first[2] + last[2]))
 
 
 def project(shapes: Sequence[Shape], view: Projection) -> list[Outline]:
@@ -131,7 +137,8 @@ def project(shapes: Sequence[Shape], view: Projection) -> list[Outline]:
     facing = np.sqrt(np.maximum(0.0, 1 - at * at))
     right, up, towards = view.light
     lit = at * (normal[:, :1] * right - normal[:, 1:] * up) + facing * towards
-    depth = 0.5 * (near[:, 0] + near[:, -1])
+    anchors = np.array([shape.anchor or _middle(shape) for shape in shapes])
+    depth = anchors[:, 2] * turn_cos - anchors[:, 0] * turn_sin
     grey = (0.62 + 0.5 * np.maximum(0.0, lit)) * np.clip(1 + 0.7 * depth, 0.75, 1.1)[:, None]
     shades = np.clip(grey * UNLIT, 0, 255).astype(np.uint8).tolist()
 

@@ -25,7 +25,9 @@ class Shape:
     ``sections``: (x, y, z, a, b), centre and half-axes a (sideways) and b (forward), in body
     heights and the axes of ``Skeleton``. ``half`` < pi keeps only azimuths within ``half`` of
     ``centre`` (radians; 0 = front, pi/2 = the person's left). ``layer``: painted from low to high,
-    after adding the tube's nearness to the camera. ``cap``: roundness of the ends, 0 = cut flat.
+    after adding the nearness to the camera of ``anchor``, or of the tube's middle; layers of cloth
+    over one limb share an anchor, so that no turn of the limb reorders them. ``cap``: roundness of
+    the ends, 0 = cut flat.
     """
 
     sections: list[Section]
@@ -38,6 +40,7 @@ class Shape:
     patterned: bool = False
     cloth: bool = True
     second: Rgb | None = None
+    anchor: Point | None = None
 
 
 def ellipsoid(
