@@ -72,8 +72,9 @@ def train(
     it. The state is written at the end of every epoch, every ``save_every`` batches and when
     ``save_seconds`` have passed. ``progress`` draws a bar on stderr if that is a terminal.
 
-    Raises ReidpipeError when a loss is not finite (its batch is saved as ``nan-batch.pt``), when
-    the state belongs to another run, or when a stage's patterns match nothing.
+    Raises ReidpipeError when a loss or gradient is not finite (its batch is saved as
+    ``nan-batch.pt``), when the state belongs to another run, or when a stage's patterns match
+    nothing.
     """
     loop = _Loop(task, list(stages), runtime, Path(folder), seed)
     loop.progress = progress and runtime.main and sys.stderr.isatty()
@@ -89,8 +90,8 @@ class _Step:
 
     number: int
     lr: float
-    losses: list[str]
-    reports: list[str]
+    names: list[str]  # losses, then "gradient", then what the task reports
+    losses: int
     values: Tensor
     batch: dict[str, Tensor]
 
@@ -268,10 +269,10 @@ class _Loop:
                 losses, report = self.module(moved)
             total = torch.stack([loss.float() for loss in losses.values()]).sum()
             self.scaler.scale(total / group_size).backward()
+        norm = torch.full((), 0.0)
         if last:
-            if stage.clip is not None:
-                self.scaler.unscale_(self.optimiser)
-                nn.utils.clip_grad_norm_(self.trained, stage.clip)
+            self.scaler.unscale_(self.optimiser)
+            norm = self._clip(stage.clip)
             self.scaler.step(self.optimiser)
             self.scaler.update()
             self.optimiser.zero_grad(set_to_none=True)
@@ -280,12 +281,19 @@ class _Loop:
         self.steps += 1
         # Reading the values waits for the device: they are read when the next step is queued.
         self._settle(index, epoch)
-        figures = [*losses.values(), *report.values()]
+        figures = [*losses.values(), norm, *report.values()]
         values = torch.stack(
             [torch.as_tensor(v, dtype=torch.float32, device=total.device).detach() for v in figures]
         )
         lr = self.optimiser.param_groups[0]["lr"]
-        self.pending = _Step(step, lr, list(losses), list(report), self.runtime.mean(values), batch)
+        names = [*losses, "gradient", *report]
+        self.pending = _Step(step, lr, names, len(losses), self.runtime.mean(values), batch)
+
+    def _clip(self, clip: float | None) -> Tensor:
+        """Norm of all gradients, before they are scaled down to ``clip``."""
+        if clip is not None:
+            return nn.utils.clip_grad_norm_(self.trained, clip)
+        return nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
 
     def _settle(self, index: int, epoch: int) -> None:
         """Read, check and log the step whose losses are pending."""
@@ -293,12 +301,13 @@ class _Loop:
         if step is None:
             return
         stage = self.stages[index]
-        values = step.values.tolist()
-        losses = dict(zip(step.losses, values, strict=False))
-        report = dict(zip(step.reports, values[len(losses) :], strict=True))
-        if not all(math.isfinite(value) for value in losses.values()):
-            self._stop(stage, epoch, step, losses)
-        figures = {"loss": sum(losses.values()), **losses, **report}
+        values = dict(zip(step.names, step.values.tolist(), strict=True))
+        # fp16 overflows now and then in the backward pass: its scaler skips such a step.
+        checked = step.names[: step.losses + (0 if self.scaler.is_enabled() else 1)]
+        bad = {name: values[name] for name in checked if not math.isfinite(values[name])}
+        if bad:
+            self._stop(stage, epoch, step, bad)
+        figures = {"loss": sum(values[name] for name in step.names[: step.losses]), **values}
         for name, value in figures.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self._write_log(
@@ -307,15 +316,15 @@ class _Loop:
         self.bar.set_postfix(loss=f"{figures['loss']:.3f}", refresh=False)
         self.bar.update()
 
-    def _stop(self, stage: Stage, epoch: int, step: _Step, losses: dict[str, float]) -> None:
+    def _stop(self, stage: Stage, epoch: int, step: _Step, bad: dict[str, float]) -> None:
         rank = self.runtime.rank
         path = self.folder / (NAN_BATCH if rank == 0 else f"nan-batch-{rank}.pt")
         place = {"stage": stage.name, "epoch": epoch, "step": step.number}
-        save_state(path, {"batch": step.batch, "losses": losses, **place})
-        bad = ", ".join(f"{n} {v}" for n, v in losses.items() if not math.isfinite(v))
+        save_state(path, {"batch": step.batch, "figures": bad, **place})
+        found = ", ".join(f"{name} {value}" for name, value in bad.items())
         raise ReidpipeError(
-            f"found a loss that is not finite ({bad}) in stage '{stage.name}', epoch {epoch}, step "
-            f"{step.number}; expected finite losses; its batch is {path}: look at it, or type a "
+            f"found a loss that is not finite ({found}) in stage '{stage.name}', epoch {epoch}, "
+            f"step {step.number}; expected finite losses; its batch is {path}: look at it, or type a "
             "lower learning rate or precision=fp32"
         )
 

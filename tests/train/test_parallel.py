@@ -1,0 +1,40 @@
+"""Two processes over Gloo give the losses and weights of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.conftest import PROJECT
+
+
+def run(what, folder, processes):
+    command = [sys.executable, "-m", "tests.train.parallel", what, str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if processes > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        launcher = ["torch.distributed.run", f"--nproc_per_node={processes}"]
+        launcher += ["--master_addr=127.0.0.1", f"--master_port={port}"]
+        command = [command[0], "-m", *launcher, *command[1:]]
+    subprocess.run(command, cwd=PROJECT, env=environment, check=True)
+    found = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in found], torch.load(folder / "final.pt", weights_only=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["toy", "recipe"])
+def test_two_processes_train_like_one(tmp_path, what):
+    alone, weights = run(what, tmp_path / "one", 1)
+    together, shared = run(what, tmp_path / "two", 2)
+    assert len(alone) > 10
+    assert together == pytest.approx(alone, abs=1e-4)
+    for key in weights:
+        torch.testing.assert_close(shared[key], weights[key], atol=1e-4, rtol=1e-3)
