@@ -80,7 +80,7 @@ def make_prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pre
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = build_model(spec)
-        meta = {"model": spec, "recipe": {"name": "bignet"}, "seed": 3}
+        meta = {"model": spec, "recipe": {"name": "bignet"}, "seed": 3, "dataset": "little"}
         save_model(folders["model"], model, meta)
         return Prepared(folders["index"], folders["images"], folders["model"], root)
 
