@@ -25,9 +25,10 @@ class Check:
     published ones, as lines with ``error:`` or ``warning:``. exclude: the rule the matches were
     counted with. unmatched_queries: keys of queries without any valid match under it.
     repeated: split -> groups of keys with equal bytes. query_in_gallery: [query key, gallery key]
-    with equal bytes. train_in_test: [train key, other key] likewise. two_identities: groups of
-    keys with equal bytes and different identities. without_camera: number of rows with unknown
-    camera. lines: all of it for a person to read.
+    with equal bytes. overlap_excluded: whether the rule leaves all these pairs out.
+    train_in_test: [train key, other key] likewise. two_identities: groups of keys with equal
+    bytes and different identities. without_camera: number of rows with unknown camera.
+    lines: all of it for a person to read.
     """
 
     counts: list[dict[str, Any]]
@@ -38,6 +39,7 @@ class Check:
     repeated: dict[str, list[list[str]]]
     query_in_gallery: list[list[str]]
     train_in_test: list[list[str]]
+    overlap_excluded: bool
     two_identities: list[list[str]]
     images: int
     without_camera: int
@@ -73,13 +75,14 @@ def check_rows(rows: Sequence[ImageRow], manifest: Manifest | None = None) -> Ch
         repeated=_repeated(groups),
         query_in_gallery=_pairs(groups, ("query",), ("gallery",)),
         train_in_test=_pairs(groups, ("train",), ("query", "gallery", "val")),
+        overlap_excluded=exclude == "same-camera" and _harmless(groups),
         two_identities=[
             [row.key for row in group] for group in groups if len({row.pid for row in group}) > 1
         ],
         images=len(rows),
         without_camera=sum(row.camid is None for row in rows) if identified else 0,
     )
-    found.lines.extend(_lines(found, {row.key: row for row in rows}))
+    found.lines.extend(_lines(found, rows))
     return found
 
 
@@ -137,17 +140,28 @@ def _repeated(groups: list[list[ImageRow]]) -> dict[str, list[list[str]]]:
 def _pairs(
     groups: list[list[ImageRow]], first: tuple[str, ...], second: tuple[str, ...]
 ) -> list[list[str]]:
-    return [
-        [a.key, b.key]
-        for group in groups
-        for a in group
-        if a.split in first
-        for b in group
-        if b.split in second
-    ]
+    """Each row of ``first`` splits with one row of ``second`` splits that has the same bytes."""
+    pairs = []
+    for group in groups:
+        other = next((row for row in group if row.split in second), None)
+        if other is not None:
+            pairs += [[row.key, other.key] for row in group if row.split in first]
+    return pairs
 
 
-def _lines(found: Check, rows: dict[str, ImageRow]) -> list[str]:
+def _harmless(groups: list[list[ImageRow]]) -> bool:
+    """Whether every query's own image in the gallery has the query's identity and camera."""
+    for group in groups:
+        found = {row.split for row in group}
+        if {"query", "gallery"} <= found:
+            test = [row for row in group if row.split in ("query", "gallery")]
+            labels = {(row.pid, row.camid) for row in test}
+            if len(labels) > 1 or test[0].camid is None:
+                return False
+    return True
+
+
+def _lines(found: Check, rows: Sequence[ImageRow]) -> list[str]:
     lines = list(found.problems)
     if found.unmatched_queries:
         count, first = len(found.unmatched_queries), ", ".join(found.unmatched_queries[:_NAMED])
@@ -171,9 +185,9 @@ def _lines(found: Check, rows: dict[str, ImageRow]) -> list[str]:
     elif found.without_camera:
         lines.append(f"warning: {found.without_camera} of {found.images} images have no camera id")
     if found.query_in_gallery:
-        lines += _overlap_lines(found, rows)
+        lines += _overlap_lines(found, sum(row.split == "query" for row in rows))
     if found.train_in_test:
-        count = len({pair[0] for pair in found.train_in_test})
+        count = len(found.train_in_test)
         lines.append(f"warning: {count} train images are also test images, byte for byte:")
         lines += _listed(found.train_in_test)
     for split, groups in found.repeated.items():
@@ -189,26 +203,24 @@ def _lines(found: Check, rows: dict[str, ImageRow]) -> list[str]:
     return lines
 
 
-def _overlap_lines(found: Check, rows: dict[str, ImageRow]) -> list[str]:
-    queries = {pair[0] for pair in found.query_in_gallery}
-    removed = found.exclude == "same-camera" and all(
-        rows[a].pid == rows[b].pid and rows[a].camid is not None and rows[a].camid == rows[b].camid
-        for a, b in found.query_in_gallery
-    )
+def _overlap_lines(found: Check, total: int) -> list[str]:
     effect = (
         "the same-camera rule leaves these pairs out"
-        if removed
+        if found.overlap_excluded
         else "they find themselves and raise the scores"
     )
-    total = sum(row.split == "query" for row in rows.values())
+    count = len(found.query_in_gallery)
     return [
-        f"{len(queries)} of {total} query images are also in the gallery, byte for byte; {effect}:",
+        f"{count} of {total} query images are also in the gallery, byte for byte; {effect}:",
         *_listed(found.query_in_gallery),
     ]
 
 
 def _listed(groups: list[list[str]]) -> list[str]:
-    lines = [f"  {' = '.join(keys)}" for keys in groups[:_LISTED]]
+    lines = []
+    for keys in groups[:_LISTED]:
+        more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+        lines.append(f"  {' = '.join(keys[:_NAMED])}{more}")
     if len(groups) > _LISTED:
         lines.append(f"  and {len(groups) - _LISTED} more")
     return lines

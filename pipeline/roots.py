@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from pipeline import atomic
 from pipeline.errors import ReidpipeError
 from pipeline.fetch import FetchError, by_hand, fetch_archives, verify_archive
@@ -40,6 +42,21 @@ def prepare_root(
     manifest = load_manifest(dataset)
     if root is not None and archive is not None:
         raise ReidpipeError("found both --root and --archive; expected one of them")
+    (workspace / "datasets").mkdir(parents=True, exist_ok=True)
+    # Two commands that fetch the same dataset would write the same files; the lock dies with
+    # its holder.
+    with FileLock(workspace / "datasets" / f"{manifest.id}.lock"):
+        return _prepare(manifest, workspace, root, archive, rule, progress)
+
+
+def _prepare(
+    manifest: Manifest,
+    workspace: Path,
+    root: Path | None,
+    archive: Path | None,
+    rule: str | None,
+    progress: bool,
+) -> Path:
     if root is not None:
         found = _locate(root, manifest, workspace, progress)
     elif archive is not None:
@@ -231,8 +248,9 @@ def _unpacked(files: list[Path], manifest: Manifest, workspace: Path) -> Path:
     content = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
     if target.is_dir() and note.is_file() and atomic.read_json(note) == content:
         return target
-    if target.exists():
-        shutil.rmtree(target)
+    leftovers = target.parent.glob(f".{target.name}.tmp-*")  # of a killed run
+    for folder in (target, *leftovers):
+        shutil.rmtree(folder, ignore_errors=not folder.exists())
     unpack(files, target)
     atomic.write_json(note, content)
     return target

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.check import check_rows
@@ -101,6 +101,14 @@ def test_long_lists_end_with_a_number() -> None:
     assert sum(line.startswith("  query/") for line in lines) == 20
 
 
+def test_a_thousand_equal_images_are_one_short_line() -> None:
+    rows = [row(f"{n}", split, 1, 0, "black") for n in range(1000) for split in ("train", "query")]
+    found = check_rows(rows)
+    assert len(found.train_in_test) == 1000
+    expected = "  " + " = ".join(f"train/{n}" for n in range(5)) + " and 995 more"
+    assert expected in found.lines
+
+
 def test_published_counts_and_protocols_of_a_manifest() -> None:
     manifest = load_manifest("col780")
     rows = [row("a", "train", 1, 0), row("a", "query", 4, 0), row("a", "gallery", 4, 1)]
@@ -119,6 +127,7 @@ def test_sets_without_identities_have_no_queries_to_match() -> None:
 cells = st.tuples(st.integers(1, 3), st.none() | st.integers(0, 2))
 
 
+@settings(deadline=None)
 @given(st.lists(cells, max_size=6), st.lists(cells, min_size=1, max_size=8))
 def test_matches_agree_with_the_definition(
     query: list[tuple[int, int | None]], gallery: list[tuple[int, int | None]]

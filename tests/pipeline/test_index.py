@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import ReidpipeError
@@ -59,6 +59,7 @@ optional = st.none() | st.integers(0, 10**9)
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import ReidpipeError
@@ -64,6 +64,7 @@ def process(items: list[int]) -> list[int]:
     return [os.getpid() for _ in items]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers()), st.integers(1, 7))
 def test_order_and_length_for_any_chunk(items: list[int], chunk: int) -> None:
     assert spread(double, items, workers=1, chunk=chunk) == [2 * item for item in items]
