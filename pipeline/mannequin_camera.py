@@ -16,9 +16,10 @@ class Camera:
 
     ``gains``: RGB factors; ``gamma``: exponent on 0..1 levels; ``contrast``: factor about the
     middle; ``saturation``: 0 grey .. 1 as is; ``blur``: Gaussian sigma in pixels per 256 rows;
-    ``noise``: standard deviation in levels; ``rows``: height of a person's crop in the camera's own
-    pixels; ``jpeg``: quality, or None; ``pitch``: radians looking down; ``fill``: a person's mean
-    height in the crop; ``stretch``: horizontal scale; ``scene``: number of its background;
+    ``sharpen``: strength of the halos that cameras add at edges, 0 = none; ``noise``: standard
+    deviation in levels; ``rows``: height of a person's crop in the camera's own pixels; ``jpeg``:
+    quality, or None; ``pitch``: radians looking down; ``fill``: a person's mean height in the crop;
+    ``stretch``: horizontal scale; ``scene``: number of its background;
     ``light``: unit vector towards the light (image right, image up, towards the camera).
     """
 
@@ -27,6 +28,7 @@ class Camera:
     contrast: float
     saturation: float
     blur: float
+    sharpen: float
     noise: float
     rows: int
     jpeg: int | None
@@ -43,7 +45,7 @@ def camera(rng: np.random.Generator, scene: int, strength: float = 1.0) -> Camer
     def about(middle: float, spread: float) -> float:
         return middle + strength * float(rng.uniform(-spread, spread))
 
-    warm, tint = about(0.0, 0.13), about(0.0, 0.06)
+    warm, tint = about(0.0, 0.13), about(0.0, 0.09)
     exposure = about(1.0, 0.14)
     gains = (exposure * (1 + warm), exposure * (1 + tint), exposure * (1 - warm))
     low = rng.random() < 0.45 * strength
@@ -55,6 +57,7 @@ def camera(rng: np.random.Generator, scene: int, strength: float = 1.0) -> Camer
         contrast=about(1.02, 0.2),
         saturation=about(0.95, 0.3),
         blur=max(0.0, about(0.7, 0.7)),
+        sharpen=max(0.0, about(-0.4, 1.6)),
         noise=max(0.0, about(2.2, 2.2)),
         rows=int(rng.integers(96, 160) if low else rng.integers(160, 257)),
         jpeg=int(rng.integers(45, 93)) if rng.random() < 0.6 else None,
@@ -76,6 +79,9 @@ def expose(rng: np.random.Generator, picture: Image.Image, cam: Camera) -> Image
     sigma = cam.blur * rows / 256 * float(rng.uniform(0.6, 1.5))
     if sigma > 0.15:
         picture = picture.filter(ImageFilter.GaussianBlur(sigma))
+    if cam.sharpen > 0.05:
+        halo = ImageFilter.UnsharpMask(2.2 * rows / 256, round(100 * cam.sharpen), 1)
+        picture = picture.filter(halo)
     picture = picture.convert("RGB", _mixing(cam)).point(_tone(cam, float(rng.uniform(0.93, 1.07))))
     if cam.noise > 0.2:
         grain = rng.standard_normal((rows, columns, 1), dtype=np.float32) * (0.75 * cam.noise)

@@ -23,6 +23,7 @@ NEUTRAL = Camera(
     contrast=1.0,
     saturation=1.0,
     blur=0.0,
+    sharpen=0.0,
     noise=0.0,
     rows=64,
     jpeg=None,
@@ -153,6 +154,16 @@ def test_low_resolution_removes_detail_and_keeps_size() -> None:
     seen = np.asarray(expose(np.random.default_rng(1), Image.fromarray(pixels), low))
     assert seen.shape == (256, 128, 3)
     assert seen.std() < 5 < pixels.std()
+
+
+def test_sharpening_adds_halos_at_edges_only() -> None:
+    pixels = np.full((64, 32, 3), 60, dtype=np.uint8)
+    pixels[:, 16:] = 160
+    halos = replace(NEUTRAL, sharpen=1.0)
+    seen = np.asarray(expose(np.random.default_rng(1), Image.fromarray(pixels), halos))
+    plain = np.asarray(expose(np.random.default_rng(1), Image.fromarray(pixels), NEUTRAL))
+    assert seen[30, 16, 0] > plain[30, 16, 0] + 5 and seen[30, 15, 0] < plain[30, 15, 0] - 5
+    assert np.array_equal(seen[:, :8], plain[:, :8])
 
 
 def test_cameras_differ_and_stay_themselves() -> None:
