@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 PIXELS = "pixels.npy"
 KEYS = "keys.json"
-FILTERS = ("bicubic", "bilinear")
+# A process takes about as long to start as these many images take to decode and resize.
+WORTHWHILE = 1000
 
 
 class DamagedImage(ReidpipeError):
@@ -125,6 +126,7 @@ def pack(job: Job) -> dict[str, Any]:
             workers=job.workers,
             scheduler=job.scheduler,
             chunk=64,
+            worthwhile=WORTHWHILE,
             progress="pack" if job.progress else None,
         )
     keys = [row.key for row in index.rows]

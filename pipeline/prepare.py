@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipeline import images
 from pipeline.check import check_rows
 from pipeline.errors import ReidpipeError
 from pipeline.images import DamagedImage, open_image, read_bytes
@@ -103,6 +104,7 @@ def index(job: Job) -> dict[str, Any]:
         workers=job.workers,
         scheduler=job.scheduler,
         chunk=64,
+        worthwhile=images.WORTHWHILE,
         progress="index" if job.progress else None,
     )
     facts = dict(zip(paths, measured, strict=True))

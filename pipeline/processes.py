@@ -23,6 +23,7 @@ def spread(
     workers: int,
     scheduler: str | None = None,
     chunk: int = 32,
+    worthwhile: int = 1,
     progress: str | None = None,
 ) -> list[Any]:
     """Results of ``function`` for all ``items``, in their order.
@@ -30,8 +31,9 @@ def spread(
     ``function`` is importable by name (or a ``functools.partial`` of such a one); it gets up to
     ``chunk`` items as a list and returns as many results. With ``scheduler`` (a dask address such
     as ``tcp://host:8786``) it runs on that cluster, else in ``workers`` local processes, or in
-    this process when ``workers`` <= 1. Local processes are started fresh and end when this
-    process dies, however it dies. ``progress`` labels a bar on stderr, drawn on a terminal only.
+    this process when ``workers`` <= 1. No process is started for fewer than ``worthwhile`` items,
+    where starting would cost more than it saves. Local processes are started fresh and end when
+    this process dies, however it dies. ``progress`` labels a bar on stderr, on a terminal only.
 
     An exception of ``function`` propagates with its own type and a note that names the item.
     """
@@ -39,15 +41,16 @@ def spread(
         _Chunk(function, tuple(items[start : start + chunk]), start)
         for start in range(0, len(items), chunk)
     ]
+    workers = min(workers, len(chunks), len(items) // worthwhile)
     with _Bar(progress, len(items)) as bar:
         if not chunks:
             parts = []
         elif scheduler is not None:
             parts = _on_cluster(chunks, scheduler, bar)
-        elif workers <= 1 or len(chunks) == 1:
+        elif workers <= 1:
             parts = [bar.count(part()) for part in chunks]
         else:
-            parts = _in_processes(chunks, min(workers, len(chunks)), bar)
+            parts = _in_processes(chunks, workers, bar)
     return [result for part in parts for result in part]
 
 

@@ -117,7 +117,10 @@ def test_resize_is_bit_equal_to_pil() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_packed_rows_follow_the_index(tmp_path: Path, workers: int) -> None:
+def test_packed_rows_follow_the_index(
+    tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.images.WORTHWHILE", 1)
     index = dataset(tmp_path / "data", count=130)
     summary = pack(job(tmp_path, index, workers))
     packed = PackedImages.open(tmp_path / "images")

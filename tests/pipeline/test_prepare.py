@@ -301,7 +301,10 @@ def test_damaged_images_are_left_out_counted_and_named(tmp_path: Path, workspace
     one_line(lambda: run(workspace, "folder"), "no whole image among 8", "a/0.jpg")
 
 
-def test_workers_do_not_change_the_table(tmp_path: Path, workspace: Path) -> None:
+def test_workers_do_not_change_the_table(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.images.WORTHWHILE", 1)
     names = {f"{pid:03}/{n}.jpg" for pid in range(10) for n in range(15)}
     prepare_root("folder", workspace, root=tree(tmp_path / "mine", names))
     one, first = run(workspace, "folder", workers=1)

@@ -80,6 +80,12 @@ def test_work_happens_elsewhere_and_one_worker_is_this_process() -> None:
     assert set(spread(process, range(8), workers=1, chunk=2)) == {os.getpid()}
 
 
+def test_few_items_start_no_process() -> None:
+    one = spread(process, range(9), workers=2, chunk=1, worthwhile=5)
+    assert set(one) == {os.getpid()}
+    assert os.getpid() not in spread(process, range(10), workers=2, chunk=1, worthwhile=5)
+
+
 def test_items_that_look_like_tasks_and_keys_stay_items() -> None:
     items = [("chunk", 0), "chunk", (len, "abc"), ["nested", ("chunk", 1)], {"chunk": 0}]
     result = spread(partial(tagged, tag="t"), items, workers=2, chunk=2)
