@@ -118,6 +118,6 @@ def _pixels(file: Any, reference: Any) -> np.ndarray | None:
         return None
     stored = file[reference]
     # MATLAB marks an empty cell by an attribute and stores its shape in place of data.
-    if stored.attrs.get("MATLAB_empty", 0) or stored.ndim != 3:
+    if stored.attrs.get("MATLAB_empty", 0) or stored.ndim != 3 or stored.size == 0:
         return None
     return np.ascontiguousarray(np.asarray(stored).T.astype(np.uint8))  # 3, W, H -> H, W, 3

@@ -104,7 +104,7 @@ def _images(reading: Reading, source: Source) -> Iterator[tuple[Path, str | None
 def _add(
     reading: Reading, source: Source, path: Path, listed: str | None, rule: re.Pattern[str] | None
 ) -> None:
-    manifest, layout = reading.manifest, reading.layout
+    manifest = reading.manifest
     fields: dict[str, str] = {}
     if path.suffix.lower() not in manifest.suffixes:
         reading.unmatched.append(reading.relative(path))
@@ -115,7 +115,7 @@ def _add(
             reading.unmatched.append(reading.relative(path))
             return
         fields = {name: value or "" for name, value in match.groupdict().items()}
-    pid, extra = _identity(manifest, layout, source, path, listed, fields)
+    pid, extra = _identity(manifest, source, path, listed, fields)
     if pid in manifest.junk:
         reading.dropped[f"junk identity {pid}"] += 1
         return
@@ -132,7 +132,7 @@ def _add(
             path=reading.relative(path),
             split=source.split,
             pid=pid,
-            camid=_camid(manifest, layout, source, fields),
+            camid=_camid(manifest, source, fields),
             view=int(fields["view"]) - manifest.view_base if fields.get("view") else None,
             sequence=_template(manifest.sequence_key, fields),
             frame=int(fields["frame"]) if fields.get("frame") else None,
@@ -143,7 +143,6 @@ def _add(
 
 def _identity(
     manifest: Manifest,
-    layout: Layout,
     source: Source,
     path: Path,
     listed: str | None,
@@ -159,16 +158,14 @@ def _identity(
         return int(listed), {}
     name = path.parent.name if source.pid_from == "folder" else None
     if name is None:
-        name = _template(layout.id_key or manifest.id_key, fields)
+        name = _template(manifest.id_key, fields)
     try:
         return int(name), {}
     except ValueError:
         return None, {"identity": name}
 
 
-def _camid(
-    manifest: Manifest, layout: Layout, source: Source, fields: dict[str, str]
-) -> int | None:
+def _camid(manifest: Manifest, source: Source, fields: dict[str, str]) -> int | None:
     if source.camid is not None:
         return source.camid
     if not fields.get("camid"):
@@ -181,8 +178,7 @@ def _camid(
                 f"{', '.join(map(str, manifest.camera_map))}; the archive is another release"
             )
         return manifest.camera_map[number]
-    base = manifest.camid_base if layout.camid_base is None else layout.camid_base
-    return number - base
+    return number - manifest.camid_base
 
 
 def _template(template: str, fields: dict[str, str]) -> str:

@@ -23,6 +23,11 @@ def find_root(start: Path, manifest: Manifest, *, lists: Path | None = None) -> 
     Raises ReidpipeError in one line: what was looked for, where, and the
     folder that came nearest.
     """
+    if not manifest.layouts:
+        raise ReidpipeError(
+            f"found a folder for {manifest.dataset}, whose images are generated; expected none; "
+            f"type reidpipe prepare {manifest.dataset}"
+        )
     start = Path(start).expanduser().absolute()
     if not start.is_dir():
         raise ReidpipeError(

@@ -85,8 +85,6 @@ def assign_splits(rows: list[LayoutRow], assign: Assignment, title: str) -> list
         if row.pid in train_ids:
             result.append(replace(row, split="train"))
             continue
-        if assign.ids is not None and row.pid not in assign.ids:
-            continue
         if listed is not None:
             is_query = name in listed
         else:

@@ -20,9 +20,7 @@ from pipeline.errors import ReidpipeError, nearest
 Kind = Literal["reid", "parsing", "classification"]
 Policy = Literal["direct", "manual", "request", "never"]
 Exclude = Literal["same-camera", "same-image", "none"]
-Reader = Literal[
-    "files", "cuhk03_mat", "pascal_context", "class_folders", "pets", "flowers", "own", "generated"
-]
+Reader = Literal["files", "cuhk03_mat", "pascal_context", "class_folders", "pets", "flowers", "own"]
 
 
 class Part(BaseModel):
@@ -120,7 +118,8 @@ class Layout(Part):
     archives unpack into doubled folders). rule: regular expression on file names (never on
     paths); its groups pid, camid, view, frame and any others feed the manifest's templates.
     membership: list files (inside the root or beside it) that protocols select by.
-    viewpoints: optional files that give a view per image.
+    viewpoints: optional files that give a view per image. pid_offset_in_test: numbers of test
+    identities restart at 0.
     """
 
     name: str
@@ -132,8 +131,6 @@ class Layout(Part):
     membership: tuple[str, ...] = ()
     viewpoints: tuple[str, ...] = ()
     pid_offset_in_test: bool = False
-    camid_base: int | None = None
-    id_key: str | None = None
 
 
 class Assignment(Part):
@@ -147,7 +144,6 @@ class Assignment(Part):
     """
 
     train_ids: tuple[int, ...]
-    ids: tuple[int, ...] | None = None
     query: tuple[str, ...] | None = None
     query_in_gallery: tuple[str, ...] = ()
     query_cameras: tuple[int, ...] | None = None

@@ -88,6 +88,11 @@ def test_missing_and_empty_roots(tmp_path: Path):
         find_root(tmp_path, manifest)
 
 
+def test_generated_people_need_no_folder(tmp_path: Path):
+    with pytest.raises(ReidpipeError, match="images are generated"):
+        find_root(tmp_path, load_manifest("mannequins"))
+
+
 def test_empty_folders_are_no_dataset(tmp_path: Path):
     for name in ("bounding_box_train", "bounding_box_test", "query"):
         (tmp_path / name).mkdir()
@@ -189,8 +194,8 @@ def test_vehicleid_draws_one_gallery_image_per_identity_and_trial(tmp_path: Path
     test = [row for row in result.rows if row.split != "train"]
     assert len(test) == 9
     for trial in map(str, range(10)):
-        chosen = [row.pid for row in test if trial in row.extra["gallery_trials"].split()]
-        assert sorted(chosen) == [5, 7, 11]
+        chosen = [row for row in test if trial in row.extra["gallery_trials"].split()]
+        assert len(chosen) == 3 and {row.pid for row in chosen} == {5, 7, 11}
     assert [row.split for row in test] == [
         "gallery" if "0" in row.extra["gallery_trials"].split() else "query" for row in test
     ]
