@@ -13,7 +13,8 @@ from PIL import Image
 
 from pipeline.errors import ReidpipeError
 from pipeline.index import read_index
-from pipeline.mannequin_shape import (
+from pipeline.mannequins import checked, draw, identity, plan, render, sample
+from pipeline.mannequins.shape import (
     DRESS,
     FACE,
     LEFT_ARM,
@@ -25,7 +26,6 @@ from pipeline.mannequin_shape import (
     RIGHT_SHOE,
     UPPER,
 )
-from pipeline.mannequins import checked, draw, identity, plan, render, sample
 from pipeline.steps import Job
 
 SMALL = {"identities": {"train": 5, "test": 4}, "cameras": 2, "images": 2, "size": [128, 64]}

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.mannequin_camera import Camera, camera, expose
-from pipeline.mannequin_canvas import Canvas
-from pipeline.mannequin_projection import Projection
-from pipeline.mannequin_scene import OCCLUDERS, occlude, scene
-from pipeline.mannequin_shape import Shape
 from pipeline.mannequins import camera_of, draw
+from pipeline.mannequins.camera import Camera, camera, expose
+from pipeline.mannequins.canvas import Canvas
+from pipeline.mannequins.projection import Projection
+from pipeline.mannequins.scene import OCCLUDERS, occlude, scene
+from pipeline.mannequins.shape import Shape
 
 STRAIGHT = Projection(0.0, 0.0, 100.0, 100.0, 50.0, 100.0, (0.0, 0.0, 1.0))
 NEUTRAL = Camera(

@@ -7,10 +7,10 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from pipeline.mannequin_body import dress, hip_width, shoulder_width
-from pipeline.mannequin_identity import TWIN_PARTS, Identity, identity
-from pipeline.mannequin_pose import Skeleton, pose
-from pipeline.mannequin_shape import BACKGROUND, HAT, LEFT_SHOE, RIGHT_SHOE
+from pipeline.mannequins.body import dress, hip_width, shoulder_width
+from pipeline.mannequins.identities import TWIN_PARTS, Identity, identity
+from pipeline.mannequins.pose import Skeleton, pose
+from pipeline.mannequins.shape import BACKGROUND, HAT, LEFT_SHOE, RIGHT_SHOE
 
 
 def bones(who: Identity) -> Skeleton:

@@ -1,0 +1,183 @@
+"""Mannequins: a dataset of generated people with exact label maps, cameras and captions.
+
+The default dataset: no download, no real person. Every image is a pure function of
+(seed, pid, camera, index), so it can be made alone, in any order, in any process.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from pipeline.atomic import write_text
+from pipeline.check import check_rows
+from pipeline.errors import ReidpipeError, nearest
+from pipeline.index import ImageRow, Index, write_index
+from pipeline.manifest import load_manifest
+from pipeline.mannequins.drawing import draw
+from pipeline.mannequins.identities import TWIN_EVERY, Identity, identity
+from pipeline.processes import spread
+
+if TYPE_CHECKING:
+    from pipeline.steps import Job
+
+DEFAULTS: dict[str, Any] = {
+    "dataset": "mannequins",
+    "identities": {"train": 64, "test": 32},
+    "cameras": 4,
+    "images": 4,
+    "size": [256, 128],
+    "seed": 0,
+    "disjoint_cameras": False,
+}
+"""Parameters of ``render``: ``images`` are per person and camera, ``size`` is (H, W)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One image to be made: where it goes and what it shows."""
+
+    split: str
+    pid: int
+    camera: int
+    index: int
+    seed: int
+    size: tuple[int, int]
+    folder: str
+
+    @property
+    def stem(self) -> str:
+        """``train/0001_c1_00``: camera counted from 1 in names, from 0 in the index."""
+        return f"{self.split}/{self.pid:04d}_c{self.camera + 1}_{self.index:02d}"
+
+
+def render(job: Job) -> dict[str, Any]:
+    """Worker of the step "index" for mannequins: draws all images, label maps and tables.
+
+    Writes ``images/<split>/*.jpg`` (quality 95, full chroma), ``labels/<split>/*.png`` (8-bit LIP
+    classes), ``index.csv``, ``dataset.json`` and ``identities.csv``. Of each test person and
+    camera the first image is a query, the others are gallery. Train and test people are disjoint,
+    a twin is always in the split of its original, and with ``disjoint_cameras`` the test cameras
+    come after the training ones.
+
+    Raises: ``ReidpipeError`` for unknown parameters and impossible counts.
+    """
+    params = checked(job.params)
+    plans = plan(params, Path(job.folder))
+    for split in ("train", "query", "gallery"):
+        for kind in ("images", "labels"):
+            (Path(job.folder) / kind / split).mkdir(parents=True, exist_ok=True)
+    rows = spread(
+        make,
+        plans,
+        workers=job.workers,
+        scheduler=job.scheduler,
+        progress="mannequins" if job.progress else None,
+    )
+    write_index(Path(job.folder), Index(params["dataset"], Path(job.folder), rows))
+    pids = sorted({entry.pid for entry in plans})
+    people = [identity(params["seed"], pid) for pid in pids]
+    _write_identities(Path(job.folder) / "identities.csv", people)
+    return {
+        **check_rows(rows, load_manifest(params["dataset"])).plain(),
+        "identities": len(pids),
+        "twins": sum(who.twin_of is not None for who in people),
+    }
+
+
+def checked(params: dict[str, Any]) -> dict[str, Any]:
+    """``params`` completed by ``DEFAULTS``; unknown names and impossible values are refused."""
+    for name in params:
+        if name not in DEFAULTS:
+            raise ReidpipeError(
+                f"found mannequin parameter '{name}'{nearest(name, DEFAULTS)}; "
+                f"expected {', '.join(DEFAULTS)}; type one of these"
+            )
+    full = DEFAULTS | params
+    people = full["identities"]
+    if set(people) != {"train", "test"} or min(people.values()) < 1:
+        raise ReidpipeError(
+            f"found identities {people}; expected at least one per split; "
+            'type {"train": 64, "test": 32}'
+        )
+    if len(full["size"]) != 2 or min(full["size"]) < 16:
+        raise ReidpipeError(
+            f"found size {full['size']}; expected [height, width] in pixels, at least 16 each; "
+            "type size=[256, 128]"
+        )
+    if full["cameras"] < 1 or full["images"] < 2:
+        raise ReidpipeError(
+            f"found {full['cameras']} cameras and {full['images']} images per person and camera; "
+            "expected at least 1 and 2 (one query, one gallery image); type cameras=4 images=4"
+        )
+    return full
+
+
+def plan(params: dict[str, Any], folder: Path) -> list[Plan]:
+    """All images of a dataset in the order of its index: train, query, gallery."""
+    size = (int(params["size"][0]), int(params["size"][1]))
+    trained = params["identities"]["train"]
+    # Test people start after a whole group, so that a twin shares the split of its original.
+    start = -(-trained // TWIN_EVERY) * TWIN_EVERY + 1
+    tested = range(start, start + params["identities"]["test"])
+    cameras = range(params["cameras"])
+    behind = params["cameras"] if params["disjoint_cameras"] else 0
+
+    def entries(split: str, pids: Sequence[int], shift: int, which: Sequence[int]) -> list[Plan]:
+        return [
+            Plan(split, pid, camera + shift, index, params["seed"], size, str(folder))
+            for pid in pids
+            for camera in cameras
+            for index in which
+        ]
+
+    return [
+        *entries("train", range(1, trained + 1), 0, range(params["images"])),
+        *entries("query", tested, behind, range(1)),
+        *entries("gallery", tested, behind, range(1, params["images"])),
+    ]
+
+
+def make(plans: list[Plan]) -> list[ImageRow]:
+    return [_made(entry) for entry in plans]
+
+
+def _made(entry: Plan) -> ImageRow:
+    figure = draw(entry.seed, entry.pid, entry.camera, entry.index, entry.size)
+    path, label_path = f"images/{entry.stem}.jpg", f"labels/{entry.stem}.png"
+    buffer = io.BytesIO()
+    Image.fromarray(figure.image).save(buffer, "JPEG", quality=95, subsampling=0)
+    content = buffer.getvalue()
+    # No rename: the folder is the step's own and counts only once artifact.json is written.
+    (Path(entry.folder) / path).write_bytes(content)
+    Image.fromarray(figure.label).save(Path(entry.folder) / label_path, compress_level=4)
+    return ImageRow(
+        key=path,
+        path=path,
+        split=entry.split,
+        pid=entry.pid,
+        camid=entry.camera,
+        view=figure.view,
+        sequence="",
+        frame=entry.index,
+        width=entry.size[1],
+        height=entry.size[0],
+        digest=hashlib.sha256(content).hexdigest(),
+        extra={"label_path": label_path, "caption": figure.caption},
+    )
+
+
+def _write_identities(path: Path, people: Sequence[Identity]) -> None:
+    table = [who.row() for who in people]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    write_text(path, text.getvalue())
