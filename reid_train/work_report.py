@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pipeline import atomic
-from reid_train.figures.report import RunView, write_report
+from pipeline.images import resize
+from reid_train.figures.activation_maps import Explainable, explain_pair
+from reid_train.figures.report import Explained, Pictures, RunView, write_report
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from torch import Tensor
+
+    from pipeline.index import ImageRow
     from pipeline.steps import Job
+    from reid_train.models.reid_model import ReidModel
 
 PAGE = "report.html"
+PAIRS = 2
 
 
 def report(job: Job) -> dict[str, Any]:
@@ -25,18 +36,63 @@ def report(job: Job) -> dict[str, Any]:
     for number in range(job.params["evaluations"]):
         model = job.inputs[f"model{number}"]
         meta = atomic.read_json(model / "model.json")
-        views.append(
-            RunView(
-                name=_run_name(meta, model),
-                evaluation=job.inputs[f"evaluation{number}"],
-                index=job.inputs[f"index{number}"],
-                model=model,
-                maps=job.inputs.get("maps") if number == 0 else None,
-                provenance=_provenance(meta),
-            )
+        view = RunView(
+            name=_run_name(meta, model),
+            evaluation=job.inputs[f"evaluation{number}"],
+            index=job.inputs[f"index{number}"],
+            model=model,
+            maps=job.inputs.get("maps") if number == 0 else None,
+            provenance=_provenance(meta),
         )
+        views.append(replace(view, explained=_explained(view, model, job.device)))
     write_report(job.folder / PAGE, views, job.params["title"])
     return {"runs": [view.name for view in views]}
+
+
+def _explained(view: RunView, model: Path, device: str) -> list[Explained]:
+    """Activation maps of the best queries of different people with their first right match."""
+    from reid_train import load_model
+
+    network = load_model(model, device=device)
+    ranking, pictures = view.ranking, Pictures(view)
+    pairs, people = [], set()
+    valid = np.flatnonzero(ranking.valid & ranking.correct.any(axis=1))
+    for query in valid[np.argsort(-ranking.ap[valid], kind="stable")]:
+        row = pictures.rows[str(ranking.query_keys[query])]
+        if row.pid not in people and len(people) < PAIRS:
+            people.add(row.pid)
+            first = int(np.flatnonzero(ranking.correct[query])[0])
+            match = pictures.rows[str(ranking.gallery_keys[ranking.indices[query, first]])]
+            pairs.append((row, match, float(ranking.similarities[query, first])))
+    explained = []
+    for query, match, similarity in pairs:
+        sides = (
+            Explainable(
+                resize(pictures[row.key], network.input_size, "bilinear"), _encoder(network, row)
+            )
+            for row in (query, match)
+        )
+        caption = f"{query.key} and {match.key}, similarity {similarity:.2f}"
+        explained.append(Explained(caption, explain_pair(*sides)))
+    return explained
+
+
+def _encoder(network: ReidModel, row: ImageRow) -> Callable[[Tensor], Tensor]:
+    """``network`` on variants of one image, as the camera and view of ``row`` saw it."""
+    import torch
+
+    place = next(network.parameters()).device
+    known = {"camids": row.camid, "views": row.view}
+
+    def encode(images: Tensor) -> Tensor:
+        side = {
+            name: torch.full((len(images),), value, device=place)
+            for name, value in known.items()
+            if value is not None
+        }
+        return network(images.to(place), **side)
+
+    return encode
 
 
 def _run_name(meta: dict[str, Any], model: Path) -> str:

@@ -32,7 +32,7 @@ def training_curves(runs: Mapping[str, list[dict[str, Any]]]) -> str:
     panel each; stages without an epoch are left out.
     """
     stages = list(dict.fromkeys(entry["stage"] for log in runs.values() for entry in log))
-    figure, axes = _panels(len(stages))
+    figure, axes = panels(len(stages))
     for axis, stage in zip(axes, stages, strict=True):
         for name, log in runs.items():
             points = [entry for entry in log if entry["stage"] == stage]
@@ -51,7 +51,7 @@ def training_curves(runs: Mapping[str, list[dict[str, Any]]]) -> str:
     axes[0].set_ylabel("mean loss")
     if len(runs) > 1:
         axes[0].legend(fontsize=7)
-    return _svg(figure)
+    return svg(figure)
 
 
 def similarity_histogram(threshold: Mapping[str, Any]) -> str:
@@ -61,7 +61,7 @@ def similarity_histogram(threshold: Mapping[str, Any]) -> str:
     """
     histogram = threshold["histogram"]
     edges = histogram["edges"]
-    figure, (axis,) = _panels(1)
+    figure, (axis,) = panels(1)
     for kind, colour, title in (
         ("different", WRONG, "different people"),
         ("same", RIGHT, "same person"),
@@ -81,22 +81,24 @@ def similarity_histogram(threshold: Mapping[str, Any]) -> str:
     axis.set_xlabel("cosine similarity")
     axis.set_ylabel("share of pairs")
     axis.legend(fontsize=8)
-    return _svg(figure)
+    return svg(figure)
 
 
-def _panels(count: int) -> tuple[Any, Any]:
+def panels(count: int, *, size: tuple[float, float] = (4.2, 2.8)) -> tuple[Any, Any]:
+    """A figure with ``count`` axes in a row, at least one, each ``size`` inches (width, height)."""
     # The object interface: no display, no global figure list.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2 * max(1, count), 2.8), layout="constrained")
+    figure = Figure(figsize=(size[0] * max(1, count), size[1]), layout="constrained")
     return figure, figure.subplots(1, max(1, count), squeeze=False)[0]
 
 
-def _svg(figure: Any) -> str:
+def svg(figure: Any) -> str:
+    """The figure as SVG text; equal figures give equal text."""
     import matplotlib
 
     stream = io.StringIO()
-    # A fixed salt and no date: equal results give equal bytes.
+    # A fixed salt and no date.
     with matplotlib.rc_context({"svg.hashsalt": "reidpipe", "font.size": 8}):
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()

@@ -18,10 +18,21 @@ from pipeline import atomic
 from pipeline.errors import ReidpipeError
 from pipeline.images import PackedImages, decode
 from pipeline.index import Index, read_index
+from reid_train.evaluation.embeddings import load_features
 from reid_train.evaluation.rankings_file import StoredRanking
 from reid_train.figures.charts import read_epochs, similarity_histogram, training_curves
+from reid_train.figures.embedding_map import choose, embedding_map
 from reid_train.figures.label_maps import legend, overlay
 from reid_train.figures.ranked_lists import Match, draw_ranked_list
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A matched pair with its activation maps: ``explain_pair``'s picture and what it shows."""
+
+    caption: str
+    picture: np.ndarray
+
 
 SHOWN = 10
 WORST, BEST = 4, 3
@@ -33,10 +44,10 @@ SAMPLE_SIZE = (128, 64)
 class RunView:
     """What the page needs to know about one evaluated run.
 
-    name: shown everywhere. evaluation: folder with ``metrics.json``, ``protocol.json``,
-    ``ranking.npz``, ``threshold.json``. index: folder of the evaluated dataset's index. model:
-    folder that may hold ``log.jsonl``. images: packed pixels to draw from; None: the image files.
-    maps: folder of label maps of the same index. provenance: rows added to the last table.
+    name: shown everywhere. evaluation: folder written by step "evaluation". index: folder of the
+    evaluated dataset's index. model: folder that may hold ``log.jsonl``. images: packed pixels to
+    draw from; None: the image files. maps: folder of label maps of the same index. explained:
+    matched pairs with activation maps. provenance: rows added to the last table.
     """
 
     name: str
@@ -45,6 +56,7 @@ class RunView:
     model: Path | None = None
     images: Path | None = None
     maps: Path | None = None
+    explained: Sequence[Explained] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -132,6 +144,11 @@ def _section(view: RunView) -> dict[str, Any]:
         "threshold": view.threshold,
         "histogram": _svg_uri(similarity_histogram(view.threshold)),
         "groups": _ranked_lists(view, pictures),
+        "embedding_map": _embedding_map(view, pictures),
+        "explained": [
+            {"caption": pair.caption, "picture": _image_uri(pair.picture)}
+            for pair in view.explained
+        ],
         "maps": _maps(view, pictures) if view.maps else None,
         "provenance": _provenance(view),
     }
@@ -219,6 +236,18 @@ def _changes(runs: Sequence[RunView]) -> list[dict[str, Any]]:
         }
         for number in chosen
     ]
+
+
+def _embedding_map(view: RunView, pictures: Pictures) -> str | None:
+    features, keys = load_features(view.evaluation)
+    gallery = set(view.ranking.gallery_keys.tolist())
+    places = [place for place, key in enumerate(keys) if key in gallery]
+    pids = [pictures.rows[keys[place]].pid or 0 for place in places]
+    chosen = choose(pids)
+    if not chosen:
+        return None
+    rows = features[[places[number] for number in chosen]]
+    return _svg_uri(embedding_map(rows, [pids[number] for number in chosen]))
 
 
 def _maps(view: RunView, pictures: Pictures) -> dict[str, Any]:

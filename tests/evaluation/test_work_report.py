@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
+
 from pipeline.steps import Job
+from reid_train.figures.activation_maps import activation_map, tint
+from reid_train.figures.embedding_map import choose, embedding_map
 from reid_train.work_evaluate import evaluate
 from reid_train.work_report import report
 
@@ -24,5 +29,39 @@ def test_two_evaluations_on_one_page(prepared):
     page = (folder / "report.html").read_text()
     assert page.count(f"<td>{name}</td>") == 2
     assert "exclude same-camera" in page and "exclude none" in page
+    assert page.count("gallery features</h2>") == page.count("speaks for a match</h2>") == 2
     # Two exclusion rules ask two questions: no number is called the best.
     assert "number best" not in page
+
+
+def test_activation_map_finds_the_region_that_decides():
+    def encode(images):
+        # A "model" that sees nothing but the mean colour of the top left quarter.
+        return images[:, :, :32, :16].mean(dim=(2, 3)) - torch.tensor([0.5, 0.4, 0.5])
+
+    image = torch.full((3, 64, 32), 0.5)
+    image[0, :32, :16] = 1.0
+    found = activation_map(encode, image, torch.tensor([1.0, 0.0, 0.0]))
+    assert found.shape == (8, 4)
+    # Regions reach one half cell over each side of their cell.
+    assert (found[5:] == 0).all() and (found[:, 3:] == 0).all()
+    assert found[:4, :2].min() > 0
+
+
+def test_tint_marks_only_what_speaks_for_the_match():
+    image = np.full((16, 8, 3), (30, 90, 150), np.uint8)
+    relevance = -np.ones((8, 4), np.float32)
+    assert (tint(image, relevance) == 90).all()
+    relevance[0, 0] = 2
+    tinted = tint(image, relevance)
+    assert tinted[0, 0, 0] > 150 and (tinted[8:] == 90).all()
+
+
+def test_embedding_map_takes_the_identities_with_most_images():
+    pids = [7] * 3 + [2] * 50 + [5] * 4
+    chosen = choose(pids)
+    assert [pids[place] for place in chosen] == [2] * 40 + [5] * 4 + [7] * 3
+    assert choose([1, 2, 3]) == []
+    features = np.random.default_rng(0).normal(size=(len(chosen), 8)).astype(np.float32)
+    shown = [pids[place] for place in chosen]
+    assert embedding_map(features, shown) == embedding_map(features, shown)
