@@ -25,7 +25,8 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
         truth = (labels == number).float()
         errors = (truth - probabilities[:, number]).abs()
         errors, order = errors.sort(descending=True)
-        losses.append(errors @ _jaccard_steps(truth[order]))
+        # Not a dot product: autocast would take it in bfloat16.
+        losses.append((errors * _jaccard_steps(truth[order])).sum())
     return torch.stack(losses).mean()
 
 

@@ -48,7 +48,9 @@ class MannequinBatches:
         images = torch.empty(len(self.images), 3, *size, dtype=torch.uint8)
         for start in range(0, len(images), 256):
             part = slice(start, start + 256)
-            images[part] = F.interpolate(self.images[part].float(), size, mode="area").round().byte()
+            images[part] = (
+                F.interpolate(self.images[part].float(), size, mode="area").round().byte()
+            )
         return replace(self, images=images, labels=self.labels[:, rows][:, :, columns])
 
     def __len__(self) -> int:

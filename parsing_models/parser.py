@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,6 +62,28 @@ class Parser:
     def input_size(self) -> Size:
         """(H, W) of the network's input."""
         return self.preprocessing.input_size
+
+    def attributes(self, *, flip: bool = False, scales: Sequence[float] = (1.0,)) -> dict[str, Any]:
+        """JSON-plain facts that determine its maps, for the label-map cache."""
+        given = self.preprocessing
+        return {
+            "model": self.name,
+            **self.facts,
+            "classes": len(self.label_set),
+            "input_size": list(given.input_size),
+            "channel_order": given.channel_order,
+            "mean": list(given.mean),
+            "std": list(given.std),
+            "warp": "box (0,0,w-1,h-1) grown to the input's aspect, black padding, bilinear",
+            "align_corners": self.align_corners,
+            "flip": flip,
+            "scales": list(scales),
+            "confidence": "maximum soft-max after warping",
+            "precision": "fp32",
+            "device": self.device.type,
+            "torch": str(torch.__version__),
+            "reidpipe": importlib.metadata.version("reidpipe"),
+        }
 
     @torch.inference_mode()
     def parse(

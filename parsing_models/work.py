@@ -1,0 +1,256 @@
+"""The step "maps": a label map of every image of an index, resumable, here or on a cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from parsing_models.catalogue import weights_file
+from pipeline.errors import ReidpipeError
+from pipeline.images import DamagedImage, decode
+from pipeline.index import ImageRow, read_index
+from pipeline.maps import SHARD_IMAGES, LabelMapReader, MapWriter, finished_keys
+from pipeline.processes import spread
+
+if TYPE_CHECKING:
+    from parsing_models.parser import Parser
+    from pipeline.steps import Job
+
+log = logging.getLogger(__name__)
+
+GRID = (256, 128)
+BATCH = 32
+AHEAD = 3
+SAME_LABELS = 0.98
+FINE, NO_PERSON, ONE_CLASS = "fine", "no_person", "one_class"
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a process needs to make maps; hashable, picklable, without a tensor in it."""
+
+    folder: Path
+    root: Path
+    model: str
+    weights: Path
+    options: str  # JSON
+    flip: bool
+    scales: tuple[float, ...]
+    batch: int
+    device: str
+    threads: int
+
+
+def parse(job: Job) -> dict[str, Any]:
+    """Worker of the step "maps": one map of 256 x 128 per row of the index, by key.
+
+    params: ``model``; optional ``options``, ``weights`` (path or null), ``flip``, ``scales``,
+    ``batch``. Maps of an earlier, interrupted execution are kept. With ``job.scheduler`` the work
+    is spread over that dask cluster (folders on a shared file system); else this process does it.
+
+    Returns the summary: ``images`` stored, ``made`` now, ``seconds``, ``images_per_s``; names of
+    images where ``no_person`` was found, where all of the person has ``one_class``, and of those
+    that ``failed`` (file damaged or changed since ``prepare``), which have no map.
+    Raises ``ReidpipeError`` when no image at all can be read.
+    """
+    index = read_index(job.inputs["index"])
+    done = finished_keys(job.folder)
+    work = _work(job, index.root)
+    rows = [row for row in index.rows if row.key not in done]
+    outcomes = _known_outcomes(job.folder) if done else {}
+    started = time.monotonic()
+    for row, outcome in zip(rows, _made(work, rows, job), strict=True):
+        outcomes[row.key] = outcome
+    seconds = time.monotonic() - started
+    failed = {key: outcome for key, outcome in outcomes.items() if outcome.startswith("failed")}
+    stored = len(outcomes) - len(failed)
+    if failed:
+        first = next(iter(failed.values())).removeprefix("failed: ")
+        if not stored:
+            raise ReidpipeError(f"none of {len(failed)} images could be parsed; the first: {first}")
+        log.warning("%d images have no label map; the first: %s", len(failed), first)
+    summary = {
+        "images": stored,
+        "made": len(rows) - len(failed),
+        "seconds": round(seconds, 3),
+        "images_per_s": round(len(rows) / seconds, 2) if rows else 0.0,
+        NO_PERSON: _named(outcomes, NO_PERSON),
+        ONE_CLASS: _named(outcomes, ONE_CLASS),
+        "failed": sorted(failed),
+    }
+    if len(summary[NO_PERSON]) > 0.5 * stored:
+        log.warning(
+            "no person was found in %d of %d images: are they upright crops of one person each, "
+            "and does device '%s' compute correctly?",
+            *(len(summary[NO_PERSON]), stored, job.device),
+        )
+    return summary
+
+
+def _work(job: Job, root: Path) -> Work:
+    params = job.params
+    weights = weights_file(params["model"], params.get("weights"), workspace=job.workspace)
+    return Work(
+        folder=job.folder,
+        root=root,
+        model=params["model"],
+        weights=weights.resolve(),
+        options=json.dumps(params.get("options") or {}, sort_keys=True),
+        flip=bool(params.get("flip", False)),
+        scales=tuple(float(scale) for scale in params.get("scales") or (1.0,)),
+        batch=int(params.get("batch") or BATCH),
+        device=job.device,
+        threads=job.workers,
+    )
+
+
+def _made(work: Work, rows: list[ImageRow], job: Job) -> list[str]:
+    if not rows:
+        return []
+    if job.scheduler is not None:
+        # A chunk is a shard: whatever a worker finished is stored, whichever worker dies.
+        label = "parse" if job.progress else None
+        return spread(
+            partial(make_maps, work),
+            rows,
+            workers=1,
+            scheduler=job.scheduler,
+            chunk=SHARD_IMAGES,
+            progress=label,
+        )
+    shown = job.progress and sys.stderr.isatty()
+    with tqdm(total=len(rows), desc="parse", unit="image", disable=not shown) as bar:
+        return make_maps(work, rows, bar.update)
+
+
+def make_maps(
+    work: Work, rows: Sequence[ImageRow], advance: Callable[[int], Any] | None = None
+) -> list[str]:
+    """Make and store the maps of ``rows``; what became of each: ``fine``, ``no_person``,
+    ``one_class`` or ``failed: reason``.
+
+    Decoding, computing and writing overlap: HDF5, PIL and torch leave the interpreter free.
+    """
+    parser = _parser(work.model, work.weights, work.options, work.device, work.threads)
+    outcomes: list[str] = []
+    attributes = {**parser.attributes(flip=work.flip, scales=work.scales), "grid": list(GRID)}
+    with (
+        MapWriter(work.folder, parser.label_set, attributes, GRID) as writer,
+        ThreadPoolExecutor(2, "decode") as decoding,
+        ThreadPoolExecutor(1, "write") as writing,
+    ):
+        storing: Future[list[str]] | None = None
+        for part, images in _decoded(work.root, rows, work.batch, decoding):
+            read = [image for image in images if isinstance(image, np.ndarray)]
+            if not outcomes and read:
+                _check_device(work, parser, read[:4])
+            maps = parser.parse(read, GRID, flip=work.flip, scales=work.scales)
+            if storing is not None:
+                outcomes += storing.result()
+            found = zip(maps.label, maps.confidence, strict=True)
+            storing = writing.submit(_store, writer, part, images, list(found))
+            if advance is not None:
+                advance(len(part))
+        if storing is not None:
+            outcomes += storing.result()
+    return outcomes
+
+
+@lru_cache(maxsize=1)
+def _parser(model: str, weights: Path, options: str, device: str, threads: int) -> Parser:
+    from parsing_models import load_parser
+    from reid_train.runtime import Runtime
+
+    device = str(Runtime.create(device, threads=threads).device)
+    return load_parser(model, weights, device=device, **json.loads(options))
+
+
+def _check_device(work: Work, parser: Parser, images: list[np.ndarray]) -> None:
+    """Some GPUs return zeros from this kind of network: compare the first maps with the CPU's."""
+    if parser.device.type == "cpu":
+        return
+    from parsing_models import load_parser
+
+    reference = load_parser(work.model, work.weights, **json.loads(work.options))
+    expected, found = (np.asarray(p.parse(images, GRID).label) for p in (reference, parser))
+    same = float((expected == found).mean())
+    if same < SAME_LABELS:
+        raise ReidpipeError(
+            f"found only {same:.1%} of labels equal between {parser.device} and the CPU; expected "
+            f"at least {SAME_LABELS:.0%}; the device computes wrongly: type --device cpu"
+        )
+
+
+def _decoded(
+    root: Path, rows: Sequence[ImageRow], batch: int, pool: ThreadPoolExecutor
+) -> Iterator[tuple[Sequence[ImageRow], list[np.ndarray | DamagedImage]]]:
+    """Batches of rows with their images, a few batches decoded ahead."""
+    parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+    waiting: deque[list[Future[np.ndarray | DamagedImage]]] = deque()
+    for number, part in enumerate(parts):
+        for later in parts[number + len(waiting) : number + AHEAD]:
+            waiting.append([pool.submit(_read, root, row) for row in later])
+        yield part, [future.result() for future in waiting.popleft()]
+
+
+def _read(root: Path, row: ImageRow) -> np.ndarray | DamagedImage:
+    path = root / row.path
+    try:
+        data = path.read_bytes()
+        if row.digest and hashlib.sha256(data).hexdigest() != row.digest:
+            return DamagedImage(
+                f"found {path} changed since it was indexed; expected the same bytes; "
+                "type reidpipe prepare again"
+            )
+        return decode(data)
+    except DamagedImage as error:
+        return DamagedImage(f"{path}: {error}")
+    except OSError as error:
+        return DamagedImage(f"found {path} unreadable ({error.strerror}); expected an image")
+
+
+def _store(
+    writer: MapWriter,
+    rows: Sequence[ImageRow],
+    images: Sequence[np.ndarray | DamagedImage],
+    maps: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> list[str]:
+    outcomes, ready = [], iter(maps)
+    for row, image in zip(rows, images, strict=True):
+        if isinstance(image, DamagedImage):
+            outcomes.append(f"failed: {image}")
+            continue
+        label, confidence = next(ready)
+        height, width = image.shape[:2]
+        # An index without digests still gets maps; what they were made from is then unknown.
+        digest = row.digest or "00"
+        writer.add(row.key, label, confidence, source_size=(height, width), source_digest=digest)
+        outcomes.append(_outcome(label))
+    return outcomes
+
+
+def _outcome(label: np.ndarray) -> str:
+    parts = np.count_nonzero(np.bincount(label.ravel(), minlength=2)[1:])
+    return NO_PERSON if parts == 0 else ONE_CLASS if parts == 1 else FINE
+
+
+def _known_outcomes(folder: Path) -> dict[str, str]:
+    reader = LabelMapReader(folder)
+    return {key: _outcome(reader[key][0]) for key in reader}
+
+
+def _named(outcomes: dict[str, str], kind: str) -> list[str]:
+    return sorted(key for key, outcome in outcomes.items() if outcome == kind)
