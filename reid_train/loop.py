@@ -324,8 +324,8 @@ class _Loop:
         found = ", ".join(f"{name} {value}" for name, value in bad.items())
         raise ReidpipeError(
             f"found a loss that is not finite ({found}) in stage '{stage.name}', epoch {epoch}, "
-            f"step {step.number}; expected finite losses; its batch is {path}: look at it, or type a "
-            "lower learning rate or precision=fp32"
+            f"step {step.number}; expected finite losses; its batch is {path}: look at it, or type "
+            "a lower learning rate or precision=fp32"
         )
 
     # ------------------------------------------------------------------ state

@@ -54,8 +54,8 @@ class TrainingSet:
         self.pids: list[int] = found.tolist()
         copies = 2 if flipped_copies else 1
         self.labels = np.tile(inverse.astype(np.int64), copies)
-        self.camids = np.tile(_numbers([row.camid for row in rows]), copies)
-        self.views = np.tile(_numbers([row.view for row in rows]), copies)
+        self.camids = _numbers([row.camid for row in rows], copies)
+        self.views = _numbers([row.view for row in rows], copies)
         if maps is not None:
             absent = [key for key in self.keys if key not in maps]
             if absent:
@@ -104,8 +104,10 @@ class TrainingSet:
         return label[rows[:, None], columns], steps[rows[:, None], columns]
 
 
-def _numbers(values: list[int | None]) -> np.ndarray:
-    return np.array([-1 if value is None else value for value in values], dtype=np.int64)
+def _numbers(values: list[int | None], copies: int) -> np.ndarray | None:
+    """None when some are unknown: a table of cameras must not be indexed by a guess."""
+    known = [value for value in values if value is not None]
+    return np.tile(np.array(known, np.int64), copies) if len(known) == len(values) else None
 
 
 def _nearest(source: int, target: int) -> np.ndarray:
@@ -116,11 +118,11 @@ def _nearest(source: int, target: int) -> np.ndarray:
 class ReidBatches:
     """A ``BatchSource``: what the sampler chooses, augmented.
 
-    A batch has ``images`` uint8 N,3,H,W RGB, ``labels`` int64 N (class numbers), ``camids`` and
-    ``views`` int64 N (-1 unknown), ``positions`` int64 N in the training set; when the augmentation
-    has them, ``factors`` float32 N,3 for ``augmentation.colour``, and ``erased`` int64 M and
-    ``filling`` float32 M,3 for ``augmentation.erase``; with label maps also ``label_maps`` u1 N,H,W
-    (255 = ignore) and ``confidence`` f4 N,H,W.
+    A batch has ``images`` uint8 N,3,H,W RGB, ``labels`` int64 N (class numbers), ``positions``
+    int64 N in the training set, ``camids`` and ``views`` int64 N where all are known; when the
+    augmentation has them, ``factors`` float32 N,3 for ``augmentation.colour``, and ``erased``
+    int64 M and ``filling`` float32 M,3 for ``augmentation.erase``; with label maps also
+    ``label_maps`` u1 N,H,W (255 = ignore) and ``confidence`` f4 N,H,W.
     """
 
     def __init__(
@@ -148,10 +150,11 @@ class ReidBatches:
         batch = {
             "images": images,
             "labels": torch.from_numpy(data.labels[positions]),
-            "camids": torch.from_numpy(data.camids[positions]),
-            "views": torch.from_numpy(data.views[positions]),
             "positions": torch.from_numpy(positions.copy()),
         }
+        for name, numbers in (("camids", data.camids), ("views", data.views)):
+            if numbers is not None:
+                batch[name] = torch.from_numpy(numbers[positions])
         if self.augmentation.colours:
             batch["factors"] = torch.from_numpy(draws.factors)
         if self.augmentation.erase > 0:

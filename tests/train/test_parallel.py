@@ -34,7 +34,7 @@ def run(what, folder, processes):
 def test_two_processes_train_like_one(tmp_path, what):
     alone, weights = run(what, tmp_path / "one", 1)
     together, shared = run(what, tmp_path / "two", 2)
-    assert len(alone) > 10
+    assert len(alone) >= 8
     assert together == pytest.approx(alone, abs=1e-4)
     for key in weights:
         torch.testing.assert_close(shared[key], weights[key], atol=1e-4, rtol=1e-3)
