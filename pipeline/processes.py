@@ -14,6 +14,7 @@ from typing import Any, SupportsIndex
 from pipeline.errors import ReidpipeError
 
 _WATCH_SECONDS = 0.5
+_CONNECT_SECONDS = 10
 
 
 def spread(
@@ -163,7 +164,7 @@ def _on_cluster(chunks: list[_Chunk], scheduler: str, bar: _Bar) -> list[list[An
     from distributed import Client, as_completed
 
     try:
-        client = Client(scheduler, timeout="10s", set_as_default=False)
+        client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise ReidpipeError(
             f"found no dask scheduler at {scheduler}; expected a running one, such as "

@@ -116,7 +116,7 @@ def test_resize_is_bit_equal_to_pil() -> None:
         resize(pixels, (2, 2), "bicubik")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_packed_rows_follow_the_index(
     tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,17 +51,13 @@ def forgetful(items: list[int]) -> list[int]:
     return list(items)[1:]
 
 
-def loaded_modules(items: list[str]) -> list[bool]:
-    return [name in sys.modules for name in items]
+def witness(items: list[int]) -> list[tuple[int, int, bool]]:
+    return [(item, os.getpid(), "torch" in sys.modules) for item in items]
 
 
 def killed(items: list[int]) -> list[int]:
     os.kill(os.getpid(), signal.SIGKILL)
     return items
-
-
-def process(items: list[int]) -> list[int]:
-    return [os.getpid() for _ in items]
 
 
 @settings(deadline=None)
@@ -70,20 +66,16 @@ def test_order_and_length_for_any_chunk(items: list[int], chunk: int) -> None:
     assert spread(double, items, workers=1, chunk=chunk) == [2 * item for item in items]
 
 
-def test_processes_keep_the_order() -> None:
-    items = list(range(101))
-    assert spread(double, items, workers=2, chunk=7) == [2 * item for item in items]
-
-
-def test_work_happens_elsewhere_and_one_worker_is_this_process() -> None:
-    assert os.getpid() not in spread(process, range(8), workers=2, chunk=2)
-    assert set(spread(process, range(8), workers=1, chunk=2)) == {os.getpid()}
+def test_processes_keep_the_order_and_start_without_torch() -> None:
+    results = spread(witness, range(20), workers=2, chunk=3, worthwhile=10)
+    assert [item for item, _, _ in results] == list(range(20))
+    assert os.getpid() not in {pid for _, pid, _ in results}
+    assert not any(torch for _, _, torch in results)
 
 
 def test_few_items_start_no_process() -> None:
-    one = spread(process, range(9), workers=2, chunk=1, worthwhile=5)
-    assert set(one) == {os.getpid()}
-    assert os.getpid() not in spread(process, range(10), workers=2, chunk=1, worthwhile=5)
+    results = spread(witness, range(19), workers=2, chunk=1, worthwhile=10)
+    assert {pid for _, pid, _ in results} == {os.getpid()}
 
 
 def test_items_that_look_like_tasks_and_keys_stay_items() -> None:
@@ -100,7 +92,7 @@ def test_an_exception_keeps_its_type_and_names_the_item(workers: int) -> None:
     assert "while working on item 37" in caught.value.__notes__
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_errors_arrive_as_they_left(workers: int) -> None:
     with pytest.raises(ReidpipeError) as caught:
         spread(user_error, range(4), workers=workers, chunk=2)
@@ -122,13 +114,6 @@ def test_a_killed_worker_is_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_workers_start_without_torch() -> None:
-    assert spread(loaded_modules, ["torch", "pipeline.processes"], workers=2, chunk=1) == [
-        False,
-        True,
-    ]
-
-
 def test_no_bar_away_from_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     spread(double, range(10), workers=1, progress="double")
     out, err = capfd.readouterr()
@@ -146,7 +131,8 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "double" in terminal.getvalue() and "10/10" in terminal.getvalue()
 
 
-def test_no_scheduler_is_one_line() -> None:
+def test_no_scheduler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.processes._CONNECT_SECONDS", 0.5)
     with pytest.raises(ReidpipeError, match="no dask scheduler at tcp://127.0.0.1:1"):
         spread(double, range(4), workers=1, scheduler="tcp://127.0.0.1:1")
 
