@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.errors import ReidpipeError
 from pipeline.index import ImageRow
-from pipeline.layout_counts import summary, verify_counts
+from pipeline.layouts.counts import summary, verify_counts
 from pipeline.manifest import Manifest
 from pipeline.protocols import apply_protocol
 

@@ -14,8 +14,8 @@ from pipeline.check import check_rows
 from pipeline.errors import ReidpipeError
 from pipeline.images import DamagedImage, open_image, read_bytes
 from pipeline.index import ImageRow, Index, write_index
-from pipeline.layout_rows import is_skipped, shortened
 from pipeline.layouts import LayoutResult, LayoutRow, read_layout
+from pipeline.layouts.rows import is_skipped, shortened
 from pipeline.manifest import load_manifest
 from pipeline.processes import spread
 from pipeline.roots import lists_folder, prepare_root, registered_root, registered_rule

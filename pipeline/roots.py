@@ -13,8 +13,8 @@ from filelock import FileLock
 from pipeline import atomic
 from pipeline.errors import ReidpipeError
 from pipeline.fetch import FetchError, by_hand, fetch_archives, verify_archive
-from pipeline.layout_counts import verify_counts
 from pipeline.layouts import find_root, read_layout
+from pipeline.layouts.counts import verify_counts
 from pipeline.manifest import Archive, Manifest, load_manifest
 from pipeline.unpack import unpack
 

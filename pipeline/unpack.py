@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from pipeline.errors import ReidpipeError
-from pipeline.layout_rows import is_skipped
+from pipeline.layouts.rows import is_skipped
 
 _BLOCK = 1 << 20
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".rar", ".7z")

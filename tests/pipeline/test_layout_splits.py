@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.layout_rows import LayoutRow
-from pipeline.layout_splits import (
+from pipeline.layouts.rows import LayoutRow
+from pipeline.layouts.splits import (
     assign_splits,
     draw_galleries,
     number_identities,

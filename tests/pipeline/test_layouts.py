@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ReidpipeError
-from pipeline.layout_counts import overlap, summary, verify_counts
 from pipeline.layouts import LayoutResult, find_root, read_layout
+from pipeline.layouts.counts import overlap, summary, verify_counts
 from pipeline.manifest import load_manifest
 from tests import trees
 

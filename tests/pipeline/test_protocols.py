@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ReidpipeError
-from pipeline.layout_rows import LayoutRow
 from pipeline.layouts import find_root, read_layout
+from pipeline.layouts.rows import LayoutRow
 from pipeline.manifest import Protocol, load_manifest
 from pipeline.protocols import apply_protocol
 from tests import trees
