@@ -176,7 +176,8 @@ def test_label_sets_and_templates():
 
 def test_loading_imports_no_torch():
     code = (
-        "import sys; from pipeline import layouts, manifest, protocols; import pipeline.layouts.counts; "
+        "import sys; from pipeline import layouts, manifest, protocols; "
+        "import pipeline.layouts.counts; "
         "manifest.list_manifests(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
