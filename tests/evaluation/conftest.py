@@ -56,7 +56,9 @@ def make_prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pre
     from reid_train.checkpoint import save_model
     from reid_train.models.reid_model import build_model
 
-    def make(edit: Callable[[ImageRow], ImageRow] = lambda row: row) -> Prepared:
+    def make(
+        edit: Callable[[ImageRow], ImageRow] = lambda row: row, dataset: str = "little"
+    ) -> Prepared:
         root = tmp_path_factory.mktemp("evaluation")
         folders = {name: root / name for name in ("files", "index", "images", "model")}
         for folder in folders.values():
@@ -73,7 +75,7 @@ def make_prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pre
                         path, path, split, pid, camera, None, "", None, SIZE[1], SIZE[0], digest
                     )
                     rows.append(edit(row))
-        write_index(folders["index"], Index("little", folders["files"], rows))
+        write_index(folders["index"], Index(dataset, folders["files"], rows))
         params = {"size": list(SIZE), "filter": "bilinear"}
         pack(Job(folders["images"], params, {"index": folders["index"]}, root))
         spec = {"trunk": "bignet", "mean": [0.5] * 3, "std": [0.5] * 3, "input_size": list(SIZE)}

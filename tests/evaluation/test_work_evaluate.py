@@ -121,3 +121,32 @@ def test_queries_without_partners_are_told_in_one_line(make_prepared):
 def test_unknown_protocol(prepared):
     with pytest.raises(ReidpipeError, match="did you mean 'standard'"):
         evaluate(prepared.job("typo", protocol="standart"))
+
+
+def test_trials_of_vehicleid_are_averaged(make_prepared):
+    def draw(row):
+        # Trial t takes image t of each identity (6 images each, in path order) as its gallery.
+        _, camera, shot = row.path.removesuffix(".png").split("_")
+        number = 2 * int(camera[1:]) + int(shot)
+        trials = " ".join(str(trial) for trial in range(10) if trial % 6 == number)
+        return dataclasses.replace(
+            row, camid=None, split="gallery", extra={"gallery_trials": trials}
+        )
+
+    little = make_prepared(draw, "vehicleid")
+    job = little.job("trials")
+    metrics = evaluate(job)
+    assert (metrics["exclude"], metrics["queries"], metrics["gallery"]) == ("none", 25, 5)
+    features, keys = load_features(job.folder)
+    pids = np.array([int(key.split("_")[0]) for key in keys])
+    order = sorted(range(30), key=lambda place: keys[place])
+    expected = []
+    for trial in range(10):
+        gallery = order[trial % 6 :: 6]
+        query = [place for place in order if place not in gallery]
+        sides = [Embeddings(features[rows], pids[rows]) for rows in (query, gallery)]
+        expected.append(score(*sides, exclude="none"))
+    assert metrics["mAP"] == pytest.approx(np.mean([trial.mAP for trial in expected]), abs=1e-9)
+    first = np.mean([trial.cmc[0] for trial in expected])
+    assert metrics["cmc"]["1"] == pytest.approx(first, abs=1e-9)
+    assert json.loads((job.folder / "protocol.json").read_text())["trials"] == 10
