@@ -115,8 +115,9 @@ class _Loop:
     def run(self) -> TrainResult:
         self.folder.mkdir(parents=True, exist_ok=True)
         state = self._read_state()
-        order = torch.channels_last if self.channels_last else torch.preserve_format
-        self.task.to(self.runtime.device, memory_format=order)
+        self.task.to(self.runtime.device)
+        if self.channels_last:
+            self.task.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         first = 0
         if state is not None:
             first = state["stage"]

@@ -60,9 +60,10 @@ class Augmentation:
     def _box(self, size: tuple[int, int], generator: np.random.Generator) -> tuple[int, ...]:
         # timm's RandomErasing: ten attempts to find a rectangle that fits, else none.
         height, width = size
+        (least, most), (wide, tall) = self.erase_area, self.erase_aspect
         for _ in range(10):
-            area = generator.uniform(*self.erase_area) * height * width
-            aspect = math.exp(generator.uniform(*(math.log(a) for a in self.erase_aspect)))
+            area = generator.uniform(least, most) * height * width
+            aspect = math.exp(generator.uniform(math.log(wide), math.log(tall)))
             h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if 0 < h < height and 0 < w < width:
                 top = int(generator.integers(0, height - h, endpoint=True))

@@ -7,6 +7,7 @@ import torch
 
 from pipeline.errors import ReidpipeError
 from reid_train.build import build_stages, build_task, fresh, parameters, training_set
+from reid_train.data.dataset import ReidBatches
 from reid_train.data.sampler import IdentitySampler, ShuffledSampler
 from reid_train.losses import LOSSES
 from reid_train.recipe import load_recipe
@@ -46,15 +47,21 @@ def test_losses_are_the_recipe_s_on_the_recipe_s_features(crowd):
     assert report == {"accuracy/identity": hits}
 
 
+def source_of(stage) -> ReidBatches:
+    assert isinstance(stage.batches, ReidBatches)
+    return stage.batches
+
+
 def test_stages_follow_the_recipe(crowd):
     images, rows, _ = crowd
     recipe = tiny(**{"stages.0.accumulate": "2", "stages.0.ema": "0.9", "stages.0.clip": "5"})
     (stage,) = build_stages(recipe, training_set(recipe, images, rows), seed=0)
-    assert isinstance(stage.batches.sampler, IdentitySampler)
+    assert isinstance(source_of(stage).sampler, IdentitySampler)
     assert isinstance(stage.schedule, OneCycle)
     assert (stage.accumulate, stage.ema, stage.clip, stage.epochs) == (2, 0.9, 5, 24)
     assert stage.optimiser.kind == "adamw" and stage.optimiser.decay_matrices_only
-    assert (stage.batches.augmentation.flip, stage.batches.augmentation.pad) == (0.5, 5)
+    augmentation = source_of(stage).augmentation
+    assert (augmentation.flip, augmentation.pad) == (0.5, 5)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +79,7 @@ def test_flipped_copies_reach_the_sampler(tmp_path):
     recipe = load_recipe("slicenet1")
     data = training_set(recipe, images, rows)
     (stage,) = build_stages(recipe, data, seed=0)
-    assert isinstance(stage.batches.sampler, ShuffledSampler)
+    assert isinstance(source_of(stage).sampler, ShuffledSampler)
     assert len(data) == 60 and len(stage.batches) == 3
 
 

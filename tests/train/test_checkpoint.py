@@ -24,6 +24,8 @@ from reid_train.checkpoint import (
 
 
 class Net(nn.Module):
+    relative_position_index: torch.Tensor
+
     def __init__(self, out: int = 3) -> None:
         super().__init__()
         self.layer = nn.Linear(2, out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_the_col780_recipes_are_the_published_ones():
         ("slicenet2", 200, True, "slicenet2"),
     ):
         recipe = load_recipe(name)
-        (stage,) = recipe.stages
+        stage: Any = recipe.stages[0]
         assert (stage.epochs, recipe.model.trunk) == (epochs, trunk)
         assert (stage.data.kind, stage.data.batch) == ("shuffled", 16)
         assert stage.data.flipped_copies is copies
@@ -62,7 +63,7 @@ def test_the_col780_recipes_are_the_published_ones():
 )
 def test_the_baselines_are_clip_reid_s(name, lr, decay, epochs, milestones, factor):
     recipe = load_recipe(name)
-    (stage,) = recipe.stages
+    stage: Any = recipe.stages[0]
     assert (stage.data.ids, stage.data.images_per_id, stage.epochs) == (16, 4, epochs)
     assert (stage.optimiser.lr, stage.optimiser.weight_decay) == (lr, decay)
     assert stage.optimiser.bias_lr == 2.0 and stage.optimiser.bias_weight_decay is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -104,15 +105,18 @@ def test_label_maps_are_read_when_they_are_given(tmp_path, inputs):
 
 
 def test_colour_and_half_precision_and_channels_last(tmp_path, inputs):
-    strong = {
-        "precision": "bf16",
+    strong: dict[str, Any] = {
         "channels_last": "true",
         "stages.0.data.augment": "{flip: 0.5, pad: 4, brightness: 0.2, contrast: 0.2, "
         "saturation: 0.2, erase: 1.0, erase_fill: mean}",
     }
-    work_train.train(job_of(inputs, tmp_path / "run", **strong))
-    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    losses = [line["loss"] for line in log if line["event"] == "epoch"]
-    assert losses[-1] < 0.9 * losses[0]
-    state = read_state_dict(tmp_path / "run" / "model.safetensors")
+    first = {}
+    for precision in ("fp32", "bf16"):
+        folder = tmp_path / precision
+        work_train.train(job_of(inputs, folder, precision=precision, **strong))
+        log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        first[precision] = next(line["loss"] for line in log if line["event"] == "epoch")
+    assert first["bf16"] == pytest.approx(first["fp32"], rel=0.02)
+    assert first["bf16"] != first["fp32"]
+    state = read_state_dict(tmp_path / "bf16" / "model.safetensors")
     assert all(v.dtype == torch.float32 for v in state.values() if v.is_floating_point())

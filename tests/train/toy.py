@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,10 @@ from reid_train.task import Constant, Cosine, Hook, OneCycle, Optimiser, ReidTas
 
 class Toy(ReidTask):
     """Regression with a small network. Features are gathered, so the loss is a global one."""
+
+    centre: Tensor
+    norm: Any
+    body: Any
 
     def __init__(self, *, dropout: float = 0.0, norm: bool = False) -> None:
         super().__init__()
@@ -37,6 +42,16 @@ class Toy(ReidTask):
         # Comparing every image with every other: wrong unless the whole global batch is here.
         spread = torch.cdist(feature, feature).square().mean()
         return {"error": error.square().mean(), "spread": 0.1 * spread}, {"bias": error.mean()}
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """What the loop differentiates."""
+        return torch.stack(list(self.training_forward(batch)[0].values())).sum()
+
+
+def gradient(parameter: Tensor) -> Tensor:
+    """The gradient, which must be there."""
+    assert parameter.grad is not None
+    return parameter.grad
 
 
 class ToyBatches:
