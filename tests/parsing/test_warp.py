@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parsing_models.parser import Parser, Preprocessing
+from parsing_models.parser import Parser, Preprocessing, _decided
 from parsing_models.warp import Similarity, to_grid, to_input
 from pipeline.labels import LIP
 
@@ -171,3 +171,12 @@ def test_other_images_are_refused(image: np.ndarray):
         parser().parse([image])
     with pytest.raises(ValueError, match="scales is empty"):
         parser().parse([scene(4, 4)], scales=())
+
+
+def test_decisions_are_argmax_and_its_softmax_ties_to_the_first():
+    logits = torch.randn(3, 20, 8, 4, generator=torch.Generator().manual_seed(0)) * 4
+    logits[0, 7] = logits[0, 3] = 50.0
+    label, confidence = _decided(logits)
+    assert label.dtype == torch.uint8 and torch.equal(label.long(), logits.argmax(1))
+    assert (label[0] == 3).all()
+    assert torch.allclose(confidence, logits.softmax(1).amax(1), atol=1e-6)
