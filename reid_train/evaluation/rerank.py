@@ -16,8 +16,6 @@ from reid_train.evaluation.ranking import nearest_first
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-# Pairs whose features are gathered at a time for the distances the neighbour search did not keep.
-PAIRS = 16384
 MEMORY_MIB = 512
 
 
@@ -187,12 +185,15 @@ def _encode(
 
 
 def _pair_distances(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Squared distances of the pairs (rows[n], columns[n]): (n,) float32, at least 0."""
+    """Squared distances of the pairs (rows[n], columns[n]): (n,) float32, at least 0.
+
+    rows: ascending. One small product per row gathers half as much as pair by pair would.
+    """
     squares = np.einsum("nd,nd->n", features, features)
     result = squares[rows] + squares[columns]
-    for start in range(0, len(rows), PAIRS):
-        part = slice(start, start + PAIRS)
-        result[part] -= 2 * np.einsum("nd,nd->n", features[rows[part]], features[columns[part]])
+    bounds = np.searchsorted(rows, np.arange(len(features) + 1))
+    for row, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        result[start:stop] -= 2 * (features[columns[start:stop]] @ features[row])
     return np.maximum(result, 0)
 
 
