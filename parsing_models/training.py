@@ -117,8 +117,8 @@ def score(parser: Parser, images: int | None = None) -> dict:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder to write to")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--images", default=12000, show_default=True, help="generated training images")
-@click.option("--epochs", nargs=2, default=(5, 4), show_default=True, help="small, full size")
+@click.option("--images", default=10000, show_default=True, help="generated training images")
+@click.option("--epochs", nargs=2, default=(4, 4), show_default=True, help="small, full size")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--precision", default="bf16", show_default=True)
 def main(
