@@ -1,0 +1,68 @@
+"""Features of image files that belong to no dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.errors import ReidpipeError
+from pipeline.images import DamagedImage, open_image, resize
+from pipeline.layouts.rows import walk_images
+from reid_train.evaluation.embeddings import embed
+
+if TYPE_CHECKING:
+    from reid_train.models.reid_model import ReidModel
+    from reid_train.runtime import Runtime
+
+BATCH = 64
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Image files at any depth, sorted. Raises ReidpipeError when there is none."""
+    if not folder.is_dir():
+        raise ReidpipeError(f"found no folder {folder}; expected images; type the path of a folder")
+    paths = list(walk_images(folder))
+    if not paths:
+        raise ReidpipeError(f"found no image below {folder}; expected at least one; type another")
+    return paths
+
+
+def embed_files(
+    model: ReidModel,
+    paths: Sequence[Path],
+    *,
+    filter: str,
+    runtime: Runtime,
+    flip: bool = False,
+    progress: bool = False,
+) -> tuple[np.ndarray, list[Path], dict[str, str]]:
+    """Features float32 (N, D), not normalised; the N paths read; path -> damage of the others.
+
+    Images are resized to ``model.input_size`` with PIL's ``filter``, as packing does; memory holds
+    one batch of pixels. Raises the first DamagedImage when no image can be read.
+    """
+    from tqdm import tqdm
+
+    kept: list[Path] = []
+    damaged: dict[str, str] = {}
+    blocks: list[np.ndarray] = []
+    with tqdm(total=len(paths), desc="embed", unit="image", disable=not progress) as bar:
+        for start in range(0, len(paths), BATCH):
+            part = paths[start : start + BATCH]
+            pixels = []
+            for path in part:
+                try:
+                    pixels.append(resize(open_image(path), model.input_size, filter))
+                    kept.append(path)
+                except DamagedImage as error:
+                    damaged[str(path)] = str(error)
+            if pixels:
+                rows = range(len(pixels))
+                blocks.append(embed(model, np.stack(pixels), rows, runtime=runtime, flip=flip))
+            bar.update(len(part))
+    if not blocks:
+        raise DamagedImage(next(iter(damaged.values())))
+    return np.concatenate(blocks), kept, damaged

@@ -1,0 +1,193 @@
+"""``reidpipe embed`` and ``reidpipe search``: a trained run on images that are in no dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from pipeline import graph
+from pipeline.atomic import read_json, replacing
+from pipeline.commandline import CONTEXT, Terminal, json_option
+from pipeline.errors import ReidpipeError
+from pipeline.runs import Run, find_run
+from pipeline.steps import Step
+from pipeline.store import Workspace
+from pipeline.tables import format_table
+from reid_train.commands import DEVICE
+
+FLIP = click.option("--flip", is_flag=True, help="Add the mirrored image's features.")
+PATH = click.Path(path_type=Path)
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("run")
+@click.argument("folder", metavar="DIR", type=PATH)
+@click.option("--out", type=PATH, help="Folder to write.  [default: in the workspace]")
+@FLIP
+@DEVICE
+@json_option
+def embed(
+    terminal: Terminal, run: str, folder: Path, out: Path | None, flip: bool, device: str
+) -> None:
+    """Features of all images below DIR: features.npy (N, D), their names in features.json.
+
+    Features are not normalised; damaged images are left out and named.
+    Example: reidpipe embed baseline-tiny photos --out features
+    """
+    from reid_train.evaluation.embeddings import save_features
+    from reid_train.evaluation.image_files import images_below
+
+    found = find_run(terminal.workspace, run)
+    paths = images_below(folder)
+    target = out or terminal.workspace.root / "embeddings" / f"{found.name}-{folder.resolve().name}"
+    features, kept, damaged = _encoder(terminal, found, device, flip)(paths)
+    save_features(target, features, [path.relative_to(folder).as_posix() for path in kept])
+    _tell_damaged(terminal, damaged)
+    terminal.say(f"{len(kept)} images, {features.shape[1]} numbers each, in {target}")
+    terminal.result(
+        {
+            "run": found.name,
+            "folder": str(target),
+            "images": len(kept),
+            "dimension": features.shape[1],
+            "damaged": damaged,
+        }
+    )
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("run")
+@click.argument("query", type=PATH)
+@click.argument("gallery", type=PATH)
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Matches.")
+@click.option("--out", type=PATH, help="Picture (PNG) to write.  [default: in the workspace]")
+@FLIP
+@DEVICE
+@json_option
+def search(
+    terminal: Terminal,
+    run: str,
+    query: Path,
+    gallery: Path,
+    top: int,
+    out: Path | None,
+    flip: bool,
+    device: str,
+) -> None:
+    """Images below the folder GALLERY that resemble the image QUERY most, with a picture.
+
+    Similarity is the cosine of features; that of an evaluated run is held against the threshold
+    which 1 % of pairs of different people pass.
+    Example: reidpipe search baseline-tiny person.jpg photos --top 5
+    """
+    from reid_train.evaluation import Embeddings, rank
+    from reid_train.evaluation.image_files import images_below
+
+    found = find_run(terminal.workspace, run)
+    if not query.is_file():
+        raise ReidpipeError(
+            f"found no file {query}; expected the image of one person; "
+            f"type reidpipe search {found.name} IMAGE DIR"
+        )
+    paths = images_below(gallery)
+    encode = _encoder(terminal, found, device, flip)
+    wanted, _, _ = encode([query])
+    features, kept, damaged = encode(paths)
+    ranking = rank(
+        Embeddings(wanted, [0]), Embeddings(features, [0] * len(kept)), top, exclude="none"
+    )
+    threshold = _threshold(terminal.workspace, found.model, flip)
+    rows: list[dict[str, Any]] = []
+    for place, distance in zip(ranking.indices[0], ranking.distances[0], strict=True):
+        similarity = 1 - float(distance) / 2  # of unit vectors: d = 2 - 2 cos
+        passes = None if threshold is None else similarity >= threshold
+        rows.append({"image": str(kept[place]), "similarity": similarity, "passes": passes})
+    picture = out or terminal.workspace.root / "reports" / f"search-{found.name}-{query.stem}.png"
+    _draw(picture, query, rows)
+
+    _tell_damaged(terminal, damaged)
+    words = {True: "same person", False: "below", None: "unknown"}
+    shown = [
+        {**row, "similarity": f"{row['similarity']:.3f}", "threshold": words[row["passes"]]}
+        for row in rows
+    ]
+    terminal.say(format_table(shown, ["similarity", "threshold", "image"]))
+    if threshold is None:
+        terminal.say(f"no threshold yet; reidpipe eval {found.name} calibrates one")
+    else:
+        terminal.say(f"threshold {threshold:.3f}: 1 % of pairs of different people pass it")
+    terminal.say(f"picture {picture}")
+    terminal.result(
+        {
+            "run": found.name,
+            "query": str(query),
+            "threshold": threshold,
+            "matches": rows,
+            "picture": str(picture),
+            "damaged": damaged,
+        }
+    )
+
+
+Encoder = Callable[[Sequence[Path]], tuple[np.ndarray, list[Path], dict[str, str]]]
+
+
+def _encoder(terminal: Terminal, run: Run, device: str, flip: bool) -> Encoder:
+    """Image files to features by a run's model, which is made again if it was removed."""
+    from reid_train import load_model
+    from reid_train.evaluation.image_files import embed_files
+    from reid_train.runtime import Runtime
+
+    runtime = Runtime.create(device, "fp32")
+    terminal.workspace.writable()
+    execution = terminal.execution(device=device)
+    graph.run(terminal.workspace, [run.model], execution, announce=terminal.announce)
+    model = load_model(terminal.workspace.folder(run.model), device=str(runtime.device))
+    recipe = run.model.params["recipe"]
+    return lambda paths: embed_files(
+        model,
+        paths,
+        filter=recipe["input"]["test_filter"],
+        runtime=runtime,
+        flip=flip or recipe["test"]["flip"],
+        progress=execution.progress,
+    )
+
+
+def _threshold(workspace: Workspace, model: Step, flip: bool) -> float | None:
+    """The threshold of the newest evaluation of ``model`` with the same kind of features."""
+    wanted = flip or model.params["recipe"]["test"]["flip"]
+    known: list[tuple[str, float]] = []
+    for artifact in workspace.find("evaluation"):
+        if not artifact.complete:
+            continue
+        provenance = artifact.provenance()
+        evaluated = Step.from_plain(provenance["inputs"]["model"])
+        if evaluated.key == model.key and provenance["params"]["flip"] == wanted:
+            value = read_json(artifact.folder / "threshold.json")["threshold"]
+            if value is not None:
+                known.append((provenance["started"], value))
+    return max(known)[1] if known else None
+
+
+def _draw(picture: Path, query: Path, rows: Sequence[dict[str, Any]]) -> None:
+    from PIL import Image
+
+    from pipeline.images import decode
+    from reid_train.figures.ranked_lists import Match, draw_ranked_list
+
+    matches = [Match(decode(Path(row["image"])), row["similarity"]) for row in rows]
+    sheet = Image.fromarray(draw_ranked_list(decode(query), matches))
+    with replacing(picture) as temporary:
+        sheet.save(temporary, "PNG")
+
+
+def _tell_damaged(terminal: Terminal, damaged: dict[str, str]) -> None:
+    if damaged:
+        terminal.say(f"warning: {len(damaged)} damaged images are left out:")
+    for reason in list(damaged.values())[:5]:
+        terminal.say(f"  {reason}")
