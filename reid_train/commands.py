@@ -16,6 +16,7 @@ from pipeline.runs import Run, find_run, record_run
 from pipeline.sources import GENERATED, index_step
 from pipeline.steps import Step
 from pipeline.tables import format_table
+from reid_train.evaluation.protocols import find_protocol
 from reid_train.recipe import list_recipes, load_recipe
 
 DEFAULT_RECIPE = "baseline-tiny"
@@ -134,7 +135,8 @@ def evaluate(
     terminal.say(protocol_line(metrics, step))
     if metrics["rerank"]:
         row = metrics_row(found.name, {**metrics, **metrics["rerank"]})
-        terminal.say("re-ranked (k1 20, k2 6, lambda 0.3):")
+        options = ", ".join(f"{key} {metrics['rerank'][key]}" for key in ("k1", "k2", "lam"))
+        terminal.say(f"k-reciprocal re-ranking, {options}:")
         terminal.say(format_table([row], METRIC_COLUMNS))
     terminal.told(outcome)
     terminal.say(f"metrics {terminal.workspace.folder(step) / 'metrics.json'}")
@@ -266,7 +268,9 @@ def evaluation_step(
 ) -> Step:
     """The evaluation step of a run, with what the dataset and the recipe say by default."""
     target = index_step(terminal.workspace, dataset) if dataset else run.model.inputs["index"]
-    chosen = load_manifest(target.params["dataset"]).protocol(protocol)
+    name = target.params["dataset"]
+    default = load_manifest(name).default_protocol
+    chosen = find_protocol(name, protocol) if protocol else default
     return requests.evaluation(
         run.model,
         target,
