@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import ReidpipeError
-from pipeline.labels import LabelSet
+from pipeline.index import Index
+from pipeline.labels import PARTS, LabelSet
+from pipeline.maps import LabelMapReader
 
 IGNORE = 255
 
@@ -56,6 +58,59 @@ class Confusion:
             "iou": {name: None if np.isnan(value) else float(value) for name, value in named},
             "pixels": pixels,
         }
+
+
+def score_maps(folder: Path, index: Index) -> dict:
+    """Score cached maps against the ground truth an index names in its column ``label_path``.
+
+    A map is taken to the truth's own size by nearest neighbour. Truth of another label set is not
+    guessed: it must be in the maps' set. Returns ``Confusion.scores`` plus ``images`` and
+    ``protocol``. Raises ``ReidpipeError`` when no row has ground truth or a map is missing.
+    """
+    reader = LabelMapReader(folder)
+    confusion = Confusion(reader.label_set)
+    rows = [row for row in index.rows if row.extra.get("label_path")]
+    if not rows:
+        raise ReidpipeError(
+            f"found no ground truth in dataset '{index.dataset}'; expected rows with a label_path; "
+            "type reidpipe parse mannequins --score"
+        )
+    for row in rows:
+        truth = read_labels(index.root / row.extra["label_path"], reader.label_set)
+        confusion.add(truth, _resized(reader[row.key][0], truth.shape))
+    protocol = (
+        f"{index.dataset}, {len(rows)} images with ground truth, maps {reader.size[0]}x"
+        f"{reader.size[1]} at the truth's size; IoU per class from one confusion matrix over all "
+        "pixels, mean over the classes that occur"
+    )
+    return {**confusion.scores(), "images": len(rows), "protocol": protocol}
+
+
+def compare_maps(one: Path, other: Path) -> dict:
+    """How far two parsers agree on the images both have maps of.
+
+    Maps of different label sets are compared in the five parts both know. ``scores`` takes the
+    first as the truth; swapping them changes no IoU.
+    """
+    first, second = LabelMapReader(one), LabelMapReader(other)
+    common = first.label_set if first.label_set.names == second.label_set.names else PARTS
+    tables = [reader.label_set.map_to(common) for reader in (first, second)]
+    confusion = Confusion(common)
+    shared = [key for key in first if key in second]
+    for key in shared:
+        labels = tables[0][first[key][0]]
+        confusion.add(labels, tables[1][_resized(second[key][0], labels.shape)])
+    return {**confusion.scores(), "images": len(shared), "label_set": common.name}
+
+
+def _resized(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if labels.shape == shape:
+        return labels
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int)
+        for old, new in zip(labels.shape, shape, strict=True)
+    )
+    return labels[rows][:, columns]
 
 
 def read_labels(path: Path, label_set: LabelSet) -> np.ndarray:

@@ -119,10 +119,17 @@ def score(parser: Parser, images: int | None = None) -> dict:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--images", default=10000, show_default=True, help="generated training images")
 @click.option("--epochs", nargs=2, default=(4, 4), show_default=True, help="small, full size")
+@click.option("--scored", type=int, help="score this many images  [default: all 512]")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--precision", default="bf16", show_default=True)
 def main(
-    out: Path, seed: int, images: int, epochs: tuple[int, int], device: str, precision: str
+    out: Path,
+    seed: int,
+    images: int,
+    epochs: tuple[int, int],
+    scored: int | None,
+    device: str,
+    precision: str,
 ) -> None:
     """Train schp-tiny and write schp-tiny.safetensors and schp-tiny.json.
 
@@ -160,7 +167,7 @@ def main(
     )
     weights = out / "schp-tiny.safetensors"
     save_half(task.network, weights)
-    scores = score(load_schp("schp-tiny", weights, device=device, options={}))
+    scores = score(load_schp("schp-tiny", weights, device=device, options={}), scored)
     write_json(
         weights.with_suffix(".json"),
         {

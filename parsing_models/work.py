@@ -57,8 +57,8 @@ class Work:
 def parse(job: Job) -> dict[str, Any]:
     """Worker of the step "maps": one map of 256 x 128 per row of the index, by key.
 
-    params: ``model``; optional ``options``, ``weights`` (path or null), ``flip``, ``scales``,
-    ``batch``. Maps of an earlier, interrupted execution are kept. With ``job.scheduler`` the work
+    params: ``model``; optional ``options``, ``flip``, ``scales``, ``batch``. files: optional
+    ``weights``. Maps of an earlier, interrupted execution are kept. With ``job.scheduler`` the work
     is spread over that dask cluster (folders on a shared file system); else this process does it.
 
     Returns the summary: ``images`` stored, ``made`` now, ``seconds``, ``images_per_s``; names of
@@ -102,7 +102,8 @@ def parse(job: Job) -> dict[str, Any]:
 
 def _work(job: Job, root: Path) -> Work:
     params = job.params
-    weights = weights_file(params["model"], params.get("weights"), workspace=job.workspace)
+    given = job.files.get("weights")
+    weights = weights_file(params["model"], given, workspace=job.workspace)
     return Work(
         folder=job.folder,
         root=root,

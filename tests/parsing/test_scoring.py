@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from parsing_models.scoring import Confusion, read_labels
+from parsing_models.scoring import Confusion, compare_maps, read_labels, score_maps
 from pipeline.errors import ReidpipeError
-from pipeline.labels import LIP, PARTS
+from pipeline.index import ImageRow, Index
+from pipeline.labels import ATR, LIP, PARTS, LabelSet
+from pipeline.maps import MapWriter
 
 
 def test_scores_of_a_case_counted_by_hand():
@@ -84,3 +86,45 @@ def test_foreign_labels_and_colours_are_refused(tmp_path: Path):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
     with pytest.raises(ReidpipeError, match="mode RGB"):
         read_labels(path, LIP)
+
+
+def store(folder: Path, label_set: LabelSet, labels: dict[str, np.ndarray]) -> Path:
+    shape = next(iter(labels.values())).shape
+    with MapWriter(folder, label_set, size=(shape[0], shape[1])) as writer:
+        for key, label in labels.items():
+            sure = np.ones(label.shape, np.float32)
+            writer.add(key, label, sure, source_size=(8, 4), source_digest="00")
+    return folder
+
+
+def row(key: str, label_path: str) -> ImageRow:
+    extra = {"label_path": label_path}
+    return ImageRow(key, key, "train", 1, 0, None, "", None, 4, 8, "", extra)
+
+
+def test_maps_are_scored_at_the_size_of_the_truth(tmp_path: Path):
+    small = np.array([[0, 5], [5, 9]], np.uint8)
+    folder = store(tmp_path / "maps", LIP, {"a": small, "b": small})
+    truth = small.repeat(4, 0).repeat(2, 1)
+    truth[:4, :2] = 5  # a quarter of the image is annotated otherwise
+    Image.fromarray(truth).save(tmp_path / "a.png")
+    index = Index("drawn", tmp_path, [row("a", "a.png"), row("b", "")])
+    scores = score_maps(folder, index)
+    assert scores["images"] == 1 and scores["pixel_accuracy"] == pytest.approx(0.75)
+    assert scores["iou"]["upper-clothes"] == pytest.approx(2 / 3)
+    assert scores["iou"]["pants"] == 1.0 and scores["iou"]["background"] == 0.0
+    assert "drawn" in scores["protocol"]
+    with pytest.raises(ReidpipeError, match="no ground truth in dataset 'drawn'"):
+        score_maps(folder, Index("drawn", tmp_path, [row("b", "")]))
+
+
+def test_parsers_of_different_sets_are_compared_in_common_parts(tmp_path: Path):
+    lip = store(tmp_path / "lip", LIP, {"a": np.array([[5, 9], [13, 0]], np.uint8)})
+    same = store(tmp_path / "same", LIP, {"a": np.array([[5, 9], [13, 1]], np.uint8)})
+    atr = store(tmp_path / "atr", ATR, {"a": np.array([[4, 6], [11, 14]], np.uint8)})
+    within = compare_maps(lip, same)
+    assert within["label_set"] == "lip" and within["pixel_accuracy"] == 0.75
+    across = compare_maps(lip, atr)
+    assert across["label_set"] == "parts" and across["pixel_accuracy"] == 0.75
+    assert across["iou"]["torso"] == 1.0 and across["iou"]["arms"] == 0.0
+    assert across["images"] == 1

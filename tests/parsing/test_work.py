@@ -78,8 +78,9 @@ def make_job(tmp_path: Path, weights: Path, count: int, **more: Any) -> Job:
     write_index(tmp_path / "index", make_images(tmp_path / "images", count, damaged))
     folder = tmp_path / "maps"
     folder.mkdir()
-    params = {"model": "schp", "options": OPTIONS, "weights": str(weights), "batch": 8} | more
-    return Job(folder, params, {"index": tmp_path / "index"}, tmp_path, device="cpu")
+    params = {"model": "schp", "options": OPTIONS, "batch": 8} | more
+    inputs, files = {"index": tmp_path / "index"}, {"weights": weights}
+    return Job(folder, params, inputs, tmp_path, files, device="cpu")
 
 
 def test_every_image_gets_the_map_the_parser_makes(tmp_path: Path, weights: Path):
@@ -175,7 +176,7 @@ def test_flip_and_scales_reach_the_parser_and_the_file(tmp_path: Path, weights: 
 def test_missing_weights_are_one_line(tmp_path: Path, weights: Path, monkeypatch: Any):
     monkeypatch.delenv("REIDPIPE_WEIGHTS", raising=False)
     job = make_job(tmp_path, weights, 2)
-    job.params["weights"] = None
+    job.files.clear()
     with pytest.raises(ReidpipeError, match="schp-201908261155-lip.pth"):
         parse(job)
     target = tmp_path / "weights"
@@ -192,9 +193,9 @@ RUN = """
     from pipeline.steps import Job
     maps.SHARD_IMAGES = 16
     root = Path(sys.argv[1])
-    params = {"model": "schp", "options": {"input_size": [64, 32]}, "weights": sys.argv[2],
-              "batch": 8}
-    summary = parse(Job(root / "maps", params, {"index": root / "index"}, root, device="cpu"))
+    params = {"model": "schp", "options": {"input_size": [64, 32]}, "batch": 8}
+    inputs, files = {"index": root / "index"}, {"weights": Path(sys.argv[2])}
+    summary = parse(Job(root / "maps", params, inputs, root, files, device="cpu"))
     print(summary["made"], summary["images"])
 """
 
