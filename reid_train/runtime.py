@@ -154,6 +154,12 @@ class Runtime:
         }
 
 
+def list_devices() -> list[str]:
+    """What ``--device`` can name here: ``cpu``, then each usable GPU as ``cuda:<n> (<model>)``."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return ["cpu", *(f"cuda:{n} ({torch.cuda.get_device_name(n)})" for n in range(count))]
+
+
 def _device(name: str, local_rank: int | None) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
