@@ -213,6 +213,14 @@ class MapWriter:
             file.attrs["complete"] = 1
 
 
+class Keys(tuple[str, ...]):
+    """A reader's keys: an attribute, as of arrays on disk, that also answers the call that Python's
+    mappings answer, so that ``dict(reader)`` works."""
+
+    def __call__(self) -> Keys:
+        return self
+
+
 class LabelMapReader:
     """Random access to the maps of a folder: ``reader[key] -> (label u1 HxW, confidence f4 HxW)``.
 
@@ -250,9 +258,9 @@ class LabelMapReader:
         self._open: OrderedDict[int, Any] = OrderedDict()
 
     @property
-    def keys(self) -> list[str]:
-        """Image keys in storage order."""
-        return list(self._rows)
+    def keys(self) -> Keys:
+        """Image keys in storage order; ``keys()`` gives them too."""
+        return Keys(self._rows)
 
     @property
     def size(self) -> tuple[int, int]:

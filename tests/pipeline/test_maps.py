@@ -82,6 +82,8 @@ def test_shards_follow_the_documented_layout(tmp_path: Path):
     labels, sure = reader.read(keys[250:260])
     assert labels.shape == (10, *SIZE) and np.array_equal(labels[7], content(keys[257])[0])
     assert verify(tmp_path) == []
+    assert list(reader.keys) == list(reader.keys()) == list(reader) == keys
+    assert np.array_equal(dict(reader)[keys[5]][0], content(keys[5])[0])  # type: ignore[call-overload]
 
 
 def test_confidence_is_stored_in_fifteenths(tmp_path: Path):
