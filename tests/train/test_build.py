@@ -58,7 +58,7 @@ def test_stages_follow_the_recipe(crowd):
     (stage,) = build_stages(recipe, training_set(recipe, images, rows), seed=0)
     assert isinstance(source_of(stage).sampler, IdentitySampler)
     assert isinstance(stage.schedule, OneCycle)
-    assert (stage.accumulate, stage.ema, stage.clip, stage.epochs) == (2, 0.9, 5, 24)
+    assert (stage.accumulate, stage.ema, stage.clip, stage.epochs) == (2, 0.9, 5, 18)
     assert stage.optimiser.kind == "adamw" and stage.optimiser.decay_matrices_only
     augmentation = source_of(stage).augmentation
     assert (augmentation.flip, augmentation.pad) == (0.5, 5)
