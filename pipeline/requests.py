@@ -95,6 +95,7 @@ def model(
         weights={"pretrained": sha256_file(file)} if file else {},
         files={"pretrained": str(file)} if file else {},
         resumable=True,
+        collective=True,
     )
 
 

@@ -48,6 +48,7 @@ class Step:
     params: plain JSON values. inputs: name -> step. weights: name -> SHA-256 of a file it loads;
     files: name -> where that file is here, which is not part of the key.
     resumable: the worker continues from the files an earlier, interrupted execution left.
+    collective: under torchrun every process executes it, otherwise the first one alone.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Step:
     weights: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     resumable: bool = False
+    collective: bool = False
 
     @cached_property
     def key(self) -> str:
@@ -88,6 +90,7 @@ class Step:
             "weights": dict(self.weights),
             "files": dict(self.files),
             "resumable": self.resumable,
+            "collective": self.collective,
         }
 
     @classmethod

@@ -80,9 +80,18 @@ class Workspace:
         """Execute ``step`` unless its artifact is complete; its inputs must be complete.
 
         An operating-system lock, which dies with its holder, keeps two processes from making
-        the same artifact: the second waits and then finds it made.
+        the same artifact: the second waits and then finds it made. Under torchrun the first
+        process does this, and the others join collective steps and await the rest.
         """
         folder = self.folder(step)
+        if int(os.environ.get("RANK", "0")) > 0:
+            if step.collective and not self.complete(step):
+                folder.mkdir(parents=True, exist_ok=True)
+                step.resolve()(self._job(step, execution))
+            # torchrun ends this process when the first one fails.
+            while not self.complete(step):
+                time.sleep(0.1)
+            return folder
         with self._lock(step.name, step.key):
             if self.complete(step):
                 return folder
@@ -90,20 +99,22 @@ class Workspace:
                 shutil.rmtree(folder)
             folder.mkdir(parents=True, exist_ok=True)
             started = time.time()
-            job = Job(
-                folder=folder,
-                params=dict(step.params),
-                inputs={name: self.folder(source) for name, source in step.inputs.items()},
-                workspace=self.root,
-                files={name: Path(path) for name, path in step.files.items()},
-                workers=execution.workers,
-                scheduler=execution.scheduler,
-                device=execution.device,
-                progress=execution.progress,
-            )
-            summary = step.resolve()(job)
+            summary = step.resolve()(self._job(step, execution))
             write_json(folder / MARK, _provenance(step, folder, summary, started))
         return folder
+
+    def _job(self, step: Step, execution: Execution) -> Job:
+        return Job(
+            folder=self.folder(step),
+            params=dict(step.params),
+            inputs={name: self.folder(source) for name, source in step.inputs.items()},
+            workspace=self.root,
+            files={name: Path(path) for name, path in step.files.items()},
+            workers=execution.workers,
+            scheduler=execution.scheduler,
+            device=execution.device,
+            progress=execution.progress,
+        )
 
     @contextlib.contextmanager
     def _lock(self, name: str, key: str) -> Iterator[None]:

@@ -125,3 +125,27 @@ def test_nothing_heavy_is_imported_when_all_is_there(tmp_path: Path) -> None:
 
 def _make(root: Path, target: Step) -> None:
     Workspace(root).make(target, Execution())
+
+
+@pytest.mark.parametrize("collective", [False, True])
+def test_under_torchrun_others_join_collective_steps_and_await_the_rest(
+    tmp_path: Path, collective: bool
+) -> None:
+    target = Step("numbers", 1, f"{WORKERS}:slow", {"value": 1}, collective=collective)
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_rank, args=(rank, tmp_path, target)) for rank in (1, 0)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert calls(Workspace(tmp_path)) == ["slow"] * (2 if collective else 1)
+
+
+def _rank(rank: int, root: Path, target: Step) -> None:
+    import os
+
+    os.environ["RANK"] = str(rank)
+    assert Workspace(root).complete(target) is False or rank == 1
+    _make(root, target)
+    assert Workspace(root).complete(target)
