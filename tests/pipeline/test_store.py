@@ -146,6 +146,5 @@ def _rank(rank: int, root: Path, target: Step) -> None:
     import os
 
     os.environ["RANK"] = str(rank)
-    assert Workspace(root).complete(target) is False or rank == 1
     _make(root, target)
     assert Workspace(root).complete(target)
