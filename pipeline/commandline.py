@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -73,18 +73,39 @@ class LazyGroup(click.Group):
         except click.Abort:
             click.echo("Aborted", err=True)
             sys.exit(130)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        except Exception as error:
+            told = _of_the_machine(error)
+            if told is None:
                 raise
-            where = f" at {error.filename}" if error.filename else ""
-            _stop(
-                f"found the disk full{where}; expected room for the artifact; free some space "
-                "(reidpipe cache ls shows what is large) and type the same command again"
-            )
+            _stop(told)
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _stop(message: str) -> None:
+def _of_the_machine(error: BaseException | None) -> str | None:
+    """What to tell when the disk is full or files are closed to us; None for any other failure.
+
+    Libraries wrap such an error (torch) or know its text alone (safetensors), so the chain of
+    causes is searched for number and text.
+    """
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        name = error.filename if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
+            return (
+                f"found the disk full{f' at {name}' if name else ''}; expected room for the "
+                "artifact; free some space (reidpipe cache ls shows what is large) and type the "
+                "same command again"
+            )
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return (
+                f"found {name or 'a file'} closed to you ({os.strerror(number)}); expected a place "
+                "you may read and write; change its permissions, or type --workspace DIR"
+            )
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _stop(message: str) -> NoReturn:
     click.echo(f"Error: {' '.join(message.split())}", err=True)
     sys.exit(MISTAKE)
 
