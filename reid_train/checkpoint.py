@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -49,8 +50,9 @@ def save_state(path: Path | str, state: Mapping[str, Any]) -> None:
     Raises TypeError, naming the entry, for any other type: found now and not at resume.
     """
     _require_plain(state, "state")
-    with replacing(path) as temporary:
-        torch.save(dict(state), temporary)
+    # Through a file of our own: torch's reports a full disk as a RuntimeError about positions.
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(dict(state), file)
 
 
 def _require_plain(value: Any, name: str) -> None:
@@ -92,7 +94,9 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise _unreadable(path, error) from error
     try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
+        with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
+            # Of protocols it may not know; what it cannot read is an error below.
+            warnings.simplefilter("ignore", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         # A TorchScript archive ends here too: opening one can run code.

@@ -26,7 +26,7 @@ def train(job: Job) -> dict[str, Any]:
     """Train, or go on training where a killed run left its state; returns a summary.
 
     inputs: index, images (packed at the recipe's size), optionally maps. params: ``recipe`` (plain
-    form), ``seed``, ``pretrained`` (``none``, ``openai`` or a path).
+    form), ``seed``, ``pretrained`` (``none``, ``openai``, or ``file`` for ``job.files``).
 
     Writes ``model.safetensors`` and ``model.json`` (the model alone: heads belong to training) and
     ``log.jsonl``. ``state.pt`` exists while training and is deleted once the model is written.
@@ -39,6 +39,7 @@ def train(job: Job) -> dict[str, Any]:
             return done["training"]
     recipe = from_plain(job.params["recipe"])
     seed, pretrained = int(job.params["seed"]), job.params.get("pretrained", "none")
+    source = str(job.files["pretrained"]) if pretrained == "file" else pretrained
     index = read_index(job.inputs["index"])
     maps = LabelMapReader(job.inputs["maps"]) if "maps" in job.inputs else None
     images = PackedImages.open(job.inputs["images"])
@@ -50,7 +51,7 @@ def train(job: Job) -> dict[str, Any]:
             lambda: build_task(
                 recipe,
                 classes=len(data.pids),
-                pretrained=pretrained,
+                pretrained=source,
                 weights=job.workspace / "weights",
             ),
         )
