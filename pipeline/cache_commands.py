@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from pipeline.commandline import CONTEXT, Terminal, json_option
@@ -115,9 +117,9 @@ def verify(terminal: Terminal, repair: bool) -> None:
         click.get_current_context().exit(1)
 
 
-def _describe(artifact: Artifact) -> dict[str, object]:
+def _describe(artifact: Artifact) -> dict[str, Any]:
     size = artifact.size()
-    row: dict[str, object] = {
+    row: dict[str, Any] = {
         "step": artifact.step,
         "key": artifact.key,
         "state": "complete" if artifact.complete else "unfinished",

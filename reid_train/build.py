@@ -116,16 +116,7 @@ def build_task(
 
     Raises ReidpipeError for unknown names and options and for a feature that does not exist.
     """
-    spec = model_spec(recipe)
-    if pretrained != "none":
-        if not recipe.model.trunk.startswith("clip-"):
-            raise ReidpipeError(
-                f"found --pretrained {pretrained} for trunk '{recipe.model.trunk}', which has no "
-                "published weights; expected none; type --pretrained none"
-            )
-        loaded = {"pretrained": pretrained, "weights": weights}
-        spec = {**spec, "options": {**spec["options"], **loaded}}
-    model = _build_trunk(spec)
+    model = _build_trunk(model_spec(recipe), pretrained=pretrained, weights=weights)
     dims: dict[str, int] = dict(model.trunk.feature_dims)  # type: ignore[arg-type]
     heads = {
         name: (head.on, _build_head(name, head, dims, classes))
@@ -136,9 +127,9 @@ def build_task(
     return RecipeTask(model, heads, terms)
 
 
-def _build_trunk(spec: dict[str, Any]) -> ReidModel:
+def _build_trunk(spec: dict[str, Any], **loading: Any) -> ReidModel:
     try:
-        return build_model(spec)
+        return build_model(spec, **loading)
     except TypeError as error:
         # Trunk factories import their module late, so their signatures cannot be asked first.
         if "unexpected keyword argument" not in str(error):
@@ -233,6 +224,11 @@ def _sampler(
     if isinstance(data, recipes.Shuffled):
         return ShuffledSampler(len(images), batch=data.batch, seed=seed)
     return IdentitySampler(images.labels, ids=data.ids, images_per_id=data.images_per_id, seed=seed)
+
+
+def count_parameters(recipe: recipes.Recipe) -> int:
+    """Number of parameters of the model that is deployed: trunk without heads."""
+    return parameters(_build_trunk(model_spec(recipe)))
 
 
 def parameters(module: nn.Module) -> int:
