@@ -80,14 +80,8 @@ def session_console(people: Path, tmp_path_factory: pytest.TempPathFactory) -> C
 
 
 @pytest.fixture
-def trained(session_console: Console) -> Console:
-    """A workspace with dataset ``folder``, one run and its evaluation: read it, add to it."""
-    return session_console
-
-
-@pytest.fixture
-def copied(session_console: Console, tmp_path: Path) -> Console:
-    """A copy of ``trained`` to break things in."""
+def trained(session_console: Console, tmp_path: Path) -> Console:
+    """A workspace with dataset ``folder``, one run and its evaluation; each test has its copy."""
     root = tmp_path / "workspace"
     shutil.copytree(session_console.root, root)
     return Console(root)

@@ -89,16 +89,16 @@ def test_train_names_the_run_and_repeats_nothing(trained: Console):
     assert f"next: reidpipe eval {found['run']}" in text
 
 
-def test_another_seed_is_another_model(copied: Console):
+def test_another_seed_is_another_model(trained: Console):
     words = ("train", "baseline-tiny", "--dataset", "folder", *TRAIN, "--device", "cpu")
-    first, second = copied.json(*words), copied.json(*words, "--seed", "1")
+    first, second = trained.json(*words), trained.json(*words, "--seed", "1")
     weights = [(Path(f["model"]) / "model.safetensors").read_bytes() for f in (first, second)]
     assert weights[0] != weights[1] and len(second["made"]) == 1  # index and images are shared
     assert "-s1-" in second["run"]
     # Without a name the newest run is evaluated; a part of a name must mean one run.
-    assert copied.json("eval")["run"] == second["run"]
-    assert copied.json("eval", "baseline-tiny-folder-s0")["run"] == first["run"]
-    assert "found 2 runs for 'baseline-tiny'" in copied.mistake("eval", "baseline-tiny")
+    assert trained.json("eval")["run"] == second["run"]
+    assert trained.json("eval", "baseline-tiny-folder-s0")["run"] == first["run"]
+    assert "found 2 runs for 'baseline-tiny'" in trained.mistake("eval", "baseline-tiny")
 
 
 def test_eval_writes_the_metrics_of_the_contract(trained: Console):
@@ -128,17 +128,17 @@ def test_eval_says_what_its_numbers_depend_on(trained: Console):
     assert trained.json("eval", "--exclude", "none")["mAP"] != plain["mAP"]
 
 
-def test_eval_on_another_dataset(copied: Console, few_people: None):
-    found = copied.json("eval", "--dataset", "mannequins")
+def test_eval_on_another_dataset(trained: Console, few_people: None):
+    found = trained.json("eval", "--dataset", "mannequins")
     assert (found["dataset"], found["queries"]) == ("mannequins", 12)
 
 
-def test_report_compares_runs(copied: Console):
+def test_report_compares_runs(trained: Console):
     words = ("train", "baseline-tiny", "--dataset", "folder", *TRAIN, "--device", "cpu")
-    names = [copied.json(*words, "--seed", seed)["run"] for seed in ("0", "1")]
-    page = Path(copied.json("report", *names)["report"]).read_text(encoding="utf-8")
+    names = [trained.json(*words, "--seed", seed)["run"] for seed in ("0", "1")]
+    page = Path(trained.json("report", *names)["report"]).read_text(encoding="utf-8")
     assert all(name in page for name in names)
-    assert "nothing to do" in copied("report", *names).stdout
+    assert "nothing to do" in trained("report", *names).stdout
 
 
 def test_embed_writes_one_row_per_image(trained: Console, people: Path, tmp_path: Path):
@@ -165,19 +165,19 @@ def test_embed_writes_one_row_per_image(trained: Console, people: Path, tmp_path
     assert (trained.root / "embeddings" / f"{run_name(trained)}-photos" / "features.npy").is_file()
 
 
-def test_search_ranks_and_draws(copied: Console, people: Path, tmp_path: Path):
+def test_search_ranks_and_draws(trained: Console, people: Path, tmp_path: Path):
     gallery = people / "images" / "gallery"
     twin = sorted(gallery.iterdir())[5]
     picture = tmp_path / "found.png"
-    words = ("search", run_name(copied), twin, gallery, "--top", "4", "--out", picture)
-    found = copied.json(*words)
+    words = ("search", run_name(trained), twin, gallery, "--top", "4", "--out", picture)
+    found = trained.json(*words)
     similarities = [match["similarity"] for match in found["matches"]]
     assert similarities == sorted(similarities, reverse=True) and len(similarities) == 4
     # The query itself is in the gallery: it must come first, with similarity 1.
     assert found["matches"][0]["image"] == str(twin) and similarities[0] == pytest.approx(
         1, abs=1e-5
     )
-    threshold = json.loads((Path(copied.json("eval")["folder"]) / "threshold.json").read_text())
+    threshold = json.loads((Path(trained.json("eval")["folder"]) / "threshold.json").read_text())
     assert found["threshold"] == threshold["threshold"]
     assert [m["passes"] for m in found["matches"]] == [
         s >= threshold["threshold"] for s in similarities
@@ -185,32 +185,32 @@ def test_search_ranks_and_draws(copied: Console, people: Path, tmp_path: Path):
     with Image.open(picture) as image:
         assert image.format == "PNG" and image.width > 5 * 64
 
-    copied("cache", "rm", "evaluation")
-    text = copied(*words).stdout
+    trained("cache", "rm", "evaluation")
+    text = trained(*words).stdout
     assert f"no threshold yet; reidpipe eval {found['run']} calibrates one" in text
-    assert copied.json(*words)["matches"][1]["passes"] is None
+    assert trained.json(*words)["matches"][1]["passes"] is None
 
 
-def test_search_makes_a_removed_model_again(copied: Console, people: Path):
+def test_search_makes_a_removed_model_again(trained: Console, people: Path):
     gallery = people / "images" / "gallery"
-    words = ("search", run_name(copied), next(gallery.iterdir()), gallery)
-    before = copied.json(*words, "--device", "cpu")
-    copied("cache", "rm", "model")
-    again = copied(*words, "--json", "--device", "cpu")
+    words = ("search", run_name(trained), next(gallery.iterdir()), gallery)
+    before = trained.json(*words, "--device", "cpu")
+    trained("cache", "rm", "model")
+    again = trained(*words, "--json", "--device", "cpu")
     assert "making model" in again.stderr and json.loads(again.stdout) == before
 
 
-def test_status_tells_what_was_left_unfinished(copied: Console):
-    found = copied.json("status")
+def test_status_tells_what_was_left_unfinished(trained: Console):
+    found = trained.json("status")
     assert {row["step"] for row in found["artifacts"]} >= {"index", "images", "model", "evaluation"}
-    assert [row["run"] for row in found["runs"]] == [run_name(copied)]
+    assert [row["run"] for row in found["runs"]] == [run_name(trained)]
     assert all(row["state"] == "complete" for row in found["artifacts"])
-    next((copied.root / "artifacts" / "model").glob("*/artifact.json")).unlink()
-    text = copied("status").stdout
+    next((trained.root / "artifacts" / "model").glob("*/artifact.json")).unlink()
+    text = trained("status").stdout
     assert "1 unfinished" in text and "cache rm unfinished" in text
     assert "no artifacts yet" not in text
-    copied("cache", "rm", "unfinished")
-    assert "model" not in {row["step"] for row in copied.json("status")["artifacts"]}
+    trained("cache", "rm", "unfinished")
+    assert "model" not in {row["step"] for row in trained.json("status")["artifacts"]}
 
 
 def test_status_of_nothing(console: Console):
@@ -220,37 +220,37 @@ def test_status_of_nothing(console: Console):
     }  # fmt: skip
 
 
-def test_cache_lists_and_removes(copied: Console):
-    rows = copied.json("cache", "ls")
+def test_cache_lists_and_removes(trained: Console):
+    rows = trained.json("cache", "ls")
     model = next(row for row in rows if row["step"] == "model")
     assert model["about"] == "baseline-tiny seed 0" and model["bytes"] > 100_000
-    assert f"{len(rows)} artifacts" in copied("cache", "ls").stdout
-    removed = copied.json("cache", "rm", model["key"][:6])
+    assert f"{len(rows)} artifacts" in trained("cache", "ls").stdout
+    removed = trained.json("cache", "rm", model["key"][:6])
     assert removed == [{"step": "model", "key": model["key"]}]
-    assert not (copied.root / "artifacts" / "model" / model["key"]).exists()
+    assert not (trained.root / "artifacts" / "model" / model["key"]).exists()
     # The evaluation stands without it; training makes the same model again.
-    assert "nothing to do" not in copied("report", run_name(copied)).stdout
+    assert "nothing to do" not in trained("report", run_name(trained)).stdout
 
 
-def test_cache_verify_finds_and_repairs_damage(copied: Console):
-    assert "all files are as they were made" in copied("cache", "verify").stdout
-    assert copied.json("cache", "verify") == {"damaged": [], "repaired": False}
+def test_cache_verify_finds_and_repairs_damage(trained: Console):
+    assert "all files are as they were made" in trained("cache", "verify").stdout
+    assert trained.json("cache", "verify") == {"damaged": [], "repaired": False}
     words = ("prepare", "folder", "--size", "32x16", "--filter", "bilinear")
-    pixels = Path(copied.json(*words)["images_folder"]) / "pixels.npy"
+    pixels = Path(trained.json(*words)["images_folder"]) / "pixels.npy"
     data = bytearray(pixels.read_bytes())
     data[-1] ^= 1
     pixels.write_bytes(data)
     key = pixels.parent.name
     damaged = [{"step": "images", "key": key, "file": "pixels.npy"}]
-    assert copied.json("cache", "verify", code=1) == {"damaged": damaged, "repaired": False}
+    assert trained.json("cache", "verify", code=1) == {"damaged": damaged, "repaired": False}
     assert pixels.exists()
-    text = copied("cache", "verify", "--repair", code=1).stdout
+    text = trained("cache", "verify", "--repair", code=1).stdout
     assert f"damaged: images {key} pixels.npy" in text and "repeat the command" in text
     assert not pixels.exists()
-    assert len(copied.json(*words)["made"]) == 1
+    assert len(trained.json(*words)["made"]) == 1
     data[-1] ^= 1
     assert pixels.read_bytes() == data
-    copied("cache", "verify")
+    trained("cache", "verify")
 
 
 def test_datasets(console: Console):
