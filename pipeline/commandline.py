@@ -111,20 +111,25 @@ def _stop(message: str) -> NoReturn:
 
 
 class Terminal:
-    """What a command prints through: text for people, or one JSON value for machines."""
+    """What a command prints through: text for people, or one JSON value for machines.
+
+    Under torchrun the first process alone prints.
+    """
 
     def __init__(self, workspace: Workspace, *, as_json: bool) -> None:
         self.workspace = workspace
         self.as_json = as_json
+        self.first = int(os.environ.get("RANK", "0")) == 0
 
     def say(self, text: str) -> None:
         """A line for people on stdout; silent with ``--json``."""
-        if not self.as_json:
+        if self.first and not self.as_json:
             click.echo(text)
 
     def note(self, text: str) -> None:
         """A line of progress on stderr."""
-        click.echo(text, err=True)
+        if self.first:
+            click.echo(text, err=True)
 
     def announce(self, step: Step) -> None:
         """Say on stderr that a step is about to be executed."""
@@ -139,7 +144,7 @@ class Terminal:
 
     def result(self, value: Any) -> None:
         """The command's result on stdout when ``--json`` was given."""
-        if self.as_json:
+        if self.first and self.as_json:
             click.echo(json.dumps(value, indent=2, sort_keys=True, default=str))
 
     def execution(
