@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ def load_state(path: Path | str, device: torch.device | str = "cpu") -> dict[str
     """Read what ``save_state`` wrote. Raises ReidpipeError when the file is damaged."""
     try:
         return torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+    except (UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         raise ReidpipeError(
             f"found a training state that cannot be read ({path}: {_first_line(error)}); expected "
             f"tensors and plain values; delete it to start over: type rm {path}"
@@ -98,7 +98,7 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
             # Of protocols it may not know; what it cannot read is an error below.
             warnings.simplefilter("ignore", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+    except (UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         # A TorchScript archive ends here too: opening one can run code.
         raise _unreadable(path, error) from error
     return unwrap(content, str(path))
