@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.manifest import list_manifests
+from pipeline.mannequins import DEFAULTS
 from pipeline.runs import list_runs
 from pipeline.store import Workspace
 from reid_train.recipe import list_recipes
@@ -67,10 +68,11 @@ def test_prepare_packs_with_the_filter_that_was_typed(trained: Console):
 def test_parse_caches_maps_of_every_image(console: Console, few_people: None):
     from pipeline.maps import LabelMapReader
 
+    DEFAULTS.update(identities={"train": 1, "test": 1}, cameras=1, images=2)
     found = console.json("parse", "--device", "cpu")
     assert (found["dataset"], found["model"]) == ("mannequins", "schp-tiny")
     reader = LabelMapReader(Path(found["folder"]))
-    assert len(reader) == found["images"] == 60 and found["failed"] == []
+    assert len(reader) == found["images"] == 4 and found["failed"] == []
     label, confidence = reader[next(iter(reader))]
     assert label.shape == confidence.shape == (256, 128) and label.max() < 20
     assert "nothing to do" in console("parse", "--device", "cpu").stdout
