@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 import cli
@@ -58,6 +59,14 @@ class Console:
         assert len(lines) == notes + 1, result.stderr
         assert lines[-1].startswith("Error: ") and not result.stdout
         return lines[-1]
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """Commands set torch's threads for their process; the tests after them keep their own."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
