@@ -196,7 +196,7 @@ def test_rendered_files_are_those_of_the_index(tmp_path: Path) -> None:
     assert index.root == tmp_path.resolve() and index.dataset == "mannequins"
     assert (summary["images"], summary["identities"], summary["twins"]) == (36, 9, 2)
     assert [row["subset"] for row in summary["counts"]] == ["train", "query", "gallery"]
-    assert summary["unmatched"] == []
+    assert summary["unmatched_queries"] == []
     assert len(index.rows) == 36
     for row in index.rows:
         image = Image.open(tmp_path / row.path)
