@@ -29,10 +29,15 @@ class Run:
     model: Step
 
 
+def run_name(recipe: str, dataset: str, seed: int, key: str) -> str:
+    """How the run of a model with this key is called."""
+    place = dataset.replace(":", "_").replace("/", "_")
+    return f"{recipe}-{place}-s{seed}-{key[:6]}"
+
+
 def record_run(workspace: Workspace, *, recipe: str, dataset: str, seed: int, model: Step) -> Run:
     """Write ``run.json`` for a model, or renew its date when the run is already known."""
-    place = dataset.replace(":", "_").replace("/", "_")
-    name = f"{recipe}-{place}-s{seed}-{model.key[:6]}"
+    name = run_name(recipe, dataset, seed, model.key)
     run = Run(name, recipe, dataset, seed, time.time(), model)
     content: dict[str, Any] = {
         "name": name,

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline import atomic
 from pipeline.images import resize
+from pipeline.runs import run_name
 from reid_train.figures.activation_maps import Explainable, explain_pair
 from reid_train.figures.report import Explained, Pictures, RunView, write_report
 
@@ -100,8 +101,7 @@ def _run_name(meta: dict[str, Any], model: Path) -> str:
     recipe = meta.get("recipe") or {}
     if "name" not in recipe:
         return f"model {model.name[:6]}"
-    dataset = str(meta.get("dataset", "")).replace(":", "_").replace("/", "_")
-    return f"{recipe['name']}-{dataset}-s{meta.get('seed')}-{model.name[:6]}"
+    return run_name(recipe["name"], str(meta.get("dataset")), meta["seed"], model.name)
 
 
 def _provenance(meta: dict[str, Any]) -> dict[str, Any]:
