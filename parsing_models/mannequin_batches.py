@@ -29,15 +29,17 @@ class MannequinBatches:
     labels: Tensor
     batch: int
     seed: int
+    strength: float = 1.0
 
     @classmethod
     def render(
-        cls, count: int, size: tuple[int, int], *, batch: int, seed: int
+        cls, count: int, size: tuple[int, int], *, batch: int, seed: int, strength: float = 1.0
     ) -> MannequinBatches:
-        """Draw ``count`` people of the world ``seed``, who are in no dataset."""
+        """Draw ``count`` people of the world ``seed``, who are in no dataset. ``strength`` of the
+        augmentation: 0 keeps mirroring and black bars only."""
         images, labels = sample(seed, count, size)
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-        return cls(pixels, torch.from_numpy(labels), batch, seed)
+        return cls(pixels, torch.from_numpy(labels), batch, seed, strength)
 
     def resized(self, size: tuple[int, int]) -> MannequinBatches:
         """The same people at another size (H, W)."""
@@ -62,7 +64,8 @@ class MannequinBatches:
         for step in range(len(self)):
             rows = order[step * self.batch : (step + 1) * self.batch][rank::world]
             rng = np.random.default_rng(derive_seed(self.seed, "augment", epoch, step, rank))
-            images, labels = augment(self.images[rows].float() / 255, self.labels[rows], rng)
+            pixels = self.images[rows].float() / 255
+            images, labels = augment(pixels, self.labels[rows], rng, self.strength)
             yield {"images": normalise(images), "labels": labels}
 
 
@@ -72,16 +75,18 @@ def normalise(images: Tensor) -> Tensor:
     return (images.flip(1) - mean) / std
 
 
-def augment(images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def augment(
+    images: Tensor, labels: Tensor, rng: np.random.Generator, strength: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Vary a batch: RGB N,3,H,W in 0..1, labels u1 N,H,W -> the same, labels int64.
 
     Mirror (sides exchanged), scale, shift, tilt; loss of resolution; light and colour; patches that
     hide; black bars where a crop narrower than the input would have been padded.
     """
     images, labels = _mirror(images, labels.long(), rng)
-    images, labels = _move(images, labels, rng)
-    images = _colour(_coarsen(images, rng), rng)
-    images, labels = _hide(images, labels, rng)
+    images, labels = _move(images, labels, rng, strength)
+    images = _colour(_coarsen(images, rng, strength), rng, strength)
+    images, labels = _hide(images, labels, rng, strength)
     return images, labels
 
 
@@ -100,18 +105,20 @@ def _mirror(images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[T
     return images, torch.where(chosen[:, None, None], order[labels].flip(-1), labels)
 
 
-def _move(images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _move(
+    images: Tensor, labels: Tensor, rng: np.random.Generator, strength: float
+) -> tuple[Tensor, Tensor]:
     n, height, width = labels.shape
-    zoom = torch.exp(_uniform(rng, n, -0.28, 0.22))
-    stretch = torch.exp(_uniform(rng, n, -0.2, 0.2))
-    tilt = torch.from_numpy(rng.normal(0, 0.06, n).astype(np.float32))
+    zoom = torch.exp(strength * _uniform(rng, n, -0.28, 0.22))
+    stretch = torch.exp(strength * _uniform(rng, n, -0.2, 0.2))
+    tilt = strength * torch.from_numpy(rng.normal(0, 0.06, n).astype(np.float32))
     cos, sin = torch.cos(tilt), torch.sin(tilt)
     aspect = width / height
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0], theta[:, 0, 1] = cos * zoom * stretch, -sin * zoom / aspect
     theta[:, 1, 0], theta[:, 1, 1] = sin * zoom * stretch * aspect, cos * zoom
-    theta[:, 0, 2] = _uniform(rng, n, -0.18, 0.18)
-    theta[:, 1, 2] = _uniform(rng, n, -0.12, 0.12)
+    theta[:, 0, 2] = strength * _uniform(rng, n, -0.18, 0.18)
+    theta[:, 1, 2] = strength * _uniform(rng, n, -0.12, 0.12)
     grid = F.affine_grid(theta, [n, 1, height, width], align_corners=False)
     images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
     # Labels travel as label + 1, so that what comes from outside is 0 and becomes IGNORE.
@@ -121,12 +128,12 @@ def _move(images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Ten
     return images, torch.where(moved == 0, IGNORE, moved - 1)
 
 
-def _coarsen(images: Tensor, rng: np.random.Generator) -> Tensor:
+def _coarsen(images: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
     images = images.clone()
     height, width = images.shape[-2:]
-    chance = rng.random(len(images))
+    chance, share = rng.random(len(images)), 0.15 * strength
     for k, factor in enumerate((1.4, 2.0, 3.0)):
-        rows = np.flatnonzero((chance >= 0.15 * k) & (chance < 0.15 * (k + 1)))
+        rows = np.flatnonzero((chance >= share * k) & (chance < share * (k + 1)))
         if len(rows):
             size = (round(height / factor), round(width / factor))
             small = F.interpolate(images[rows], size, mode="area")
@@ -135,29 +142,36 @@ def _coarsen(images: Tensor, rng: np.random.Generator) -> Tensor:
     return images
 
 
-def _colour(images: Tensor, rng: np.random.Generator) -> Tensor:
+def _colour(images: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
     n = len(images)
 
     def factor(spread: float) -> Tensor:
+        spread *= strength
         return torch.exp(_uniform(rng, n, -spread, spread))[:, None, None, None]
 
-    cast = torch.from_numpy(np.exp(rng.normal(0, 0.08, (n, 3, 1, 1))).astype(np.float32))
+    tint = strength * rng.normal(0, 0.08, (n, 3, 1, 1))
+    cast = torch.from_numpy(np.exp(tint).astype(np.float32))
     images = images.clamp(0, 1) * cast * factor(0.3)
     grey = images.mean(1, keepdim=True)
-    saturation = torch.where(_some(rng, n, 0.06)[:, None, None, None], 0.0, factor(0.45))
+    saturation = torch.where(_some(rng, n, 0.06 * strength)[:, None, None, None], 0.0, factor(0.45))
     images = grey + (images - grey) * saturation
     middle = images.mean((1, 2, 3), keepdim=True)
     images = middle + (images - middle) * factor(0.35)
     images = images.clamp(1e-4, 1) ** factor(0.35)
-    sigma = _uniform(rng, n, 0, 0.04)[:, None, None, None] * _some(rng, n, 0.4)[:, None, None, None]
+    sigma = (
+        _uniform(rng, n, 0, 0.04)[:, None, None, None]
+        * _some(rng, n, 0.4 * strength)[:, None, None, None]
+    )
     noise = torch.from_numpy(rng.standard_normal(images.shape, dtype=np.float32))
     return (images + noise * sigma).clamp(0, 1)
 
 
-def _hide(images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _hide(
+    images: Tensor, labels: Tensor, rng: np.random.Generator, strength: float
+) -> tuple[Tensor, Tensor]:
     images, labels = images.clone(), labels.clone()
     n, height, width = labels.shape
-    for row in np.flatnonzero(rng.random(n) < 0.15):
+    for row in np.flatnonzero(rng.random(n) < 0.15 * strength):
         h, w = (
             int(rng.integers(height // 10, height // 3)),
             int(rng.integers(width // 8, width // 2)),
@@ -167,6 +181,7 @@ def _hide(images: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Ten
             rng.random((3, 1, 1), dtype=np.float32)
         )
         labels[row, y : y + h, x : x + w] = 0
+    # Whatever the strength: narrow crops always come with bars.
     for row in np.flatnonzero(rng.random(n) < 0.45):
         wide = rng.random() < 0.85
         full = width if wide else height

@@ -36,7 +36,6 @@ from reid_train.task import Losses, OneCycle, Optimiser, ReidTask, Report, Stage
 TINY = Widths(
     classes=20, layers=(2, 2, 4, 2), stem=16, planes=16, context=64, head=64, skip=16, edge=32
 )
-BATCH = 32
 # World of the training people; the dataset that scores them is another one (seed 0).
 WORLD = 1_000_003
 
@@ -119,6 +118,9 @@ def score(parser: Parser, images: int | None = None) -> dict:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--images", default=10000, show_default=True, help="generated training images")
 @click.option("--epochs", nargs=2, default=(4, 4), show_default=True, help="small, full size")
+@click.option("--batch", default=8, show_default=True, help="images per step")
+@click.option("--lr", default=2e-3, show_default=True, help="peak rate; two thirds at full size")
+@click.option("--strength", default=0.4, show_default=True, help="of the augmentation, 0..1")
 @click.option("--scored", type=int, help="score this many images  [default: all 512]")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--precision", default="bf16", show_default=True)
@@ -127,6 +129,9 @@ def main(
     seed: int,
     images: int,
     epochs: tuple[int, int],
+    batch: int,
+    lr: float,
+    strength: float,
     scored: int | None,
     device: str,
     precision: str,
@@ -139,9 +144,11 @@ def main(
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     runtime = Runtime.create(device, precision)
-    batches = MannequinBatches.render(images, TINY_INPUT, batch=BATCH, seed=WORLD + seed)
+    batches = MannequinBatches.render(
+        images, TINY_INPUT, batch=batch, seed=WORLD + seed, strength=strength
+    )
     task = ParsingTask(initial(seed))
-    optimiser = Optimiser("adamw", lr=3e-3, weight_decay=0.02, decay_matrices_only=True)
+    optimiser = Optimiser("adamw", lr=lr, weight_decay=0.02, decay_matrices_only=True)
     height, width = TINY_INPUT
     stages = [
         Stage(
@@ -156,7 +163,7 @@ def main(
             "full",
             epochs[1],
             batches,
-            optimiser=replace(optimiser, lr=2e-3),
+            optimiser=replace(optimiser, lr=lr * 2 / 3),
             schedule=OneCycle(rise=0.1, start_division=5),
             clip=5.0,
             ema=0.998,
@@ -173,7 +180,8 @@ def main(
         {
             "command": (
                 f"python -m parsing_models.training --out DIR --seed {seed} --images {images} "
-                f"--epochs {epochs[0]} {epochs[1]} --precision {precision}"
+                f"--epochs {epochs[0]} {epochs[1]} --batch {batch} --lr {lr} --strength {strength} "
+                f"--precision {precision}"
             ),
             "seed": seed,
             "input_size": list(TINY_INPUT),

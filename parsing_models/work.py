@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from pipeline.maps import SHARD_IMAGES, LabelMapReader, MapWriter, finished_keys
 from pipeline.processes import spread
 
 if TYPE_CHECKING:
-    from parsing_models.parser import Parser
+    from parsing_models.parser import LabelMaps, Parser
     from pipeline.steps import Job
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,8 @@ def _work(job: Job, root: Path) -> Work:
         scales=tuple(float(scale) for scale in params.get("scales") or (1.0,)),
         batch=int(params.get("batch") or BATCH),
         device=job.device,
-        threads=job.workers,
+        # A dask worker is one of many: it keeps to one thread.
+        threads=1 if job.scheduler is not None else job.workers,
     )
 
 
@@ -143,40 +145,63 @@ def make_maps(
     """Make and store the maps of ``rows``; what became of each: ``fine``, ``no_person``,
     ``one_class`` or ``failed: reason``.
 
-    Decoding, computing and writing overlap: HDF5, PIL and torch leave the interpreter free.
+    Decoding, computing and writing overlap: PIL, torch and HDF5 leave the interpreter free. On a
+    CPU, ``work.threads`` batches are computed side by side, each by one thread: unlike threads
+    inside torch this loses nothing on a busy machine, and maps do not depend on the number.
     """
-    parser = _parser(work.model, work.weights, work.options, work.device, work.threads)
-    outcomes: list[str] = []
+    parser = _parser(work.model, work.weights, work.options, work.device)
     attributes = {**parser.attributes(flip=work.flip, scales=work.scales), "grid": list(GRID)}
+    side_by_side = work.threads if parser.device.type == "cpu" else 1
+    outcomes: list[str] = []
+    checked = False
     with (
+        _one_thread_each(),
         MapWriter(work.folder, parser.label_set, attributes, GRID) as writer,
         ThreadPoolExecutor(2, "decode") as decoding,
-        ThreadPoolExecutor(1, "write") as writing,
+        ThreadPoolExecutor(side_by_side, "compute") as computing,
     ):
-        storing: Future[list[str]] | None = None
-        for part, images in _decoded(work.root, rows, work.batch, decoding):
-            read = [image for image in images if isinstance(image, np.ndarray)]
-            if not outcomes and read:
-                _check_device(work, parser, read[:4])
-            maps = parser.parse(read, GRID, flip=work.flip, scales=work.scales)
-            if storing is not None:
-                outcomes += storing.result()
-            found = zip(maps.label, maps.confidence, strict=True)
-            storing = writing.submit(_store, writer, part, images, list(found))
+        waiting: deque[tuple[Sequence[ImageRow], list[Any], Future[LabelMaps]]] = deque()
+
+        def store_first() -> None:
+            part, images, maps = waiting.popleft()
+            outcomes.extend(_store(writer, part, images, maps.result()))
             if advance is not None:
                 advance(len(part))
-        if storing is not None:
-            outcomes += storing.result()
+
+        for part, images in _decoded(work.root, rows, work.batch, decoding):
+            read = [image for image in images if isinstance(image, np.ndarray)]
+            if read and not checked:
+                _check_device(work, parser, read[:4])
+                checked = True
+            job = partial(parser.parse, read, GRID, flip=work.flip, scales=work.scales)
+            waiting.append((part, images, computing.submit(job)))
+            if len(waiting) > side_by_side + 1:
+                store_first()
+        while waiting:
+            store_first()
     return outcomes
 
 
 @lru_cache(maxsize=1)
-def _parser(model: str, weights: Path, options: str, device: str, threads: int) -> Parser:
+def _parser(model: str, weights: Path, options: str, device: str) -> Parser:
     from parsing_models import load_parser
     from reid_train.runtime import Runtime
 
-    device = str(Runtime.create(device, threads=threads).device)
+    device = str(Runtime.create(device).device)
     return load_parser(model, weights, device=device, **json.loads(options))
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """torch computes with one thread inside; training in this process gets back what it had."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _check_device(work: Work, parser: Parser, images: list[np.ndarray]) -> None:
@@ -227,9 +252,10 @@ def _store(
     writer: MapWriter,
     rows: Sequence[ImageRow],
     images: Sequence[np.ndarray | DamagedImage],
-    maps: Sequence[tuple[np.ndarray, np.ndarray]],
+    maps: LabelMaps,
 ) -> list[str]:
-    outcomes, ready = [], iter(maps)
+    outcomes = []
+    ready = iter(zip(maps.label, maps.confidence, strict=True))
     for row, image in zip(rows, images, strict=True):
         if isinstance(image, DamagedImage):
             outcomes.append(f"failed: {image}")

@@ -46,6 +46,27 @@ def test_augmented_labels_stay_labels():
     assert (labels != 0).float().mean() > 0.1
 
 
+def test_without_strength_only_mirroring_and_bars_remain():
+    source = batches(16)
+    pixels = source.images.float() / 255
+    images, labels = augment(pixels, source.labels, np.random.default_rng(0), 0.0)
+    mirrored = torch.from_numpy(LIP.mirrored(source.labels.numpy())).long()
+    seen = set()
+    for row in range(16):
+        bars = (images[row] == 0).all(0)
+        for name, image, label in (
+            ("kept", pixels[row], source.labels[row].long()),
+            ("mirrored", pixels[row].flip(-1), mirrored[row]),
+        ):
+            if ((images[row] - image).abs().amax(0) < 0.02)[~bars].all():
+                assert torch.equal(labels[row], torch.where(bars, 0, label))
+                seen |= {name} | ({"barred"} if bars[:, 0].all() or bars[0].all() else set())
+                break
+        else:
+            raise AssertionError(f"image {row} was changed otherwise")
+    assert seen == {"kept", "mirrored", "barred"}
+
+
 def test_mirroring_exchanges_sides_in_image_and_labels_together():
     labels = torch.zeros(40, 2, 4, dtype=torch.long)
     labels[:, :, 0] = 14
@@ -96,7 +117,19 @@ def test_initial_weights_depend_on_the_seed_alone():
 
 @pytest.mark.slow
 def test_the_command_writes_weights_that_load_and_says_how_they_were_made(tmp_path: Path):
-    arguments = ["--out", str(tmp_path), "--images", "32", "--epochs", "1", "1", "--scored", "2"]
+    arguments = [
+        "--out",
+        str(tmp_path),
+        "--images",
+        "32",
+        "--epochs",
+        "1",
+        "1",
+        "--batch",
+        "16",
+        "--scored",
+        "2",
+    ]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 0 and "mIoU" in result.output
     record = json.loads((tmp_path / "schp-tiny.json").read_text())

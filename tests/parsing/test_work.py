@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,19 @@ def test_every_image_gets_the_map_the_parser_makes(tmp_path: Path, weights: Path
     assert facts["model"] == "schp" and facts["channel_order"] == "bgr"
     assert json.loads(facts["input_size"]) == [64, 32] and json.loads(facts["scales"]) == [1.0]
     assert len(facts["weights_sha256"]) == 64 and facts["classes"] == 20
+
+
+def test_maps_do_not_depend_on_the_number_of_workers(tmp_path: Path, weights: Path):
+    job = make_job(tmp_path, weights, 40)
+    parse(job)
+    threads = torch.get_num_threads()
+    other = replace(job, folder=tmp_path / "other", workers=3)
+    other.folder.mkdir()
+    parse(other)
+    assert torch.get_num_threads() == threads
+    names = [path.name for path in job.folder.iterdir()]
+    assert names == ["maps-00000.h5"]
+    assert (job.folder / names[0]).read_bytes() == (other.folder / names[0]).read_bytes()
 
 
 def test_a_second_execution_makes_nothing(tmp_path: Path, weights: Path, monkeypatch: Any):
@@ -240,8 +254,6 @@ def test_two_processes_share_the_work_without_collision(tmp_path: Path, weights:
 
 @pytest.mark.slow
 def test_a_cluster_makes_the_same_maps(tmp_path: Path, weights: Path):
-    from dataclasses import replace
-
     from distributed import LocalCluster
 
     job = make_job(tmp_path, weights, 300)
