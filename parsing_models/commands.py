@@ -23,6 +23,8 @@ DEFAULT_PARSER = "schp-tiny"
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<n>.")
 @click.option("--flip", is_flag=True, help="Average with the mirrored image.")
 @click.option("--scales", default="1.0", show_default=True, help="Input scales, comma-separated.")
+@click.option("--workers", type=click.IntRange(1), help="Batches side by side.  [default: cores]")
+@click.option("--scheduler", metavar="ADDR", help="dask cluster whose workers write the maps.")
 @json_option
 def parse(
     terminal: Terminal,
@@ -32,6 +34,8 @@ def parse(
     device: str,
     flip: bool,
     scales: str,
+    workers: int | None,
+    scheduler: str | None,
 ) -> None:
     """Cache label maps and confidence of all images of DATASET in HDF5.
 
@@ -41,7 +45,10 @@ def parse(
     terminal.workspace.writable()
     step = maps_step(terminal, dataset, model, weights=weights, flip=flip, scales=_scales(scales))
     outcome = graph.run(
-        terminal.workspace, [step], terminal.execution(device=device), announce=terminal.announce
+        terminal.workspace,
+        [step],
+        terminal.execution(device=device, workers=workers, scheduler=scheduler),
+        announce=terminal.announce,
     )
     summary = terminal.workspace.provenance(step)["summary"]
     folder = terminal.workspace.folder(step)
