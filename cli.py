@@ -58,7 +58,8 @@ DEMO = {
 def demo(terminal: Terminal, seed: int, device: str) -> None:
     """Prepare, parse, train, evaluate and report on generated people; downloads nothing.
 
-    slicenet2 is shortened to 3 of its 200 epochs here, without mirrored copies. Example: reidpipe demo
+    slicenet2 is shortened to 3 of its 200 epochs here, without mirrored copies.
+    Example: reidpipe demo
     """
     from parsing_models.commands import maps_step
     from pipeline import graph, requests
