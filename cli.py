@@ -14,15 +14,17 @@ from pipeline.commandline import CONTEXT, LazyGroup, Terminal, json_option
 COMMANDS = {
     "prepare": ("Fetch, verify, index, check and pack a dataset.", "pipeline.commands:prepare"),
     "parse": ("Cache human-parsing label maps.", "parsing_models.commands:parse"),
-    "train": ("Train a recipe; makes what is missing, resumes.", "reid_train.commands:train"),
+    "train": ("Train a recipe; makes what is missing, resumes.", "cli:train"),
     "eval": ("Evaluate a run: CMC, mAP, mINP, report.", "reid_train.commands:evaluate"),
     "report": ("One HTML page for a run or a comparison.", "reid_train.commands:report"),
     "embed": ("Features of a folder of images.", "reid_train.search_commands:embed"),
     "search": ("Ranked matches of an image in a folder.", "reid_train.search_commands:search"),
+    "demo": ("The whole graph on generated people.", "cli:demo"),
     "status": ("What exists and what was left unfinished.", "pipeline.cache_commands:status"),
     "cache": ("List, remove or verify artifacts.", "pipeline.cache_commands:cache"),
     "datasets": ("Datasets, their licences and citations.", "pipeline.commands:datasets"),
     "recipes": ("Recipes and what they train.", "reid_train.commands:recipes"),
+    "doctor": ("Versions, devices, disk, what is missing.", "cli:doctor"),
 }
 
 
@@ -44,6 +46,79 @@ def main(workspace: Path) -> None:
     """
 
 
+@click.command(context_settings=CONTEXT)
+@click.argument("recipe", default="baseline-tiny")
+@click.option("--dataset", default="mannequins", show_default=True, help="Dataset id[:variant].")
+@click.option("--parsing", metavar="MODEL", help="Give the training label maps of this parser.")
+@click.option(
+    "--pretrained",
+    default="none",
+    show_default=True,
+    help="Weights to start from: none, openai, or a file.",
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one value of the recipe."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<n>.")
+@json_option
+def train(
+    terminal: Terminal,
+    recipe: str,
+    dataset: str,
+    parsing: str | None,
+    pretrained: str,
+    settings: tuple[str, ...],
+    seed: int,
+    device: str,
+) -> None:
+    """Train RECIPE (a name or a YAML file) on the train split of a dataset.
+
+    What is missing is made first; a killed training continues by itself.
+    Example: reidpipe train slicenet2 --dataset col780 --seed 1 --set stages.0.epochs=20
+    """
+    from parsing_models.commands import maps_step
+    from pipeline import graph
+    from pipeline.runs import record_run
+    from reid_train.commands import model_step
+
+    terminal.workspace.writable()
+    step = model_step(
+        terminal,
+        recipe,
+        dataset,
+        seed=seed,
+        pretrained=pretrained,
+        settings=settings,
+        label_maps=maps_step(terminal, dataset, parsing) if parsing else None,
+    )
+    outcome = graph.run(
+        terminal.workspace, [step], terminal.execution(device=device), announce=terminal.announce
+    )
+    run = record_run(
+        terminal.workspace,
+        recipe=step.params["recipe"]["name"],
+        dataset=step.inputs["index"].params["dataset"],
+        seed=seed,
+        model=step,
+    )
+    summary = terminal.workspace.provenance(step)["summary"]
+    terminal.told(outcome)
+    terminal.say(f"run {run.name}")
+    for name, value in sorted(summary.items()):
+        if isinstance(value, int | float | str):
+            terminal.say(f"  {name}: {value}")
+    terminal.say(f"next: reidpipe eval {run.name}")
+    terminal.result(
+        {
+            "run": run.name,
+            "model": str(terminal.workspace.folder(step)),
+            "made": [made.key for made in outcome.made],
+            **summary,
+        }
+    )
+
+
 # What the demo trains: two recipes at a length that two cores finish in a minute.
 DEMO = {
     "baseline-tiny": (),
@@ -51,7 +126,7 @@ DEMO = {
 }
 
 
-@main.command(context_settings=CONTEXT, short_help="The whole graph on generated people.")
+@click.command(context_settings=CONTEXT)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<n>.")
 @json_option
@@ -107,7 +182,7 @@ def demo(terminal: Terminal, seed: int, device: str) -> None:
     terminal.result({"metrics": results, "report": str(path), "made": len(outcome.made)})
 
 
-@main.command(context_settings=CONTEXT, short_help="Versions, devices, disk, what is missing.")
+@click.command(context_settings=CONTEXT)
 @json_option
 def doctor(terminal: Terminal) -> None:
     """Check what reidpipe stands on: versions, devices, disk, weights.

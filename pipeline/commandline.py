@@ -34,21 +34,17 @@ class LazyGroup(click.Group):
         self.lazy = lazy
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return [*self.lazy, *(name for name in self.commands if name not in self.lazy)]
+        return list(self.lazy)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in self.lazy:
-            module, _, function = self.lazy[cmd_name][1].partition(":")
-            return getattr(importlib.import_module(module), function)
-        return super().get_command(ctx, cmd_name)
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in self.lazy:
+            return None
+        module, _, function = self.lazy[cmd_name][1].partition(":")
+        return getattr(importlib.import_module(module), function)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [
-            (name, self.lazy[name][0] if name in self.lazy else self.commands[name].short_help)
-            for name in self.list_commands(ctx)
-        ]
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text or "") for name, text in rows])
+            formatter.write_dl([(name, text) for name, (text, _) in self.lazy.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -1,4 +1,4 @@
-"""``reidpipe train``, ``eval``, ``report`` and ``recipes``."""
+"""``reidpipe eval``, ``report`` and ``recipes``; the steps that ``train`` and ``demo`` ask for."""
 
 from __future__ import annotations
 
@@ -12,77 +12,16 @@ from pipeline.atomic import read_json
 from pipeline.commandline import CONTEXT, Terminal, json_option
 from pipeline.errors import ReidpipeError
 from pipeline.manifest import load_manifest
-from pipeline.runs import Run, find_run, record_run
-from pipeline.sources import GENERATED, index_step
+from pipeline.runs import Run, find_run
+from pipeline.sources import index_step
 from pipeline.steps import Step
 from pipeline.tables import format_table
 from reid_train.evaluation.protocols import find_protocol
 from reid_train.recipe import list_recipes, load_recipe
 
-DEFAULT_RECIPE = "baseline-tiny"
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<n>."
 )
-
-
-@click.command(context_settings=CONTEXT)
-@click.argument("recipe", default=DEFAULT_RECIPE)
-@click.option("--dataset", default=GENERATED, show_default=True, help="Dataset id[:variant].")
-@click.option(
-    "--pretrained",
-    default="none",
-    show_default=True,
-    help="Weights to start from: none, openai, or a file.",
-)
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one value of the recipe."
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@DEVICE
-@json_option
-def train(
-    terminal: Terminal,
-    recipe: str,
-    dataset: str,
-    pretrained: str,
-    settings: tuple[str, ...],
-    seed: int,
-    device: str,
-) -> None:
-    """Train RECIPE (a name or a YAML file) on the train split of a dataset.
-
-    What is missing is made first; a killed training continues by itself.
-    Example: reidpipe train slicenet2 --dataset col780 --seed 1 --set stages.0.epochs=20
-    """
-    terminal.workspace.writable()
-    step = model_step(
-        terminal, recipe, dataset, seed=seed, pretrained=pretrained, settings=settings
-    )
-    outcome = graph.run(
-        terminal.workspace, [step], terminal.execution(device=device), announce=terminal.announce
-    )
-    run = record_run(
-        terminal.workspace,
-        recipe=step.params["recipe"]["name"],
-        dataset=step.inputs["index"].params["dataset"],
-        seed=seed,
-        model=step,
-    )
-    summary = terminal.workspace.provenance(step)["summary"]
-    terminal.told(outcome)
-    terminal.say(f"run {run.name}")
-    for name, value in sorted(summary.items()):
-        if isinstance(value, int | float | str):
-            terminal.say(f"  {name}: {value}")
-    terminal.say(f"next: reidpipe eval {run.name}")
-    terminal.result(
-        {
-            "run": run.name,
-            "model": str(terminal.workspace.folder(step)),
-            "made": [made.key for made in outcome.made],
-            **summary,
-        }
-    )
 
 
 @click.command("eval", context_settings=CONTEXT)
@@ -243,8 +182,9 @@ def model_step(
     seed: int,
     pretrained: str = "none",
     settings: tuple[str, ...] = (),
+    label_maps: Step | None = None,
 ) -> Step:
-    """The model step of a command line."""
+    """The model step of a command line; ``label_maps`` are those of the same dataset."""
     overrides = dict(_setting(text) for text in settings)
     loaded = load_recipe(recipe, overrides)
     if pretrained not in ("none", "openai") and not Path(pretrained).is_file():
@@ -253,7 +193,9 @@ def model_step(
             "type --pretrained none"
         )
     index = index_step(terminal.workspace, dataset)
-    return requests.model(index, loaded.plain(), seed=seed, pretrained=pretrained)
+    return requests.model(
+        index, loaded.plain(), seed=seed, pretrained=pretrained, label_maps=label_maps
+    )
 
 
 def evaluation_step(

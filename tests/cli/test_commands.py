@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.atomic import read_json
 from pipeline.manifest import list_manifests
 from pipeline.mannequins import DEFAULTS
 from pipeline.runs import list_runs
@@ -289,3 +290,11 @@ def test_doctor(console: Console):
     text = console("doctor").stdout
     assert "parser schp-tiny: ready" in text and "GoGoDuck912" in text
     assert not console.root.exists()  # looking changes nothing
+
+
+def test_train_reads_the_maps_of_a_parser(trained: Console) -> None:
+    words = ("train", "baseline-tiny", "--dataset", "folder", *TRAIN, "--parsing", "schp-tiny")
+    told = trained.json(*words, "--device", "cpu")
+    provenance = read_json(Path(told["model"]) / "artifact.json")
+    assert set(provenance["inputs"]) == {"index", "images", "maps"}
+    assert provenance["inputs"]["maps"]["params"]["model"] == "schp-tiny"
