@@ -368,7 +368,7 @@ def _check_keys(kind: Any, value: Any, path: str, name: str) -> None:
                 near = nearest(str(key), kind.model_fields).replace("'", f"'{prefix}", 1)
                 raise ReidpipeError(
                     f"recipe '{name}': found unknown key '{prefix}{key}'{near}; expected one of "
-                    f"{', '.join(kind.model_fields)}"
+                    f"{', '.join(kind.model_fields)}; type reidpipe recipes NAME to see a whole one"
                 )
         hints = _hints(kind)
         for key, item in value.items():
