@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pipeline.commandline import CONTEXT, LazyGroup, Terminal, json_option
+from pipeline.commandline import CONTEXT, DEVICE, LazyGroup, Terminal, json_option
 
 COMMANDS = {
     "prepare": ("Fetch, verify, index, check and pack a dataset.", "pipeline.commands:prepare"),
@@ -60,7 +60,7 @@ def main(workspace: Path) -> None:
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one value of the recipe."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<n>.")
+@DEVICE
 @json_option
 def train(
     terminal: Terminal,
@@ -128,7 +128,7 @@ DEMO = {
 
 @click.command(context_settings=CONTEXT)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<n>.")
+@DEVICE
 @json_option
 def demo(terminal: Terminal, seed: int, device: str) -> None:
     """Prepare, parse, train, evaluate and report on generated people; downloads nothing.
@@ -142,7 +142,13 @@ def demo(terminal: Terminal, seed: int, device: str) -> None:
     from pipeline.runs import record_run
     from pipeline.sources import GENERATED
     from pipeline.tables import format_table
-    from reid_train.commands import METRIC_COLUMNS, metrics_row, model_step, protocol_line
+    from reid_train.commands import (
+        METRIC_COLUMNS,
+        metrics_row,
+        model_step,
+        protocol_line,
+        report_page,
+    )
 
     terminal.workspace.writable()
     maps = maps_step(terminal, GENERATED)
@@ -177,9 +183,9 @@ def demo(terminal: Terminal, seed: int, device: str) -> None:
     terminal.say(format_table(rows, METRIC_COLUMNS))
     terminal.say(protocol_line(results[0], evaluations[0]))
     terminal.told(outcome)
-    path = terminal.workspace.folder(page) / "report.html"
+    path = report_page(terminal, page)
     terminal.say(f"report {path}")
-    terminal.result({"metrics": results, "report": str(path), "made": len(outcome.made)})
+    terminal.result({"metrics": results, "report": path, "made": len(outcome.made)})
 
 
 @click.command(context_settings=CONTEXT)

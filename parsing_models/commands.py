@@ -8,7 +8,7 @@ import click
 
 from parsing_models.catalogue import weights_file
 from pipeline import graph, requests
-from pipeline.commandline import CONTEXT, Terminal, json_option
+from pipeline.commandline import CONTEXT, DEVICE, Terminal, json_option
 from pipeline.errors import ReidpipeError
 from pipeline.sources import GENERATED, index_step
 from pipeline.steps import Step
@@ -20,7 +20,7 @@ DEFAULT_PARSER = "schp-tiny"
 @click.argument("dataset", default=GENERATED)
 @click.option("--model", default=DEFAULT_PARSER, show_default=True, help="Parser.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Checkpoint of the parser.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<n>.")
+@DEVICE
 @click.option("--flip", is_flag=True, help="Average with the mirrored image.")
 @click.option("--scales", default="1.0", show_default=True, help="Input scales, comma-separated.")
 @click.option("--workers", type=click.IntRange(1), help="Batches side by side.  [default: cores]")

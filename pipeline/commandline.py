@@ -20,6 +20,9 @@ from pipeline.store import Execution, Workspace
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MISTAKE = 2
+DEVICE = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<n>."
+)
 
 
 class LazyGroup(click.Group):

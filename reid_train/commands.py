@@ -9,7 +9,7 @@ import click
 
 from pipeline import graph, requests
 from pipeline.atomic import read_json
-from pipeline.commandline import CONTEXT, Terminal, json_option
+from pipeline.commandline import CONTEXT, DEVICE, Terminal, json_option
 from pipeline.errors import ReidpipeError
 from pipeline.manifest import load_manifest
 from pipeline.runs import Run, find_run
@@ -18,10 +18,6 @@ from pipeline.steps import Step
 from pipeline.tables import format_table
 from reid_train.evaluation.protocols import find_protocol
 from reid_train.recipe import list_recipes, load_recipe
-
-DEVICE = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<n>."
-)
 
 
 @click.command("eval", context_settings=CONTEXT)

@@ -11,13 +11,12 @@ import numpy as np
 
 from pipeline import graph
 from pipeline.atomic import read_json, replacing
-from pipeline.commandline import CONTEXT, Terminal, json_option
+from pipeline.commandline import CONTEXT, DEVICE, Terminal, json_option
 from pipeline.errors import ReidpipeError
 from pipeline.runs import Run, find_run
 from pipeline.steps import Step
 from pipeline.store import Workspace
 from pipeline.tables import format_table
-from reid_train.commands import DEVICE
 
 FLIP = click.option("--flip", is_flag=True, help="Add the mirrored image's features.")
 PATH = click.Path(path_type=Path)
