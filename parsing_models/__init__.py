@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ def load_parser(
     network, or a device that is not there.
     """
     from parsing_models.catalogue import entry
-    from parsing_models.schp_parser import load_schp
 
-    entry(kind)
-    return load_schp(kind, weights, device=device, options=options)
+    module, function = entry(kind).loader.split(":")
+    load = getattr(import_module(module), function)
+    return load(kind, weights, device=device, options=options)

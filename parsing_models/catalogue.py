@@ -15,12 +15,14 @@ _PACKAGED = Path(__file__).resolve().parent / "weights"
 
 @dataclass(frozen=True)
 class Entry:
-    """One kind of parser. files: names its weights go by. source: where a user gets them; empty
-    for weights that ship with the package. licence: of the published weights."""
+    """One kind of parser. files: names its weights go by. loader: ``module:function``, called as
+    ``f(kind, weights, device=, options=) -> Parser``. source: where a user gets the weights; empty
+    for those that ship with the package. licence: of the published weights."""
 
     kind: str
     files: tuple[str, ...]
     title: str
+    loader: str
     source: str = ""
     licence: str = "MIT"
 
@@ -36,12 +38,18 @@ CATALOGUE: dict[str, Entry] = {
                 "exp-schp-201908270938-pascal-person-part.pth",
             ),
             "SCHP (Li et al. 2019), ResNet-101",
+            "parsing_models.schp_parser:load_schp",
             source=(
                 "exp-schp-201908261155-lip.pth (about 267 MB) from the authors' Google Drive, "
                 "linked at https://github.com/GoGoDuck912/Self-Correction-Human-Parsing"
             ),
         ),
-        Entry("schp-tiny", ("schp-tiny.safetensors",), "SCHP's network, small, trained here"),
+        Entry(
+            "schp-tiny",
+            ("schp-tiny.safetensors",),
+            "SCHP's network, small, trained here",
+            "parsing_models.schp_parser:load_schp",
+        ),
     )
 }
 

@@ -6,17 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from parsing_models.catalogue import weights_file
+from parsing_models.loading import check_label_set, check_options, read_weights
 from parsing_models.parser import Parser, Preprocessing
 from parsing_models.schp import SCHP, Widths, fold_norms
-from pipeline.atomic import sha256_file
-from pipeline.errors import ReidpipeError, nearest
-from pipeline.labels import ATR, LABEL_SETS, LIP, PASCAL, LabelSet
-from reid_train.checkpoint import load_strict, read_state_dict, unwrap
+from pipeline.labels import ATR, LIP, PASCAL, LabelSet
+from reid_train.checkpoint import load_strict
 from reid_train.runtime import Runtime
 
 # The authors read images with OpenCV: blue comes first, in pixels and in the constants.
@@ -48,23 +45,12 @@ def load_schp(
     options: Mapping[str, Any],
 ) -> Parser:
     """``parsing_models.load_parser`` for ``schp`` and ``schp-tiny``."""
-    for name in options:
-        if name not in OPTIONS:
-            raise ReidpipeError(
-                f"found option '{name}' for parser '{kind}'{nearest(name, OPTIONS)}; expected "
-                f"{', '.join(OPTIONS)}; leave it out"
-            )
-    digest, source = None, f"the state dict given for '{kind}'"
-    if isinstance(weights, Mapping):
-        state = unwrap({key: _tensor(value) for key, value in weights.items()}, source)
-    else:
-        path = weights_file(kind, weights)
-        digest, source = sha256_file(path), str(path)
-        state = read_state_dict(path)
+    check_options(kind, options, OPTIONS)
+    given = read_weights(kind, weights)
     runtime = Runtime.create(device)
-    network = build(state, source=source)
+    network = build(given.state, source=given.source)
     label_set, input_size = _published(kind, network.widths.classes)
-    label_set = _label_set(options.get("label_set", label_set), network.widths.classes)
+    label_set = check_label_set(options.get("label_set", label_set), network.widths.classes)
     height, width = options.get("input_size", input_size)
     return Parser(
         network=Fusion(network).to(memory_format=torch.channels_last).to(runtime.device),
@@ -72,13 +58,9 @@ def load_schp(
         preprocessing=Preprocessing((int(height), int(width)), "bgr", MEAN_BGR, STD_BGR),
         device=runtime.device,
         name=kind,
-        facts={"weights_sha256": digest or ""},
+        facts={"weights_sha256": given.sha256},
         memory_mib=int(options.get("memory_mib", 1024)),
     )
-
-
-def _tensor(value: Any) -> Any:
-    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
 
 
 def build(state: Mapping[str, Tensor], *, source: str = "state dict") -> SCHP:
@@ -95,19 +77,3 @@ def _published(kind: str, classes: int) -> tuple[LabelSet, tuple[int, int]]:
     if kind == "schp-tiny":
         return LIP, TINY_INPUT
     return PUBLISHED.get(classes, PUBLISHED[20])
-
-
-def _label_set(value: LabelSet | str, classes: int) -> LabelSet:
-    if isinstance(value, str):
-        if value not in LABEL_SETS:
-            raise ReidpipeError(
-                f"found label set '{value}'{nearest(value, LABEL_SETS)}; expected one of "
-                f"{', '.join(LABEL_SETS)}; type the label set the weights were trained on"
-            )
-        value = LABEL_SETS[value]
-    if len(value) != classes:
-        raise ReidpipeError(
-            f"found weights with {classes} classes; expected {len(value)} for label set "
-            f"'{value.name}'; give label_set= the set they were trained on"
-        )
-    return value

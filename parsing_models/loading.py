@@ -1,0 +1,75 @@
+"""What every loader of a parser does first: read the weights, check the options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from parsing_models.catalogue import weights_file
+from pipeline.atomic import sha256_file
+from pipeline.errors import ReidpipeError, nearest
+from pipeline.labels import LABEL_SETS, LabelSet
+from reid_train.checkpoint import read_state_dict, unwrap
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A state dict without wrappers; source: what to call it in a message; sha256: of its file,
+    empty for a dict that was given."""
+
+    state: Mapping[str, Tensor]
+    source: str
+    sha256: str = ""
+
+
+def read_weights(kind: str, weights: Path | str | Mapping[str, Any] | None) -> Weights:
+    """The weights of a parser from a file, a folder that holds it, a state dict (of tensors or
+    arrays), or None: from where ``parsing_models.catalogue.weights_file`` looks."""
+    if isinstance(weights, Mapping):
+        source = f"the state dict given for '{kind}'"
+        return Weights(
+            unwrap({key: _tensor(value) for key, value in weights.items()}, source), source
+        )
+    path = weights_file(kind, weights)
+    return Weights(read_state_dict(path), str(path), sha256_file(path))
+
+
+def _tensor(value: Any) -> Any:
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
+def check_options(kind: str, options: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raise ``ReidpipeError`` for an option that a parser does not have."""
+    known = tuple(known)
+    for name in options:
+        if name not in known:
+            raise ReidpipeError(
+                f"found option '{name}' for parser '{kind}'{nearest(name, known)}; expected "
+                f"{', '.join(known)}; leave it out"
+            )
+
+
+def check_label_set(value: LabelSet | str, classes: int) -> LabelSet:
+    """The label set of that name, for a network of ``classes`` outputs.
+
+    Raises ``ReidpipeError`` for an unknown name or another number of classes.
+    """
+    if isinstance(value, str):
+        if value not in LABEL_SETS:
+            raise ReidpipeError(
+                f"found label set '{value}'{nearest(value, LABEL_SETS)}; expected one of "
+                f"{', '.join(LABEL_SETS)}; type the label set the weights were trained on"
+            )
+        value = LABEL_SETS[value]
+    if len(value) != classes:
+        raise ReidpipeError(
+            f"found weights with {classes} classes; expected {len(value)} for label set "
+            f"'{value.name}'; give label_set= the set they were trained on"
+        )
+    return value
