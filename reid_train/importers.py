@@ -19,6 +19,9 @@ from reid_train.runtime import Runtime
 FORMATS: dict[str, str] = {
     "clip-reid": "reid_train.formats.clip_reid",
     "col780": "reid_train.formats.col780",
+    "ianet": "reid_train.formats.ianet",
+    "pcl-clip": "reid_train.formats.pcl_clip",
+    "simple-reid": "reid_train.formats.simple_reid",
 }
 
 
@@ -42,7 +45,9 @@ def load_model(
     - ``col780``: ``input_size`` (128, 48), ``mean`` and ``std`` (the training set's);
     - ``clip-reid``: ``input_size`` (256, 128) and ``stride`` (both read off the positions when not
       given), ``sie_coefficient`` 1.0, ``sie`` "camera" | "view" | "camera-view" with the number of
-      ``views`` for the last, ``neck`` "before" | "after" batch norm.
+      ``views`` for the last, ``neck`` "before" | "after" batch norm;
+    - ``pcl-clip``: those of ``clip-reid`` but ``neck``, which is always after;
+    - ``ianet``, ``simple-reid``: ``input_size`` (256, 128).
 
     Raises :class:`ReidpipeError`.
     """

@@ -44,6 +44,24 @@ def _clip_resnet(**options: Any) -> nn.Module:
     return ClipResNet(**options)
 
 
+def _resnet50(**options: Any) -> nn.Module:
+    from reid_train.models.resnet import ResNet50
+
+    return ResNet50(**options)
+
+
+def _ianet(**options: Any) -> nn.Module:
+    from reid_train.models.ianet import IANet
+
+    return IANet(**options)
+
+
+def _mobilenet(**options: Any) -> nn.Module:
+    from reid_train.models.mobilenet import MobileNetV2Quarter
+
+    return MobileNetV2Quarter(**options)
+
+
 def _tiny(**options: Any) -> nn.Module:
     from reid_train.models.tiny import Tiny
 
@@ -56,8 +74,13 @@ TRUNKS: dict[str, Callable[..., nn.Module]] = {
     "slicenet2": _slicenet2,
     "clip-rn50": _clip_resnet,
     "clip-vit-b16": _clip_vit,
+    "ianet": _ianet,
+    "mobilenetv2-x0.25": _mobilenet,
+    "resnet50": _resnet50,
     "tiny": _tiny,
 }
 
 # Those that can start from CLIP's weights: their factories take ``pretrained`` and ``weights``.
 CLIP_TRUNKS = ("clip-rn50", "clip-vit-b16")
+# Those that can start from ImageNet's, likewise.
+IMAGENET_TRUNKS = ("ianet", "mobilenetv2-x0.25", "resnet50")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ReidpipeError, nearest
-from reid_train.models import CLIP_TRUNKS, TRUNKS
+from reid_train.models import CLIP_TRUNKS, IMAGENET_TRUNKS, TRUNKS
 
 
 class ReidModel(nn.Module):
@@ -65,9 +65,10 @@ def build_model(
     ``{"trunk": name, "options": {...}, "mean": [3], "std": [3], "input_size": [H, W]}``.
 
     ``options`` are the trunk's keyword arguments beside ``input_size``. Weights are drawn from
-    torch's generator: seed it around this call. ``pretrained`` is "none", "openai" (kept in the
-    folder ``weights``) or a CLIP file, and no part of the description: a trained model brings its
-    own weights. Raises ReidpipeError for an unknown trunk and for CLIP weights it cannot take.
+    torch's generator: seed it around this call. ``pretrained`` is "none", "openai" or
+    "imagenet" (kept in the folder ``weights``) or a file of such weights, and no part of the
+    description: a trained model brings its own weights. Raises ReidpipeError for an unknown trunk
+    and for weights it cannot take.
     """
     name = spec["trunk"]
     if name not in TRUNKS:
@@ -78,10 +79,12 @@ def build_model(
     height, width = spec["input_size"]
     options = dict(spec.get("options", {}))
     if pretrained != "none":
-        if name not in CLIP_TRUNKS:
+        usual = "openai" if name in CLIP_TRUNKS else "imagenet" if name in IMAGENET_TRUNKS else ""
+        if not usual or pretrained in {"openai", "imagenet"} - {usual}:
             raise ReidpipeError(
-                f"found pretrained {pretrained} for trunk '{name}', which starts from random "
-                "weights; expected none; type --pretrained none"
+                f"found pretrained {pretrained} for trunk '{name}', which starts from "
+                f"{usual or 'random'} weights; expected {f'{usual}, a file or ' if usual else ''}"
+                f"none; type --pretrained {usual or 'none'}"
             )
         options |= {"pretrained": pretrained, "weights": weights}
     trunk = TRUNKS[name](input_size=(height, width), **options)
