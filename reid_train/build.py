@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ReidpipeError, nearest
-from reid_train import recipe as recipes
+from reid_train import recipe_parts as recipes
 from reid_train.data.augmentation import Augmentation, colour, erase
 from reid_train.data.dataset import ReidBatches, TrainingSet
 from reid_train.data.sampler import IdentitySampler, Sampler, ShuffledSampler
