@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parsing_models.warp import Size, to_grid, to_input
+from parsing_models.warp import GrownBox, Placement, Size, to_grid, to_input
 from pipeline.labels import LabelSet
 
 # Peak floats a network holds per input pixel; measured on SCHP's ResNet-101 (its fusion input).
@@ -46,7 +46,8 @@ class Parser:
 
     network: normalised N,3,H,W -> logits N,C,h,w at any resolution. align_corners: how its
     authors resize them to the input. name, facts: what the label-map cache records about it.
-    memory_mib: rough bound on working memory; larger batches go through in slices.
+    memory_mib: rough bound on working memory; larger batches go through in slices. placement:
+    where an image lies on the input.
     """
 
     network: Callable[[Tensor], Tensor]
@@ -57,6 +58,7 @@ class Parser:
     facts: Mapping[str, Any] = field(default_factory=dict)
     align_corners: bool = True
     memory_mib: int = 1024
+    placement: Placement = GrownBox()
 
     @property
     def input_size(self) -> Size:
@@ -74,7 +76,7 @@ class Parser:
             "channel_order": given.channel_order,
             "mean": list(given.mean),
             "std": list(given.std),
-            "warp": "box (0,0,w-1,h-1) grown to the input's aspect, black padding, bilinear",
+            "warp": self.placement.description,
             "align_corners": self.align_corners,
             "flip": flip,
             "scales": list(scales),
@@ -133,18 +135,20 @@ class Parser:
 
     def to_input(self, images: Sequence[np.ndarray]) -> Tensor:
         """Images (RGB) -> normalised N,3,H,W on the device."""
-        height, width = self.input_size
-        inputs = torch.empty(len(images), 3, height, width, device=self.device)
-        for rows in _by_size(images).values():
-            pixels = torch.from_numpy(np.stack([images[row] for row in rows])).to(self.device)
-            inputs[rows] = to_input(pixels.permute(0, 3, 1, 2), self.input_size)
-        if self.preprocessing.channel_order == "bgr":
-            inputs = inputs.flip(1)
+        given = self.preprocessing
         mean, std = (
             torch.tensor(values, device=self.device)[:, None, None]
-            for values in (self.preprocessing.mean, self.preprocessing.std)
+            for values in (given.mean, given.std)
         )
-        return (inputs / 255).sub_(mean).div_(std)
+        inputs = torch.empty(len(images), 3, *given.input_size, device=self.device)
+        for shape, rows in _by_size(images).items():
+            similarity = self.placement.similarity(shape, given.input_size)
+            pixels = torch.from_numpy(np.stack([images[row] for row in rows])).to(self.device)
+            part = to_input(pixels.permute(0, 3, 1, 2), given.input_size, similarity)
+            if given.channel_order == "bgr":
+                part = part.flip(1)
+            inputs[rows] = similarity.pad_((part / 255).sub_(mean).div_(std))
+        return inputs
 
     def logits(
         self, inputs: Tensor, *, flip: bool = False, scales: Sequence[float] = (1.0,)
@@ -183,8 +187,16 @@ class Parser:
         return maps
 
     def _at_grid(self, logits: list[Tensor], rows: list[int], image: Size, grid: Size) -> Tensor:
+        similarity = self.placement.similarity(image, self.input_size)
         warped = [
-            to_grid(each[rows], self.input_size, image, grid, align_corners=self.align_corners)
+            to_grid(
+                each[rows],
+                self.input_size,
+                image,
+                grid,
+                align_corners=self.align_corners,
+                similarity=similarity,
+            )
             for each in logits
         ]
         return warped[0] if len(warped) == 1 else torch.stack(warped).mean(0)

@@ -1,14 +1,15 @@
 """The warp between an image and a network's input, shared by all parsers, on any device.
 
-The image's box (0, 0, w-1, h-1) grows on its shorter side to the input's aspect, so an image is
-padded with black, never stretched. No rotation is involved: rows and columns are independent, so
-every resampling here is two small operators instead of a gather over the plane.
+Images are scaled and shifted, never turned nor stretched: rows and columns are independent, so
+every resampling here is two small operators instead of a gather over the plane. Where an image
+lies on the input is for a ``Placement`` to say.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,11 +20,17 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Similarity:
-    """Image pixel (x, y) -> input pixel (scale x + left, scale y + top)."""
+    """Image pixel (x, y) -> input pixel (scale x + left, scale y + top).
+
+    cells: (top, left, height, width), the rectangle of the input that the image fills; its border
+    repeats the outermost pixels, and what is around it is padding. None: the image fades into
+    black over the pixel around it, as in OpenCV's warp.
+    """
 
     scale: float
     left: float
     top: float
+    cells: tuple[int, int, int, int] | None = None
 
     @classmethod
     def between(cls, image: Size, target: Size) -> Similarity:
@@ -41,23 +48,60 @@ class Similarity:
             (height - 1) / 2 - scale * (h - 1) / 2,
         )
 
+    def pad_(self, inputs: Tensor) -> Tensor:
+        """N,C,H,W, zeroed in place around ``cells``; unchanged where there are none."""
+        if self.cells is not None:
+            top, left, height, width = self.cells
+            inputs[:, :, :top] = 0
+            inputs[:, :, top + height :] = 0
+            inputs[:, :, :, :left] = 0
+            inputs[:, :, :, left + width :] = 0
+        return inputs
 
-def to_input(images: Tensor, target: Size) -> Tensor:
-    """uint8 N,C,h,w -> float32 N,C,H,W, whole numbers 0..255, black outside the image.
+
+class Placement(Protocol):
+    """Where images of any size lie on a network's input; ``description`` goes into the cache."""
+
+    @property
+    def description(self) -> str: ...
+
+    def similarity(self, image: Size, target: Size) -> Similarity: ...
+
+
+@dataclass(frozen=True)
+class GrownBox:
+    """SCHP's: the box (0, 0, w-1, h-1) grows on its shorter side to the input's aspect."""
+
+    description: str = "box (0,0,w-1,h-1) grown to the input's aspect, black padding, bilinear"
+
+    def similarity(self, image: Size, target: Size) -> Similarity:
+        return Similarity.between(image, target)
+
+
+def to_input(images: Tensor, target: Size, similarity: Similarity | None = None) -> Tensor:
+    """uint8 N,C,h,w -> float32 N,C,H,W, whole numbers 0..255.
+
+    similarity: by default the published one; outside the image is then black. With ``cells`` the
+    outermost pixels are repeated there, for ``Similarity.pad_`` to replace.
 
     Equal to the bit to OpenCV 5's ``warpAffine`` on uint8: coordinates and bilinear blends are
     fused multiply-adds in float32, columns first, then rounding to even. float64 products of
     float32 numbers are exact, which is how the fused operation is had everywhere.
     """
-    similarity = Similarity.between((images.shape[2], images.shape[3]), target)
-    columns = _blend(images.double(), 3, target[1], similarity.scale, similarity.left)
-    return _blend(columns, 2, target[0], similarity.scale, similarity.top).round_().float()
+    found = similarity or Similarity.between((images.shape[2], images.shape[3]), target)
+    repeat = found.cells is not None
+    columns = _blend(images.double(), 3, target[1], found.scale, found.left, repeat)
+    return _blend(columns, 2, target[0], found.scale, found.top, repeat).round_().float()
 
 
-def _blend(images: Tensor, axis: int, cells: int, scale: float, offset: float) -> Tensor:
-    """Resample one axis at (cell - offset) / scale, black beyond the border."""
+def _blend(
+    images: Tensor, axis: int, cells: int, scale: float, offset: float, repeat: bool
+) -> Tensor:
+    """Resample one axis at (cell - offset) / scale; beyond the border black or its last pixel."""
     step, start = float(np.float32(1 / scale)), float(np.float32(-offset / scale))
     position = (torch.arange(cells, dtype=torch.float64) * step + start).float()
+    if repeat:
+        position = position.clamp(0, images.shape[axis] - 1)
     below = position.floor()
     weight = (position - below).double().to(images.device)
     below = below.long().to(images.device)
@@ -76,7 +120,13 @@ def _taken(images: Tensor, axis: int, index: Tensor) -> Tensor:
 
 
 def to_grid(
-    logits: Tensor, target: Size, image: Size, grid: Size, *, align_corners: bool = True
+    logits: Tensor,
+    target: Size,
+    image: Size,
+    grid: Size,
+    *,
+    align_corners: bool = True,
+    similarity: Similarity | None = None,
 ) -> Tensor:
     """Logits N,C,h,w over the network input ``target`` -> N,C over ``grid`` laid on the image.
 
@@ -87,14 +137,14 @@ def to_grid(
     The grid's cells and the image's pixels cover the same area (centres at half-integers), as when
     the image itself is resized to the grid; cells beyond the outermost pixel centres take those.
     """
-    similarity = Similarity.between(image, target)
+    found = similarity or Similarity.between(image, target)
     rows, columns = (
         torch.from_numpy(
             _operator(
                 grid[axis],
                 image[axis],
-                (similarity.top, similarity.left)[axis],
-                similarity.scale,
+                (found.top, found.left)[axis],
+                found.scale,
                 target[axis],
                 logits.shape[2 + axis],
                 align_corners,
