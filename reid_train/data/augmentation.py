@@ -1,19 +1,20 @@
 """Random changes of training images, and the same changes of their label maps.
 
-First all random numbers of a batch are drawn (``draw``), then applied: mirroring and cropping to
-the bytes of images and maps alike (``Draws.move``, ``Draws.move_maps``), colour and erasing to the
-float images on the device that trains (``colour``, ``erase``). Numbers are drawn for the whole
-global batch, so several processes see what one would.
+First all random numbers of a batch are drawn (``draw``), then applied: enlarging, mirroring and
+cropping to the bytes of images and maps alike (``Draws.move``, ``Draws.move_maps``), colour and
+erasing to the float images on the device that trains (``colour``, ``erase``). Numbers are drawn for
+the whole global batch, so several processes see what one would.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 IGNORE = 255  # label of map pixels that show nothing of the image: moved in from outside, or erased
@@ -23,13 +24,18 @@ IGNORE = 255  # label of map pixels that show nothing of the image: moved in fro
 class Augmentation:
     """Strengths; the default changes nothing. In the order in which they apply:
 
-    flip: probability to mirror. pad: black pixels added on every side before a random crop of the
-    original size. brightness, contrast, saturation: factors are uniform in 1 - s..1 + s. erase:
-    probability to fill a random rectangle of ``erase_area`` (share of the image) and
-    ``erase_aspect`` (height / width, log-uniform) with ``erase_fill``: ``noise`` (a standard normal
-    value per channel and pixel after normalisation, timm's "pixel" mode) or ``mean`` (0 there).
+    zoom: probability to enlarge the image ``zoom_factor`` times, bilinearly, and take a random
+    window of the original size. flip: probability to mirror. pad: black pixels added on every side
+    before a random crop of the original size. brightness, contrast, saturation: factors are uniform
+    in 1 - s..1 + s. erase: probability to fill a random rectangle of ``erase_area`` (share of the
+    image) and ``erase_aspect`` (height / width, log-uniform or, with ``erase_linear``, uniform as
+    in Simple-ReID, where tall rectangles are likelier) with ``erase_fill``: ``noise`` (a standard
+    normal value per channel and pixel after normalisation, timm's "pixel" mode), ``mean`` (0 there)
+    or a value for each channel, also in units of the normalised image.
     """
 
+    zoom: float = 0.0
+    zoom_factor: float = 1.125
     flip: float = 0.0
     pad: int = 0
     brightness: float = 0.0
@@ -38,7 +44,8 @@ class Augmentation:
     erase: float = 0.0
     erase_area: tuple[float, float] = (0.02, 1 / 3)
     erase_aspect: tuple[float, float] = (0.3, 1 / 0.3)
-    erase_fill: str = "noise"
+    erase_linear: bool = False
+    erase_fill: str | tuple[float, float, float] = "noise"
 
     @property
     def colours(self) -> bool:
@@ -55,7 +62,21 @@ class Augmentation:
         for row in np.flatnonzero(generator.random(count) < self.erase):
             boxes[row, :4] = self._box(size, generator)
             boxes[row, 4] = generator.integers(2**62)
-        return Draws(flips, offsets, factors.astype(np.float32), boxes, self.erase_fill)
+        enlarged = (round(size[0] * self.zoom_factor), round(size[1] * self.zoom_factor))
+        windows = np.full((count, 2), -1)
+        if self.zoom > 0:
+            zoomed = generator.random(count) < self.zoom
+            margins = np.subtract(enlarged, size)
+            windows[zoomed] = generator.integers(0, margins, (count, 2), endpoint=True)[zoomed]
+        return Draws(
+            flips,
+            offsets,
+            factors.astype(np.float32),
+            boxes,
+            self.erase_fill,
+            windows if self.zoom > 0 else None,
+            enlarged,
+        )
 
     def _box(self, size: tuple[int, int], generator: np.random.Generator) -> tuple[int, ...]:
         # timm's RandomErasing: ten attempts to find a rectangle that fits, else none.
@@ -63,7 +84,10 @@ class Augmentation:
         (least, most), (wide, tall) = self.erase_area, self.erase_aspect
         for _ in range(10):
             area = generator.uniform(least, most) * height * width
-            aspect = math.exp(generator.uniform(math.log(wide), math.log(tall)))
+            if self.erase_linear:
+                aspect = generator.uniform(wide, tall)
+            else:
+                aspect = math.exp(generator.uniform(math.log(wide), math.log(tall)))
             h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if 0 < h < height and 0 < w < width:
                 top = int(generator.integers(0, height - h, endpoint=True))
@@ -76,23 +100,33 @@ class Augmentation:
 class Draws:
     """Drawn numbers of N images. flips: bool N. offsets: int N,2, first row and column of the crop,
     negative outside. factors: float32 N,3 (brightness, contrast, saturation). boxes: int64 N,5
-    (top, left, height, width, seed of the noise), height 0 for none. fill: of the boxes.
+    (top, left, height, width, seed of the noise), height 0 for none. fill: of the boxes. windows:
+    int N,2, first row and column of the window in the image of size ``enlarged``, -1 where it is
+    not enlarged; None when no image is.
     """
 
     flips: np.ndarray
     offsets: np.ndarray
     factors: np.ndarray
     boxes: np.ndarray
-    fill: str
+    fill: str | tuple[float, float, float]
+    windows: np.ndarray | None = None
+    enlarged: tuple[int, int] = (0, 0)
 
     def of(self, rows: slice) -> Draws:
         """The numbers of some of the images."""
-        return Draws(
-            self.flips[rows], self.offsets[rows], self.factors[rows], self.boxes[rows], self.fill
+        return replace(
+            self,
+            flips=self.flips[rows],
+            offsets=self.offsets[rows],
+            factors=self.factors[rows],
+            boxes=self.boxes[rows],
+            windows=None if self.windows is None else self.windows[rows],
         )
 
     def move(self, images: np.ndarray) -> np.ndarray:
-        """Mirror and crop uint8 N,H,W,3; what comes from outside the image is black."""
+        """Enlarge, mirror and crop uint8 N,H,W,3; what comes from outside the image is black."""
+        images = self._zoomed(images, self._resampled)
         return self._shift(images, lambda image: image[:, ::-1], 0)
 
     def move_maps(
@@ -101,8 +135,10 @@ class Draws:
         """The same for label maps u1 N,H,W and their confidence f4 N,H,W, erased pixels included.
 
         ``mirrored(labels)`` mirrors and exchanges left and right (``LabelSet.mirrored``). Pixels
-        from outside and erased ones get label ``IGNORE`` and confidence 0.
+        from outside and erased ones get label ``IGNORE`` and confidence 0. Enlarged maps take the
+        nearest pixel.
         """
+        labels, confidence = (self._zoomed(m, self._nearest) for m in (labels, confidence))
         labels = self._shift(labels, mirrored, IGNORE)
         confidence = self._shift(confidence, lambda one: one[:, ::-1], 0)
         for row, (top, left, h, w, _) in enumerate(self.boxes):
@@ -119,11 +155,34 @@ class Draws:
         for row, (top, left, h, w, seed) in enumerate(self.boxes):
             ys, xs = np.arange(top, top + h)[:, None], np.arange(left, left + w)
             places.append(((row * height + ys) * width + xs).ravel())
-            noise = np.zeros((h * w, 3), np.float32)
+            filling = np.zeros((h * w, 3), np.float32)
             if self.fill == "noise":
-                np.random.default_rng(seed).standard_normal(out=noise, dtype=np.float32)
-            values.append(noise)
+                np.random.default_rng(seed).standard_normal(out=filling, dtype=np.float32)
+            elif self.fill != "mean":
+                filling[:] = self.fill
+            values.append(filling)
         return np.concatenate(places), np.concatenate(values)
+
+    def _zoomed(self, batch: np.ndarray, window: Callable) -> np.ndarray:
+        """``batch`` with ``window(image, row, column)`` in place of the images to enlarge."""
+        if self.windows is None:
+            return batch
+        out = batch.copy()
+        for row in np.flatnonzero(self.windows[:, 0] >= 0):
+            out[row] = window(batch[row], *self.windows[row])
+        return out
+
+    def _resampled(self, image: np.ndarray, top: int, left: int) -> np.ndarray:
+        height, width = image.shape[:2]
+        size = (self.enlarged[1], self.enlarged[0])
+        large = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
+        return np.asarray(large)[top : top + height, left : left + width]
+
+    def _nearest(self, plane: np.ndarray, top: int, left: int) -> np.ndarray:
+        height, width = plane.shape
+        rows = ((np.arange(height) + top + 0.5) * height / self.enlarged[0]).astype(int)
+        columns = ((np.arange(width) + left + 0.5) * width / self.enlarged[1]).astype(int)
+        return plane[rows[:, None], columns]
 
     def _shift(self, batch: np.ndarray, mirrored: Callable, fill: int) -> np.ndarray:
         out = np.full_like(batch, fill)
