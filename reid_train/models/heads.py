@@ -43,6 +43,21 @@ class WeightNormLinear(nn.Module):
         return F.linear(feature, self.weight_g * F.normalize(self.weight_v))  # N,C
 
 
+class CosineClassifier(nn.Module):
+    """Logits cos(feature, class) without a scale: scale and margin belong to the loss
+    (``reid_train.losses.margin``). ``weight`` C,D starts as unit vectors. Computed in float32
+    whatever autocast says: the losses multiply the cosines by up to a hundred.
+    """
+
+    def __init__(self, *, dim: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(F.normalize(torch.empty(classes, dim).uniform_(-1, 1)))
+
+    def forward(self, feature: Tensor) -> Tensor:
+        with torch.autocast(feature.device.type, enabled=False):
+            return F.linear(F.normalize(feature.float()), F.normalize(self.weight))  # N,C
+
+
 class LinearClassifier(nn.Module):
     """Plain linear logits; weights start at N(0, ``std``), the usual choice after a BNNeck."""
 
@@ -86,6 +101,7 @@ class NeckClassifier(nn.Module):
 
 
 HEADS: dict[str, Callable[..., nn.Module]] = {
+    "cosine": CosineClassifier,
     "cosine-softmax": CosineSoftmax,
     "weight-norm": WeightNormLinear,
     "linear": LinearClassifier,
