@@ -14,6 +14,13 @@ from reid_train.checkpoint import read_state_dict
 
 # entries of OpenAI's archives that describe the network and are no weights
 _DESCRIPTIONS = ("input_resolution", "context_length", "vocab_size")
+_TEXT = (
+    "token_embedding.",
+    "positional_embedding",
+    "transformer.",
+    "ln_final.",
+    "text_projection",
+)
 
 
 def published(architecture: str) -> tuple[str, str]:
@@ -95,3 +102,19 @@ def visual_state(
             "type --pretrained openai"
         )
     return visual
+
+
+def text_state(
+    source: str | Path, architecture: str, *, weights: Path | None = None
+) -> dict[str, Tensor]:
+    """The text tower of :func:`read_clip`, ``token_embedding.weight`` included; its names have no
+    prefix in CLIP's files.
+    """
+    state = read_clip(source, architecture, weights=weights)
+    text = {k: v for k, v in state.items() if k.startswith(_TEXT)}
+    if "token_embedding.weight" not in text:
+        raise ReidpipeError(
+            f"found no token_embedding.weight in {source}; expected CLIP's {architecture} with its "
+            "text tower (re-identification checkpoints leave it out); type --pretrained openai"
+        )
+    return text
