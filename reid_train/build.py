@@ -4,92 +4,26 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline.errors import ReidpipeError, nearest
 from reid_train import recipe_parts as recipes
-from reid_train.data.augmentation import Augmentation, colour, erase
+from reid_train.data.augmentation import Augmentation
 from reid_train.data.dataset import ReidBatches, TrainingSet
 from reid_train.data.sampler import IdentitySampler, Sampler, ShuffledSampler
 from reid_train.losses import LOSSES
 from reid_train.models.heads import HEADS
+from reid_train.models.pyramid import FUSIONS, fused_grid
 from reid_train.models.reid_model import ReidModel, build_model
-from reid_train.runtime import derive_seed, gather
-from reid_train.task import SCHEDULES, Losses, Optimiser, ReidTask, Report, Schedule, Stage
-
-
-@dataclass(frozen=True)
-class Term:
-    """A loss, what it reads and what it counts."""
-
-    name: str
-    on: str
-    weight: float
-    loss: nn.Module
-
-
-class RecipeTask(ReidTask):
-    """Model, heads and the losses of every stage.
-
-    Features are gathered over the processes before heads and losses: both see the global batch
-    (``batch`` as described in ``reid_train.data.dataset.ReidBatches``).
-    """
-
-    def __init__(
-        self,
-        model: ReidModel,
-        heads: Mapping[str, tuple[str, nn.Module]],
-        terms: Mapping[str, list[Term]],
-    ) -> None:
-        """heads: name -> (feature it reads, module). terms: stage name -> losses."""
-        super().__init__()
-        self.model = model
-        self.heads = nn.ModuleDict({name: head for name, (_, head) in heads.items()})
-        self.reads = {name: on for name, (on, _) in heads.items()}
-        self.terms = dict(terms)
-        self.active: list[Term] = []
-
-    def begin_stage(self, name: str) -> None:
-        self.active = self.terms[name]
-
-    def training_forward(self, batch: dict[str, Tensor]) -> tuple[Losses, Report]:
-        features = self.model.features(
-            self.pixels(batch), camids=batch.get("camids"), views=batch.get("views")
-        )
-        labels = gather(batch["labels"])
-        outputs: dict[str, Tensor] = {}
-        losses: Losses = {}
-        report: Report = {}
-        for term in self.active:
-            for name in (self.reads.get(term.on), term.on):
-                if name is not None and name not in outputs:
-                    outputs[name] = self._output(name, features, outputs)
-            output = outputs[term.on]
-            losses[term.name] = term.weight * term.loss(output, labels)
-            if term.on in self.reads:
-                hits = output.detach().argmax(1) == labels
-                report[f"accuracy/{term.on}"] = hits.float().mean()
-        return losses, report
-
-    def _output(self, name: str, features: dict[str, Tensor], outputs: dict[str, Tensor]) -> Tensor:
-        if name in self.reads:
-            return self.heads[name](outputs[self.reads[name]])
-        return gather(features[name])
-
-    def pixels(self, batch: dict[str, Tensor]) -> Tensor:
-        """The batch's images N,3,H,W in 0..1, with the changes that are made to floats."""
-        images = batch["images"].float().div_(255)
-        if "factors" in batch:
-            images = colour(images, batch["factors"])
-        if "erased" in batch:
-            mean, std = self.model.mean, self.model.std
-            images = erase(images, batch["erased"], batch["filling"], mean, std)
-        return images
+from reid_train.models.text_table import TextRows, TextTable
+from reid_train.recipe_task import RecipeTask, Term
+from reid_train.runtime import derive_seed
+from reid_train.task import SCHEDULES, BatchSource, Optimiser, Schedule, Stage
 
 
 def model_spec(recipe: recipes.Recipe) -> dict[str, Any]:
@@ -109,22 +43,32 @@ def build_task(
     classes: int,
     pretrained: str = "none",
     weights: Path | None = None,
+    texts: TextTable | None = None,
 ) -> RecipeTask:
     """Model and heads for ``classes`` identities, freshly drawn from torch's generator: seed it
     around this call. ``pretrained``: ``none``, ``openai`` or a CLIP file, for trunks of CLIP;
-    ``weights``: folder of downloaded files.
+    ``weights``: folder of downloaded files. ``texts``: rows of the identities, for recipes that
+    have a text side.
 
-    Raises ReidpipeError for unknown names and options and for a feature that does not exist.
+    Raises ReidpipeError for unknown names and options and for an output that does not exist.
     """
     model = _build_trunk(model_spec(recipe), pretrained=pretrained, weights=weights)
-    dims: dict[str, int] = dict(model.trunk.feature_dims)  # type: ignore[arg-type]
-    heads = {
-        name: (head.on, _build_head(name, head, dims, classes))
-        for name, head in recipe.model.heads.items()
+    # Length of a vector, or channels of a list of maps.
+    sizes: dict[str, Any] = dict(model.trunk.feature_dims)  # type: ignore[arg-type]
+    if hasattr(model.trunk, "level_dims"):
+        sizes["levels"] = list(model.trunk.level_dims)  # type: ignore[arg-type]
+    heads: dict[str, tuple[str, nn.Module]] = {}
+    for name, head in recipe.model.heads.items():
+        module = _build_head(name, head, sizes, classes, texts, model)
+        heads[name] = (head.on, module)
+        sizes[name] = getattr(module, "out_dim", classes)
+    known = [*sizes, *(("cells", "part_texts") if texts is not None and texts.part_names else ())]
+    terms = {
+        stage.name: [_term(loss, known) for loss in stage.losses] for stage in recipe.image_stages
     }
-    known = [*dims, *heads]
-    terms = {stage.name: [_term(loss, known) for loss in stage.losses] for stage in recipe.stages}
-    return RecipeTask(model, heads, terms)
+    dense = any("cells" in term.on for stage in terms.values() for term in stage)
+    grid = fused_grid(model.input_size) if dense else None
+    return RecipeTask(model, heads, terms, texts, grid)
 
 
 def _build_trunk(spec: dict[str, Any], **loading: Any) -> ReidModel:
@@ -141,20 +85,49 @@ def _build_trunk(spec: dict[str, Any], **loading: Any) -> ReidModel:
         ) from error
 
 
-def _build_head(name: str, head: recipes.Head, dims: dict[str, int], classes: int) -> nn.Module:
-    if name in dims:
-        raise ReidpipeError(
-            f"found head 'model.heads.{name}' named like a feature; expected a name of its own"
-        )
-    _require(head.on, dims, f"model.heads.{name}.on")
-    options = {"dim": dims[head.on], "classes": classes, **head.options}
-    return _make(HEADS, head.kind, options, f"model.heads.{name}")
+def _build_head(
+    name: str,
+    head: recipes.Head,
+    sizes: dict[str, Any],
+    classes: int,
+    texts: TextTable | None,
+    model: ReidModel,
+) -> nn.Module:
+    path = f"model.heads.{name}"
+    if name in sizes:
+        raise ReidpipeError(f"found head '{path}' named like a feature; expected a name of its own")
+    _require(head.on, sizes, f"{path}.on")
+    if head.kind == "text-rows":
+        if texts is None:
+            raise ReidpipeError(
+                f"found head '{path}' of kind text-rows in a recipe without model.text; "
+                "expected a text side; type --set model.text.architecture=ViT-B-16"
+            )
+        return TextRows(texts, dim=sizes[head.on])
+    if isinstance(sizes[head.on], list):
+        given = {
+            "channels": sizes[head.on],
+            "width": sizes[head.on][-1],
+            "dim": texts.dim if texts is not None else 0,
+            "grid": fused_grid(model.input_size),
+            "input_size": model.input_size,
+            "stride": getattr(model.trunk, "stride", 16),
+            "patch": getattr(model.trunk, "patch", 16),
+        }
+        _require(head.kind, FUSIONS, f"{path}.kind")
+        accepted = inspect.signature(FUSIONS[head.kind]).parameters
+        fitting = {key: value for key, value in given.items() if key in accepted}
+        return _make(FUSIONS, head.kind, {**fitting, **head.options}, path)
+    options = {"dim": sizes[head.on], "classes": classes, **head.options}
+    return _make(HEADS, head.kind, options, path)
 
 
 def _term(loss: recipes.Loss, known: list[str]) -> Term:
-    _require(loss.on, known, f"losses '{loss.loss}' on")
+    on = (loss.on,) if isinstance(loss.on, str) else tuple(loss.on)
+    for name in on:
+        _require(name, known, f"losses '{loss.loss}' on")
     module = _make(LOSSES, loss.loss, loss.options, f"losses '{loss.loss}'")
-    return Term(f"{loss.loss}/{loss.on}", loss.on, loss.weight, module)
+    return Term(f"{loss.loss}/{on[0]}", on, loss.weight, module)
 
 
 def _require(name: str, known: Mapping[str, Any] | list[str], path: str) -> None:
@@ -183,7 +156,7 @@ def _make(
 
 def training_set(recipe: recipes.Recipe, images: Any, rows: list, maps: Any = None) -> TrainingSet:
     """The images all stages train on. ``flipped_copies`` of the first stage decides for all."""
-    copies = {getattr(stage.data, "flipped_copies", False) for stage in recipe.stages}
+    copies = {getattr(stage.data, "flipped_copies", False) for stage in recipe.image_stages}
     if len(copies) > 1:
         raise ReidpipeError(
             "found flipped_copies in some stages only; expected the same in all stages"
@@ -197,18 +170,28 @@ def training_set(recipe: recipes.Recipe, images: Any, rows: list, maps: Any = No
 
 
 def build_stages(recipe: recipes.Recipe, data: TrainingSet, *, seed: int) -> list[Stage]:
-    """The recipe's stages over ``data``."""
-    return [_stage(stage, data, derive_seed(seed, "data", stage.name)) for stage in recipe.stages]
+    """The recipe's stages over images."""
+    return [
+        _image_stage(stage, data, derive_seed(seed, "data", stage.name))
+        for stage in recipe.image_stages
+    ]
 
 
-def _stage(stage: recipes.Stage, data: TrainingSet, seed: int) -> Stage:
+def _image_stage(stage: recipes.Stage, data: TrainingSet, seed: int) -> Stage:
+    assert not isinstance(stage.data, recipes.Features)
     augmentation = Augmentation(**stage.data.augment.model_dump())
+    batches = ReidBatches(data, _sampler(stage.data, data, seed), augmentation, seed=seed)
+    return build_stage(stage, batches)
+
+
+def build_stage(stage: recipes.Stage, batches: BatchSource) -> Stage:
+    """A recipe's stage over a source of batches."""
     schedule = stage.schedule.model_dump()
     make: Callable[..., Schedule] = SCHEDULES[schedule.pop("kind")]
     return Stage(
         stage.name,
         stage.epochs,
-        ReidBatches(data, _sampler(stage.data, data, seed), augmentation, seed=seed),
+        batches,
         Optimiser(**{f.name: getattr(stage.optimiser, f.name) for f in fields(Optimiser)}),
         make(**schedule),
         stage.trains,
@@ -218,9 +201,7 @@ def _stage(stage: recipes.Stage, data: TrainingSet, seed: int) -> Stage:
     )
 
 
-def _sampler(
-    data: recipes.IdentityBatches | recipes.Shuffled, images: TrainingSet, seed: int
-) -> Sampler:
+def _sampler(data: recipes.Images, images: TrainingSet, seed: int) -> Sampler:
     if isinstance(data, recipes.Shuffled):
         return ShuffledSampler(len(images), batch=data.batch, seed=seed)
     return IdentitySampler(images.labels, ids=data.ids, images_per_id=data.images_per_id, seed=seed)

@@ -18,7 +18,9 @@ from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
 from reid_train.checkpoint import load_strict
+from reid_train.data.cells import CellGrid
 from reid_train.models.pretrained import visual_state
+from reid_train.models.pyramid import token_map
 
 
 def token_grid(
@@ -55,19 +57,25 @@ class Tokens(NamedTuple):
     """What the authors' encoder returns: ``last`` before the final stage, ``final`` after it, and
     ``projected`` into the image-text space. ViT: N,1+T,768 (raw, after ``ln_post``) and N,1+T,512,
     class token first. RN50: maps N,1024,h,w and N,2048,h,w, and N,1+T,1024, pooled token first.
+    ``levels``: maps N,C,h,w that a fusion head reads. ViT: the patch tokens of ``final``; RN50: the
+    maps after layer1 to layer3, at strides 4, 8 and 16.
     """
 
     last: Tensor
     final: Tensor
     projected: Tensor
+    levels: list[Tensor]
 
 
-def _features(last: Tensor, feature: Tensor, projected: Tensor) -> dict[str, Tensor]:
+def _features(
+    last: Tensor, feature: Tensor, projected: Tensor, levels: list[Tensor]
+) -> dict[str, Tensor]:
     return {
         "last": last,
         "feature": feature,
         "projected": projected,
         "embedding": torch.cat([feature, projected], dim=1),
+        "levels": levels,  # type: ignore[dict-item]
     }
 
 
@@ -101,7 +109,9 @@ class ClipVit(nn.Module):
         weights: Path | None = None,
     ) -> None:
         super().__init__()
-        grid = token_grid(input_size, patch=patch, stride=stride)
+        self.patch, self.stride = patch, stride
+        self.grid = grid = token_grid(input_size, patch=patch, stride=stride)
+        self.level_dims = (width,)
         self.feature_dims = {
             "last": width,
             "feature": width,
@@ -154,13 +164,24 @@ class ClipVit(nn.Module):
         for block in blocks[:-1]:
             tokens = block(tokens)
         final = encoder.ln_post(blocks[-1](tokens))
-        return Tokens(last=tokens, final=final, projected=final @ encoder.proj)
+        levels = [token_map(final[:, 1:], self.grid)]
+        return Tokens(tokens, final, final @ encoder.proj, levels)
+
+    def dense(self, x: Tensor) -> Tensor:
+        """Normalised images N,3,H,W -> every position in the image-text space, N,D,h,w, without
+        side information, as the authors take stage-1 features.
+        """
+        return token_map(self.tokens(x).projected[:, 1:], self.grid)
+
+    def cells(self, input_size: tuple[int, int]) -> CellGrid:
+        """Which pixels each position of ``dense`` shows."""
+        return CellGrid.tokens(input_size, patch=self.patch, stride=self.stride)
 
     def forward(
         self, x: Tensor, camids: Tensor | None = None, views: Tensor | None = None
     ) -> dict[str, Tensor]:
-        last, final, projected = self.tokens(x, camids, views)
-        return _features(last[:, 0], final[:, 0], projected[:, 0])
+        last, final, projected, levels = self.tokens(x, camids, views)
+        return _features(last[:, 0], final[:, 0], projected[:, 0], levels)
 
 
 class DensePool(AttentionPool2d):
@@ -208,8 +229,9 @@ class ClipResNet(nn.Module):
         weights: Path | None = None,
     ) -> None:
         super().__init__()
-        grid = token_grid(input_size)
+        self.grid = grid = token_grid(input_size)
         final = width * 32
+        self.level_dims = (final // 8, final // 4, final // 2)
         self.feature_dims = {
             "last": final // 2,
             "feature": final,
@@ -233,15 +255,25 @@ class ClipResNet(nn.Module):
     ) -> Tokens:
         del camids, views
         encoder = self.image_encoder
-        last = encoder.layer3(encoder.layer2(encoder.layer1(encoder.stem(x))))
+        first = encoder.layer1(encoder.stem(x))
+        second = encoder.layer2(first)
+        last = encoder.layer3(second)
         final = encoder.layer4(last)
-        return Tokens(last=last, final=final, projected=encoder.attnpool(final))
+        return Tokens(last, final, encoder.attnpool(final), [first, second, last])
+
+    def dense(self, x: Tensor) -> Tensor:
+        """Normalised images N,3,H,W -> every position in the image-text space, N,D,h,w."""
+        return token_map(self.tokens(x).projected[:, 1:], self.grid)
+
+    def cells(self, input_size: tuple[int, int]) -> CellGrid:
+        """Which pixels each position of ``dense`` shows."""
+        return CellGrid.even(input_size, self.grid)
 
     def forward(
         self, x: Tensor, camids: Tensor | None = None, views: Tensor | None = None
     ) -> dict[str, Tensor]:
-        last, final, projected = self.tokens(x, camids, views)
-        return _features(last.mean((2, 3)), final.mean((2, 3)), projected[:, 0])
+        last, final, projected, levels = self.tokens(x, camids, views)
+        return _features(last.mean((2, 3)), final.mean((2, 3)), projected[:, 0], levels)
 
 
 class NeckedFeatures(nn.Module):
