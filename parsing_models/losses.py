@@ -65,3 +65,27 @@ def edge_loss(logits: Tensor, labels: Tensor) -> Tensor:
     total = F.cross_entropy(logits.float(), target, weight, ignore_index=IGNORE, reduction="sum")
     # A batch that is ignored throughout has weight 0, not a loss of 0/0.
     return total / weight[target[counted]].sum().clamp(min=1e-6)
+
+
+def refined_targets(logits: Tensor, labels: Tensor, trust: float) -> Tensor:
+    """SCHP's refined labels: softmax(trust x logits + (1 - trust) x one-hot), N,C,H,W in 0..1.
+
+    logits N,C,H,W of the averaged model; labels int64 N,H,W; trust is n / (n + 1) in cycle n. As
+    published it mixes logits with a one-hot, so the labels count for little. Where labels are
+    ``IGNORE`` there is nothing to mix in (the authors turn such pixels into background, in the
+    label map itself); ``soft_loss`` leaves them out.
+    """
+    known = labels != IGNORE
+    onehot = F.one_hot(labels.where(known, 0), logits.shape[1]).permute(0, 3, 1, 2)
+    mixed = trust * logits.float() + (1 - trust) * onehot * known[:, None]
+    return mixed.softmax(1)
+
+
+def soft_loss(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
+    """KL(targets || softmax(logits)), mean over the ``counted`` pixels (bool N,H,W).
+
+    The authors divide by the number of pixels times classes, which makes it C times smaller than
+    the cross-entropy it takes the place of; here it keeps that one's scale.
+    """
+    each = F.kl_div(logits.float().log_softmax(1), targets, reduction="none").sum(1)
+    return each[counted].sum() / counted.sum().clamp(min=1)

@@ -41,6 +41,10 @@ class MannequinBatches:
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
         return cls(pixels, torch.from_numpy(labels), batch, seed, strength)
 
+    def first(self, count: int) -> MannequinBatches:
+        """The first ``count`` people alone."""
+        return replace(self, images=self.images[:count], labels=self.labels[:count])
+
     def resized(self, size: tuple[int, int]) -> MannequinBatches:
         """The same people at another size (H, W)."""
         rows, columns = (

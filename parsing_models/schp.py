@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -34,6 +34,7 @@ class ABN(nn.Module):
     def __init__(self, channels: int, *, leaky: bool = True) -> None:
         super().__init__()
         self.leaky = leaky
+        self.momentum = MOMENTUM
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -42,7 +43,7 @@ class ABN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         scale = self.weight.abs() + EPS
         mean, var = self.running_mean, self.running_var
-        x = F.batch_norm(x, mean, var, scale, self.bias, self.training, MOMENTUM, EPS)
+        x = F.batch_norm(x, mean, var, scale, self.bias, self.training, self.momentum, EPS)
         return F.leaky_relu(x, SLOPE) if self.leaky else x
 
 
@@ -122,8 +123,12 @@ def _resize(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=True)
 
 
-def _conv_abn(inputs: int, outputs: int, kernel: int = 1) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), ABN(outputs)]
+# The norm and activation of a branch, from its channels: ABN here, other networks have others.
+Norm = Callable[[int], nn.Module]
+
+
+def _conv_norm(inputs: int, outputs: int, norm: Norm, kernel: int = 1) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), norm(outputs)]
 
 
 class Bottleneck(nn.Module):
@@ -154,13 +159,13 @@ class Bottleneck(nn.Module):
 class PyramidPooling(nn.Module):
     """Means over 1, 4, 9 and 36 cells, projected and resized, before the feature itself."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, norm: Norm = ABN) -> None:
         super().__init__()
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(bins), *_conv_abn(inputs, outputs))
+            nn.Sequential(nn.AdaptiveAvgPool2d(bins), *_conv_norm(inputs, outputs, norm))
             for bins in (1, 2, 3, 6)
         )
-        self.bottleneck = nn.Sequential(*_conv_abn(inputs + 4 * outputs, outputs, 3))
+        self.bottleneck = nn.Sequential(*_conv_norm(inputs + 4 * outputs, outputs, norm, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         priors = [_resize(stage(x), x) for stage in self.stages]
@@ -170,11 +175,11 @@ class PyramidPooling(nn.Module):
 class Edge(nn.Module):
     """Part boundaries from three levels at once: logits N,2,h,w and the features they share."""
 
-    def __init__(self, inputs: tuple[int, int, int], width: int) -> None:
+    def __init__(self, inputs: tuple[int, int, int], width: int, norm: Norm = ABN) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(*_conv_abn(inputs[0], width))
-        self.conv2 = nn.Sequential(*_conv_abn(inputs[1], width))
-        self.conv3 = nn.Sequential(*_conv_abn(inputs[2], width))
+        self.conv1 = nn.Sequential(*_conv_norm(inputs[0], width, norm))
+        self.conv2 = nn.Sequential(*_conv_norm(inputs[1], width, norm))
+        self.conv3 = nn.Sequential(*_conv_norm(inputs[2], width, norm))
         self.conv4 = nn.Conv2d(width, 2, 3, padding=1)
         self.conv5 = nn.Conv2d(6, 2, 1)
 
@@ -188,12 +193,14 @@ class Edge(nn.Module):
 class Decoder(nn.Module):
     """Context at 1/4 resolution beside a shortcut: parsing logits and the feature before them."""
 
-    def __init__(self, widths: Widths, shortcut: int) -> None:
+    def __init__(self, widths: Widths, shortcut: int, norm: Norm = ABN) -> None:
         super().__init__()
         head = widths.head
-        self.conv1 = nn.Sequential(*_conv_abn(widths.context, head))
-        self.conv2 = nn.Sequential(*_conv_abn(shortcut, widths.skip))
-        self.conv3 = nn.Sequential(*_conv_abn(head + widths.skip, head), *_conv_abn(head, head))
+        self.conv1 = nn.Sequential(*_conv_norm(widths.context, head, norm))
+        self.conv2 = nn.Sequential(*_conv_norm(shortcut, widths.skip, norm))
+        self.conv3 = nn.Sequential(
+            *_conv_norm(head + widths.skip, head, norm), *_conv_norm(head, head, norm)
+        )
         self.conv4 = nn.Conv2d(head, widths.classes, 1)
 
     def forward(self, context: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
@@ -244,7 +251,7 @@ class SCHP(nn.Module):
         self.edge = Edge(outputs[:3], widths.edge)
         self.decoder = Decoder(widths, outputs[0])
         self.fushion = nn.Sequential(
-            *_conv_abn(widths.head + 3 * widths.edge, widths.head),
+            *_conv_norm(widths.head + 3 * widths.edge, widths.head, ABN),
             nn.Dropout2d(0.1),
             nn.Conv2d(widths.head, widths.classes, 1),
         )
