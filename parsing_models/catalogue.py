@@ -50,6 +50,18 @@ CATALOGUE: dict[str, Entry] = {
             "SCHP's network, small, trained here",
             "parsing_models.schp_parser:load_schp",
         ),
+        Entry(
+            "solider",
+            ("schp_4_checkpoint.pth.tar", "solider.safetensors"),
+            "SOLIDER's parser (Chen et al. 2023), Swin",
+            "parsing_models.solider:load_solider",
+            source=(
+                "schp_4_checkpoint.pth.tar from your own training with "
+                "https://github.com/tinyvision/SOLIDER-HumanParsing (the authors publish backbones "
+                "only, no trained parser)"
+            ),
+            licence="no published parser; its code is MIT, the backbones' repository Apache-2.0",
+        ),
     )
 }
 

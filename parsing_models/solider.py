@@ -1,0 +1,223 @@
+"""SOLIDER for human parsing: SCHP's heads on a Swin backbone (Chen et al., SOLIDER, 2023).
+
+The authors publish self-supervised backbones and the code of the parser, but no trained parser.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parsing_models.loading import check_label_set, check_options, read_weights
+from parsing_models.parser import Parser, Preprocessing
+from parsing_models.schp import Decoder, Edge, PyramidPooling, SCHPOutput, Widths
+from parsing_models.swin import Swin, SwinSizes
+from pipeline.errors import ReidpipeError
+from pipeline.labels import LIP
+from reid_train.checkpoint import load_strict, read_state_dict
+from reid_train.runtime import Runtime
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+INPUT = (572, 384)
+OPTIONS = ("semantic_weight", "label_set", "input_size", "memory_mib")
+# What a parser has beyond the backbone: the optional part of a pre-trained start.
+HEADS = ("context_encoding.*", "edge.*", "decoder.*", "fushion.*", "semantic_weight")
+BACKBONE = "backbone."
+
+
+@dataclass(frozen=True)
+class SoliderSizes:
+    """backbone: of the Swin; heads: of SCHP's heads (their ``layers``, ``stem`` and ``planes`` are
+    of no meaning here)."""
+
+    backbone: SwinSizes
+    heads: Widths
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor]) -> SoliderSizes:
+        """Read the sizes off a state dict; heads it does not hold get the published sizes."""
+        backbone = SwinSizes.of(state)
+
+        def rows(key: str, default: int) -> int:
+            return state[key].shape[0] if key in state else default
+
+        heads = Widths(
+            classes=rows("fushion.4.weight", 20),
+            context=rows("context_encoding.bottleneck.0.weight", 512),
+            head=rows("fushion.0.weight", 256),
+            skip=rows("decoder.conv2.0.weight", backbone.dim // 2),
+            edge=rows("edge.conv1.0.weight", 2 * backbone.dim),
+        )
+        return cls(backbone, heads)
+
+
+def _norm(channels: int) -> nn.Module:
+    return nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU())
+
+
+class Solider(Swin):
+    """``forward(images N,3,H,W, normalised RGB) -> SCHPOutput``, maps at a quarter of the input.
+
+    Named like the published parser, so its state dict is the authors' with ``semantic_weight``
+    added. Plain batch norm and ReLU in the heads, where SCHP has in-place ones.
+    """
+
+    def __init__(self, sizes: SoliderSizes, *, semantic_weight: float) -> None:
+        super().__init__(sizes.backbone, semantic_weight=semantic_weight)
+        self.classes = sizes.heads.classes
+        heads, levels = sizes.heads, sizes.backbone.widths
+        self.context_encoding = PyramidPooling(levels[3], heads.context, _norm)
+        self.edge = Edge(levels[:3], heads.edge, _norm)
+        self.decoder = Decoder(heads, levels[0], _norm)
+        self.fushion = nn.Sequential(
+            nn.Conv2d(heads.head + 3 * heads.edge, heads.head, 1, bias=False),
+            nn.BatchNorm2d(heads.head),
+            nn.ReLU(),
+            nn.Dropout2d(0.1),
+            nn.Conv2d(heads.head, heads.classes, 1),
+        )
+
+    def forward(self, images: Tensor) -> SCHPOutput:
+        x2, x3, x4, x5 = self.features(images)
+        parsing, feature = self.decoder(self.context_encoding(x5), x2)
+        edge, edge_feature = self.edge(x2, x3, x4)
+        fusion = self.fushion(torch.cat([feature, edge_feature], 1))
+        return SCHPOutput(fusion, parsing, edge)
+
+
+class SoliderFusion(nn.Module):
+    """SOLIDER reduced to the output in use: N,3,H,W -> logits N,C,H/4,W/4."""
+
+    def __init__(self, network: Solider) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.network(inputs).fusion
+
+
+def load_solider(
+    kind: str,
+    weights: Path | str | Mapping[str, Any] | None,
+    *,
+    device: str,
+    options: Mapping[str, Any],
+) -> Parser:
+    """``parsing_models.load_parser`` for ``solider``.
+
+    options: ``semantic_weight`` (see ``build``), ``label_set`` (default: LIP), ``input_size``
+    (default: 572 x 384), ``memory_mib``.
+    """
+    check_options(kind, options, OPTIONS)
+    with _training_arguments():
+        given = read_weights(kind, weights)
+    runtime = Runtime.create(device)
+    network = build(
+        given.state, semantic_weight=options.get("semantic_weight"), source=given.source
+    )
+    label_set = check_label_set(options.get("label_set", LIP), network.classes)
+    height, width = options.get("input_size", INPUT)
+    return Parser(
+        network=SoliderFusion(network).to(memory_format=torch.channels_last).to(runtime.device),
+        label_set=label_set,
+        preprocessing=Preprocessing((int(height), int(width)), "rgb", MEAN, STD),
+        device=runtime.device,
+        name=kind,
+        facts={
+            "weights_sha256": given.sha256,
+            # As given: float32 would write 0.8 as 0.800000012.
+            "semantic_weight": round(float(network.semantic_weight), 6),
+        },
+        memory_mib=int(options.get("memory_mib", 1024)),
+    )
+
+
+def build(
+    state: Mapping[str, Tensor], *, semantic_weight: Any = None, source: str = "state dict"
+) -> Solider:
+    """SOLIDER's parser in eval mode with the weights of a state dict, its sizes read off them.
+
+    semantic_weight: what the weights were trained at. Files written here say so themselves
+    (``semantic_weight`` in the state dict); the authors' do not, and no value is assumed: their
+    text says 0.8, their training script leaves it at 0, and the two give other label maps.
+
+    Raises ``ReidpipeError`` for a backbone without heads (all that the authors publish), a
+    semantic weight that is missing or contradicts the file's, and weights of another network.
+    """
+    if not any(key.startswith("fushion.") for key in state):
+        plain = any(key.startswith(("stages.", f"{BACKBONE}stages.")) for key in state)
+        what = "a SOLIDER backbone from pre-training" if plain else "weights of another network"
+        raise ReidpipeError(
+            f"found {what} in {source} (no fushion.* entries); expected a trained SOLIDER parser, "
+            "which its authors do not publish; train one from the backbone, or type "
+            "--model schp-tiny"
+        )
+    semantic = _semantic_weight(state.get("semantic_weight"), semantic_weight, source)
+    network = Solider(SoliderSizes.of(state), semantic_weight=semantic)
+    floats = {key: value.float() for key, value in state.items() if key != "semantic_weight"}
+    optional = ["semantic_weight"]
+    if semantic < 0:  # The authors' code then builds no controller.
+        optional.append("semantic_embed_*")
+    load_strict(network, floats, optional=optional, source=source)
+    return network.eval()
+
+
+def backbone_state(path: Path | str) -> dict[str, Tensor]:
+    """The backbone of a SOLIDER pre-training file, named as in ``Solider``: a start to train from.
+
+    Takes the teacher, and of it the keys under ``backbone.`` (the rest is the pre-training's
+    head); a file that holds the backbone alone gives all of its keys. Load it with
+    ``load_strict(network, state, optional=HEADS)``, the network being
+    ``Solider(SoliderSizes.of(state), semantic_weight=...)``.
+    Raises ``ReidpipeError`` when there is no such backbone in the file.
+    """
+    with _training_arguments():
+        state = read_state_dict(path)
+    if any(key.startswith(BACKBONE) for key in state):
+        state = {
+            key.removeprefix(BACKBONE): value
+            for key, value in state.items()
+            if key.startswith(BACKBONE)
+        }
+    network = Swin(SwinSizes.of(state), semantic_weight=0.0)
+    load_strict(network, state, optional=HEADS, source=str(path))
+    own = network.state_dict().keys() - {"semantic_weight"}
+    return {key: value for key, value in state.items() if key in own}
+
+
+def _training_arguments() -> Any:
+    # Pre-training files hold their command line too: a plain object, it runs no code.
+    return torch.serialization.safe_globals([argparse.Namespace])
+
+
+def _semantic_weight(stored: Tensor | None, given: Any, source: str) -> float:
+    if given is not None:
+        if isinstance(given, bool) or not isinstance(given, int | float) or not given <= 1:
+            raise ReidpipeError(
+                f"found semantic_weight={given!r}; expected a number from 0 to 1 (negative: none); "
+                "type the one the weights were trained at"
+            )
+        given = float(given)
+    if stored is None:
+        if given is None:
+            raise ReidpipeError(
+                f"found no semantic weight in {source}; expected the one it was trained at (the "
+                "authors' text says 0.8, their training script runs at 0.0, and label maps "
+                "differ); give semantic_weight=0.8 or semantic_weight=0.0"
+            )
+        return given
+    known = float(stored)
+    if given is not None and not math.isclose(given, known, abs_tol=1e-6):
+        raise ReidpipeError(
+            f"found semantic_weight={given:g} for weights trained at {known:g} ({source}); "
+            "expected no other value; leave semantic_weight out"
+        )
+    return known
