@@ -62,6 +62,18 @@ CATALOGUE: dict[str, Entry] = {
             ),
             licence="no published parser; its code is MIT, the backbones' repository Apache-2.0",
         ),
+        Entry(
+            "invpt",
+            # The authors give no name in their text; this is the one to save it under.
+            ("invpt.pth",),
+            "InvPT (Ye and Xu 2022), ViT-L/16, seven parts",
+            "parsing_models.invpt_parser:load_invpt",
+            source=(
+                "the PASCAL-Context model, linked in InvPT/README.md at "
+                "https://github.com/prismformore/Multi-Task-Transformer, saved as invpt.pth"
+            ),
+            licence="CC BY-NC 4.0",
+        ),
     )
 }
 
