@@ -49,12 +49,17 @@ def main(workspace: Path) -> None:
 @click.command(context_settings=CONTEXT)
 @click.argument("recipe", default="baseline-tiny")
 @click.option("--dataset", default="mannequins", show_default=True, help="Dataset id[:variant].")
-@click.option("--parsing", metavar="MODEL", help="Give the training label maps of this parser.")
+@click.option(
+    "--parsing",
+    default="schp-tiny",
+    show_default=True,
+    metavar="MODEL",
+    help="Parser whose label maps a part-informed recipe reads.",
+)
 @click.option(
     "--pretrained",
-    default="none",
-    show_default=True,
-    help="Weights to start from: none, openai, or a file.",
+    metavar="WEIGHTS",
+    help="Start from none, openai, imagenet, clip-tiny or a file.  [default: the recipe's]",
 )
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one value of the recipe."
@@ -66,8 +71,8 @@ def train(
     terminal: Terminal,
     recipe: str,
     dataset: str,
-    parsing: str | None,
-    pretrained: str,
+    parsing: str,
+    pretrained: str | None,
     settings: tuple[str, ...],
     seed: int,
     device: str,
@@ -90,7 +95,7 @@ def train(
         seed=seed,
         pretrained=pretrained,
         settings=settings,
-        label_maps=maps_step(terminal, dataset, parsing) if parsing else None,
+        label_maps=lambda: maps_step(terminal, dataset, parsing),
     )
     outcome = graph.run(
         terminal.workspace, [step], terminal.execution(device=device), announce=terminal.announce

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,13 +17,25 @@ from reid_train.data.augmentation import Augmentation
 from reid_train.data.dataset import ReidBatches, TrainingSet
 from reid_train.data.sampler import IdentitySampler, Sampler, ShuffledSampler
 from reid_train.losses import LOSSES
+from reid_train.models import clip_tiny
 from reid_train.models.heads import HEADS
 from reid_train.models.pyramid import FUSIONS, fused_grid
 from reid_train.models.reid_model import ReidModel, build_model
 from reid_train.models.text_table import TextRows, TextTable
+from reid_train.prompt_task import OUTPUTS
 from reid_train.recipe_task import RecipeTask, Term
 from reid_train.runtime import derive_seed
 from reid_train.task import SCHEDULES, BatchSource, Optimiser, Schedule, Stage
+
+if TYPE_CHECKING:
+    from reid_train.models.prompts import IdentityTexts
+
+# Sizes of CLIP's text towers, and of the one that ships with the package.
+TEXT_TOWERS: dict[str, dict[str, Any]] = {
+    "ViT-B-16": {"architecture": "ViT-B-16"},
+    "RN50": {"architecture": "RN50", "output_dim": 1024},
+    "clip-tiny": {"architecture": "RN50", **clip_tiny.TEXT},
+}
 
 
 def model_spec(recipe: recipes.Recipe) -> dict[str, Any]:
@@ -152,6 +164,28 @@ def _make(
         return registry[name](**options)
     except ValueError as error:
         raise ReidpipeError(f"found wrong options for {path}: {error}") from error
+
+
+def build_texts(
+    spec: recipes.Text, *, classes: int, pretrained: str, weights: Path | None = None
+) -> IdentityTexts:
+    """Prompts of ``classes`` identities before CLIP's text tower, drawn from torch's generator.
+
+    ``pretrained`` as for ``build_task``; prompts before a tower of random weights mean nothing, so
+    "none" serves tests alone.
+    """
+    from reid_train.models.clip_text import ClipText
+    from reid_train.models.prompts import IdentityPrompts, IdentityTexts
+
+    sizes = {**TEXT_TOWERS[spec.architecture], **spec.options}
+    tower = ClipText(**sizes, pretrained=pretrained, weights=weights)
+    prompts = IdentityPrompts(tower, classes, subject=spec.noun, tokens=spec.tokens)
+    return IdentityTexts(tower, prompts)
+
+
+def build_prompt_terms(stage: recipes.Stage) -> list[Term]:
+    """The losses of a stage on frozen features."""
+    return [_term(loss, list(OUTPUTS)) for loss in stage.losses]
 
 
 def training_set(recipe: recipes.Recipe, images: Any, rows: list, maps: Any = None) -> TrainingSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.sources import index_step
 from pipeline.steps import Step
 from pipeline.tables import format_table
 from reid_train.evaluation.protocols import find_protocol
+from reid_train.models import clip_tiny
 from reid_train.recipe import list_recipes, load_recipe
 
 
@@ -176,22 +178,31 @@ def model_step(
     dataset: str,
     *,
     seed: int,
-    pretrained: str = "none",
+    pretrained: str | None = None,
     settings: tuple[str, ...] = (),
-    label_maps: Step | None = None,
+    label_maps: Callable[[], Step] | None = None,
 ) -> Step:
-    """The model step of a command line; ``label_maps`` are those of the same dataset."""
+    """The model step of a command line. ``label_maps`` gives those of the same dataset, and is
+    asked when the recipe reads them. ``pretrained`` None: what the recipe says.
+    """
     overrides = dict(_setting(text) for text in settings)
     loaded = load_recipe(recipe, overrides)
-    if pretrained not in ("none", "openai") and not Path(pretrained).is_file():
-        raise ReidpipeError(
-            f"found no file {pretrained}; expected none, openai or a file with weights; "
-            "type --pretrained none"
-        )
+    start = _start(pretrained or loaded.model.pretrained)
     index = index_step(terminal.workspace, dataset)
-    return requests.model(
-        index, loaded.plain(), seed=seed, pretrained=pretrained, label_maps=label_maps
-    )
+    maps = label_maps() if label_maps is not None and loaded.reads_maps else None
+    return requests.model(index, loaded.plain(), seed=seed, pretrained=start, label_maps=maps)
+
+
+def _start(pretrained: str) -> str:
+    """What to start from, for ``requests.model``."""
+    if pretrained == clip_tiny.NAME:
+        return str(clip_tiny.FILE)
+    if pretrained not in ("none", "openai", "imagenet") and not Path(pretrained).is_file():
+        raise ReidpipeError(
+            f"found no file {pretrained}; expected none, openai, imagenet, {clip_tiny.NAME} or a "
+            "file with weights; type --pretrained none"
+        )
+    return pretrained
 
 
 def evaluation_step(

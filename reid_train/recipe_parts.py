@@ -29,8 +29,8 @@ class Text(Part):
 
     architecture: of the CLIP file the encoder comes from; ``clip-tiny`` ships with the package.
     noun: "A photo of a X X X X person." tokens: learnt vectors per identity. parts: which part
-    prompts there are beside them: ``identity`` ("... X X X X person's <part>."), ``fixed`` ("A photo
-    of a person's <part>.", the same for everybody) or none. options: of ``ClipText``.
+    prompts there are beside them: ``identity`` ("... X X X X person's <part>."), ``fixed`` ("A
+    photo of a person's <part>.", the same for everybody) or none. options: of ``ClipText``.
     """
 
     architecture: Literal["ViT-B-16", "RN50", "clip-tiny"]
@@ -41,9 +41,12 @@ class Text(Part):
 
 
 class Model(Part):
-    """``trunk`` of ``reid_train.models.TRUNKS`` with its ``options``, and heads by free names."""
+    """``trunk`` of ``reid_train.models.TRUNKS`` with its ``options``, and heads by free names.
+    ``pretrained``: the weights it starts from unless ``--pretrained`` says otherwise.
+    """
 
     trunk: str
+    pretrained: Literal["none", "openai", "imagenet", "clip-tiny"] = "none"
     options: dict[str, Any] = {}
     heads: dict[str, Head] = {}
     text: Text | None = None
@@ -64,6 +67,8 @@ class Input(Part):
 class Augment(Part):
     """Fields of ``reid_train.data.augmentation.Augmentation``, explained there."""
 
+    zoom: Share = 0.0
+    zoom_factor: Annotated[float, Field(ge=1.0)] = 1.125
     flip: Share = 0.0
     pad: Annotated[int, Field(ge=0)] = 0
     brightness: Share = 0.0
@@ -72,7 +77,8 @@ class Augment(Part):
     erase: Share = 0.0
     erase_area: tuple[Share, Share] = (0.02, 1 / 3)
     erase_aspect: tuple[float, float] = (0.3, 1 / 0.3)
-    erase_fill: Literal["noise", "mean"] = "noise"
+    erase_linear: bool = False
+    erase_fill: Literal["noise", "mean"] | tuple[float, float, float] = "noise"
 
 
 class IdentityBatches(Part):
@@ -228,6 +234,12 @@ class Recipe(Part):
     def prompt_stages(self) -> tuple[Stage, ...]:
         """The stages that tune prompts, which come first."""
         return tuple(stage for stage in self.stages if isinstance(stage.data, Features))
+
+    @property
+    def reads_maps(self) -> bool:
+        """Whether it needs label maps."""
+        parts = any(getattr(stage.data, "parts", False) for stage in self.stages)
+        return parts or any("cells" in loss.on for stage in self.stages for loss in stage.losses)
 
     @property
     def image_stages(self) -> tuple[Stage, ...]:

@@ -13,6 +13,7 @@ from pipeline.store import versions
 from reid_train import loop
 from reid_train.build import build_stages, build_task, fresh, model_spec, parameters, training_set
 from reid_train.checkpoint import META, WEIGHTS, save_model
+from reid_train.models.text_table import TextTable
 from reid_train.recipe import from_plain
 from reid_train.runtime import Runtime
 
@@ -25,8 +26,9 @@ log = logging.getLogger(__name__)
 def train(job: Job) -> dict[str, Any]:
     """Train, or go on training where a killed run left its state; returns a summary.
 
-    inputs: index, images (packed at the recipe's size), optionally maps. params: ``recipe`` (plain
-    form), ``seed``, ``pretrained`` (``none``, ``openai``, or ``file`` for ``job.files``).
+    inputs: index, images (packed at the recipe's size), optionally maps and text. params:
+    ``recipe`` (plain form, image stages alone), ``seed``, ``pretrained`` (``none``, ``openai``,
+    ``imagenet``, or ``file`` for ``job.files``).
 
     Writes ``model.safetensors`` and ``model.json`` (the model alone: heads belong to training) and
     ``log.jsonl``. ``state.pt`` exists while training and is deleted once the model is written.
@@ -44,6 +46,7 @@ def train(job: Job) -> dict[str, Any]:
     maps = LabelMapReader(job.inputs["maps"]) if "maps" in job.inputs else None
     images = PackedImages.open(job.inputs["images"])
     data = training_set(recipe, images, index.split("train"), maps)
+    texts = TextTable.load(job.inputs["text"], data.pids) if "text" in job.inputs else None
     runtime = Runtime.create(job.device, recipe.precision)
     try:
         task = fresh(
@@ -53,6 +56,7 @@ def train(job: Job) -> dict[str, Any]:
                 classes=len(data.pids),
                 pretrained=source,
                 weights=job.workspace / "weights",
+                texts=texts,
             ),
         )
         stages = build_stages(recipe, data, seed=seed)

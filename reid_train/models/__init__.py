@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from reid_train.models import clip_tiny
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -62,6 +64,12 @@ def _mobilenet(**options: Any) -> nn.Module:
     return MobileNetV2Quarter(**options)
 
 
+def _clip_tiny(**options: Any) -> nn.Module:
+    from reid_train.models.clip_visual import ClipResNet
+
+    return ClipResNet(**{**clip_tiny.VISUAL, **options})
+
+
 def _tiny(**options: Any) -> nn.Module:
     from reid_train.models.tiny import Tiny
 
@@ -73,6 +81,7 @@ TRUNKS: dict[str, Callable[..., nn.Module]] = {
     "slicenet1": _slicenet1,
     "slicenet2": _slicenet2,
     "clip-rn50": _clip_resnet,
+    "clip-tiny": _clip_tiny,
     "clip-vit-b16": _clip_vit,
     "ianet": _ianet,
     "mobilenetv2-x0.25": _mobilenet,
@@ -81,6 +90,6 @@ TRUNKS: dict[str, Callable[..., nn.Module]] = {
 }
 
 # Those that can start from CLIP's weights: their factories take ``pretrained`` and ``weights``.
-CLIP_TRUNKS = ("clip-rn50", "clip-vit-b16")
+CLIP_TRUNKS = ("clip-rn50", "clip-tiny", "clip-vit-b16")
 # Those that can start from ImageNet's, likewise.
 IMAGENET_TRUNKS = ("ianet", "mobilenetv2-x0.25", "resnet50")

@@ -167,14 +167,8 @@ class ClipVit(nn.Module):
         levels = [token_map(final[:, 1:], self.grid)]
         return Tokens(tokens, final, final @ encoder.proj, levels)
 
-    def dense(self, x: Tensor) -> Tensor:
-        """Normalised images N,3,H,W -> every position in the image-text space, N,D,h,w, without
-        side information, as the authors take stage-1 features.
-        """
-        return token_map(self.tokens(x).projected[:, 1:], self.grid)
-
     def cells(self, input_size: tuple[int, int]) -> CellGrid:
-        """Which pixels each position of ``dense`` shows."""
+        """Which pixels each position of the token grid shows."""
         return CellGrid.tokens(input_size, patch=self.patch, stride=self.stride)
 
     def forward(
@@ -261,12 +255,8 @@ class ClipResNet(nn.Module):
         final = encoder.layer4(last)
         return Tokens(last, final, encoder.attnpool(final), [first, second, last])
 
-    def dense(self, x: Tensor) -> Tensor:
-        """Normalised images N,3,H,W -> every position in the image-text space, N,D,h,w."""
-        return token_map(self.tokens(x).projected[:, 1:], self.grid)
-
     def cells(self, input_size: tuple[int, int]) -> CellGrid:
-        """Which pixels each position of ``dense`` shows."""
+        """Which pixels each position of the token grid shows."""
         return CellGrid.even(input_size, self.grid)
 
     def forward(

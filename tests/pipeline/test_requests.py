@@ -7,6 +7,8 @@ from pipeline.steps import Step
 
 RECIPE = {
     "name": "r",
+    "model": {"trunk": "tiny", "text": None},
+    "stages": [],
     "input": {"size": [8, 4], "train_filter": "bicubic", "test_filter": "bilinear"},
 }
 

@@ -72,6 +72,10 @@ def test_training_is_the_published_one(name):
     assert (stage.data.ids, stage.data.images_per_id, stage.epochs) == (16, 4, 60)
     assert (stage.optimiser.kind, stage.optimiser.lr) == ("adam", 3.5e-4)
     assert stage.optimiser.weight_decay == 5e-4 and recipe.test.flip
+    augment = stage.data.augment
+    assert (augment.zoom, augment.zoom_factor, augment.flip) == (0.5, 1.125, 0.5)
+    assert (augment.erase, augment.erase_area, augment.erase_linear) == (0.5, (0.02, 0.4), True)
+    assert augment.erase_fill == (0.4914, 0.4822, 0.4465)
     assert recipe.precision == "fp32" and recipe.input.size == (256, 128)
 
 

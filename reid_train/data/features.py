@@ -1,0 +1,79 @@
+"""Features of a frozen trunk for a whole training split: written once, shuffled in every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.atomic import read_json, replacing, write_json
+from reid_train.runtime import derive_seed
+
+FEATURES, ABOUT = "features.safetensors", "features.json"
+
+
+@dataclass(frozen=True)
+class FrozenFeatures:
+    """projected N,D float32: the image in the image-text space. labels int64 N: class numbers;
+    pids: the identity of each class. parts float16 N,P,D and counts float32 N,P: means over the
+    cells that show each part, and their number; part_names: P. Both None without label maps.
+    """
+
+    projected: Tensor
+    labels: Tensor
+    pids: list[int]
+    parts: Tensor | None = None
+    counts: Tensor | None = None
+    part_names: tuple[str, ...] = ()
+
+    def save(self, folder: Path) -> None:
+        """Write ``features.safetensors`` and ``features.json`` (identities and parts, in order)."""
+        from safetensors.torch import save_file
+
+        columns = ("projected", "labels", "parts", "counts")
+        tensors = {name: getattr(self, name) for name in columns}
+        with replacing(folder / FEATURES) as temporary:
+            save_file({k: v.contiguous() for k, v in tensors.items() if v is not None}, temporary)
+        write_json(folder / ABOUT, {"pids": self.pids, "part_names": list(self.part_names)})
+
+    @classmethod
+    def load(cls, folder: Path) -> FrozenFeatures:
+        """The inverse of ``save``."""
+        from safetensors.torch import load_file
+
+        about = read_json(folder / ABOUT)
+        tensors = load_file(folder / FEATURES)
+        return cls(pids=about["pids"], part_names=tuple(about["part_names"]), **tensors)
+
+
+class FeatureBatches:
+    """A ``BatchSource``: ``projected`` N,D, ``labels`` N and, where there are parts, ``parts``
+    N,P,D float32 and ``counts`` N,P, shuffled, the last partial batch included as CLIP-ReID does
+    (whose extra empty batch, when the number of images is a multiple, is not copied).
+    """
+
+    def __init__(self, features: FrozenFeatures, *, batch: int, parts: bool, seed: int) -> None:
+        self.features, self.batch, self.parts, self.seed = features, batch, parts, seed
+
+    def __len__(self) -> int:
+        return -(-len(self.features.labels) // self.batch)
+
+    def epoch(self, epoch: int, rank: int, world: int) -> Iterator[dict[str, Tensor]]:
+        generator = np.random.default_rng(derive_seed(self.seed, "shuffle", epoch))
+        order = generator.permutation(len(self.features.labels))
+        given = self.features
+        for step in range(len(self)):
+            positions = order[step * self.batch : (step + 1) * self.batch]
+            # Processes take equal shares: what is left over of the last batch waits.
+            positions = positions[: len(positions) // world * world][rank::world]
+            chosen = torch.from_numpy(positions)
+            batch = {"projected": given.projected[chosen], "labels": given.labels[chosen]}
+            if self.parts:
+                assert given.parts is not None and given.counts is not None
+                batch["parts"] = given.parts[chosen].float()
+                batch["counts"] = given.counts[chosen]
+            yield batch
