@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import sha256_file
+from pipeline.errors import ReidpipeError
 from pipeline.steps import Step
 
 INDEX_VERSION = 1
 IMAGES_VERSION = 1
 MAPS_VERSION = 1
+FEATURES_VERSION = 1
+PROMPTS_VERSION = 1
+TEXT_VERSION = 1
 MODEL_VERSION = 1
 EVALUATION_VERSION = 1
 REPORT_VERSION = 1
@@ -42,13 +46,15 @@ def maps(
     *,
     model: str,
     weights: Path,
+    parts: Mapping[str, Path] | None = None,
     flip: bool = False,
     scales: Sequence[float] = (1.0,),
     options: Mapping[str, Any] | None = None,
 ) -> Step:
     """Label maps of all images of an index by one parser.
 
-    weights: the checkpoint; its SHA-256 enters the key, its path does not.
+    weights: the checkpoint; its SHA-256 enters the key, its path does not. A checkpoint that is a
+    folder names its files in ``parts`` (name -> path), each of which enters the key.
     """
     params = {
         "model": model,
@@ -62,7 +68,7 @@ def maps(
         "parsing_models.work:parse",
         params,
         {"index": source},
-        weights={"weights": sha256_file(weights)},
+        weights={name: sha256_file(path) for name, path in (parts or {"weights": weights}).items()},
         files={"weights": str(weights)},
         resumable=True,
     )
@@ -78,25 +84,140 @@ def model(
 ) -> Step:
     """A model trained by ``recipe`` (resolved, plain) on the train split of an index.
 
-    pretrained: ``none``, ``openai`` or a file of weights to start from; of a file the SHA-256
-    enters the key.
+    pretrained: ``none``, ``openai``, ``imagenet`` or a file of weights to start from; of a file the
+    SHA-256 enters the key. A recipe with a text side stands on its texts, each part of which is an
+    artifact that other recipes share: frozen features, prompts per stage, the table of rows.
     """
+    start = _start(pretrained)
     size, filter = recipe["input"]["size"], recipe["input"]["train_filter"]
     inputs = {"index": source, "images": images(source, size=size, filter=filter)}
     if label_maps is not None:
         inputs["maps"] = label_maps
-    file = None if pretrained in ("none", "openai") else Path(pretrained)
+    if recipe["model"]["text"] is not None:
+        inputs["text"] = _texts(source, recipe, seed, start, label_maps)
     return Step(
         "model",
         MODEL_VERSION,
         "reid_train.work_train:train",
-        {"recipe": dict(recipe), "seed": seed, "pretrained": "file" if file else str(pretrained)},
+        {"recipe": _image_side(recipe), "seed": seed, **start["params"]},
         inputs,
-        weights={"pretrained": sha256_file(file)} if file else {},
-        files={"pretrained": str(file)} if file else {},
+        weights=start["weights"],
+        files=start["files"],
         resumable=True,
         collective=True,
     )
+
+
+def _start(pretrained: str | Path) -> dict[str, dict[str, Any]]:
+    """How weights to start from enter a step."""
+    if pretrained in ("none", "openai", "imagenet"):
+        return {"params": {"pretrained": str(pretrained)}, "weights": {}, "files": {}}
+    return {
+        "params": {"pretrained": "file"},
+        "weights": {"pretrained": sha256_file(Path(pretrained))},
+        "files": {"pretrained": str(pretrained)},
+    }
+
+
+def _drawn(seed: int, start: Mapping[str, dict[str, Any]]) -> int:
+    """The seed of frozen weights: it says nothing about weights that come from a file."""
+    return seed if start["params"]["pretrained"] == "none" else 0
+
+
+def _image_side(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    # Prompt stages are other steps: what they leave is in the key through the inputs.
+    stages = [stage for stage in recipe["stages"] if stage["data"]["kind"] != "features"]
+    return {**recipe, "stages": stages}
+
+
+def _texts(
+    source: Step,
+    recipe: Mapping[str, Any],
+    seed: int,
+    start: Mapping[str, dict[str, Any]],
+    label_maps: Step | None,
+) -> Step:
+    """The table of text rows at the end of a recipe's prompt stages."""
+    spec = recipe["model"]["text"]
+    # What is asked of the text side later must not part the steps that come before.
+    early = {**spec, "parts": "none"}
+    prompts: Step | None = None
+    for stage in recipe["stages"]:
+        if stage["data"]["kind"] != "features":
+            continue
+        with_parts = stage["data"]["parts"]
+        inputs = {"features": _features(source, recipe, seed, start, with_parts, label_maps)}
+        if prompts is not None:
+            inputs["prompts"] = prompts
+        prompts = Step(
+            "prompts",
+            PROMPTS_VERSION,
+            "reid_train.work_prompts:prompts",
+            {"text": early, "stage": stage, "seed": seed, **start["params"]},
+            inputs,
+            weights=start["weights"],
+            files=start["files"],
+            resumable=True,
+            collective=True,
+        )
+    if prompts is None:
+        raise ValueError(f"recipe '{recipe['name']}' has a text side and no stage on features")
+    inputs = {"prompts": prompts}
+    if spec["parts"] != "none":
+        inputs["maps"] = _needed(label_maps, recipe)
+    return Step(
+        "text",
+        TEXT_VERSION,
+        "reid_train.work_prompts:text",
+        {"text": spec, "seed": _drawn(seed, start), **start["params"]},
+        inputs,
+        weights=start["weights"],
+        files=start["files"],
+    )
+
+
+def _features(
+    source: Step,
+    recipe: Mapping[str, Any],
+    seed: int,
+    start: Mapping[str, dict[str, Any]],
+    with_parts: bool,
+    label_maps: Step | None,
+) -> Step:
+    given = recipe["input"]
+    side = ("cameras", "views", "sie_coefficient")  # no side information in frozen features
+    options = {k: v for k, v in recipe["model"]["options"].items() if k not in side}
+    inputs = {
+        "index": source,
+        "images": images(source, size=given["size"], filter=given["test_filter"]),
+    }
+    if with_parts:
+        inputs["maps"] = _needed(label_maps, recipe)
+    trunk = {
+        "trunk": recipe["model"]["trunk"],
+        "options": options,
+        "mean": given["mean"],
+        "std": given["std"],
+        "input_size": given["size"],
+    }
+    return Step(
+        "features",
+        FEATURES_VERSION,
+        "reid_train.work_prompts:features",
+        {"model": trunk, "parts": with_parts, "seed": _drawn(seed, start), **start["params"]},
+        inputs,
+        weights=start["weights"],
+        files=start["files"],
+    )
+
+
+def _needed(label_maps: Step | None, recipe: Mapping[str, Any]) -> Step:
+    if label_maps is None:
+        raise ReidpipeError(
+            f"found no label maps for recipe '{recipe['name']}', which is about body parts; "
+            "expected those of a parser; type --parsing schp-tiny"
+        )
+    return label_maps
 
 
 def evaluation(
