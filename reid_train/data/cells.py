@@ -13,12 +13,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pipeline.maps import CONFIDENCE_STEPS
 from reid_train.data.augmentation import IGNORE
 
 # One int64 per (cell, label) holds the pixel count above, the confidence sum below: the greatest
-# is the majority, ties decided by confidence. 2**16 pixels of 2**24 steps fill the lower 40 bits.
+# is the majority, ties decided by confidence. Cached confidences are whole numbers of these steps,
+# so equal sums are seen as equal; 2**16 pixels of 2**22 fill the lower 40 bits at most.
 _COUNT = 2**40
-_STEPS = 2**24
+_STEPS = CONFIDENCE_STEPS * 2**18
 _MOST_PIXELS = 2**16 - 1
 
 RULES = ("majority", "nearest")
@@ -107,10 +109,10 @@ def to_cells(
 
     ``majority``: the label of most pixels of the cell; ties go to the larger sum of confidence,
     then to ``IGNORE``, then to the lower label. Ignored pixels vote too: a cell mostly erased shows
-    noise. The confidence is the mean over the winning pixels. ``nearest``: label and confidence of
-    the pixel in which the centre of the cell lies; a centre on a border takes the pixel after it.
-    Labels are never blended. Raises ValueError for another rule; a label of ``parts`` or more that
-    votes is an index error.
+    noise. The confidence is the mean over the winning pixels, to 3e-7. ``nearest``: label and
+    confidence of the pixel in which the centre of the cell lies; a centre on a border takes the
+    pixel after it. Labels are never blended. Raises ValueError for another rule; a label of
+    ``parts`` or more that votes is an index error.
     """
     if rule not in RULES:
         raise ValueError(f"rule is {rule!r}; it must be one of {list(RULES)}")

@@ -29,8 +29,8 @@ class PartContrast(nn.Module):
     [choice] The visual side is one mean per (image, part) (``data.cells.pool``) or some of its
     cells (``data.cells.sample``). ``by_pixels``: a row counts as often as it has cells, as anchor,
     positive and negative, so rows whose cells are all alike give what the paper's sum over pixels
-    gives; False: each pair that is present weighs the same. Texts are told apart by (identity,
-    part): as candidates each counts once, however many images show it.
+    gives; False: each row, and each text as an anchor, weighs the same. Texts are told apart by
+    (identity, part): as candidates each counts once, however many images show it.
     [choice] Several positives: the mean over positives, with all of them in the denominator
     (SupCon, as CLIP-ReID does); ``one_positive``: the printed InfoNCE, in whose denominator stands
     one positive and the negatives, meant over positives. An image has one text: there both agree.

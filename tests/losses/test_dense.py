@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from reid_train.data.augmentation import IGNORE
 from reid_train.data.cells import Cells, pool, sample
+from reid_train.losses.contrastive import SupCon
 from reid_train.losses.dense import PartAlignment, PartContrast, confidence_weights
 
 seeds = st.integers(0, 2**31)
@@ -91,6 +92,14 @@ def test_contrast_equals_the_loops(one_positive, by_pixels, seed):
     people[1][0, 0] = 1  # never nothing at all
     value = PartContrast(**options)(*people)
     assert value.item() == pytest.approx(_naive_contrast(*people, **options), rel=1e-4)
+
+
+def test_contrast_of_one_part_is_supcon():
+    visual, counts, text, identity = _people(9, parts=1, absent=0)
+    loss = PartContrast(temperature=0.2, by_pixels=False)(visual, counts, text, identity)
+    supcon = SupCon(temperature=0.2, normalise=True)
+    expected = supcon(visual[:, 0], text[:, 0], identity, torch.arange(3))
+    torch.testing.assert_close(loss, expected)
 
 
 @pytest.mark.parametrize("one_positive", [False, True])
@@ -251,6 +260,18 @@ def test_alignment_equals_the_full_text_map(normalise, confidence, reduction, se
     value.backward()
     expected.backward()
     torch.testing.assert_close(leaf.grad, other.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_alignment_never_holds_the_text_map():
+    fused, cells, text = _dense(0, images=2, parts=3, dim=64, grid=(8, 8))
+    fused.requires_grad_()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        PartAlignment(confidence=True)(fused, cells, text)
+    large = [x for x in kept if x.numel() >= fused.numel()]
+    assert large and {x.untyped_storage().data_ptr() for x in large} == {
+        fused.untyped_storage().data_ptr()
+    }
 
 
 def test_alignment_trains_counted_cells_and_no_text():

@@ -93,6 +93,14 @@ def test_conv_fusion_equals_the_papers_order():
     torch.testing.assert_close(fusion(levels), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_conv_fusion_convolves_at_the_smaller_size():
+    fusion, seen = ConvFusion(channels=(2, 2, 2), dim=3, grid=(8, 4)), []
+    for lateral in fusion.laterals:
+        lateral.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[2:])))
+    fusion([_random(1, 2, 16, 8), _random(1, 2, 8, 4), _random(1, 2, 4, 2)])
+    assert seen == [(8, 4), (8, 4), (4, 2)]
+
+
 def test_conv_fusion_by_hand():
     fusion = ConvFusion(channels=(1, 1), dim=1, grid=(1, 1))
     for lateral, weight, bias in zip(fusion.laterals, (2.0, 3.0), (0.5, 0.25), strict=True):
@@ -139,6 +147,8 @@ def test_pyramid_levels_have_vitdets_scales():
     x = _random(1, 16, 16, 8)
     shapes = [level(x).shape[2:] for level in pyramid.levels]
     assert shapes == [(64, 32), (32, 16), (16, 8), (8, 4)]
+    odd = [level(_random(1, 16, 21, 10)).shape[2:] for level in pyramid.levels]
+    assert odd == [(84, 40), (42, 20), (21, 10), (11, 5)]  # no token is dropped
     counts = [sum(p.numel() for p in level.parameters()) for level in pyramid.levels]
     out = 8 * 8 * 9 + 4 * 8  # 3x3 convolution without bias and the two norms
     assert counts == [

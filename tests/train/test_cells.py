@@ -53,7 +53,7 @@ def _check(labels, confidence, grid, rows, columns):
     cells = to_cells(torch.from_numpy(labels), torch.from_numpy(confidence), grid, parts=PARTS)
     expected, sure = _slow(labels, confidence, rows, columns)
     np.testing.assert_array_equal(cells.labels.numpy(), expected)
-    np.testing.assert_allclose(cells.confidence.numpy(), sure, atol=2e-7)
+    np.testing.assert_allclose(cells.confidence.numpy(), sure, atol=1e-7)
     assert cells.labels.dtype == torch.int64 and cells.confidence.dtype == torch.float32
 
 
@@ -80,6 +80,15 @@ def test_majority_by_hand():
         cells.confidence, torch.tensor([[[0.6, 0.4, 0.4], [0.0, 0.25, 0.875]]])
     )
     assert cells.counted.tolist() == [[[True, True, True], [False, True, True]]]
+
+
+def test_equal_sums_of_cached_confidence_are_equal():
+    """5/15 three times is as sure as 15/15 once and 0 twice, though 5/15 has no exact float."""
+    steps = torch.tensor([5, 5, 5, 15, 0, 0, 14, 0, 0, 4, 7, 3])
+    labels = torch.tensor([9, 9, 9, 4, 4, 4, 6, 6, 6, 2, 2, 2], dtype=torch.uint8)
+    confidence = (steps / 15).float().view(1, 2, 6)
+    cells = to_cells(labels.view(1, 2, 6), confidence, CellGrid.even((2, 6), (2, 1)), parts=20)
+    assert cells.labels.flatten().tolist() == [4, 2]
 
 
 def test_full_ties_go_to_ignored_then_to_the_lower_label():
@@ -130,7 +139,7 @@ def test_nearest_takes_the_pixel_of_the_centre():
     assert torch.equal(tokens.labels, labels[:, 8:249:12, 8:117:12].long())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**32 - 1),
     grid=st.sampled_from([(4, 4), (3, 5), (5, 3), (8, 8), (12, 16)]),
