@@ -48,7 +48,7 @@ class Embedded(NamedTuple):
 
 
 class IdentityPrompts(nn.Module):
-    """ "A photo of a X X X X person." with the X's replaced by vectors learnt per identity.
+    """The prompt "A photo of a X X X X person." with vectors learnt per identity for the X's.
 
     ``cls_ctx`` C,tokens,width is the only parameter, N(0, 0.02); ``token_prefix`` 1,5,width and
     ``token_suffix`` 1,68,width are the template's embeddings before and after it. All three carry
