@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from parsing_models import hub
 from pipeline.errors import ReidpipeError, nearest
 
 WEIGHTS_VARIABLE = "REIDPIPE_WEIGHTS"
@@ -76,14 +79,26 @@ CATALOGUE: dict[str, Entry] = {
         ),
     )
 }
+# Not in the catalogue: its weights are wherever its name says, so there is nothing to list.
+HUGGING_FACE = Entry(
+    hub.KIND,
+    (hub.CONFIG,),
+    "a segmentation model in Hugging Face's layout",
+    "parsing_models.huggingface:load_huggingface",
+    source="a folder written by save_pretrained, or an id of https://huggingface.co/models",
+    licence="the model's own",
+)
 
 
 def entry(kind: str) -> Entry:
-    """The catalogue's entry. Raises ``ReidpipeError`` for a kind it does not hold."""
+    """The catalogue's entry; of ``hf:FOLDER`` and ``hf:OWNER/NAME`` the one of all such models,
+    ``hf``. Raises ``ReidpipeError`` for a kind it does not hold."""
+    if hub.is_hub(kind):
+        return HUGGING_FACE
     if kind not in CATALOGUE:
         raise ReidpipeError(
             f"found parser '{kind}'{nearest(kind, CATALOGUE)}; expected one of "
-            f"{', '.join(CATALOGUE)}; type --model schp-tiny"
+            f"{', '.join(CATALOGUE)}, hf:FOLDER, hf:OWNER/NAME; type --model schp-tiny"
         )
     return CATALOGUE[kind]
 
@@ -91,7 +106,7 @@ def entry(kind: str) -> Entry:
 def weights_file(
     kind: str, weights: Path | str | None = None, *, workspace: Path | str | None = None
 ) -> Path:
-    """The file with a parser's weights.
+    """The file with a parser's weights; the folder of a Hugging Face model.
 
     ``weights``, when given, is the file, or a folder that holds it. Else ``$REIDPIPE_WEIGHTS``
     (file or folder), then ``weights/`` of the workspace (default: ``$REIDPIPE_WORKSPACE``, then
@@ -99,6 +114,8 @@ def weights_file(
     ``ReidpipeError`` in one line when there are none; another network never takes the place.
     """
     found = entry(kind)
+    if found is HUGGING_FACE:
+        return hub.folder_of(kind, weights)
     if weights is not None:
         return _given(found, Path(weights).expanduser())
     if not found.source:
@@ -118,6 +135,18 @@ def weights_file(
         f"{root / 'weights'}, or type --weights FILE (or set {WEIGHTS_VARIABLE}); "
         "--model schp-tiny works now"
     )
+
+
+def weights_parts(
+    kind: str, checkpoint: Path, options: Mapping[str, Any] | None = None
+) -> dict[str, Path]:
+    """Name -> each file that changes what a parser makes of an image: ``weights_file``'s, or those
+    of a Hugging Face model's folder, whose labels must fit the options."""
+    if not hub.is_hub(kind):
+        return {"weights": checkpoint}
+    saved = hub.read(checkpoint)
+    saved.table(options or {})
+    return saved.files
 
 
 def _inside(found: Entry, folder: Path) -> Path | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from parsing_models.catalogue import weights_file
+from parsing_models.catalogue import entry, weights_file, weights_parts
+from parsing_models.hub import KIND
+from parsing_models.label_names import read_label_map
 from pipeline import graph, requests
 from pipeline.commandline import CONTEXT, DEVICE, Terminal, json_option
 from pipeline.errors import ReidpipeError
@@ -20,6 +23,11 @@ DEFAULT_PARSER = "schp-tiny"
 @click.argument("dataset", default=GENERATED)
 @click.option("--model", default=DEFAULT_PARSER, show_default=True, help="Parser.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Checkpoint of the parser.")
+@click.option(
+    "--label-map",
+    type=click.Path(path_type=Path),
+    help="JSON file {their label: label of lip} for a hf: model whose labels are not known.",
+)
 @DEVICE
 @click.option("--flip", is_flag=True, help="Average with the mirrored image.")
 @click.option("--scales", default="1.0", show_default=True, help="Input scales, comma-separated.")
@@ -31,6 +39,7 @@ def parse(
     dataset: str,
     model: str,
     weights: Path | None,
+    label_map: Path | None,
     device: str,
     flip: bool,
     scales: str,
@@ -43,7 +52,15 @@ def parse(
     Example: reidpipe parse col780 --model schp-tiny
     """
     terminal.workspace.writable()
-    step = maps_step(terminal, dataset, model, weights=weights, flip=flip, scales=_scales(scales))
+    step = maps_step(
+        terminal,
+        dataset,
+        model,
+        weights=weights,
+        label_map=label_map,
+        flip=flip,
+        scales=_scales(scales),
+    )
     outcome = graph.run(
         terminal.workspace,
         [step],
@@ -73,13 +90,39 @@ def maps_step(
     model: str = DEFAULT_PARSER,
     *,
     weights: Path | None = None,
+    label_map: Path | None = None,
     flip: bool = False,
     scales: tuple[float, ...] = (1.0,),
 ) -> Step:
-    """The label-map step of a dataset and a parser; its weights must be there."""
+    """The label-map step of a dataset and a parser; its weights must be there.
+
+    label_map: of a Hugging Face model alone; its content enters the key.
+    """
+    kind = entry(model).kind
+    options = _options(kind, label_map)
     checkpoint = weights_file(model, weights, workspace=terminal.workspace.root)
+    parts = weights_parts(kind, checkpoint, options)
     index = index_step(terminal.workspace, dataset)
-    return requests.maps(index, model=model, weights=checkpoint, flip=flip, scales=scales)
+    return requests.maps(
+        index,
+        model=kind,
+        weights=checkpoint,
+        parts=parts,
+        flip=flip,
+        scales=scales,
+        options=options,
+    )
+
+
+def _options(kind: str, label_map: Path | None) -> dict[str, Any]:
+    if label_map is None:
+        return {}
+    if kind != KIND:
+        raise ReidpipeError(
+            f"found --label-map for parser '{kind}'; expected it beside --model hf:FOLDER or "
+            "hf:OWNER/NAME, whose labels have names; leave it out"
+        )
+    return {"label_map": read_label_map(label_map)}
 
 
 def _scales(text: str) -> tuple[float, ...]:
