@@ -39,7 +39,8 @@ class Centred:
     at half to twice that size, and a person's crop of 64 x 128 pixels is far from it.
 
     Without it, as their validation does: pixels stay as they are. That transform leaves larger
-    images larger than the network accepts; here the longer side becomes the input's.
+    images larger than the network accepts; here they shrink until they fit. (Their demo script
+    does neither: it stretches every image to the input.)
     """
 
     upscale: bool = True

@@ -145,6 +145,7 @@ def to_grid(
                 image[axis],
                 (found.top, found.left)[axis],
                 found.scale,
+                None if found.cells is None else (found.cells[axis], found.cells[2 + axis]),
                 target[axis],
                 logits.shape[2 + axis],
                 align_corners,
@@ -161,6 +162,7 @@ def _operator(
     pixels: int,
     offset: float,
     scale: float,
+    filled: tuple[int, int] | None,
     inputs: int,
     outputs: int,
     align_corners: bool,
@@ -168,6 +170,9 @@ def _operator(
     """One axis, from ``outputs`` logits over ``inputs`` pixels to ``cells``: (cells, outputs)."""
     centres = (np.arange(cells) + 0.5) * (pixels / cells) - 0.5
     positions = centres.clip(0, pixels - 1) * scale + offset
+    if filled is not None:
+        # Of an image that shrank, the outermost pixels have their centres in the padding.
+        positions = positions.clip(filled[0], filled[0] + filled[1] - 1)
     pixel = np.arange(inputs)
     if align_corners:
         sources = pixel * ((outputs - 1) / max(inputs - 1, 1))

@@ -161,6 +161,29 @@ def test_every_image_fits_and_nothing_small_is_resized_without_upscaling(
         assert max(rows, columns) == 512
 
 
+@pytest.mark.parametrize("upscale", [True, False])
+@pytest.mark.parametrize("size", [(40, 20), (128, 64), (31, 90), (700, 300)])
+def test_maps_are_cut_back_to_the_image(upscale: bool, size: tuple[int, int]):
+    """Red is a head, padding is a torso: no cell of a map may show the padding."""
+    parser = padding_only(upscale)
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(len(x), 7, *x.shape[2:])
+        logits[:, 1] = 8 * x[:, 0]
+        logits[:, 2] = 50 * (x == 0).all(1)
+        return logits
+
+    parser.network = network
+    image = np.zeros((*size, 3), np.uint8)
+    image[: size[0] // 2, :, 0] = 255
+    (own,) = parser.parse([image], None).label
+    assert own.shape == size
+    half = size[0] // 2
+    assert (own[: half - 1] == 1).all() and (own[half + 1 :] == 0).all()
+    (grid,) = parser.parse([image]).label
+    assert (grid[:110] == 1).all() and (grid[146:] == 0).all()
+
+
 def random_state(sizes: Sizes = SMALL, seed: int = 0) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return {
