@@ -34,7 +34,7 @@ def supervised_contrast(
 
 
 class SupCon(nn.Module):
-    """CLIP-ReID's stage-1 loss (Li et al., AAAI 2023, eq. 3 to 5): L_i2t + L_t2i, raw dot products
+    """CLIP-ReID's stage-1 loss (Li et al., AAAI 2023): L_i2t + L_t2i, raw dot products
     at temperature 1.
 
     ``direction``: ``both`` (the sum), ``image-to-text`` (images are the anchors) or

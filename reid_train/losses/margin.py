@@ -66,7 +66,7 @@ class ArcFace(_MarginLoss):
 
 
 class Circle(_MarginLoss):
-    """Circle loss over classes (Sun et al. 2020, eq. 6 for class labels): a_p (cos - 1 + margin)
+    """Circle loss over classes (Sun et al., CVPR 2020): a_p (cos - 1 + margin)
     for the right class with a_p = max(0, 1 + margin - cos), a_n (cos - margin) for the others with
     a_n = max(0, cos + margin); the weights carry no gradient.
     """

@@ -57,7 +57,7 @@ class _Prototypes(nn.Module):
         """Cosines of unit features N,D with the K prototypes over the temperature, N,K."""
         if len(self.prototypes) == 0:
             raise RuntimeError("the memory is empty; call rebuild first")
-        # A copy: processes that train together overwrite buffers in place between two forwards.
+        # A copy: in parallel training each forward overwrites buffers in place, unseen by autograd.
         return unit @ self.prototypes.clone().T / self.temperature
 
     def _remember(self, unit: Tensor, rows: Tensor) -> None:
@@ -84,8 +84,8 @@ class _Prototypes(nn.Module):
 
 
 class PrototypeMemory(_Prototypes):
-    """PCL-CLIP's loss (Li & Gong 2023, L_pcl): the mean of -log softmax over all prototypes of
-    cos(feature, prototype) / ``temperature`` at the feature's own identity.
+    """PCL-CLIP's loss (Li & Gong, arXiv 2310.17218, L_pcl): the mean of -log softmax over all
+    prototypes of cos(feature, prototype) / ``temperature`` at the feature's own identity.
 
     ``hard`` moves each prototype once per step, towards the feature of its identity with the
     smallest cosine to it (the first of equals); otherwise every feature moves it, in the batch's
@@ -102,7 +102,7 @@ class PrototypeMemory(_Prototypes):
     @torch.no_grad()
     def rebuild(self, features: Tensor, labels: Tensor) -> None:
         """Prototypes = normalised means of the L2-normalised features N,D of each label (int64 N,
-        -1 or 0..K-1; K may change). On the device of the memory.
+        -1 or 0..K-1; K may change). They lie where the memory does.
 
         Raises ValueError when there is no label, or a label below K has no image.
         """
@@ -153,8 +153,8 @@ class CameraPrototypes(_Prototypes):
     the mean over the prototypes of the image's identity (in all cameras, its own included) of
     -log p, over these and the ``negatives`` nearest prototypes of other identities, times
     ``inter_weight``. Both are averaged over the images of each camera and summed over the cameras
-    of the batch. The authors add the inter-camera part from their sixth epoch on: ``inter=False``
-    leaves it out. Label -1 takes part in nothing.
+    of the batch, as in the authors' code. They add the inter-camera part from the sixth epoch on:
+    ``inter=False`` leaves it out. Label -1 takes part in nothing.
 
     Deviation: with fewer other prototypes than ``negatives`` all of them are taken once; the
     official code then fills up with the positives.
@@ -181,7 +181,7 @@ class CameraPrototypes(_Prototypes):
     @torch.no_grad()
     def rebuild(self, features: Tensor, labels: Tensor, camids: Tensor) -> None:
         """Prototypes = normalised means of the L2-normalised features N,D of each (label, camera)
-        that occurs. labels int64 N, -1 = left out; camids int64 N. On the device of the memory.
+        that occurs. labels int64 N, -1 = left out; camids int64 N. They lie where the memory does.
         Raises ValueError when there is no label.
         """
         kept = labels >= 0

@@ -65,8 +65,8 @@ class PairCosFace(nn.Module):
 
 
 class PairCircle(nn.Module):
-    """Circle loss over pairs (Sun et al. 2020, eq. 6 with eq. 5's weights): the mean over anchors
-    of log(1 + sum_n e^{scale a_n (s_in - margin)} sum_p e^{-scale a_p (s_ip - 1 + margin)}) with
+    """Circle loss over pairs (Sun et al., CVPR 2020): the mean over anchors of
+    log(1 + sum_n e^{scale a_n (s_in - margin)} sum_p e^{-scale a_p (s_ip - 1 + margin)}) with
     a_n = max(0, s_in + margin) and a_p = max(0, 1 + margin - s_ip), which carry no gradient.
     """
 
