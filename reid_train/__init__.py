@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reid_train.importers import load_model
+    from reid_train.prompt_classifier import load_prompt_classifier
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "load_prompt_classifier"]
+
+_HOMES = {
+    "load_model": "reid_train.importers",
+    "load_prompt_classifier": "reid_train.prompt_classifier",
+}
 
 
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import; a command served from the cache never asks for it
-    if name == "load_model":
-        from reid_train.importers import load_model
-
-        return load_model
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
