@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.atomic import write_json
 from pipeline.errors import ReidpipeError
-from pipeline.index import Index
-from pipeline.labels import PARTS, LabelSet
+from pipeline.index import ImageRow, Index, read_index
+from pipeline.labels import LABEL_SETS, PARTS, LabelSet
 from pipeline.maps import LabelMapReader
 
+if TYPE_CHECKING:
+    from pipeline.steps import Job
+
 IGNORE = 255
+SCORES = "scores.json"
+TEST_SIDE = ("query", "gallery")
 
 
 @dataclass
@@ -60,50 +68,104 @@ class Confusion:
         }
 
 
-def score_maps(folder: Path, index: Index) -> dict:
+def score(job: Job) -> dict[str, Any]:
+    """Worker of the step "scores": ``score_maps`` of the inputs ``maps`` and ``index``.
+
+    params: ``truth``, the name of the label set of the ground truth, or None where the dataset
+    does not say. Writes ``scores.json``; its content is the summary too.
+    """
+    scores = score_maps(job.inputs["maps"], read_index(job.inputs["index"]), job.params["truth"])
+    write_json(job.folder / SCORES, scores)
+    return scores
+
+
+def score_maps(folder: Path, index: Index, truth: str | None = None) -> dict[str, Any]:
     """Score cached maps against the ground truth an index names in its column ``label_path``.
 
-    A map is taken to the truth's own size by nearest neighbour. Truth of another label set is not
-    guessed: it must be in the maps' set. Returns ``Confusion.scores`` plus ``images`` and
-    ``protocol``. Raises ``ReidpipeError`` when no row has ground truth or a map is missing.
+    Rows: those of the test side, ``query`` and ``gallery``; where none of them has ground truth,
+    ``val``; else ``train``. An image in two splits counts once. A map is taken to the truth's own
+    size by nearest neighbour. truth: name of the truth's label set; None: that of the maps. Where
+    it is another than the maps', both are scored in ``PARTS``, what all sets can tell apart.
+
+    Returns ``Confusion.scores`` plus ``images``, ``splits`` (rows counted, by split),
+    ``without_map``, ``label_set``, ``truth_set``, ``maps_set``, ``share`` (of the truth's pixels,
+    by class) and ``protocol``. Raises ``ReidpipeError`` when no row has ground truth, when none of
+    those has a map, and as ``read_labels``.
     """
     reader = LabelMapReader(folder)
-    confusion = Confusion(reader.label_set)
-    rows = [row for row in index.rows if row.extra.get("label_path")]
-    if not rows:
-        raise ReidpipeError(
-            f"found no ground truth in dataset '{index.dataset}'; expected rows with a label_path; "
-            "type reidpipe parse mannequins --score"
-        )
-    for row in rows:
-        truth = read_labels(index.root / row.extra["label_path"], reader.label_set)
-        confusion.add(truth, _resized(reader[row.key][0], truth.shape))
-    protocol = (
-        f"{index.dataset}, {len(rows)} images with ground truth, maps {reader.size[0]}x"
-        f"{reader.size[1]} at the truth's size; IoU per class from one confusion matrix over all "
-        "pixels, mean over the classes that occur"
-    )
-    return {**confusion.scores(), "images": len(rows), "protocol": protocol}
-
-
-def compare_maps(one: Path, other: Path) -> dict:
-    """How far two parsers agree on the images both have maps of.
-
-    Maps of different label sets are compared in the five parts both know. ``scores`` takes the
-    first as the truth; swapping them changes no IoU.
-    """
-    first, second = LabelMapReader(one), LabelMapReader(other)
-    common = first.label_set if first.label_set.names == second.label_set.names else PARTS
-    tables = [reader.label_set.map_to(common) for reader in (first, second)]
+    given = LABEL_SETS[truth] if truth else reader.label_set
+    common = given if given.names == reader.label_set.names else PARTS
+    of_truth, of_maps = _table(given, common), _table(reader.label_set, common)
     confusion = Confusion(common)
-    shared = [key for key in first if key in second]
-    for key in shared:
-        labels = tables[0][first[key][0]]
-        confusion.add(labels, tables[1][_resized(second[key][0], labels.shape)])
-    return {**confusion.scores(), "images": len(shared), "label_set": common.name}
+    rows = _scored_rows(index)
+    with_map = [row for row in rows if row.key in reader]
+    if not with_map:
+        raise ReidpipeError(
+            f"found no label map of the {len(rows)} images with ground truth of '{index.dataset}'; "
+            f"expected maps of them; type reidpipe parse {index.dataset}"
+        )
+    for row in with_map:
+        labels = read_labels(index.root / row.extra["label_path"], given)
+        confusion.add(of_truth[labels], of_maps[resized(reader[row.key][0], labels.shape)])
+    splits = dict(Counter(row.split for row in with_map))
+    counted = confusion.counts.sum(1) / max(1, confusion.counts.sum())
+    return {
+        **confusion.scores(),
+        "share": dict(zip(common.names, map(float, counted), strict=True)),
+        "images": len(with_map),
+        "without_map": len(rows) - len(with_map),
+        "splits": splits,
+        "label_set": common.name,
+        "truth_set": given.name,
+        "maps_set": reader.label_set.name,
+        "protocol": "; ".join(
+            (
+                f"{index.dataset}, {len(with_map)} images with ground truth "
+                f"({', '.join(f'{split} {count}' for split, count in splits.items())})",
+                _labels_told(truth, given, reader.label_set, common),
+                f"maps {reader.size[0]}x{reader.size[1]} taken to the truth's size by nearest "
+                "neighbour",
+                "IoU per class from one confusion matrix over all annotated pixels, mean over the "
+                "classes that occur in truth or maps",
+            )
+        ),
+    }
 
 
-def _resized(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _scored_rows(index: Index) -> list[ImageRow]:
+    rows = {}
+    for row in index.rows:
+        if row.extra.get("label_path"):
+            rows.setdefault((row.path, row.split in TEST_SIDE), row)
+    for side in (TEST_SIDE, ("val",), ("train",)):
+        chosen = [row for row in rows.values() if row.split in side]
+        if chosen:
+            return chosen
+    raise ReidpipeError(
+        f"found no ground truth in dataset '{index.dataset}'; expected rows with a label_path; "
+        "type reidpipe parse mannequins --score"
+    )
+
+
+def _labels_told(truth: str | None, given: LabelSet, maps: LabelSet, common: LabelSet) -> str:
+    if common.name != given.name:
+        return (
+            f"truth in labels of {given.name}, maps in {maps.name}, both scored in the "
+            f"{len(common)} classes they share ({', '.join(common.names)})"
+        )
+    assumed = "" if truth else ", which the dataset does not say: taken to be the maps'"
+    return f"labels of {given.name}{assumed}"
+
+
+def _table(label_set: LabelSet, other: LabelSet) -> np.ndarray:
+    """u1 (256,): from classes of one set to the other's, 255 to itself."""
+    table = np.full(256, IGNORE, np.uint8)
+    table[: len(label_set)] = label_set.map_to(other)
+    return table
+
+
+def resized(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A label map (h, w) at another shape (H, W): nearest neighbour, centres at half-integers."""
     if labels.shape == shape:
         return labels
     rows, columns = (
@@ -119,19 +181,25 @@ def read_labels(path: Path, label_set: LabelSet) -> np.ndarray:
     255 (not annotated) is let through. Raises ``ReidpipeError`` for a lossy file, whatever its
     suffix (JPEG turns labels into other labels), for colours, and for labels outside the set.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
-    data = path.read_bytes()
-    with Image.open(io.BytesIO(data)) as image:
-        lossy = image.format in {"JPEG", "MPO", "JPEG2000"} or (
-            image.format == "WEBP" and b"VP8 " in data[:32]
-        )
-        if lossy or image.mode not in {"L", "P"}:
-            raise ReidpipeError(
-                f"found label map {path} as {image.format} in mode {image.mode}; expected a "
-                "lossless 8-bit image of class numbers; export it again as PNG"
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            lossy = image.format in {"JPEG", "MPO", "JPEG2000"} or (
+                image.format == "WEBP" and b"VP8 " in data[:32]
             )
-        labels = np.array(image)
+            if lossy or image.mode not in {"L", "P"}:
+                raise ReidpipeError(
+                    f"found label map {path} as {image.format} in mode {image.mode}; expected a "
+                    "lossless 8-bit image of class numbers; export it again as PNG"
+                )
+            labels = np.array(image)
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise ReidpipeError(
+            f"found label map {path} unreadable ({' '.join(str(error).split())}); expected a "
+            "lossless 8-bit image of class numbers; unpack the annotations again"
+        ) from error
     found = int(labels[labels != IGNORE].max(initial=0))
     if found >= len(label_set):
         raise ReidpipeError(

@@ -18,11 +18,11 @@ from pipeline import atomic
 from pipeline.errors import ReidpipeError
 from pipeline.images import PackedImages, decode
 from pipeline.index import Index, read_index
+from pipeline.label_pictures import legend, overlay
 from reid_train.evaluation.embeddings import load_features
 from reid_train.evaluation.rankings_file import StoredRanking
 from reid_train.figures.charts import read_epochs, similarity_histogram, training_curves
 from reid_train.figures.embedding_map import choose, embedding_map
-from reid_train.figures.label_maps import legend, overlay
 from reid_train.figures.ranked_lists import Match, draw_ranked_list
 
 

@@ -15,11 +15,11 @@ from PIL import Image
 
 from pipeline.errors import ReidpipeError
 from pipeline.index import read_index
+from pipeline.label_pictures import legend, overlay
 from pipeline.labels import LIP
 from pipeline.maps import MapWriter
 from reid_train.evaluation.rankings_file import StoredRanking
 from reid_train.figures.charts import read_epochs, training_curves
-from reid_train.figures.label_maps import legend, overlay
 from reid_train.figures.ranked_lists import BORDER, VERDICTS, Match, draw_ranked_list
 from reid_train.figures.report import RunView, write_report
 from reid_train.work_evaluate import evaluate

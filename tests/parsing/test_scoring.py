@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from parsing_models.scoring import Confusion, compare_maps, read_labels, score_maps
+from parsing_models.scoring import Confusion, read_labels, score_maps
 from pipeline.errors import ReidpipeError
 from pipeline.index import ImageRow, Index
-from pipeline.labels import ATR, LIP, PARTS, LabelSet
+from pipeline.labels import CIHP, LIP, PARTS, PASCAL, LabelSet
 from pipeline.maps import MapWriter
 
 
@@ -97,9 +97,9 @@ def store(folder: Path, label_set: LabelSet, labels: dict[str, np.ndarray]) -> P
     return folder
 
 
-def row(key: str, label_path: str) -> ImageRow:
+def row(key: str, label_path: str, split: str = "train") -> ImageRow:
     extra = {"label_path": label_path}
-    return ImageRow(key, key, "train", 1, 0, None, "", None, 4, 8, "", extra)
+    return ImageRow(key, key.split("@")[0], split, 1, 0, None, "", None, 4, 8, "", extra)
 
 
 def test_maps_are_scored_at_the_size_of_the_truth(tmp_path: Path):
@@ -118,13 +118,56 @@ def test_maps_are_scored_at_the_size_of_the_truth(tmp_path: Path):
         score_maps(folder, Index("drawn", tmp_path, [row("b", "")]))
 
 
-def test_parsers_of_different_sets_are_compared_in_common_parts(tmp_path: Path):
-    lip = store(tmp_path / "lip", LIP, {"a": np.array([[5, 9], [13, 0]], np.uint8)})
-    same = store(tmp_path / "same", LIP, {"a": np.array([[5, 9], [13, 1]], np.uint8)})
-    atr = store(tmp_path / "atr", ATR, {"a": np.array([[4, 6], [11, 14]], np.uint8)})
-    within = compare_maps(lip, same)
-    assert within["label_set"] == "lip" and within["pixel_accuracy"] == 0.75
-    across = compare_maps(lip, atr)
-    assert across["label_set"] == "parts" and across["pixel_accuracy"] == 0.75
-    assert across["iou"]["torso"] == 1.0 and across["iou"]["arms"] == 0.0
-    assert across["images"] == 1
+def test_the_test_side_is_scored_and_an_image_counts_once(tmp_path: Path):
+    label = np.zeros((2, 2), np.uint8)
+    keys = ("t", "q", "q@gallery", "g", "v", "lost")
+    folder = store(tmp_path / "maps", LIP, {key: label for key in keys[:-1]})
+    Image.fromarray(label).save(tmp_path / "truth.png")
+    splits = ("train", "query", "gallery", "gallery", "val", "query")
+    rows = [row(key, "truth.png", split) for key, split in zip(keys, splits, strict=True)]
+    scores = score_maps(folder, Index("drawn", tmp_path, rows), "lip")
+    assert scores["splits"] == {"query": 1, "gallery": 1} and scores["images"] == 2
+    assert scores["without_map"] == 1 and "query 1, gallery 1" in scores["protocol"]
+    validation = score_maps(folder, Index("drawn", tmp_path, rows[:1] + rows[4:5]), "lip")
+    assert validation["splits"] == {"val": 1}
+    training = score_maps(folder, Index("drawn", tmp_path, rows[:1]), "lip")
+    assert training["splits"] == {"train": 1}
+    with pytest.raises(ReidpipeError, match="no label map of the 1 images"):
+        score_maps(folder, Index("drawn", tmp_path, rows[5:]), "lip")
+
+
+def test_other_labels_are_scored_on_common_ground_and_said_so(tmp_path: Path):
+    # Maps in LIP: hair, upper-clothes / left-arm, pants; truth in Pascal, one pixel void.
+    folder = store(tmp_path / "maps", LIP, {"a": np.array([[2, 5], [14, 9]], np.uint8)})
+    Image.fromarray(np.array([[1, 4], [3, 255]], np.uint8)).save(tmp_path / "a.png")
+    index = Index("drawn", tmp_path, [row("a", "a.png", "val")])
+    scores = score_maps(folder, index, "pascal")
+    assert scores["label_set"] == "parts" and scores["truth_set"] == "pascal"
+    # head is right, upper arm is an arm, the torso over a lower arm is wrong; void is not counted.
+    assert scores["iou"] == {
+        "background": None, "head": 1.0, "torso": 0.0, "arms": 0.5, "legs": None,
+    }  # fmt: skip
+    assert scores["mIoU"] == pytest.approx(0.5) and scores["pixels"] == 3
+    assert scores["pixel_accuracy"] == pytest.approx(2 / 3)
+    assert scores["share"]["arms"] == pytest.approx(2 / 3)
+    assert "truth in labels of pascal, maps in lip" in scores["protocol"]
+
+
+def test_neck_skin_of_cihp_is_no_jumpsuit(tmp_path: Path):
+    folder = store(tmp_path / "maps", LIP, {"a": np.full((2, 2), 5, np.uint8)})
+    Image.fromarray(np.full((2, 2), 10, np.uint8)).save(tmp_path / "a.png")
+    index = Index("drawn", tmp_path, [row("a", "a.png", "val")])
+    assert score_maps(folder, index, CIHP.name)["iou"]["torso"] == 1.0
+    assert score_maps(folder, index, "lip")["iou"]["jumpsuits"] == 0.0
+    assumed = score_maps(folder, index)["protocol"]
+    assert "labels of lip, which the dataset does not say" in assumed
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not an image"])
+def test_unreadable_truth_is_told_in_one_line(tmp_path: Path, content: bytes | None):
+    path = tmp_path / "map.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ReidpipeError, match="map.png unreadable") as caught:
+        read_labels(path, PASCAL)
+    assert "\n" not in str(caught.value)
