@@ -16,7 +16,7 @@ def supervised_contrast(
     candidate_labels: Tensor,
     temperature: float = 1.0,
 ) -> Tensor:
-    """Contrast of anchors N,D with candidates M,D in one direction (Khosla et al. 2020, eq. 2, with
+    """Contrast of anchors N,D with candidates M,D in one direction (Khosla et al. 2020, L_out, with
     candidates that are not the anchors): the mean over anchors of the mean over their positives of
     -log softmax over all candidates, positives included. Labels int64 N and M; scalar, float32 or
     better whatever autocast says.

@@ -35,7 +35,7 @@ class _MarginLoss(nn.Module):
 
 
 class CosFace(_MarginLoss):
-    """cos - margin for the right class (Wang et al. 2018, eq. 4)."""
+    """cos - margin for the right class (Wang et al., CVPR 2018)."""
 
     def __init__(self, *, scale: float = 16.0, margin: float = 0.1) -> None:
         super().__init__(scale, margin)
@@ -45,7 +45,7 @@ class CosFace(_MarginLoss):
 
 
 class ArcFace(_MarginLoss):
-    """cos(angle + margin) for the right class (Deng et al. 2019, eq. 3).
+    """cos(angle + margin) for the right class (Deng et al., CVPR 2019).
 
     Where angle + margin passes pi, beyond which the cosine would rise again, it is
     cos - margin sin(margin) instead (no "easy margin"). Deviation: 1 - cos^2 is kept above 1e-7

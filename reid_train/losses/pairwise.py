@@ -50,7 +50,7 @@ class PairContrastive(nn.Module):
 
 class PairCosFace(nn.Module):
     """Mean over anchors of log(1 + sum over n and p of e^{scale (s_in - s_ip + margin)}): CosFace
-    (Wang et al. 2018, eq. 4) with the batch's images in the place of class weights.
+    (Wang et al., CVPR 2018) with the batch's images in the place of class weights.
     """
 
     def __init__(self, *, scale: float = 16.0, margin: float = 0.1) -> None:
