@@ -100,8 +100,10 @@ class PatchMerging(nn.Module):
 def relative_position_index() -> Tensor:
     """int64 49,49: the row of the bias table for a query and a key of one window, by the
     difference of their cells: 13 (dy + 6) + dx + 6."""
-    cells = torch.cartesian_prod(torch.arange(WINDOW), torch.arange(WINDOW))
-    dy, dx = (cells[:, None] - cells[None] + WINDOW - 1).unbind(-1)
+    cells = torch.arange(WINDOW**2)
+    dy, dx = (
+        along[:, None] - along[None] + WINDOW - 1 for along in (cells // WINDOW, cells % WINDOW)
+    )
     return (2 * WINDOW - 1) * dy + dx
 
 
