@@ -148,6 +148,8 @@ class Decoder(nn.Module):
 
 
 class Head(nn.Module):
+    """A task's logits from its feature, N,C,h,w."""
+
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.linear_pred = nn.Conv2d(inputs, outputs, 1)

@@ -108,6 +108,8 @@ class TaskAttention(nn.Module):
 
 
 class Mlp(nn.Module):
+    """Two linear layers, GELU between them, four times as wide inside."""
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, 4 * dim)

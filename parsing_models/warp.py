@@ -65,7 +65,9 @@ class Placement(Protocol):
     @property
     def description(self) -> str: ...
 
-    def similarity(self, image: Size, target: Size) -> Similarity: ...
+    def similarity(self, image: Size, target: Size) -> Similarity:
+        """Of an image (h, w) on an input (H, W)."""
+        ...
 
 
 @dataclass(frozen=True)
