@@ -131,7 +131,7 @@ def test_recorded_crop_through_the_warp(parser, recorded, fill):
 )
 def test_published_sizes_are_told_apart(shared: Path, name, sizes):
     keys = json.loads((shared / "golden" / f"solider_swin_{name}.keys.json").read_text())
-    state = {key: torch.zeros(1).expand(shape) for key, (shape, _) in keys.items()}
+    state = {key: torch.zeros(()).expand(shape) for key, (shape, _) in keys.items()}
     found = SoliderSizes.of(state)
     network = Solider(found, semantic_weight=0.0)
     assert found.backbone == sizes
