@@ -107,13 +107,17 @@ def _merged(base: Any, over: Any) -> Any:
 
 
 def _put(content: dict[str, Any], path: str, value: Any) -> None:
-    """Set one value by its dotted path; levels that are not there yet are made."""
+    """Set one value by its dotted path; levels that are not there yet are made, and the number
+    after a list's last adds to it."""
     *parents, last = path.split(".")
     place: Any = content
     for depth, part in enumerate(parents):
         place = _step(place, part, ".".join(parents[: depth + 1]))
     if isinstance(place, list):
-        place[_position(place, last, path)] = value
+        if last == str(len(place)):
+            place.append(value)
+        else:
+            place[_position(place, last, path)] = value
     else:
         place[last] = value
 

@@ -1,4 +1,7 @@
-"""The losses a recipe may name: ``LOSSES[name](**options)(input, labels) -> scalar float32``."""
+"""The losses a recipe may name: ``LOSSES[name](**options)(*outputs, labels) -> scalar float32``.
+
+Those whose ``takes`` is empty get no labels.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable
 from torch import nn
 
 from reid_train.losses.contrastive import SupCon
+from reid_train.losses.dense import PartAlignment, PartContrast
 from reid_train.losses.identity import CrossEntropy
 from reid_train.losses.margin import ArcFace, Circle, CosFace
 from reid_train.losses.memory import CameraPrototypes, PrototypeMemory
@@ -23,6 +27,8 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
     "pair-circle": PairCircle,
     "pair-contrastive": PairContrastive,
     "pair-cosface": PairCosFace,
+    "part-alignment": PartAlignment,
+    "part-contrast": PartContrast,
     "prototypes": PrototypeMemory,
     "triplet": Triplet,
 }

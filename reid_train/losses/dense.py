@@ -37,6 +37,8 @@ class PartContrast(nn.Module):
     [choice] ``ignore_background`` leaves part 0 out ("person's background"); the paper keeps it.
     """
 
+    takes: tuple[str, ...] = ()
+
     def __init__(
         self,
         *,
@@ -126,6 +128,8 @@ class PartAlignment(nn.Module):
     ``confidence``: cells weigh by ``confidence_weights`` at ``temperature`` (v2 eq. 8) instead of
     alike (v1 eq. 11).
     """
+
+    takes: tuple[str, ...] = ()
 
     def __init__(
         self,
