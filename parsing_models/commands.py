@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from parsing_models.catalogue import entry, weights_file, weights_parts
+from parsing_models.comparison import SHEET as COMPARISON_SHEET
 from parsing_models.hub import KIND
 from parsing_models.label_names import read_label_map
+from parsing_models.preview import IMAGES, SHEET
+from parsing_models.scoring import scored_rows
 from pipeline import graph, requests
+from pipeline.atomic import replacing
 from pipeline.commandline import CONTEXT, DEVICE, Terminal, json_option
 from pipeline.errors import ReidpipeError
+from pipeline.graph import Outcome
+from pipeline.index import read_index
+from pipeline.labels import LABEL_SETS
+from pipeline.manifest import load_manifest
 from pipeline.sources import GENERATED, index_step
 from pipeline.steps import Step
+from pipeline.tables import format_table
 
 DEFAULT_PARSER = "schp-tiny"
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("dataset", default=GENERATED)
-@click.option("--model", default=DEFAULT_PARSER, show_default=True, help="Parser.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Checkpoint of the parser.")
+@click.option("--model", help=f"Parser.  [default: {DEFAULT_PARSER}]")
+@click.option("--weights", type=click.Path(path_type=Path), help="Checkpoint of --model.")
 @click.option(
     "--label-map",
     type=click.Path(path_type=Path),
@@ -31,57 +44,95 @@ DEFAULT_PARSER = "schp-tiny"
 @DEVICE
 @click.option("--flip", is_flag=True, help="Average with the mirrored image.")
 @click.option("--scales", default="1.0", show_default=True, help="Input scales, comma-separated.")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="Of the network; agreement with fp32 on the first images is reported.",
+)
 @click.option("--workers", type=click.IntRange(1), help="Batches side by side.  [default: cores]")
 @click.option("--scheduler", metavar="ADDR", help="dask cluster whose workers write the maps.")
+@click.option("--score", "with_scores", is_flag=True, help="IoU against the dataset's truth.")
+@click.option("--compare", "pair", nargs=2, metavar="A B", help="Agreement of two parsers.")
+@click.option("--preview", "with_preview", is_flag=True, help="Overlays and a sheet, as PNG.")
 @json_option
 def parse(
     terminal: Terminal,
     dataset: str,
-    model: str,
+    model: str | None,
     weights: Path | None,
     label_map: Path | None,
     device: str,
     flip: bool,
     scales: str,
+    precision: str,
     workers: int | None,
     scheduler: str | None,
+    with_scores: bool,
+    pair: tuple[str, str] | None,
+    with_preview: bool,
 ) -> None:
     """Cache label maps and confidence of all images of DATASET in HDF5.
 
-    A killed run continues with what is missing.
+    A killed run continues with what is missing. With --compare the maps of A and B are made, and of
+    --model only where it is typed; --weights belongs to --model, the others' weights are looked up.
+    --device cuda uses every GPU of the machine, cuda:0 one.
+
+    \b
     Example: reidpipe parse col780 --model schp-tiny
+    Example: reidpipe parse mannequins --score --preview
+    Example: reidpipe parse mannequins --compare schp-tiny schp
     """
     terminal.workspace.writable()
-    step = maps_step(
-        terminal,
-        dataset,
-        model,
-        weights=weights,
-        label_map=label_map,
-        flip=flip,
-        scales=_scales(scales),
-    )
-    outcome = graph.run(
-        terminal.workspace,
-        [step],
-        terminal.execution(device=device, workers=workers, scheduler=scheduler),
-        announce=terminal.announce,
-    )
-    summary = terminal.workspace.provenance(step)["summary"]
-    folder = terminal.workspace.folder(step)
-    terminal.say(f"{summary['images']} maps of {dataset} by {model} in {folder}")
-    if outcome.made and step in outcome.made:
-        terminal.say(f"  {summary['seconds']:.1f} s, {summary['images_per_s']:.1f} images/s")
-    for name, text in (
-        ("no_person", "without a person"),
-        ("one_class", "with one class only"),
-        ("failed", "not parsed"),
-    ):
-        if summary[name]:
-            first = ", ".join(summary[name][:5])
-            terminal.say(f"  warning: {len(summary[name])} images {text}: {first}")
+    kinds = _parsers(model, pair, weights=weights, label_map=label_map)
+    index = index_step(terminal.workspace, dataset)
+    maps = {
+        kind: maps_step(
+            terminal,
+            dataset,
+            kind,
+            weights=weights if kind == (model or DEFAULT_PARSER) else None,
+            label_map=label_map if entry(kind).kind == KIND else None,
+            flip=flip,
+            scales=_scales(scales),
+            precision=precision,
+        )
+        for kind in kinds
+    }
+    truth = load_manifest(dataset).label_set
+    scores = {k: requests.scores(index, maps[k], truth=truth) for k in kinds if with_scores}
+    previews = {
+        k: requests.preview(index, maps[k], name=k, images=IMAGES) for k in kinds if with_preview
+    }
+    comparison = None
+    if pair:
+        comparison = requests.comparison(index, *(maps[kind] for kind in pair), names=pair)
+    targets = [*maps.values(), *scores.values(), *previews.values()]
+    targets += [comparison] if comparison else []
+    execution = terminal.execution(device=device, workers=workers, scheduler=scheduler)
+    first: tuple[Step, ...] = ()
+    if graph.missing(terminal.workspace, scores.values()):
+        # Hours of parsing must not end in the news that there is nothing to score against.
+        made = graph.run(terminal.workspace, [index], execution, announce=terminal.announce)
+        first = made.made
+        scored_rows(read_index(terminal.workspace.folder(index)))
+    outcome = graph.run(terminal.workspace, targets, execution, announce=terminal.announce)
+    outcome = Outcome(first + outcome.made, tuple(s for s in outcome.reused if s not in first))
+
+    parsers = []
+    for kind in kinds:
+        found = _told_maps(terminal, dataset, kind, maps[kind], outcome)
+        if kind in scores:
+            found["score"] = _told_scores(terminal, _summary(terminal, scores[kind]))
+        if kind in previews:
+            found["preview"] = _told_preview(terminal, dataset, kind, previews[kind])
+        parsers.append(found)
+    result = {"dataset": dataset, **(parsers[0] if len(parsers) == 1 else {"parsers": parsers})}
+    if comparison:
+        result["compare"] = _told_comparison(terminal, dataset, comparison)
     terminal.told(outcome)
-    terminal.result({"dataset": dataset, "model": model, "folder": str(folder), **summary})
+    terminal.result(result)
 
 
 def maps_step(
@@ -93,6 +144,7 @@ def maps_step(
     label_map: Path | None = None,
     flip: bool = False,
     scales: tuple[float, ...] = (1.0,),
+    precision: str = "fp32",
 ) -> Step:
     """The label-map step of a dataset and a parser; its weights must be there.
 
@@ -111,7 +163,34 @@ def maps_step(
         flip=flip,
         scales=scales,
         options=options,
+        precision=precision,
     )
+
+
+def _parsers(
+    model: str | None,
+    pair: tuple[str, str] | None,
+    *,
+    weights: Path | None,
+    label_map: Path | None,
+) -> list[str]:
+    """The parsers whose maps are asked for, each once; mistakes in the options about them."""
+    kinds = [model] if model else []
+    kinds += [kind for kind in pair or () if kind not in kinds]
+    kinds = kinds or [DEFAULT_PARSER]
+    if pair and pair[0] == pair[1]:
+        raise ReidpipeError(
+            f"found parser '{pair[0]}' twice; expected two different ones; "
+            "type --compare schp-tiny schp"
+        )
+    if pair and weights is not None and model is None:
+        raise ReidpipeError(
+            f"found --weights {weights} with two parsers; expected --model to say which of them it "
+            f"belongs to; type --model {pair[0]} --weights {weights}"
+        )
+    if label_map is not None and all(entry(kind).kind != KIND for kind in kinds):
+        _options(kinds[0], label_map)
+    return kinds
 
 
 def _options(kind: str, label_map: Path | None) -> dict[str, Any]:
@@ -135,3 +214,90 @@ def _scales(text: str) -> tuple[float, ...]:
             f"found scales '{text}'; expected positive numbers; type --scales 0.75,1.0"
         )
     return scales
+
+
+def _summary(terminal: Terminal, step: Step) -> dict[str, Any]:
+    return dict(terminal.workspace.provenance(step)["summary"])
+
+
+def _told_maps(
+    terminal: Terminal, dataset: str, kind: str, step: Step, outcome: Outcome
+) -> dict[str, Any]:
+    summary, folder = _summary(terminal, step), terminal.workspace.folder(step)
+    terminal.say(f"{summary['images']} maps of {dataset} by {kind} in {folder}")
+    if step in outcome.made:
+        terminal.say(f"  {summary['seconds']:.1f} s, {summary['images_per_s']:.1f} images/s")
+    if summary.get("same_as_fp32") is not None:
+        terminal.say(
+            f"  {step.params['precision']}: {summary['same_as_fp32']:.2%} of the labels of the "
+            "first images as in fp32"
+        )
+    for name, text in (
+        ("no_person", "without a person"),
+        ("one_class", "with one class only"),
+        ("failed", "not parsed"),
+    ):
+        if summary[name]:
+            names = ", ".join(summary[name][:5])
+            terminal.say(f"  warning: {len(summary[name])} images {text}: {names}")
+    return {"model": kind, "folder": str(folder), **summary}
+
+
+def _told_scores(terminal: Terminal, scores: dict[str, Any]) -> dict[str, Any]:
+    terminal.say(
+        f"  mean IoU {100 * scores['mIoU']:.1f} %, pixel accuracy "
+        f"{100 * scores['pixel_accuracy']:.1f} %, {scores['images']} images"
+    )
+    if scores["without_map"]:
+        terminal.say(f"  warning: {scores['without_map']} images with truth have no map")
+    terminal.say(_classes(scores, ("IoU %", "iou"), ("of the truth %", "share")))
+    terminal.say(f"  {scores['protocol']}")
+    return scores
+
+
+def _told_preview(terminal: Terminal, dataset: str, kind: str, step: Step) -> dict[str, Any]:
+    folder = terminal.workspace.folder(step)
+    sheet = _report(terminal, folder / SHEET, "labels", dataset, kind, step.key[:6])
+    terminal.say(f"  preview: {sheet}; single images in {folder / 'overlays'}")
+    overlays = [str(folder / name) for name in _summary(terminal, step)["overlays"]]
+    return {"sheet": str(sheet), "overlays": overlays}
+
+
+def _told_comparison(terminal: Terminal, dataset: str, step: Step) -> dict[str, Any]:
+    found = _summary(terminal, step)
+    first, second = found["first"], found["second"]
+    sheet = _report(
+        terminal,
+        terminal.workspace.folder(step) / COMPARISON_SHEET,
+        *("compare", dataset, first, second, step.key[:6]),
+    )
+    terminal.say(
+        f"{first} and {second} agree on {100 * found['pixel_accuracy']:.1f} % of the pixels of "
+        f"{found['images']} images, labels of {found['label_set']}"
+    )
+    if found["only_one"]:
+        terminal.say(f"  warning: {found['only_one']} images have a map of one of them only")
+    terminal.say(_classes(found, ("agreement (IoU) %", "iou")))
+    for worst in found["most_different"][:5]:
+        terminal.say(f"  {100 * worst['equal']:.1f} % equal: {worst['key']}")
+    terminal.say(f"  sheet: {sheet}")
+    return {**found, "sheet": str(sheet)}
+
+
+def _classes(found: Mapping[str, Any], *columns: tuple[str, str]) -> str:
+    """A table of the classes that occur, in per cent; columns: title and name of the values."""
+    rows = []
+    for name in LABEL_SETS[found["label_set"]].names:
+        if found["iou"][name] is not None:
+            numbers = {title: 100 * found[values][name] for title, values in columns}
+            rows.append({"class": name, **numbers})
+    return format_table(rows, ["class", *(title for title, _ in columns)])
+
+
+def _report(terminal: Terminal, picture: Path, *words: str) -> Path:
+    """A picture of an artifact copied to where people look for it."""
+    name = "-".join(re.sub(r"[^\w.]+", "_", word).strip("_") for word in words)
+    target = terminal.workspace.root / "reports" / f"{name}.png"
+    with replacing(target) as temporary:
+        shutil.copyfile(picture, temporary)
+    return target

@@ -78,7 +78,8 @@ def draw_preview(
     tiles = []
     for row in rows:
         image, picture = _drawn(index, reader, row, HEIGHT)
-        tiles.append(Tile([image, picture], f"{row.split}  {row.key}"))
+        name = PurePosixPath(row.path).name
+        tiles.append(Tile([image, picture], f"{row.split}  {name}"))
     labels = [reader[row.key][0] for row in rows]
     return contact_sheet(
         tiles,

@@ -97,7 +97,7 @@ def score_maps(folder: Path, index: Index, truth: str | None = None) -> dict[str
     common = given if given.names == reader.label_set.names else PARTS
     of_truth, of_maps = _table(given, common), _table(reader.label_set, common)
     confusion = Confusion(common)
-    rows = _scored_rows(index)
+    rows = scored_rows(index)
     with_map = [row for row in rows if row.key in reader]
     if not with_map:
         raise ReidpipeError(
@@ -132,7 +132,8 @@ def score_maps(folder: Path, index: Index, truth: str | None = None) -> dict[str
     }
 
 
-def _scored_rows(index: Index) -> list[ImageRow]:
+def scored_rows(index: Index) -> list[ImageRow]:
+    """The rows ``score_maps`` counts; raises ``ReidpipeError`` where none has ground truth."""
     rows = {}
     for row in index.rows:
         if row.extra.get("label_path"):

@@ -17,6 +17,9 @@ from pipeline.steps import Step
 INDEX_VERSION = 1
 IMAGES_VERSION = 1
 MAPS_VERSION = 1
+SCORES_VERSION = 1
+COMPARISON_VERSION = 1
+PREVIEW_VERSION = 1
 FEATURES_VERSION = 1
 PROMPTS_VERSION = 1
 TEXT_VERSION = 1
@@ -50,11 +53,13 @@ def maps(
     flip: bool = False,
     scales: Sequence[float] = (1.0,),
     options: Mapping[str, Any] | None = None,
+    precision: str = "fp32",
 ) -> Step:
     """Label maps of all images of an index by one parser.
 
-    weights: the checkpoint; its SHA-256 enters the key, its path does not. A checkpoint that is a
-    folder names its files in ``parts`` (name -> path), each of which enters the key.
+    precision: of its network, ``fp32``, ``bf16`` or ``fp16``. weights: the checkpoint; its SHA-256
+    enters the key, its path does not. A checkpoint that is a folder names its files in ``parts``
+    (name -> path), each of which enters the key.
     """
     params = {
         "model": model,
@@ -62,6 +67,8 @@ def maps(
         "scales": [float(scale) for scale in scales],
         "options": dict(options or {}),
     }
+    if precision != "fp32":
+        params["precision"] = precision
     return Step(
         "maps",
         MAPS_VERSION,
@@ -71,6 +78,34 @@ def maps(
         weights={name: sha256_file(path) for name, path in (parts or {"weights": weights}).items()},
         files={"weights": str(weights)},
         resumable=True,
+    )
+
+
+def scores(source: Step, label_maps: Step, *, truth: str | None) -> Step:
+    """Label maps against an index's ground truth. truth: the label set it is in, if known."""
+    inputs = {"index": source, "maps": label_maps}
+    return Step("scores", SCORES_VERSION, "parsing_models.scoring:score", {"truth": truth}, inputs)
+
+
+def comparison(source: Step, first: Step, second: Step, *, names: Sequence[str]) -> Step:
+    """Label maps of two parsers against each other; ``names`` are written on the sheet."""
+    return Step(
+        "comparison",
+        COMPARISON_VERSION,
+        "parsing_models.comparison:compare",
+        {"names": list(names)},
+        {"index": source, "first": first, "second": second},
+    )
+
+
+def preview(source: Step, label_maps: Step, *, name: str, images: int) -> Step:
+    """Pictures of the label maps of a few images; ``name`` is written on the sheet."""
+    return Step(
+        "preview",
+        PREVIEW_VERSION,
+        "parsing_models.preview:preview",
+        {"name": name, "images": images},
+        {"index": source, "maps": label_maps},
     )
 
 
