@@ -23,7 +23,6 @@ from parsing_models.warp import Size
 from pipeline.atomic import sha256_file
 from pipeline.errors import ReidpipeError
 from pipeline.labels import LIP, LabelSet
-from reid_train.checkpoint import load_strict
 from reid_train.runtime import Runtime
 
 OPTIONS = ("label_map", "label_set", "input_size", "memory_mib")
@@ -71,7 +70,8 @@ class HuggingFaceParser(Parser):
         given = self.preprocessing
         inputs = torch.empty(len(images), 3, *given.input_size, device=self.device)
         for row, image in enumerate(images):
-            pixels = torch.tensor(image, device=self.device).permute(2, 0, 1)[None].float()
+            pixels = torch.tensor(np.ascontiguousarray(image), device=self.device)
+            pixels = pixels.permute(2, 0, 1)[None].float()
             # Image processors resize whole numbers to whole numbers.
             inputs[row] = F.interpolate(
                 pixels, given.input_size, mode=self.resample, align_corners=False, antialias=True
@@ -231,14 +231,29 @@ def load_segformer(
 ) -> Parser:
     """A SegFormer from its configuration (``config.json`` as a dictionary) and weights.
 
-    Labels go by the names in ``id2label``. Raises ``ReidpipeError`` naming missing and unknown
-    keys, or a label nobody knows.
+    Labels go by the names in ``id2label``. Raises ``ReidpipeError`` naming the first missing or
+    unknown key, or a label nobody knows.
     """
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
     runtime = Runtime.create(device)
-    model = SegformerForSemanticSegmentation(SegformerConfig.from_dict(dict(config)))
-    load_strict(model, {key: value.float() for key, value in state.items()}, source=source)
+    # transformers' own loading: files keep names that its networks have left behind.
+    with _quiet():
+        model, report = SegformerForSemanticSegmentation.from_pretrained(
+            None,
+            config=SegformerConfig.from_dict(dict(config)),
+            state_dict=dict(state),
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    _check_filled(model, report, source)
+    if report["unexpected_keys"]:
+        first = sorted(report["unexpected_keys"])[0]
+        raise ReidpipeError(
+            f"found {len(report['unexpected_keys'])} unknown weights in {source}, first '{first}'; "
+            "expected those of a SegFormer for segmentation; give the file that belongs to it"
+        )
     names = _labels(model.config)
     target = target_set(label_set)
     return _parser(
@@ -311,15 +326,22 @@ def _pretrained(saved: hub.Saved, model_type: str) -> Any:
                 f"({' '.join(str(error).split())[:160]}); expected what save_pretrained writes; "
                 "copy the model again"
             ) from error
-    wrong = [("missing", sorted(report["missing_keys"]))]
-    wrong.append(("of another shape", sorted(str(each[0]) for each in report["mismatched_keys"])))
-    for what, keys in wrong:
+    _check_filled(model, report, str(saved.folder))
+    return model
+
+
+def _check_filled(model: nn.Module, report: Mapping[str, Any], source: str) -> None:
+    """Raise ``ReidpipeError`` when transformers made up weights that its file did not give."""
+    wrong = {
+        "missing": sorted(report["missing_keys"]),
+        "of another shape": sorted(str(each[0]) for each in report["mismatched_keys"]),
+    }
+    for what, keys in wrong.items():
         if keys:
             raise ReidpipeError(
-                f"found {len(keys)} weights {what} in {saved.folder}, first '{keys[0]}'; expected "
-                f"all of {type(model).__name__}; give the folder of a model trained for parsing"
+                f"found {len(keys)} weights {what} in {source}, first '{keys[0]}'; expected all of "
+                f"{type(model).__name__}; give a model that was trained for parsing"
             )
-    return model
 
 
 def _queries(saved: hub.Saved, model_type: str, model: nn.Module, size: Size) -> Queries:
