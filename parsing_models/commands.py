@@ -15,7 +15,7 @@ from parsing_models.comparison import SHEET as COMPARISON_SHEET
 from parsing_models.hub import KIND
 from parsing_models.label_names import read_label_map
 from parsing_models.preview import IMAGES, SHEET
-from parsing_models.scoring import scored_rows
+from parsing_models.scoring import check_truth
 from pipeline import graph, requests
 from pipeline.atomic import replacing
 from pipeline.commandline import CONTEXT, DEVICE, Terminal, json_option
@@ -116,7 +116,7 @@ def parse(
         # Hours of parsing must not end in the news that there is nothing to score against.
         made = graph.run(terminal.workspace, [index], execution, announce=terminal.announce)
         first = made.made
-        scored_rows(read_index(terminal.workspace.folder(index)))
+        check_truth(read_index(terminal.workspace.folder(index)), truth)
     outcome = graph.run(terminal.workspace, targets, execution, announce=terminal.announce)
     outcome = Outcome(first + outcome.made, tuple(s for s in outcome.reused if s not in first))
 

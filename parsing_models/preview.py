@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,8 +78,7 @@ def draw_preview(
     tiles = []
     for row in rows:
         image, picture = _drawn(index, reader, row, HEIGHT)
-        name = PurePosixPath(row.path).name
-        tiles.append(Tile([image, picture], f"{row.split}  {name}"))
+        tiles.append(Tile([image, picture], f"{row.split}  {PurePosixPath(row.path).name}"))
     labels = [reader[row.key][0] for row in rows]
     return contact_sheet(
         tiles,
@@ -93,7 +92,7 @@ def draw_preview(
 def _drawn(
     index: Index, reader: LabelMapReader, row: ImageRow, height: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    image = decode(index.root / Path(row.path))
+    image = decode(index.root / row.path)
     size = shown_size(image, height)
     label, sure = reader[row.key]
     steps = np.round(sure * 255).astype(np.uint8)

@@ -132,6 +132,12 @@ def score_maps(folder: Path, index: Index, truth: str | None = None) -> dict[str
     }
 
 
+def check_truth(index: Index, truth: str | None) -> None:
+    """Raise what ``score_maps`` would about the ground truth, as far as its first file shows."""
+    path = scored_rows(index)[0].extra["label_path"]
+    read_labels(index.root / path, LABEL_SETS[truth] if truth else None)
+
+
 def scored_rows(index: Index) -> list[ImageRow]:
     """The rows ``score_maps`` counts; raises ``ReidpipeError`` where none has ground truth."""
     rows = {}
@@ -176,11 +182,12 @@ def resized(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return labels[rows][:, columns]
 
 
-def read_labels(path: Path, label_set: LabelSet) -> np.ndarray:
+def read_labels(path: Path, label_set: LabelSet | None) -> np.ndarray:
     """A ground-truth map: u1 (H, W) from a lossless 8-bit grey or palette image.
 
-    255 (not annotated) is let through. Raises ``ReidpipeError`` for a lossy file, whatever its
-    suffix (JPEG turns labels into other labels), for colours, and for labels outside the set.
+    label_set: that of the file; None where nobody says which. 255 (not annotated) is let through.
+    Raises ``ReidpipeError`` for a lossy file, whatever its suffix (JPEG turns labels into other
+    labels), for colours, and for labels outside the set.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -202,7 +209,7 @@ def read_labels(path: Path, label_set: LabelSet) -> np.ndarray:
             "lossless 8-bit image of class numbers; unpack the annotations again"
         ) from error
     found = int(labels[labels != IGNORE].max(initial=0))
-    if found >= len(label_set):
+    if label_set is not None and found >= len(label_set):
         raise ReidpipeError(
             f"found label {found} in {path}; expected 0..{len(label_set) - 1} of label set "
             f"'{label_set.name}'; name the set the file was made with"
