@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from reid_train.runtime import derive_seed
 from reid_train.task import SCHEDULES, BatchSource, Optimiser, Schedule, Stage
 
 if TYPE_CHECKING:
+    from pipeline.index import ImageRow
     from reid_train.models.prompts import IdentityTexts
 
 # Sizes of CLIP's text towers, and of the one that ships with the package.
@@ -47,6 +48,28 @@ def model_spec(recipe: recipes.Recipe) -> dict[str, Any]:
         "std": list(recipe.input.std),
         "input_size": list(recipe.input.size),
     }
+
+
+def count_sides(recipe: recipes.Recipe, rows: Sequence[ImageRow]) -> recipes.Recipe:
+    """The recipe with ``dataset`` for the trunk's number of ``cameras`` or ``views`` replaced by
+    the number in all ``rows`` of an index, test images included: their tables must have a row each.
+
+    Raises ReidpipeError when an image has none.
+    """
+    counts: dict[str, int] = {}
+    for option, name in (("cameras", "camid"), ("views", "view")):
+        if recipe.model.options.get(option) == "dataset":
+            numbers = [getattr(row, name) for row in rows]
+            if None in numbers:
+                raise ReidpipeError(
+                    f"found an image without {name}; expected one for each, as recipe "
+                    f"'{recipe.name}' embeds {option}; type --set model.options.{option}=0"
+                )
+            counts[option] = 1 + max(numbers)
+    if not counts:
+        return recipe
+    model = recipe.model.model_copy(update={"options": {**recipe.model.options, **counts}})
+    return recipe.model_copy(update={"model": model})
 
 
 def build_task(

@@ -11,7 +11,15 @@ from pipeline.index import read_index
 from pipeline.maps import LabelMapReader
 from pipeline.store import versions
 from reid_train import loop
-from reid_train.build import build_stages, build_task, fresh, model_spec, parameters, training_set
+from reid_train.build import (
+    build_stages,
+    build_task,
+    count_sides,
+    fresh,
+    model_spec,
+    parameters,
+    training_set,
+)
 from reid_train.checkpoint import META, WEIGHTS, save_model
 from reid_train.models.text_table import TextTable
 from reid_train.recipe import from_plain
@@ -39,10 +47,10 @@ def train(job: Job) -> dict[str, Any]:
         done = read_json(job.folder / META)
         if sha256_file(job.folder / WEIGHTS) == done["weights_sha256"]:
             return done["training"]
-    recipe = from_plain(job.params["recipe"])
+    index = read_index(job.inputs["index"])
+    recipe = count_sides(from_plain(job.params["recipe"]), index.rows)
     seed, pretrained = int(job.params["seed"]), job.params.get("pretrained", "none")
     source = str(job.files["pretrained"]) if pretrained == "file" else pretrained
-    index = read_index(job.inputs["index"])
     maps = LabelMapReader(job.inputs["maps"]) if "maps" in job.inputs else None
     images = PackedImages.open(job.inputs["images"])
     data = training_set(recipe, images, index.split("train"), maps)
