@@ -239,7 +239,7 @@ def load_segformer(
     runtime = Runtime.create(device)
     # transformers' own loading: files keep names that its networks have left behind.
     with _quiet():
-        model, report = SegformerForSemanticSegmentation.from_pretrained(
+        loaded: Any = SegformerForSemanticSegmentation.from_pretrained(
             None,
             config=SegformerConfig.from_dict(dict(config)),
             state_dict=dict(state),
@@ -247,6 +247,7 @@ def load_segformer(
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
+    model, report = loaded
     _check_filled(model, report, source)
     if report["unexpected_keys"]:
         first = sorted(report["unexpected_keys"])[0]

@@ -18,6 +18,8 @@ HALF: Triple = (0.5, 0.5, 0.5)
 RESAMPLE = {2: "bilinear", 3: "bicubic"}
 # Their weights hold one grid of positions: no other input size.
 FIXED_SIZE = ("beit", "data2vec-vision", "eomt")
+# They take the root of the number of tokens for the side of the grid.
+SQUARE = ("dpt", "tipsv2_dpt")
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def input_size(model_type: str, config: Any, size: Any) -> Size:
     A height and a width that differ are taken as they are. A square would squash a crop of a
     person to twice its breadth: half its width is taken (512x512 becomes 512x256). Edges keep an
     image's aspect, which is 2:1 here: the shorter is the width, as far as the longer allows,
-    in steps of 32. Networks with one grid of positions get the size of that grid.
+    in steps of 32. Networks with one grid of positions get the size of that grid, and those that
+    hold every grid for a square get a square.
     """
     if model_type in FIXED_SIZE:
         side = config.image_size
@@ -112,6 +115,8 @@ def input_size(model_type: str, config: Any, size: Any) -> Size:
             f"found size {size} in the image processor; expected a height and a width, or a "
             "shortest edge; correct preprocessor_config.json"
         )
+    if model_type in SQUARE:
+        return height, height
     return (height, width // 2) if height == width else (height, width)
 
 

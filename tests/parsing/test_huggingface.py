@@ -109,7 +109,7 @@ def rename(old: str, new: str) -> Callable[[dict], None]:
     return change
 
 
-def own_way(folder: Path, images: np.ndarray, size: tuple[int, int]) -> tuple[Any, Any, Any]:
+def own_way(folder: Path, images: Any, size: tuple[int, int]) -> tuple[Any, Any, Any]:
     """transformers' processor and model: (processor, pixel values at 64x32, outputs)."""
     from transformers import AutoModelForSemanticSegmentation, SegformerImageProcessor
 
@@ -120,8 +120,8 @@ def own_way(folder: Path, images: np.ndarray, size: tuple[int, int]) -> tuple[An
     return processor, pixels, outputs
 
 
-def test_maps_are_those_of_transformers(folder: Path, images: np.ndarray):
-    parser = load_parser(f"hf:{folder}", label_set="atr")
+def test_maps_are_those_of_transformers(folder: Path, images: Any):
+    parser: Any = load_parser(f"hf:{folder}", label_set="atr")
     assert isinstance(parser, HuggingFaceParser) and parser.label_set == ATR
     assert parser.input_size == (64, 32)
     size = (96, 48)
@@ -132,7 +132,7 @@ def test_maps_are_those_of_transformers(folder: Path, images: np.ndarray):
     own = np.stack([each.numpy() for each in own])
     assert len(np.unique(own)) > 8
     found = parser.parse(images, size)
-    assert (found.label == own).mean() > 0.97  # grey levels that round the other way
+    assert (np.asarray(found.label) == own).mean() > 0.97  # grey levels that round the other way
     with torch.inference_mode():
         outputs.logits = parser.network(parser.to_input(images))
     same = processor.post_process_semantic_segmentation(outputs, [size] * 3)
@@ -143,8 +143,8 @@ def test_maps_are_those_of_transformers(folder: Path, images: np.ndarray):
     )
 
 
-def test_merged_classes_are_summed_as_probabilities(folder: Path, images: np.ndarray):
-    parser = load_parser(f"hf:{folder}")
+def test_merged_classes_are_summed_as_probabilities(folder: Path, images: Any):
+    parser: Any = load_parser(f"hf:{folder}")
     assert parser.label_set == LIP
     table = ATR.map_to(LIP)
     inputs = parser.to_input(images)
@@ -162,7 +162,7 @@ def test_merged_classes_are_summed_as_probabilities(folder: Path, images: np.nda
 
 
 def test_order_and_spelling_of_labels_do_not_matter(
-    folder: Path, changed: Callable[..., Path], images: np.ndarray
+    folder: Path, changed: Callable[..., Path], images: Any
 ):
     order = np.random.default_rng(1).permutation(18)
     where = changed(
@@ -178,12 +178,12 @@ def test_order_and_spelling_of_labels_do_not_matter(
         state[key] = state[key][torch.from_numpy(order)].contiguous()
     save_file(state, where / "model.safetensors", {"format": "pt"})
     one, other = (load_parser(f"hf:{each}").parse(images) for each in (folder, where))
-    assert (one.label == np.asarray(other.label)).mean() > 0.9999
+    assert (np.asarray(one.label) == np.asarray(other.label)).mean() > 0.9999
     np.testing.assert_allclose(np.asarray(one.confidence), np.asarray(other.confidence), atol=1e-5)
 
 
-def test_flip_exchanges_sides(folder: Path, images: np.ndarray):
-    parser = load_parser(f"hf:{folder}")
+def test_flip_exchanges_sides(folder: Path, images: Any):
+    parser: Any = load_parser(f"hf:{folder}")
     one = parser.parse(images, (64, 32), flip=True, scales=(1.0, 1.5))
     other = parser.parse(images[:, :, ::-1], (64, 32), flip=True, scales=(1.0, 1.5))
     assert (one.label == LIP.mirrored(np.asarray(other.label))).mean() > 0.999
@@ -191,8 +191,8 @@ def test_flip_exchanges_sides(folder: Path, images: np.ndarray):
     assert (one.label != np.asarray(plain.label)).any()
 
 
-def test_images_of_any_size_keep_their_own(folder: Path, images: np.ndarray):
-    parser = load_parser(f"hf:{folder}", memory_mib=1)
+def test_images_of_any_size_keep_their_own(folder: Path, images: Any):
+    parser: Any = load_parser(f"hf:{folder}", memory_mib=1)
     given = [images[0], images[1, :50, :31], images[2, :1, :1]]
     maps = parser.parse(given, None)
     assert [label.shape for label in maps.label] == [(128, 64), (50, 31), (1, 1)]
@@ -200,8 +200,8 @@ def test_images_of_any_size_keep_their_own(folder: Path, images: np.ndarray):
     np.testing.assert_array_equal(maps.label[1], alone.label[0])
 
 
-def test_segformer_from_config_and_state(folder: Path, images: np.ndarray):
-    whole = load_parser(f"hf:{folder}")
+def test_segformer_from_config_and_state(folder: Path, images: Any):
+    whole: Any = load_parser(f"hf:{folder}")
     config = json.loads((folder / "config.json").read_text())
     state = load_file(folder / "model.safetensors")
     given: dict[str, Any] = {"name": "small", "preprocessing": whole.preprocessing}
@@ -212,64 +212,6 @@ def test_segformer_from_config_and_state(folder: Path, images: np.ndarray):
     del state["decode_head.classifier.bias"]
     with pytest.raises(ReidpipeError, match="first 'decode_head.classifier.bias'"):
         load_segformer(config, state, **given)
-
-
-def test_mask2former_decides_as_its_post_processing(tmp_path: Path, images: np.ndarray):
-    from transformers import (
-        Mask2FormerConfig,
-        Mask2FormerForUniversalSegmentation,
-        Mask2FormerImageProcessor,
-        SwinConfig,
-    )
-
-    config = Mask2FormerConfig(
-        backbone_config=SwinConfig(
-            embed_dim=8,
-            depths=[1, 1, 1, 1],
-            num_heads=[1, 1, 1, 1],
-            window_size=2,
-            out_features=["stage1", "stage2", "stage3", "stage4"],
-        ),
-        feature_size=32,
-        mask_feature_size=32,
-        hidden_dim=32,
-        encoder_feedforward_dim=16,
-        dim_feedforward=16,
-        encoder_layers=1,
-        decoder_layers=2,
-        num_attention_heads=2,
-        num_queries=12,
-        id2label=dict(enumerate(NAMES)),
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = Mask2FormerForUniversalSegmentation(config).eval()
-        # As initialised, all queries and all pixels agree.
-        for module in model.modules():
-            if isinstance(module, torch.nn.Conv2d | torch.nn.Linear | torch.nn.Embedding):
-                torch.nn.init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
-        model.class_predictor.weight.data *= 3
-    model.save_pretrained(tmp_path)
-    size = {"height": 64, "width": 64}
-    processor = Mask2FormerImageProcessor(size=size)
-    processor.save_pretrained(tmp_path)
-
-    parser = load_parser(f"hf:{tmp_path}", label_set="atr")
-    assert parser.input_size == (64, 32)
-    assert parser.attributes()["architecture"] == "Mask2FormerForUniversalSegmentation"
-    inputs = parser.to_input(images)
-    with torch.inference_mode():
-        outputs: Any = model(pixel_values=inputs)
-    told = processor.post_process_semantic_segmentation(
-        outputs, [(256, 128)] * 3, return_segmentation_scores=True
-    )
-    expected = np.stack([each["segmentation"].numpy() for each in told])
-    scores = np.stack([each["segmentation_scores"].numpy() for each in told])
-    assert len(np.unique(expected)) > 2
-    maps = parser.parse(images)
-    np.testing.assert_array_equal(maps.label, expected)
-    share = scores.max(1) / scores.sum(1)
-    np.testing.assert_allclose(np.asarray(maps.confidence), share, rtol=1e-4)
 
 
 def refused(kind: str, match: str, **options: Any) -> str:
