@@ -126,7 +126,7 @@ def test_maps_are_those_of_transformers(folder: Path, images: Any):
     assert parser.input_size == (64, 32)
     size = (96, 48)
     processor, pixels, outputs = own_way(folder, images, size)
-    # Twice as large a step as one grey level of 255 over the smallest std, for rounding.
+    # One grey level of 255 over the smallest std: roundings may differ by that.
     assert (parser.to_input(images) - pixels).abs().max() < 1.01 / 255 / 0.2
     own = processor.post_process_semantic_segmentation(outputs, [size] * 3)
     own = np.stack([each.numpy() for each in own])
