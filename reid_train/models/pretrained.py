@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.atomic import sha256_file
 from pipeline.errors import ReidpipeError
 from reid_train.checkpoint import read_state_dict
+from reid_train.models.token_rows import expand
 
 # entries of OpenAI's archives that describe the network and are no weights
 _DESCRIPTIONS = ("input_resolution", "context_length", "vocab_size")
@@ -64,8 +65,9 @@ def read_clip(
     """A whole CLIP state dict in OpenAI's layout, float32, on the CPU.
 
     ``source`` is "openai" or a file: OpenAI's own TorchScript archive or any state dict with the
-    same keys. TorchScript executes code on loading, so an archive is opened only when its sha256
-    is the published one; every other file is read as tensors alone.
+    same keys, or with trained token embeddings alone (``token_rows.expand`` adds the others).
+    TorchScript executes code on loading, so an archive is opened only when its sha256 is the
+    published one; every other file is read as tensors alone.
     """
     url, digest = published(architecture)
     path = openai_file(architecture, weights) if source == "openai" else Path(source)
@@ -81,7 +83,7 @@ def read_clip(
             f"{path} has sha256 {found}; expected {digest}; delete it and download {url} again"
         )
     else:
-        state = read_state_dict(path)
+        state = expand(read_state_dict(path))
     return {
         key: value.float() if value.is_floating_point() else value
         for key, value in state.items()
