@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from parsing_models.warp import GrownBox, Placement, Size, to_grid, to_input
+from pipeline.errors import ReidpipeError
 from pipeline.labels import LabelSet
+from reid_train.runtime import Runtime
 
+log = logging.getLogger(__name__)
+
+MOST_IMAGES = 64
 # Peak floats a network holds per input pixel; measured on SCHP's ResNet-101 (its fusion input).
 FLOATS_PER_PIXEL = 256
 
@@ -46,8 +52,9 @@ class Parser:
 
     network: normalised N,3,H,W -> logits N,C,h,w at any resolution. align_corners: how its
     authors resize them to the input. name, facts: what the label-map cache records about it.
-    memory_mib: rough bound on working memory; larger batches go through in slices. placement:
-    where an image lies on the input.
+    memory_mib: rough bound on working memory on a CPU; larger batches go through in slices. A GPU
+    takes ``MOST_IMAGES`` at once; where memory runs out slices are halved, and stay so. placement:
+    where an image lies on the input. precision: ``fp32``, or that of ``in_precision``.
     """
 
     network: Callable[[Tensor], Tensor]
@@ -59,6 +66,8 @@ class Parser:
     align_corners: bool = True
     memory_mib: int = 1024
     placement: Placement = GrownBox()
+    precision: str = "fp32"
+    most_images: int = field(default=MOST_IMAGES, init=False)
 
     @property
     def input_size(self) -> Size:
@@ -81,7 +90,7 @@ class Parser:
             "flip": flip,
             "scales": list(scales),
             "confidence": "maximum soft-max after warping",
-            "precision": "fp32",
+            "precision": self.precision,
             "device": self.device.type,
             "torch": str(torch.__version__),
             "reidpipe": importlib.metadata.version("reidpipe"),
@@ -100,7 +109,8 @@ class Parser:
 
         size: (H, W) of the maps, laid over the whole image; None gives each image's own size.
         flip: average with the mirrored image, sides exchanged. scales: average over input sizes.
-        Averages are of logits, before the soft-max. Raises ``ValueError`` on other images.
+        Averages are of logits, before the soft-max. Raises ``ValueError`` on other images, and
+        ``ReidpipeError`` when the memory is too small for a single one.
         """
         for image in images:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -111,11 +121,14 @@ class Parser:
             raise ValueError("scales is empty; expected at least one, such as (1.0,)")
         labels: list[np.ndarray] = []
         confidences: list[np.ndarray] = []
-        step = self.slice_images
-        for start in range(0, len(images), step):
-            part = [np.asarray(image) for image in images[start : start + step]]
-            logits = self.logits(self.to_input(part), flip=flip, scales=scales)
-            for label, confidence in self._to_maps(logits, part, size):
+        start = 0
+        while start < len(images):
+            part = [np.asarray(image) for image in images[start : start + self.slice_images]]
+            maps = self._within_memory(part, size, flip=flip, scales=scales)
+            if maps is None:
+                continue
+            start += len(part)
+            for label, confidence in maps:
                 labels.append(label)
                 confidences.append(confidence)
         if size is None and not isinstance(images, np.ndarray):
@@ -130,8 +143,38 @@ class Parser:
     @property
     def slice_images(self) -> int:
         """Images that go through the network together."""
+        if self.device.type != "cpu":
+            return self.most_images
         height, width = self.input_size
-        return max(1, min(64, self.memory_mib * 2**20 // (4 * FLOATS_PER_PIXEL * height * width)))
+        fit = self.memory_mib * 2**20 // (4 * FLOATS_PER_PIXEL * height * width)
+        return max(1, min(self.most_images, fit))
+
+    def _within_memory(
+        self, images: list[np.ndarray], size: Size | None, *, flip: bool, scales: Sequence[float]
+    ) -> list[tuple[np.ndarray, np.ndarray]] | None:
+        """Their maps; None when memory ran out, and slices will be smaller from now on."""
+        try:
+            logits = self.logits(self.to_input(images), flip=flip, scales=scales)
+            return self._to_maps(logits, images, size)
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            if len(images) == 1:
+                raise ReidpipeError(
+                    f"found too little memory on {self.device} for one image at "
+                    f"{self.input_size[0]}x{self.input_size[1]}; expected room for the network and "
+                    "one image; free some, or type --device cpu"
+                ) from error
+        # Only here, outside the handler, are the tensors of the failed attempt free.
+        if self.device.type != "cpu":
+            torch.accelerator.empty_cache()
+        if self.most_images == MOST_IMAGES:
+            log.warning(
+                "too little memory on %s for %d images at once: going on with %d or less",
+                *(self.device, len(images), len(images) // 2),
+            )
+        self.most_images = max(1, min(self.most_images, len(images) // 2))
+        return None
 
     def to_input(self, images: Sequence[np.ndarray]) -> Tensor:
         """Images (RGB) -> normalised N,3,H,W on the device."""
@@ -143,12 +186,15 @@ class Parser:
         inputs = torch.empty(len(images), 3, *given.input_size, device=self.device)
         for shape, rows in _by_size(images).items():
             similarity = self.placement.similarity(shape, given.input_size)
-            pixels = torch.from_numpy(np.stack([images[row] for row in rows])).to(self.device)
+            pixels = self._uploaded(np.stack([images[row] for row in rows]))
             part = to_input(pixels.permute(0, 3, 1, 2), given.input_size, similarity)
             if given.channel_order == "bgr":
                 part = part.flip(1)
             inputs[rows] = similarity.pad_((part / 255).sub_(mean).div_(std))
         return inputs
+
+    def _uploaded(self, pixels: np.ndarray) -> Tensor:
+        return Runtime(self.device).move({"pixels": torch.from_numpy(pixels)})["pixels"]
 
     def logits(
         self, inputs: Tensor, *, flip: bool = False, scales: Sequence[float] = (1.0,)
@@ -173,17 +219,20 @@ class Parser:
     def _to_maps(
         self, logits: list[Tensor], images: Sequence[np.ndarray], size: Size | None
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        maps: list[Any] = [None] * len(images)
+        found: list[tuple[list[int], Tensor, Tensor]] = []
         for shape, rows in _by_size(images).items():
             grid = size or shape
             # On a CPU, logits at the grid that leave the cache cost more than the network.
             mib = 16 if self.device.type == "cpu" else self.memory_mib
             step = max(1, mib * 2**20 // (4 * len(self.label_set) * grid[0] * grid[1]))
             for part in (rows[start : start + step] for start in range(0, len(rows), step)):
-                label, confidence = _decided(self._at_grid(logits, part, shape, grid))
-                pairs = zip(label.cpu().numpy(), confidence.cpu().numpy(), strict=True)
-                for row, pair in zip(part, pairs, strict=True):
-                    maps[row] = pair
+                found.append((part, *_decided(self._at_grid(logits, part, shape, grid))))
+        # Fetched last: each fetch waits for a GPU, which until then has work queued.
+        maps: list[Any] = [None] * len(images)
+        for part, label, confidence in found:
+            pairs = zip(label.cpu().numpy(), confidence.cpu().numpy(), strict=True)
+            for row, pair in zip(part, pairs, strict=True):
+                maps[row] = pair
         return maps
 
     def _at_grid(self, logits: list[Tensor], rows: list[int], image: Size, grid: Size) -> Tensor:
@@ -200,6 +249,37 @@ class Parser:
             for each in logits
         ]
         return warped[0] if len(warped) == 1 else torch.stack(warped).mean(0)
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """A network computed in a reduced precision: float32 in, float32 out."""
+
+    network: Callable[[Tensor], Tensor]
+    runtime: Runtime
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        with self.runtime.autocast():
+            return self.network(inputs).float()
+
+
+def in_precision(parser: Parser, precision: str) -> Parser:
+    """``parser`` with its network in ``fp32``, ``bf16`` or ``fp16``, weights shared; the warps
+    around it stay as they are."""
+    network = parser.network.network if isinstance(parser.network, Reduced) else parser.network
+    if precision != "fp32":
+        network = Reduced(network, Runtime(parser.device, precision))
+    return replace(parser, network=network, precision=precision)
+
+
+def _out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """torch's own error for GPUs; allocators of CPUs and libraries have only a text."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return any(
+        words in text for words in ("out of memory", "can't allocate memory", "alloc_failed")
+    )
 
 
 def _decided(logits: Tensor) -> tuple[Tensor, Tensor]:

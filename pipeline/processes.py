@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
@@ -53,6 +57,56 @@ def spread(
         else:
             parts = _in_processes(chunks, workers, bar)
     return [result for part in parts for result in part]
+
+
+def spread_pinned(
+    functions: Sequence[Callable[[list[Any]], list[Any]]],
+    items: Sequence[Any],
+    *,
+    chunk: int = 32,
+    progress: str | None = None,
+) -> list[Any]:
+    """Results for all ``items``, in their order, from one local process per function.
+
+    ``functions`` do the same, each with something of its own, such as a GPU: a process keeps its
+    function and takes the next chunk whenever it is free, so a slow one holds nobody up. Otherwise
+    as ``spread``: fresh processes, which end with this one; a failure propagates with a note.
+    """
+    starts = deque(range(0, len(items), chunk))
+    done: dict[int, list[Any]] = {}
+    with (
+        _Bar(progress, len(items)) as bar,
+        ThreadPoolExecutor(len(functions), "pinned") as threads,
+    ):
+
+        def drive(function: Callable[[list[Any]], list[Any]]) -> None:
+            with _fresh_processes(1) as pool:
+                try:
+                    while (start := _taken(starts)) is not None:
+                        task = _Chunk(function, tuple(items[start : start + chunk]), start)
+                        done[start] = bar.count(pool.submit(task).result())
+                except BrokenProcessPool as error:
+                    starts.clear()
+                    raise ReidpipeError(
+                        "found a worker process killed from outside (often: not enough memory); "
+                        "expected it to finish; type the command again: what is stored is kept"
+                    ) from error
+                except BaseException:
+                    starts.clear()  # the others stop after the chunk they are at
+                    raise
+
+        busy = functions[: len(starts)]
+        for driving in [threads.submit(drive, function) for function in busy]:
+            driving.result()
+    return [result for start in sorted(done) for result in done[start]]
+
+
+def _taken(starts: deque[int]) -> int | None:
+    """The next of them, None when another thread took the last."""
+    try:
+        return starts.popleft()
+    except IndexError:
+        return None
 
 
 class _Watched(list[Any]):
@@ -121,10 +175,6 @@ class _Bar:
 
 
 def _in_processes(chunks: list[_Chunk], workers: int, bar: _Bar) -> list[list[Any]]:
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-
     import dask.multiprocessing
     from dask.callbacks import Callback
 
@@ -133,13 +183,7 @@ def _in_processes(chunks: list[_Chunk], workers: int, bar: _Bar) -> list[list[An
 
     names = [("chunk", number) for number in range(len(chunks))]
     graph = {name: (task,) for name, task in zip(names, chunks, strict=True)}
-    # Spawned, not forked: a fork of a process with threads (torch, HDF5) can deadlock.
-    with ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_end_with,
-        initargs=(os.getpid(),),
-    ) as pool:
+    with _fresh_processes(workers) as pool:
         try:
             with Callback(posttask=finished):
                 results: Any = dask.multiprocessing.get(
@@ -158,6 +202,16 @@ def _in_processes(chunks: list[_Chunk], workers: int, bar: _Bar) -> list[list[An
             raise original from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _fresh_processes(count: int) -> ProcessPoolExecutor:
+    # Spawned, not forked: a fork of a process with threads (torch, HDF5) can deadlock.
+    return ProcessPoolExecutor(
+        count,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_end_with,
+        initargs=(os.getpid(),),
+    )
 
 
 def _on_cluster(chunks: list[_Chunk], scheduler: str, bar: _Bar) -> list[list[Any]]:
