@@ -13,13 +13,14 @@ from pipeline.atomic import read_json
 from pipeline.commandline import CONTEXT, DEVICE, Terminal, json_option
 from pipeline.errors import ReidpipeError
 from pipeline.manifest import load_manifest
-from pipeline.runs import Run, find_run
+from pipeline.runs import find_run
 from pipeline.sources import index_step
 from pipeline.steps import Step
 from pipeline.tables import format_table
 from reid_train.evaluation.protocols import find_protocol
 from reid_train.models import clip_tiny
 from reid_train.recipe import list_recipes, load_recipe
+from reid_train.recipe_parts import Recipe
 
 
 @click.command("eval", context_settings=CONTEXT)
@@ -54,7 +55,7 @@ def evaluate(
     found = find_run(terminal.workspace, run)
     step = evaluation_step(
         terminal,
-        found,
+        found.model,
         dataset=dataset,
         protocol=protocol,
         exclude=exclude,
@@ -101,7 +102,7 @@ def report(terminal: Terminal, runs: tuple[str, ...], device: str) -> None:
     Example: reidpipe report baseline-tiny slicenet2
     """
     found = [find_run(terminal.workspace, reference) for reference in runs]
-    steps = [evaluation_step(terminal, run) for run in found]
+    steps = [evaluation_step(terminal, run.model) for run in found]
     page = requests.report(" / ".join(run.name for run in found), steps)
     outcome = graph.run(
         terminal.workspace, [page], terminal.execution(device=device), announce=terminal.announce
@@ -181,16 +182,22 @@ def model_step(
     pretrained: str | None = None,
     settings: tuple[str, ...] = (),
     label_maps: Callable[[], Step] | None = None,
+    index: Step | None = None,
 ) -> Step:
     """The model step of a command line. ``label_maps`` gives those of the same dataset, and is
-    asked when the recipe reads them. ``pretrained`` None: what the recipe says.
+    asked when the recipe reads them. ``pretrained`` None: what the recipe says. ``index``: the
+    dataset's, where the caller has it already (looking at a tree of images takes a while).
     """
-    overrides = dict(_setting(text) for text in settings)
-    loaded = load_recipe(recipe, overrides)
+    loaded = changed_recipe(recipe, settings)
     start = _start(pretrained or loaded.model.pretrained)
-    index = index_step(terminal.workspace, dataset)
+    index = index or index_step(terminal.workspace, dataset)
     maps = label_maps() if label_maps is not None and loaded.reads_maps else None
     return requests.model(index, loaded.plain(), seed=seed, pretrained=start, label_maps=maps)
+
+
+def changed_recipe(recipe: str, settings: tuple[str, ...]) -> Recipe:
+    """A recipe by name or file with the values of ``--set KEY=VALUE``."""
+    return load_recipe(recipe, dict(_setting(text) for text in settings))
 
 
 def _start(pretrained: str) -> str:
@@ -207,7 +214,7 @@ def _start(pretrained: str) -> str:
 
 def evaluation_step(
     terminal: Terminal,
-    run: Run,
+    model: Step,
     *,
     dataset: str | None = None,
     protocol: str | None = None,
@@ -215,17 +222,25 @@ def evaluation_step(
     flip: bool = False,
     rerank: bool = False,
 ) -> Step:
-    """The evaluation step of a run, with what the dataset and the recipe say by default."""
-    target = index_step(terminal.workspace, dataset) if dataset else run.model.inputs["index"]
+    """The evaluation step of a model, with what the dataset and the recipe say by default.
+
+    Raises ReidpipeError for an imported model when no dataset is named: it was trained elsewhere.
+    """
+    if dataset is None and "index" not in model.inputs:
+        raise ReidpipeError(
+            f"found an imported model ('{model.params['recipe']['name']}') and no dataset; "
+            "expected one to evaluate it on; type reidpipe eval RUN --dataset mannequins"
+        )
+    target = index_step(terminal.workspace, dataset) if dataset else model.inputs["index"]
     name = target.params["dataset"]
     default = load_manifest(name).default_protocol
     chosen = find_protocol(name, protocol) if protocol else default
     return requests.evaluation(
-        run.model,
+        model,
         target,
         protocol=chosen.name,
         exclude=exclude or chosen.exclude,
-        flip=flip or run.model.params["recipe"]["test"]["flip"],
+        flip=flip or model.params["recipe"]["test"]["flip"],
         rerank={"k1": 20, "k2": 6, "lam": 0.3} if rerank else None,
     )
 

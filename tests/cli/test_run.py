@@ -1,0 +1,192 @@
+"""``reidpipe run``: all combinations in one graph, what they share, and the table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import requests
+from pipeline.commandline import Terminal
+from pipeline.errors import ReidpipeError
+from pipeline.sources import index_step
+from pipeline.steps import Step
+from pipeline.store import Workspace
+from reid_train.run_commands import (
+    Cell,
+    combinations,
+    read_names,
+    read_seeds,
+    shared_maps,
+    spread,
+    table,
+)
+from tests.cli.conftest import TRAIN, Console
+
+RUN = ("run", "baseline-tiny", "--dataset", "folder", *TRAIN, "--device", "cpu")
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Terminal:
+    return Terminal(Workspace(tmp_path / "workspace"), as_json=False)
+
+
+def planned(
+    terminal: Terminal, tmp_path: Path, recipes: list[str], parsers: list[str], seeds: str = "0"
+) -> list[Cell]:
+    """The cells of a ``run``; each parser's weights are a file with its name in it."""
+
+    def label_maps(dataset: str, parser: str) -> Step:
+        weights = tmp_path / f"{parser}.pth"
+        weights.write_text(parser)
+        return requests.maps(index_step(terminal.workspace, dataset), model=parser, weights=weights)
+
+    return combinations(
+        terminal, recipes, ["mannequins"], parsers, read_seeds([seeds]), label_maps=label_maps
+    )
+
+
+def above(step: Step) -> dict[str, set[str]]:
+    """Keys of everything ``step`` stands on, by kind; features and prompts with maps apart."""
+    found: dict[str, set[str]] = {}
+
+    def visit(step: Step) -> None:
+        name = step.name
+        if name == "features":
+            name += "-of-parts" if step.params["parts"] else ""
+        if name == "prompts":
+            name = step.params["stage"]["name"]
+        found.setdefault(name, set()).add(step.key)
+        for source in step.inputs.values():
+            visit(source)
+
+    visit(step)
+    return found
+
+
+def test_the_table_of_parsers_shares_everything_but_the_maps(terminal: Terminal, tmp_path: Path):
+    """Table 4 of the paper: ``run pi-vl-rn50 --parsing schp,solider,invpt``."""
+    parsers = ["schp", "solider", "invpt"]
+    cells = planned(terminal, tmp_path, ["pi-vl-rn50"], parsers)
+    assert [cell.parsing for cell in cells] == parsers
+    keys = [above(cell.evaluation) for cell in cells]
+    for name in ("index", "images", "features", "identity-prompts"):
+        assert keys[0][name] == keys[1][name] == keys[2][name], name
+    # One packing for training and frozen features' own filter, one for the test.
+    assert len(keys[0]["images"]) == 2
+    for name in ("maps", "features-of-parts", "part-prompts", "text", "model", "evaluation"):
+        assert len(set.union(*(found[name] for found in keys))) == 3, name
+
+
+def test_the_table_of_ablations_shares_the_first_stage(terminal: Terminal, tmp_path: Path):
+    recipes = ["clip-reid-rn50", "pi-vl-rn50-h", "pi-vl-rn50-p", "pi-vl-rn50", "pi-vl-rn50-w"]
+    cells = planned(terminal, tmp_path, recipes, ["schp", "solider"], seeds="0-1")
+    plain = [cell for cell in cells if cell.recipe == "clip-reid-rn50"]
+    assert [(cell.parsing, cell.seed) for cell in plain] == [(None, 0), (None, 1)]
+    assert "maps" not in above(plain[0].evaluation)
+    assert len(cells) == 2 + 4 * 2 * 2
+    assert [cell.parsing for cell in cells[2:6]] == ["schp", "schp", "solider", "solider"]
+    everything: dict[str, set[str]] = {}
+    for cell in cells:
+        for name, found in above(cell.evaluation).items():
+            everything.setdefault(name, set()).update(found)
+    # One index, two filters, one set of frozen features for all recipes, parsers and seeds.
+    counts = {name: len(found) for name, found in everything.items()}
+    assert (counts["index"], counts["images"], counts["features"]) == (1, 2, 1)
+    assert (counts["identity-prompts"], counts["maps"]) == (2, 2)  # per seed; per parser
+    assert counts["part-prompts"] == 2 * 2  # those of -p, full and -w are the same
+    assert counts["model"] == len(cells)
+
+
+def test_a_report_shows_the_maps_of_its_first_dataset(terminal: Terminal, tmp_path: Path):
+    cells = planned(terminal, tmp_path, ["baseline-tiny", "pi-vl-rn50"], ["invpt", "schp"])
+    maps = shared_maps(cells)
+    assert maps is not None and maps.params["model"] == "invpt"
+    assert shared_maps(cells[:1]) is None
+
+
+def test_two_recipes_of_one_name_are_refused(terminal: Terminal, tmp_path: Path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.yaml").write_text("base: baseline-tiny\n")
+    paths = [str(tmp_path / folder / "mine.yaml") for folder in ("a", "b")]
+    with pytest.raises(ReidpipeError, match="2 recipes called 'mine'"):
+        planned(terminal, tmp_path, paths, [])
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=8))
+def test_seeds_are_read_back(seeds: list[int]):
+    unique = tuple(dict.fromkeys(seeds))
+    assert read_seeds([str(seed) for seed in seeds]) == unique
+    assert read_seeds([",".join(map(str, seeds))]) == unique
+
+
+def test_seeds_and_names():
+    assert read_seeds(["0-2", "2-3,9"]) == (0, 1, 2, 3, 9)
+    for wrong in ("3-1", "-1", "a", "1-", ""):
+        with pytest.raises(ReidpipeError, match="type --seed 0-4"):
+            read_seeds([wrong])
+    assert read_names(["schp,solider", "schp"], "--parsing") == ("schp", "solider")
+    with pytest.raises(ReidpipeError, match="empty name in --parsing schp,"):
+        read_names(["schp,"], "--parsing")
+
+
+def test_spread_is_the_sample_standard_deviation():
+    found = spread([0.2, 0.4, 0.9])
+    # mean 0.5; squares 0.09 + 0.01 + 0.16 over 2
+    assert found["mean"] == pytest.approx(0.5) and found["std"] == pytest.approx(0.13**0.5)
+    assert found["n"] == 3 and spread([0.3]) == {"mean": 0.3, "std": None, "n": 1, "values": [0.3]}
+    measures = {name: found for name in ("mAP", "Rank-1", "Rank-5")} | {"mINP": spread([1.0])}
+    row = {"recipe": "r", "dataset": "d", "parsing": None, "seeds": [0, 1, 2], **measures}
+    last = table([row]).splitlines()[-1]
+    assert last.split() == ["r", "d", "-", "3", *["50.0", "±", "36.1"] * 3, "100.0"]
+
+
+def test_run_trains_each_seed_once_and_averages_them(trained: Console):
+    found = trained.json(*RUN, "--seed", "0-1", "--parsing", "schp-tiny,schp", "--report")
+    (row,) = found["rows"]  # the recipe reads no maps: one row, and no weights of schp are needed
+    assert (row["recipe"], row["dataset"], row["parsing"]) == ("baseline-tiny", "folder", None)
+    assert row["seeds"] == [0, 1] and len(found["made"]) == 3  # seed 0 was trained and evaluated
+    each = [trained.json("eval", run) for run in row["runs"]]
+    assert row["mAP"]["values"] == [metrics["mAP"] for metrics in each]
+    assert row["mAP"]["mean"] == pytest.approx(sum(row["mAP"]["values"]) / 2)
+    assert row["Rank-5"]["values"] == [metrics["cmc"]["5"] for metrics in each]
+    page = Path(found["report"]).read_text(encoding="utf-8")
+    assert row["runs"][0] in page and row["runs"][1] not in page
+
+    words = (*RUN, "--seed", "0", "--seed", "1", "--report")
+    text = trained(*words).stdout
+    assert "nothing to do: all " in text and " ± " in text
+    assert "protocol: folder standard, excluded same-camera, 12 of 12 queries valid" in text
+    assert [run["run"] for run in trained.json("status")["runs"]] == row["runs"]
+
+
+def test_run_makes_a_row_per_recipe_and_dataset(trained: Console, few_people: None):
+    words = (*RUN, "--dataset", "mannequins", "--json")
+    found = json.loads(trained(*words).stdout)
+    assert [row["dataset"] for row in found["rows"]] == ["folder", "mannequins"]
+    assert all(row["mAP"]["std"] is None for row in found["rows"])
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ((), ("RECIPE", "type reidpipe run -h")),
+        (("baseline-tinny",), ("did you mean 'baseline-tiny'?",)),
+        (("baseline-tiny", "--seed", "4-1"), ("found --seed 4-1", "--seed 0-4")),
+        (("baseline-tiny", "--dataset", "market1500"), ("did you mean 'market1501'?",)),
+        (("pi-vl-rn50", "--parsing", "schp-tiny,shcp"), ("parser 'shcp'", "'schp'?")),
+        (("baseline-tiny", "--set", "stages.0.epoch=1"), ("did you mean 'stages.0.epochs'?",)),
+        (("baseline-tiny", "--pretrained", "opnai"), ("found no file opnai",)),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_mistakes_are_found_before_anything_runs(
+    console: Console, words: tuple[str, ...], parts: tuple[str, ...]
+):
+    line = console.mistake("run", *words)
+    assert all(part in line for part in parts), line
+    assert not list(console.root.glob("artifacts/*/*"))
