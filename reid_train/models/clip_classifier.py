@@ -42,6 +42,8 @@ class ClipClassifier(nn.Module):
 
     mean: Tensor
     std: Tensor
+    ids: Tensor
+    prompt_learner: Any
 
     def __init__(self, towers: Towers, *, text_batch: int = 256) -> None:
         super().__init__()
@@ -53,6 +55,7 @@ class ClipClassifier(nn.Module):
         for name, values in (("mean", OPENAI_DATASET_MEAN), ("std", OPENAI_DATASET_STD)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         self.text_batch = text_batch
+        self.prompt_learner = None
         self._kept: tuple[tuple[int, ...], Tensor] | None = None
 
     def name_classes(self, class_names: Sequence[str]) -> None:
@@ -107,8 +110,7 @@ class ClipClassifier(nn.Module):
         return self._kept[1]
 
     def _learnt(self) -> list[nn.Parameter]:
-        learner = getattr(self, "prompt_learner", None)
-        return [] if learner is None else list(learner.parameters())
+        return [] if self.prompt_learner is None else list(self.prompt_learner.parameters())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # another device or precision: what was kept stays behind
@@ -129,8 +131,6 @@ class ZeroShot(ClipClassifier):
     """Class names in fixed sentences (Radford et al. 2021). With several templates a class is the
     mean of its normalised rows.
     """
-
-    ids: Tensor
 
     def __init__(
         self,
@@ -162,10 +162,8 @@ class ZeroShot(ClipClassifier):
 class _Learning(ClipClassifier):
     """What the three learners share: the tokens around their vectors."""
 
-    ids: Tensor
     ends: Tensor
     order: Tensor
-    prompt_learner: Any
 
     def __init__(
         self,

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from reid_train.checkpoint import load_strict
 from reid_train.models.clip_classifier import Maple
-from reid_train.models.clip_text import ClipText
 from reid_train.models.clip_towers import Towers, clip_towers
 from reid_train.models.maple import MapleLearner, encode_images, encode_texts
 from reid_train.models.prompt_learners import PHOTO, replace_words, word_prompts
