@@ -54,6 +54,12 @@ CATALOGUE: dict[str, Entry] = {
             "parsing_models.schp_parser:load_schp",
         ),
         Entry(
+            "segformer-tiny",
+            ("segformer-tiny.safetensors",),
+            "SegFormer, small, trained here",
+            "parsing_models.segformer_tiny:load_segformer_tiny",
+        ),
+        Entry(
             "solider",
             ("schp_4_checkpoint.pth.tar", "solider.safetensors"),
             "SOLIDER's parser (Chen et al. 2023), Swin",

@@ -21,8 +21,8 @@ from reid_train.runtime import derive_seed
 class MannequinBatches:
     """Generated once (uint8 N,3,H,W and N,H,W), then augmented differently in every epoch.
 
-    A batch: ``images`` normalised float N,3,H,W in BGR, ``labels`` int64 N,H,W with ``IGNORE``
-    where a warped image has no pixel.
+    A batch: ``images`` normalised float N,3,H,W in BGR, or RGB, ``labels`` int64 N,H,W with
+    ``IGNORE`` where a warped image has no pixel.
     """
 
     images: Tensor
@@ -30,6 +30,7 @@ class MannequinBatches:
     batch: int
     seed: int
     strength: float = 1.0
+    rgb: bool = False
 
     @classmethod
     def render(
@@ -70,7 +71,8 @@ class MannequinBatches:
             rng = np.random.default_rng(derive_seed(self.seed, "augment", epoch, step, rank))
             pixels = self.images[rows].float() / 255
             images, labels = augment(pixels, self.labels[rows], rng, self.strength)
-            yield {"images": normalise(images), "labels": labels}
+            images = normalise(images)
+            yield {"images": images.flip(1) if self.rgb else images, "labels": labels}
 
 
 def normalise(images: Tensor) -> Tensor:

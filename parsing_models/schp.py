@@ -119,6 +119,12 @@ class Widths:
         return cls(**found)
 
 
+# ``schp-tiny``: a quarter of the published widths, fewer layers, half of the head again.
+TINY = Widths(
+    classes=20, layers=(2, 2, 4, 2), stem=16, planes=16, context=64, head=64, skip=16, edge=32
+)
+
+
 def _resize(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=True)
 

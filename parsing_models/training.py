@@ -1,4 +1,4 @@
-"""Train a parser on generated people: ``python -m parsing_models.training NAME --out DIR``.
+"""Train a small parser on generated people: ``python -m parsing_models.training --out DIR``.
 
 The SCHP recipe of ``parsing_models.published_training`` at a size for CPU hours. Deviations from
 the published recipe, all of them to fit those hours: AdamW and one cycle instead of SGD and a
@@ -18,11 +18,12 @@ import click
 import torch
 from torch import nn
 
+from parsing_models import load_parser, segformer_tiny
 from parsing_models.mannequin_batches import MannequinBatches
 from parsing_models.parser import Parser
 from parsing_models.parsing_task import Cost, ParsingTask
-from parsing_models.schp import SCHP, Widths
-from parsing_models.schp_parser import TINY_INPUT, load_schp
+from parsing_models.schp import SCHP, TINY
+from parsing_models.schp_parser import TINY_INPUT
 from parsing_models.scoring import Confusion
 from parsing_models.self_correction import SelfCorrection
 from pipeline.atomic import replacing, sha256_file, write_json
@@ -33,18 +34,16 @@ from reid_train.loop import train
 from reid_train.runtime import Runtime, derive_seed
 from reid_train.task import OneCycle, Optimiser, Stage
 
-TINY = Widths(
-    classes=20, layers=(2, 2, 4, 2), stem=16, planes=16, context=64, head=64, skip=16, edge=32
-)
 # World of the training people; the dataset that scores them is another one (seed 0).
 WORLD = 1_000_003
 COST = Cost(step=2, lovasz_share=0.25)
+KINDS = ("schp-tiny", "segformer-tiny")
 # Images of the batch-norm estimate after each cycle, and those its mIoU is logged on.
 ESTIMATED, LOGGED = 4096, 128
 
 
 def initial(seed: int) -> SCHP:
-    """The untrained small network, a function of ``seed`` alone."""
+    """The untrained small SCHP, a function of ``seed`` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "init"))
         network = SCHP(TINY)
@@ -54,6 +53,15 @@ def initial(seed: int) -> SCHP:
                 if module.bias is not None:
                     torch.nn.init.zeros_(module.bias)
     return network
+
+
+def initial_task(kind: str, seed: int) -> ParsingTask:
+    """An untrained network with its losses, a function of ``seed`` alone."""
+    if kind == "schp-tiny":
+        return ParsingTask(initial(seed), cost=COST)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "init"))
+        return ParsingTask(segformer_tiny.untrained(), align_corners=False, cost=COST)
 
 
 def score(parser: Parser, images: int | None = None) -> dict:
@@ -75,9 +83,9 @@ def score(parser: Parser, images: int | None = None) -> dict:
     }
 
 
-def parser_of(network: nn.Module, device: str) -> Parser:
+def parser_of(kind: str, network: nn.Module, device: str) -> Parser:
     """A parser that computes with a copy of ``network``'s weights."""
-    return load_schp("schp-tiny", dict(network.state_dict()), device=device, options={})
+    return load_parser(kind, dict(network.state_dict()), device=device)
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,7 @@ def stages(
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder to write to")
+@click.option("--kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--images", default=24000, show_default=True, help="generated training images")
 @click.option(
@@ -151,6 +160,7 @@ def stages(
 @click.option("--precision", default="bf16", show_default=True)
 def main(
     out: Path,
+    kind: str,
     seed: int,
     images: int,
     epochs: tuple[int, int, int, int],
@@ -161,7 +171,7 @@ def main(
     device: str,
     precision: str,
 ) -> None:
-    """Train schp-tiny and write schp-tiny.safetensors and schp-tiny.json.
+    """Train a parser and write its weights and a .json that says how they were made.
 
     A run that was stopped goes on from its last state when the command is repeated.
 
@@ -172,9 +182,11 @@ def main(
     batches = MannequinBatches.render(
         images, TINY_INPUT, batch=batch, seed=WORLD + seed, strength=strength
     )
-    task = ParsingTask(initial(seed), cost=COST)
+    batches.rgb = kind == segformer_tiny.KIND
+    task = initial_task(kind, seed)
     correction = SelfCorrection(
-        batches.first(ESTIMATED), lambda network: mean_iou(network, device, scored or LOGGED)
+        batches.first(ESTIMATED),
+        lambda network: score(parser_of(kind, network, device), scored or LOGGED)["mIoU"],
     )
     result = train(
         task,
@@ -187,16 +199,16 @@ def main(
     )
     if correction.cycle:
         correction.finish(task)
-    weights = out / "schp-tiny.safetensors"
+    weights = out / f"{kind}.safetensors"
     save_half(task.network, weights)
-    scores = score(load_schp("schp-tiny", weights, device=device, options={}), scored)
+    scores = score(load_parser(kind, weights, device=device), scored)
     write_json(
         weights.with_suffix(".json"),
         {
             "command": (
-                f"python -m parsing_models.training --out DIR --seed {seed} --images {images} "
-                f"--epochs {' '.join(map(str, epochs))} --batch {batch} --lr {lr} "
-                f"--strength {strength} --precision {precision}"
+                f"python -m parsing_models.training --out DIR --kind {kind} --seed {seed} "
+                f"--images {images} --epochs {' '.join(map(str, epochs))} --batch {batch} "
+                f"--lr {lr} --strength {strength} --precision {precision}"
             ),
             "seed": seed,
             "input_size": list(TINY_INPUT),
@@ -210,11 +222,6 @@ def main(
         },
     )
     click.echo(f"mIoU {scores['mIoU']:.4f} on {scores['images']} images; {weights}")
-
-
-def mean_iou(network: nn.Module, device: str, images: int) -> float:
-    """Mean IoU on the first ``images`` of the mannequins' test split."""
-    return score(parser_of(network, device), images)["mIoU"]
 
 
 def save_half(network: nn.Module, path: Path) -> None:

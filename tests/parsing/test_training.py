@@ -13,9 +13,10 @@ from click.testing import CliRunner
 from parsing_models import load_parser
 from parsing_models.losses import IGNORE
 from parsing_models.mannequin_batches import MannequinBatches, _mirror, augment, normalise
+from parsing_models.parsing_task import ParsingTask
 from parsing_models.schp import SCHP, Widths
 from parsing_models.schp_parser import TINY_INPUT
-from parsing_models.training import ParsingTask, initial, main, score
+from parsing_models.training import initial, main, score
 from pipeline.labels import LIP
 
 SMALL = Widths(layers=(1, 1, 1, 1), stem=4, planes=4, context=8, head=8, skip=4, edge=4)
@@ -101,7 +102,8 @@ def test_smaller_copies_keep_labels_beside_their_pixels():
 def test_every_parameter_is_trained_by_some_loss():
     task = ParsingTask(SCHP(SMALL)).train()
     losses, report = task.training_forward(next(batches().epoch(0, 0, 1)))
-    assert set(losses) == {"fusion", "parsing", "lovasz", "edge"}
+    heads = {"fusion", "parsing"}
+    assert set(losses) == heads | {f"{head}/lovasz" for head in heads} | {"edge"}
     torch.stack(list(losses.values())).sum().backward()
     idle = [name for name, p in task.named_parameters() if p.grad is None]
     assert idle == [] and 0 <= float(report["pixel_accuracy"]) <= 1
@@ -123,8 +125,7 @@ def test_the_command_writes_weights_that_load_and_says_how_they_were_made(tmp_pa
         "--images",
         "32",
         "--epochs",
-        "1",
-        "1",
+        *("1", "1", "2", "1"),
         "--batch",
         "16",
         "--scored",
@@ -133,8 +134,9 @@ def test_the_command_writes_weights_that_load_and_says_how_they_were_made(tmp_pa
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 0 and "mIoU" in result.output
     record = json.loads((tmp_path / "schp-tiny.json").read_text())
-    assert "--images 32 --epochs 1 1" in record["command"] and record["seed"] == 0
+    assert "--images 32 --epochs 1 1 2 1" in record["command"] and record["seed"] == 0
     assert record["scores"]["images"] == 2 and "mannequins, seed 0" in record["scores"]["protocol"]
+    assert len(record["cycles"]) == 3  # the average before each cycle, and after the last
     parser = load_parser("schp-tiny", tmp_path)
     assert parser.facts["weights_sha256"] == record["sha256"]
     assert score(parser, 2)["mIoU"] == record["scores"]["mIoU"]
