@@ -32,6 +32,7 @@ from reid_train.zero_shot import score
 WORLD = 2_000_003
 INPUT = (128, 64)
 MEAN = STD = 0.5
+FIRST_SCALE = 4.0
 _POSITIONS = "visual.attnpool.positional_embedding"
 
 
@@ -39,15 +40,16 @@ class CaptionTask(ReidTask):
     """Both towers and the scale of their logits, on batches of ``images`` uint8 N,3,H,W and
     ``tokens`` int64 N,context (rows of a ``vocabulary`` tokens long embedding).
 
-    The loss is CLIP's over the global batch, on cosines in float32 whatever autocast says; the
-    scale starts at 1 / 0.07 and never exceeds 100, as in CLIP.
+    The loss is CLIP's over the global batch, on cosines in float32 whatever autocast says. The
+    scale never exceeds 100, as in CLIP, but starts at 4 instead of 14: in batches this small a
+    large one drives untrained towers to answer everything with one row.
     """
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
         self.image = ClipResNet(input_size=INPUT, **clip_tiny.VISUAL)
         self.text = ClipText(**clip_tiny.TEXT, vocabulary=vocabulary)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
         self.loss = ClipLoss()
 
     def training_forward(self, batch: dict[str, Tensor]) -> tuple[Losses, Report]:
@@ -202,6 +204,7 @@ def main(
             betas=(0.9, 0.98),
         ),
         schedule=OneCycle(rise=0.1, final_division=1000),
+        trains={"*": 1.0, "logit_scale": 3.0},
         clip=5.0,
     )
     centre(task, batches)

@@ -17,7 +17,7 @@ from reid_train.models.prompts import tokenise
 from reid_train.runtime import derive_seed
 
 CAMERAS = 160  # of a world: as many as there are scenes kept, four times what a dataset has
-SHARES = (0.4, 0.35, 0.25)  # of the batches that are captions, garments, parts
+SHARES = (0.3, 0.4, 0.3)  # of the batches that are captions, garments, parts
 
 
 @dataclass
