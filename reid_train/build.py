@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,13 @@ from pipeline.errors import ReidpipeError, nearest
 from reid_train import recipe_parts as recipes
 from reid_train.data.augmentation import Augmentation
 from reid_train.data.dataset import ReidBatches, TrainingSet
-from reid_train.data.sampler import IdentitySampler, Sampler, ShuffledSampler
+from reid_train.data.sampler import (
+    IdentitySampler,
+    RestartedSampler,
+    Sampler,
+    ShuffledSampler,
+)
+from reid_train.hooks import HOOKS
 from reid_train.losses import LOSSES
 from reid_train.models import clip_tiny
 from reid_train.models.heads import HEADS
@@ -24,8 +30,8 @@ from reid_train.models.reid_model import ReidModel, build_model
 from reid_train.models.text_table import TextRows, TextTable
 from reid_train.prompt_task import OUTPUTS
 from reid_train.recipe_task import RecipeTask, Term
-from reid_train.runtime import derive_seed
-from reid_train.task import SCHEDULES, BatchSource, Optimiser, Schedule, Stage
+from reid_train.runtime import Runtime, derive_seed
+from reid_train.task import SCHEDULES, BatchSource, Hook, Optimiser, Schedule, Stage
 
 if TYPE_CHECKING:
     from pipeline.index import ImageRow
@@ -132,12 +138,13 @@ def _build_head(
     if name in sizes:
         raise ReidpipeError(f"found head '{path}' named like a feature; expected a name of its own")
     _require(head.on, sizes, f"{path}.on")
+    if head.kind in ("text-rows", "projection") and texts is None:
+        raise ReidpipeError(
+            f"found head '{path}' of kind {head.kind} in a recipe without model.text; "
+            "expected a text side; type --set model.text.architecture=ViT-B-16"
+        )
     if head.kind == "text-rows":
-        if texts is None:
-            raise ReidpipeError(
-                f"found head '{path}' of kind text-rows in a recipe without model.text; "
-                "expected a text side; type --set model.text.architecture=ViT-B-16"
-            )
+        assert texts is not None
         return TextRows(texts, dim=sizes[head.on])
     if isinstance(sizes[head.on], list):
         given = {
@@ -154,6 +161,9 @@ def _build_head(
         fitting = {key: value for key, value in given.items() if key in accepted}
         return _make(FUSIONS, head.kind, {**fitting, **head.options}, path)
     options = {"dim": sizes[head.on], "classes": classes, **head.options}
+    if head.kind == "projection":
+        assert texts is not None
+        options["text_dim"] = texts.dim
     return _make(HEADS, head.kind, options, path)
 
 
@@ -173,8 +183,8 @@ def _require(name: str, known: Mapping[str, Any] | list[str], path: str) -> None
 
 
 def _make(
-    registry: Mapping[str, Callable[..., nn.Module]], name: str, options: dict[str, Any], path: str
-) -> nn.Module:
+    registry: Mapping[str, Callable[..., Any]], name: str, options: dict[str, Any], path: str
+) -> Any:
     _require(name, registry, path)
     accepted = inspect.signature(registry[name]).parameters
     for option in options:
@@ -226,23 +236,40 @@ def training_set(recipe: recipes.Recipe, images: Any, rows: list, maps: Any = No
     return TrainingSet(images, rows, maps=maps, flipped_copies=copies.pop())
 
 
-def build_stages(recipe: recipes.Recipe, data: TrainingSet, *, seed: int) -> list[Stage]:
-    """The recipe's stages over images."""
+def build_stages(
+    recipe: recipes.Recipe, data: TrainingSet, *, seed: int, runtime: Runtime | None = None
+) -> list[Stage]:
+    """The recipe's stages over images. ``runtime``: where hooks compute; they need one."""
     return [
-        _image_stage(stage, data, derive_seed(seed, "data", stage.name))
+        _image_stage(stage, data, derive_seed(seed, "data", stage.name), runtime)
         for stage in recipe.image_stages
     ]
 
 
-def _image_stage(stage: recipes.Stage, data: TrainingSet, seed: int) -> Stage:
+def _image_stage(
+    stage: recipes.Stage, data: TrainingSet, seed: int, runtime: Runtime | None
+) -> Stage:
     assert not isinstance(stage.data, recipes.Features)
     augmentation = Augmentation(**stage.data.augment.model_dump())
-    batches = ReidBatches(data, _sampler(stage.data, data, seed), augmentation, seed=seed)
-    return build_stage(stage, batches)
+    batches = ReidBatches(data, _sampler(stage, data, seed), augmentation, seed=seed)
+    if not stage.hooks:
+        return build_stage(stage, batches)
+    if runtime is None:
+        raise ValueError(f"the hooks of stage '{stage.name}' need a runtime")
+    if data.camids is None and any(loss.loss == "camera-prototypes" for loss in stage.losses):
+        raise ReidpipeError(
+            "found images without camid; expected one for each, as loss camera-prototypes "
+            "compares cameras; leave that loss out of the recipe"
+        )
+    hooks: list[Hook] = []
+    for number, spec in enumerate(stage.hooks):
+        given = {"batches": batches, "runtime": runtime, **spec.options}
+        hooks.append(_make(HOOKS, spec.hook, given, f"hooks.{number}"))
+    return replace(build_stage(stage, batches), hooks=hooks)
 
 
 def build_stage(stage: recipes.Stage, batches: BatchSource) -> Stage:
-    """A recipe's stage over a source of batches."""
+    """A recipe's stage over a source of batches, without its hooks."""
     schedule = stage.schedule.model_dump()
     make: Callable[..., Schedule] = SCHEDULES[schedule.pop("kind")]
     return Stage(
@@ -258,10 +285,18 @@ def build_stage(stage: recipes.Stage, batches: BatchSource) -> Stage:
     )
 
 
-def _sampler(data: recipes.Images, images: TrainingSet, seed: int) -> Sampler:
+def _sampler(stage: recipes.Stage, images: TrainingSet, seed: int) -> Sampler:
+    data = stage.data
+    assert not isinstance(data, recipes.Features)
     if isinstance(data, recipes.Shuffled):
         return ShuffledSampler(len(images), batch=data.batch, seed=seed)
-    return IdentitySampler(images.labels, ids=data.ids, images_per_id=data.images_per_id, seed=seed)
+    sizes = {"ids": data.ids, "images_per_id": data.images_per_id, "seed": seed}
+    if data.iterations is None:
+        return IdentitySampler(images.labels, **sizes)
+    sampler = RestartedSampler(iterations=data.iterations, **sizes)
+    if not stage.clusters:
+        sampler.assign(images.labels)
+    return sampler
 
 
 def count_parameters(recipe: recipes.Recipe) -> int:

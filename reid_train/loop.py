@@ -220,7 +220,9 @@ class _Loop:
         if first == 0:
             self.sums = {}
             for hook in stage.hooks:
-                hook.begin_epoch(self.task, epoch)
+                figures = hook.begin_epoch(self.task, epoch)
+                if figures:
+                    self._write_log(event="hook", stage=stage.name, epoch=epoch, **figures)
         self.task.train()
         self.clock = time.monotonic()
         started, images, seconds = self.clock, self.images, self.seconds
@@ -277,6 +279,8 @@ class _Loop:
             self.scaler.step(self.optimiser)
             self.scaler.update()
             self.optimiser.zero_grad(set_to_none=True)
+            for hook in stage.hooks:
+                hook.after_step(self.task)
             if self.ema is not None and stage.ema is not None:
                 _average(self.ema, self.task, stage.ema)
         self.steps += 1

@@ -40,9 +40,23 @@ class Text(Part):
     options: dict[str, Any] = {}
 
 
+class Teacher(Part):
+    """The CLIP image encoder in front of which prompts are tuned when ``trunk`` is another network.
+    It reads the trunk's images with mean and std of its own and is gone once the texts are there.
+    ``pretrained``: ``none``, ``openai``, ``clip-tiny`` or a file.
+    """
+
+    trunk: str
+    pretrained: str = "openai"
+    options: dict[str, Any] = {}
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
 class Model(Part):
     """``trunk`` of ``reid_train.models.TRUNKS`` with its ``options``, and heads by free names.
-    ``pretrained``: the weights it starts from unless ``--pretrained`` says otherwise.
+    ``pretrained``: the weights it starts from unless ``--pretrained`` says otherwise. ``teacher``:
+    for a trunk that is no image encoder of CLIP and still learns from texts.
     """
 
     trunk: str
@@ -50,6 +64,7 @@ class Model(Part):
     options: dict[str, Any] = {}
     heads: dict[str, Head] = {}
     text: Text | None = None
+    teacher: Teacher | None = None
 
 
 class Input(Part):
@@ -82,11 +97,14 @@ class Augment(Part):
 
 
 class IdentityBatches(Part):
-    """``ids`` identities with ``images_per_id`` images each in every (global) batch."""
+    """``ids`` identities with ``images_per_id`` images each in every (global) batch; an epoch has
+    ``iterations`` batches, or as many as the images give.
+    """
 
     kind: Literal["identity-batches"]
     ids: Count
     images_per_id: Count
+    iterations: Count | None = None
     augment: Augment = Augment()
 
 
@@ -114,6 +132,7 @@ class Features(Part):
 
 Images = IdentityBatches | Shuffled
 DATA_KINDS = ("identity-batches", "shuffled", "features")
+MEMORIES = ("prototypes", "camera-prototypes")
 
 
 class Loss(Part):
@@ -124,6 +143,15 @@ class Loss(Part):
     loss: str
     on: str | tuple[str, ...]
     weight: float = 1.0
+    options: dict[str, Any] = {}
+
+
+class Hook(Part):
+    """``hook`` of ``reid_train.hooks.HOOKS``, before every epoch: ``memory`` builds the prototypes
+    of the identities, ``cluster`` finds clusters to train on instead of identities.
+    """
+
+    hook: Literal["memory", "cluster"]
     options: dict[str, Any] = {}
 
 
@@ -197,6 +225,12 @@ class Stage(Part):
     accumulate: Count = 1
     clip: float | None = None
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    hooks: Annotated[tuple[Hook, ...], Field(max_length=1)] = ()
+
+    @property
+    def clusters(self) -> bool:
+        """Whether it trains without identities."""
+        return any(hook.hook == "cluster" for hook in self.hooks)
 
 
 class Test(Part):
@@ -255,8 +289,27 @@ class Recipe(Part):
             raise ValueError("stages on features, which tune prompts, come before those on images")
         if not self.image_stages:
             raise ValueError("at least one stage trains on images")
-        if self.prompt_stages and self.model.text is None:
-            raise ValueError("stages on features tune prompts and need model.text")
+        if (self.prompt_stages or self.model.teacher) and self.model.text is None:
+            raise ValueError("a teacher, and stages on features, tune prompts and need model.text")
+        return self
+
+    @model_validator(mode="after")
+    def _hooks_fit(self) -> Recipe:
+        for stage in self.stages:
+            memories = [loss for loss in stage.losses if loss.loss in MEMORIES]
+            if bool(memories) != bool(stage.hooks):
+                raise ValueError(
+                    f"stage '{stage.name}' needs losses {' or '.join(MEMORIES)} together with a "
+                    "hook, memory or cluster"
+                )
+            if any(loss.on != "embedding" for loss in memories):
+                raise ValueError(f"losses {' and '.join(MEMORIES)} are on embedding")
+            if stage.clusters and getattr(stage.data, "iterations", None) is None:
+                raise ValueError("hook cluster needs identity-batches with iterations")
+            if stage.clusters and (self.model.heads or self.model.text):
+                raise ValueError("hook cluster knows no identities: no heads and no text")
+            if stage.hooks and self.input.train_filter != self.input.test_filter:
+                raise ValueError("hooks read training images as in tests: use one filter for both")
         return self
 
     def plain(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from reid_train.data.augmentation import colour, erase
 from reid_train.data.cells import CellGrid, to_cells
+from reid_train.losses.memory import CameraPrototypes, PrototypeMemory
 from reid_train.models.reid_model import ReidModel
 from reid_train.models.text_table import TextTable
 from reid_train.runtime import gather
@@ -20,8 +21,8 @@ from reid_train.task import Losses, ReidTask, Report
 class Term:
     """A loss, the outputs it is called with, and what it counts.
 
-    A loss is called as ``loss(*outputs, labels)``; one whose attribute ``takes`` is empty, as
-    ``loss(*outputs)``.
+    A loss is called as ``loss(*outputs, labels)``; one with an attribute ``takes``, with these
+    entries of the batch instead of the labels.
     """
 
     name: str
@@ -55,6 +56,15 @@ class RecipeTask(ReidTask):
         self.heads = nn.ModuleDict({name: head for name, (_, head) in heads.items()})
         self.reads = {name: on for name, (on, _) in heads.items()}
         self.terms = dict(terms)
+        # Modules of the task, so that they follow its device and mode; they have no parameters.
+        self.memories = nn.ModuleDict(
+            {
+                f"{stage}/{term.name}": term.loss
+                for stage, listed in terms.items()
+                for term in listed
+                if isinstance(term.loss, PrototypeMemory | CameraPrototypes)
+            }
+        )
         self.texts = texts
         self.cell_grid = None if grid is None else CellGrid.even(model.input_size, grid)
         self.active: list[Term] = []
@@ -67,17 +77,19 @@ class RecipeTask(ReidTask):
         features = self.model.features(
             self.pixels(batch), camids=batch.get("camids"), views=batch.get("views")
         )
-        labels = gather(batch["labels"])
+        # What losses compare features with: of the global batch, as the features are.
+        whole = {"labels": gather(batch["labels"])}
+        if "camids" in batch:
+            whole["camids"] = gather(batch["camids"])
         losses: Losses = {}
         report: Report = {}
         for term in self.active:
             given = [self._output(name, features, batch, outputs) for name in term.on]
-            if getattr(term.loss, "takes", ("labels",)):
-                given.append(labels)
+            given += [whole[entry] for entry in getattr(term.loss, "takes", ("labels",))]
             losses[term.name] = term.weight * term.loss(*given)
             head = term.on[0]
             if head in self.reads and given[0].ndim == 2 and f"accuracy/{head}" not in report:
-                hits = given[0].detach().argmax(1) == labels
+                hits = given[0].detach().argmax(1) == whole["labels"]
                 report[f"accuracy/{head}"] = hits.float().mean()
         return losses, report
 

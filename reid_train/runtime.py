@@ -127,6 +127,14 @@ class Runtime:
         dist.all_reduce(values)
         return values / self.world
 
+    def from_main(self, values: Tensor) -> Tensor:
+        """``values`` of the main process in every process; the others' give shape and dtype."""
+        if self.world == 1:
+            return values
+        values = values.to(self.device, copy=True)
+        dist.broadcast(values, 0)
+        return values
+
     def barrier(self) -> None:
         """Wait until every process is here."""
         if self.world > 1:

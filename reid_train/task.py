@@ -61,8 +61,11 @@ class Hook:
 
     def begin_stage(self, task: ReidTask) -> None: ...
 
-    def begin_epoch(self, task: ReidTask, epoch: int) -> None:
-        """Not called again when an epoch is resumed in its middle."""
+    def begin_epoch(self, task: ReidTask, epoch: int) -> Mapping[str, float] | None:
+        """Figures to log, if any. Not called again when an epoch is resumed in its middle."""
+
+    def after_step(self, task: ReidTask) -> None:
+        """Called when the optimiser has stepped."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}

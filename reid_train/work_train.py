@@ -67,7 +67,7 @@ def train(job: Job) -> dict[str, Any]:
                 texts=texts,
             ),
         )
-        stages = build_stages(recipe, data, seed=seed)
+        stages = build_stages(recipe, data, seed=seed, runtime=runtime)
         log.info("%s: %d images of %d identities", recipe.name, len(data), len(data.pids))
         result = loop.train(
             task,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,12 @@ class TrainingSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def relabelled(self, labels: np.ndarray) -> TrainingSet:
+        """The same images with other labels: int64, one per image, copies left out; -1 = none."""
+        other = copy(self)
+        other.labels = np.tile(labels, 2 if self.flipped_copies else 1)
+        return other
 
     @property
     def size(self) -> tuple[int, int]:

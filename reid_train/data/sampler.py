@@ -112,6 +112,44 @@ class IdentitySampler:
         return generator.permutation(members)[: len(members) // size * size].reshape(-1, size)
 
 
+class RestartedSampler:
+    """``iterations`` batches per epoch: passes of ``IdentitySampler`` one after the other, the last
+    one cut off (PCL-CLIP, ClusterContrast), over the labels last given to ``assign``.
+
+    With fewer than ``ids`` labels a batch has all of them and is smaller.
+    """
+
+    def __init__(self, *, ids: int, images_per_id: int, iterations: int, seed: int) -> None:
+        self.ids, self.together, self.seed = ids, images_per_id, seed
+        self.iterations, self.batch = iterations, ids * images_per_id
+
+    def assign(self, labels: np.ndarray) -> None:
+        """labels: int64, one per image; images with label -1 are left out.
+
+        Raises ReidpipeError when there is no label.
+        """
+        self.kept = np.flatnonzero(labels >= 0)
+        labels = labels[self.kept]
+        ids = max(min(self.ids, len(np.unique(labels))), 1)
+        self.batch = ids * self.together
+        self.inner = IdentitySampler(
+            labels, ids=ids, images_per_id=self.together, seed=derive_seed(self.seed, "passes")
+        )
+
+    def __len__(self) -> int:
+        return self.iterations
+
+    def epoch(self, epoch: int) -> np.ndarray:
+        # A pass has one batch at least, so the passes of two epochs never have the same number.
+        passes = range(epoch * self.iterations, (epoch + 1) * self.iterations)
+        batches: list[np.ndarray] = []
+        for number in passes:
+            batches.extend(self.inner.epoch(number))
+            if len(batches) >= self.iterations:
+                break
+        return self.kept[np.stack(batches[: self.iterations])]
+
+
 def _most_batches(chunks: np.ndarray, ids: int) -> int:
     """Largest T with sum_i min(chunks_i, T) >= ids * T: an identity appears once in a batch."""
     low, high = 1, int(chunks.sum()) // ids

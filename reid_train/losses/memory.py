@@ -153,13 +153,14 @@ class CameraPrototypes(_Prototypes):
     the mean over the prototypes of the image's identity (in all cameras, its own included) of
     -log p, over these and the ``negatives`` nearest prototypes of other identities, times
     ``inter_weight``. Both are averaged over the images of each camera and summed over the cameras
-    of the batch, as in the authors' code. They add the inter-camera part from the sixth epoch on:
-    ``inter=False`` leaves it out. Label -1 takes part in nothing.
+    of the batch, as in the authors' code. The inter-camera part is left out before epoch
+    ``inter_from`` (theirs: the sixth, number 5), told by ``epoch``. Label -1 takes part in nothing.
 
     Deviation: with fewer other prototypes than ``negatives`` all of them are taken once; the
     official code then fills up with the positives.
     """
 
+    takes = ("labels", "camids")
     identities: Tensor  # K int64
     cameras: Tensor  # K int64
 
@@ -170,11 +171,13 @@ class CameraPrototypes(_Prototypes):
         momentum: float = 0.2,
         negatives: int = 50,
         inter_weight: float = 0.5,
+        inter_from: int = 0,
     ) -> None:
         super().__init__(temperature=temperature, momentum=momentum)
         if negatives < 1:
             raise ValueError(f"negatives is {negatives}; it must be 1 or more")
         self.negatives, self.inter_weight = negatives, inter_weight
+        self.inter_from, self.epoch = inter_from, 0
         self.register_buffer("identities", torch.empty(0, dtype=torch.long), persistent=False)
         self.register_buffer("cameras", torch.empty(0, dtype=torch.long), persistent=False)
 
@@ -195,9 +198,10 @@ class CameraPrototypes(_Prototypes):
         self.remembered.clear()
 
     def forward(
-        self, input: Tensor, labels: Tensor, camids: Tensor, *, inter: bool = True
+        self, input: Tensor, labels: Tensor, camids: Tensor, *, inter: bool | None = None
     ) -> Tensor:
-        """input N,D, labels and camids int64 N -> scalar; 0 when all labels are -1.
+        """input N,D, labels and camids int64 N -> scalar; 0 when all labels are -1. ``inter``: with
+        the inter-camera part; None leaves it to the epoch.
 
         Raises ValueError for a label in a camera where ``rebuild`` saw none of its images.
         """
@@ -212,7 +216,7 @@ class CameraPrototypes(_Prototypes):
             raise ValueError("an image has a label and a camera that rebuild did not see together")
         self._remember(unit, own.int().argmax(1))
         terms = _contrast(scores, own, within)
-        if inter:
+        if self.epoch >= self.inter_from if inter is None else inter:
             terms = terms + self.inter_weight * _contrast(
                 scores, same, same | self._nearest_others(scores.detach(), same)
             )

@@ -34,16 +34,16 @@ def _slicenet2(**options: Any) -> nn.Module:
     return SliceNet2(**options)
 
 
-def _clip_vit(**options: Any) -> nn.Module:
-    from reid_train.models.clip_visual import ClipVit
+def _clip_vit(*, neck: str = "before", **options: Any) -> nn.Module:
+    from reid_train.models.clip_visual import ClipVit, with_neck
 
-    return ClipVit(**options)
+    return with_neck(ClipVit(**options), neck)
 
 
-def _clip_resnet(**options: Any) -> nn.Module:
-    from reid_train.models.clip_visual import ClipResNet
+def _clip_resnet(*, neck: str = "before", **options: Any) -> nn.Module:
+    from reid_train.models.clip_visual import ClipResNet, with_neck
 
-    return ClipResNet(**options)
+    return with_neck(ClipResNet(**options), neck)
 
 
 def _resnet50(**options: Any) -> nn.Module:
@@ -65,9 +65,7 @@ def _mobilenet(**options: Any) -> nn.Module:
 
 
 def _clip_tiny(**options: Any) -> nn.Module:
-    from reid_train.models.clip_visual import ClipResNet
-
-    return ClipResNet(**{**clip_tiny.VISUAL, **options})
+    return _clip_resnet(**{**clip_tiny.VISUAL, **options})
 
 
 def _tiny(**options: Any) -> nn.Module:

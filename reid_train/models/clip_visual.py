@@ -17,8 +17,10 @@ from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
 from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
+from pipeline.errors import ReidpipeError
 from reid_train.checkpoint import load_strict
 from reid_train.data.cells import CellGrid
+from reid_train.models.heads import BNNeck
 from reid_train.models.pretrained import visual_state
 from reid_train.models.pyramid import token_map
 
@@ -289,3 +291,16 @@ class NeckedFeatures(nn.Module):
             self.bottleneck_proj(features["projected"]),
         ]
         return {**features, "embedding": torch.cat(after, dim=1)}
+
+
+def with_neck(trunk: ClipVit | ClipResNet, neck: str) -> nn.Module:
+    """``trunk`` with fresh batch norms on its retrieval feature when ``neck`` is "after"."""
+    if neck not in ("before", "after"):
+        raise ReidpipeError(
+            f"found neck '{neck}'; expected before or after (batch norm); "
+            "type --set model.options.neck=after"
+        )
+    if neck == "before":
+        return trunk
+    dims = trunk.feature_dims
+    return NeckedFeatures(trunk, BNNeck(dims["feature"]), BNNeck(dims["projected"]))

@@ -1,0 +1,130 @@
+"""Labels from clusters: re-identification without identities (SpCL, ClusterContrast, PCL-CLIP)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pipeline.errors import ReidpipeError
+from reid_train.data.dataset import ReidBatches
+from reid_train.data.sampler import RestartedSampler
+from reid_train.evaluation.rerank import jaccard_graph
+from reid_train.hooks.memory import MemoryHook, training_features
+from reid_train.recipe_task import RecipeTask
+from reid_train.runtime import Runtime
+from reid_train.task import ReidTask
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+class ClusterHook(MemoryHook):
+    """Before every epoch: features of the training images, their k-reciprocal Jaccard distances
+    (``k1``, ``k2``), DBSCAN (``eps``, ``min_samples``); clusters become the labels of the epoch,
+    images in none are left out, and the memories are built from the clusters.
+
+    The identities of the data set are never trained on; they only say how good the clusters are.
+    Logged per epoch: ``clusters``, ``outliers`` (images in no cluster) and, over the images in
+    clusters, normalised mutual information ``nmi`` and adjusted Rand index ``ari``.
+    """
+
+    def __init__(
+        self,
+        *,
+        batches: ReidBatches,
+        runtime: Runtime,
+        batch: int = 64,
+        eps: float = 0.6,
+        min_samples: int = 4,
+        k1: int = 30,
+        k2: int = 6,
+    ) -> None:
+        super().__init__(batches=batches, runtime=runtime, batch=batch)
+        _check_dbscan(eps, min_samples)
+        self.eps, self.min_samples, self.k1, self.k2 = eps, min_samples, k1, k2
+        images = len(batches.data.keys)
+        # The batches must have no way to an identity.
+        self.identities = batches.data.labels[:images]
+        batches.data = batches.data.relabelled(np.full(images, -1))
+
+    def begin_epoch(self, task: ReidTask, epoch: int) -> Mapping[str, float]:
+        assert isinstance(task, RecipeTask)
+        features = training_features(task, self.batches.data, self.runtime, self.batch)
+        found = np.full(len(features), -1)
+        if self.runtime.main:
+            graph = jaccard_graph(features, k1=self.k1, k2=self.k2)
+            found = dbscan(graph, eps=self.eps, min_samples=self.min_samples)
+        labels = self.runtime.from_main(torch.from_numpy(found)).cpu().numpy()
+        figures = agreement(labels, self.identities)
+        if figures["clusters"] < 2:
+            raise ReidpipeError(
+                f"found {figures['clusters']} clusters of {len(labels)} images in epoch {epoch} "
+                f"with eps {self.eps}; expected 2 at least; type another "
+                "--set stages.0.hooks.0.options.eps=0.5 (smaller: more clusters, more outliers)"
+            )
+        self._assign(labels)
+        self._rebuild(features, epoch)
+        return figures
+
+    def _assign(self, labels: np.ndarray) -> None:
+        self.batches.data = self.batches.data.relabelled(labels)
+        assert isinstance(self.batches.sampler, RestartedSampler)
+        self.batches.sampler.assign(self.batches.data.labels)
+
+    def state_dict(self) -> dict[str, Any]:
+        labels = self.batches.data.labels[: len(self.identities)]
+        return {**super().state_dict(), "labels": torch.from_numpy(labels.copy())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._assign(state["labels"].numpy())
+
+
+def dbscan(graph: csr_matrix, *, eps: float, min_samples: int = 4) -> np.ndarray:
+    """Clusters of N images by density (Ester et al. 1996): int64 N, -1 for images in none.
+
+    graph: symmetric distances N,N below 1 with the diagonal stored; what is not stored is farther
+    than any ``eps``. Equal to scikit-learn's DBSCAN on the full matrix with 1 in these places, but
+    never makes that matrix. Raises ReidpipeError for an ``eps`` that is not between 0 and 1.
+    """
+    from scipy.sparse import csr_matrix
+    from sklearn.cluster import DBSCAN
+
+    _check_dbscan(eps, min_samples)
+    count = len(graph.indptr) - 1
+    near = graph.data <= eps
+    rows = np.repeat(np.arange(count), np.diff(graph.indptr))[near]
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))])
+    # Pairs beyond eps take no part, and DBSCAN copies what it is given.
+    small = csr_matrix((graph.data[near], graph.indices[near], bounds), shape=(count, count))
+    found = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit(small)
+    return found.labels_.astype(np.int64)
+
+
+def agreement(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
+    """How clusters (int N, -1 = none) agree with identities (int N): counts, and NMI and ARI over
+    the images in clusters (0 when there are none).
+    """
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+    kept = labels >= 0
+    found, truth = labels[kept], identities[kept]
+    return {
+        "clusters": len(np.unique(found)),
+        "outliers": int((~kept).sum()),
+        "nmi": float(normalized_mutual_info_score(truth, found)) if len(found) else 0.0,
+        "ari": float(adjusted_rand_score(truth, found)) if len(found) else 0.0,
+    }
+
+
+def _check_dbscan(eps: float, min_samples: int) -> None:
+    if not 0 < eps < 1:
+        raise ReidpipeError(
+            f"found eps {eps}; expected a Jaccard distance between 0 and 1; "
+            "type --set stages.0.hooks.0.options.eps=0.5"
+        )
+    if min_samples < 1:
+        raise ReidpipeError(f"found min_samples {min_samples}; expected 1 or more")

@@ -1,0 +1,100 @@
+"""Prototypes of identities, built anew before every epoch (PCL-CLIP)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid_train.data.dataset import ReidBatches, TrainingSet
+from reid_train.evaluation.embeddings import embed
+from reid_train.losses.memory import CameraPrototypes, PrototypeMemory
+from reid_train.recipe_task import RecipeTask
+from reid_train.runtime import Runtime, gather
+from reid_train.task import Hook, ReidTask
+
+
+class MemoryHook(Hook):
+    """Fills the memories of the stage's losses with the training images' retrieval features: as in
+    a test, without augmentation, side information or gradient, in eval mode (Li & Gong,
+    arXiv 2310.17218). After every optimiser step the prototypes move. Prototypes, which are in no
+    state dict of the task, are saved with the training state.
+    """
+
+    def __init__(self, *, batches: ReidBatches, runtime: Runtime, batch: int = 64) -> None:
+        """batch: images per forward pass of the features."""
+        if batch < 1:
+            raise ValueError(f"batch is {batch}; it must be 1 or more")
+        self.batches, self.runtime, self.batch = batches, runtime, batch
+        self.memories: list[PrototypeMemory | CameraPrototypes] = []
+        self.epoch = 0
+
+    def begin_stage(self, task: ReidTask) -> None:
+        assert isinstance(task, RecipeTask)
+        self.memories = [
+            term.loss
+            for term in task.active
+            if isinstance(term.loss, PrototypeMemory | CameraPrototypes)
+        ]
+
+    def begin_epoch(self, task: ReidTask, epoch: int) -> Mapping[str, float] | None:
+        assert isinstance(task, RecipeTask)
+        features = training_features(task, self.batches.data, self.runtime, self.batch)
+        return self._rebuild(features, epoch)
+
+    def after_step(self, task: ReidTask) -> None:
+        del task
+        for memory in self.memories:
+            memory.step()
+
+    def _rebuild(self, features: np.ndarray, epoch: int) -> Mapping[str, float] | None:
+        """Prototypes from unit features N,D of the training images, copies left out."""
+        data = self.batches.data
+        rows = torch.from_numpy(features)
+        labels = torch.from_numpy(data.labels[: len(features)])
+        for memory in self.memories:
+            if isinstance(memory, CameraPrototypes):
+                assert data.camids is not None
+                memory.rebuild(rows, labels, torch.from_numpy(data.camids[: len(features)]))
+            else:
+                memory.rebuild(rows, labels)
+        self._enter(epoch)
+
+    def _enter(self, epoch: int) -> None:
+        self.epoch = epoch
+        for memory in self.memories:
+            if isinstance(memory, CameraPrototypes):
+                memory.epoch = epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "memories": [memory.saved() for memory in self.memories]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for memory, saved in zip(self.memories, state["memories"], strict=True):
+            memory.restore(saved)
+        self._enter(state["epoch"])
+
+
+def training_features(
+    task: RecipeTask, data: TrainingSet, runtime: Runtime, batch: int
+) -> np.ndarray:
+    """L2-normalised retrieval features N,D float32 of the training images in their order, the same
+    in every process: each computes a share. ``task`` is left in eval mode.
+    """
+    task.eval()
+
+    def encode(images: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(task.model(images).float(), dim=1)
+
+    count = len(data.keys)
+    # Equal shares, as gathering needs; the first images fill up the last share.
+    share = -(-count // runtime.world)
+    own = np.arange(runtime.rank * share, (runtime.rank + 1) * share) % count
+    found = embed(encode, data.images.pixels, data.places[own], runtime=runtime, batch=batch)
+    if runtime.world == 1:
+        return found
+    whole = gather(torch.from_numpy(found).to(runtime.device))
+    return whole[:count].cpu().numpy()
