@@ -10,19 +10,10 @@ from typing import Any
 from pipeline.atomic import read_json
 from pipeline.errors import ReidpipeError, nearest
 from reid_train.checkpoint import META, WEIGHTS, load_strict, read_state_dict, unwrap
+from reid_train.formats import FORMATS
 from reid_train.formats.imported import Imported
 from reid_train.models.reid_model import ReidModel, build_model
 from reid_train.runtime import Runtime
-
-# Format -> module with ``read(state, source, **options) -> Imported`` and the names in ``OPTIONS``;
-# imported when asked for, since CLIP's towers take seconds.
-FORMATS: dict[str, str] = {
-    "clip-reid": "reid_train.formats.clip_reid",
-    "col780": "reid_train.formats.col780",
-    "ianet": "reid_train.formats.ianet",
-    "pcl-clip": "reid_train.formats.pcl_clip",
-    "simple-reid": "reid_train.formats.simple_reid",
-}
 
 
 def load_model(

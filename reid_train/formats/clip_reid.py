@@ -8,11 +8,10 @@ from torch import nn
 
 from pipeline.errors import ReidpipeError
 from reid_train.checkpoint import load_strict
-from reid_train.formats.imported import Imported, PublishedFile, State, shape_of
-from reid_train.models import TRUNKS
+from reid_train.formats.imported import Imported, PublishedFile, State, model_spec, shape_of
 from reid_train.models.clip_visual import NeckedFeatures, token_grid
 from reid_train.models.heads import NeckClassifier
-from reid_train.models.reid_model import ReidModel
+from reid_train.models.reid_model import build_model
 
 _PERSON, _VEHICLE = (256, 128), (256, 256)
 _HALF = (0.5, 0.5, 0.5)
@@ -43,27 +42,26 @@ def read(
         k: v for k, v in state.items() if not k.startswith(("prompt_learner.", "text_encoder."))
     }
     if "image_encoder.class_embedding" in state:
-        trunk, size = _clip_vit(state, source, input_size, stride, sie_coefficient, sie, views)
-        mean, std = _HALF, _HALF
+        spec = clip_vit(state, source, input_size, stride, sie_coefficient, sie, views)
     else:
         state.pop("cv_embed", None)  # the authors' RN50 makes the table and never reads it
-        trunk, size = _clip_resnet(state, source, input_size)
-        mean, std = _IMAGENET
+        spec = _clip_resnet(state, source, input_size)
+    if neck != "before":
+        spec = {**spec, "options": {**spec["options"], "neck": neck}}
+    model = build_model(spec)
+    necked = model.trunk if isinstance(model.trunk, NeckedFeatures) else None
+    trunk = necked.trunk if necked else model.trunk
     parts: dict[str, nn.Module] = {}
     heads: dict[str, nn.Module] = {}
     for feature, tail in (("feature", ""), ("projected", "_proj")):
         classes = shape_of(state, f"classifier{tail}.weight", source)[0]
-        head = NeckClassifier(dim=trunk.feature_dims[feature], classes=classes)
+        head = NeckClassifier(dim=model.trunk.feature_dims[feature], classes=classes)  # type: ignore[index]
+        if necked:
+            head.bottleneck = getattr(necked, f"bottleneck{tail}")
         parts |= {f"bottleneck{tail}": head.bottleneck, f"classifier{tail}": head.classifier}
         heads[feature] = head
     load_strict(PublishedFile(trunk, **parts), state, source=source)
-    if neck == "after":
-        trunk = NeckedFeatures(trunk, parts["bottleneck"], parts["bottleneck_proj"])
-    elif neck != "before":
-        raise ReidpipeError(
-            f"found neck '{neck}'; expected before or after (batch norm); leave it out for before"
-        )
-    return Imported(ReidModel(trunk, mean=mean, std=std, input_size=size), heads)
+    return Imported(spec, model, heads)
 
 
 def _layers(state: State, prefix: str) -> int:
@@ -90,7 +88,7 @@ def _fit_grid(
     )
 
 
-def _clip_vit(
+def clip_vit(
     state: State,
     source: str,
     input_size: tuple[int, int] | None,
@@ -98,7 +96,8 @@ def _clip_vit(
     sie_coefficient: float,
     sie: str,
     views: int,
-) -> tuple[Any, tuple[int, int]]:
+) -> dict[str, Any]:
+    """What ``build_model`` reads for the ViT of a state dict, sizes read off its shapes."""
     prefix = "image_encoder."
     rows = shape_of(state, f"{prefix}positional_embedding", source)[0]
     width, _, patch, _ = shape_of(state, f"{prefix}conv1.weight", source)
@@ -121,7 +120,10 @@ def _clip_vit(
     }
     if sie not in split:
         raise ReidpipeError(f"found sie {sie!r}; expected one of {', '.join(split)}")
-    trunk = TRUNKS["clip-vit-b16"](
+    return model_spec(
+        "clip-vit-b16",
+        mean=_HALF,
+        std=_HALF,
         input_size=size,
         stride=stride,
         patch=patch,
@@ -132,22 +134,22 @@ def _clip_vit(
         sie_coefficient=sie_coefficient,
         **(split[sie] if table else {}),
     )
-    return trunk, size
 
 
-def _clip_resnet(
-    state: State, source: str, input_size: tuple[int, int] | None
-) -> tuple[Any, tuple[int, int]]:
+def _clip_resnet(state: State, source: str, input_size: tuple[int, int] | None) -> dict[str, Any]:
     prefix = "image_encoder."
     rows = shape_of(state, f"{prefix}attnpool.positional_embedding", source)[0]
     sizes = [(input_size[0], input_size[1])] if input_size else [_PERSON, _VEHICLE]
     size, _ = _fit_grid(rows, source, 16, sizes, [16])
     width = shape_of(state, f"{prefix}conv3.weight", source)[0]
-    trunk = TRUNKS["clip-rn50"](
+    mean, std = _IMAGENET
+    return model_spec(
+        "clip-rn50",
+        mean=mean,
+        std=std,
         input_size=size,
-        layers=tuple(_layers(state, f"{prefix}layer{i}.") for i in (1, 2, 3, 4)),
+        layers=[_layers(state, f"{prefix}layer{i}.") for i in (1, 2, 3, 4)],
         width=width,
         heads=width // 2,
         output_dim=shape_of(state, f"{prefix}attnpool.c_proj.weight", source)[0],
     )
-    return trunk, size

@@ -5,10 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from reid_train.checkpoint import load_strict
-from reid_train.formats.imported import Imported, PublishedFile, State, shape_of
-from reid_train.models import TRUNKS
+from reid_train.formats.imported import Imported, PublishedFile, State, model_spec, shape_of
 from reid_train.models.heads import CosineSoftmax, WeightNormLinear
-from reid_train.models.reid_model import ReidModel
+from reid_train.models.reid_model import build_model
 
 # The constants of the authors' test script, rounded there to four digits.
 _MEAN, _STD = (0.4726, 0.4468, 0.4811), (0.2765, 0.2747, 0.2764)
@@ -48,8 +47,8 @@ def read(
         name, dense = "bignet", "dense_10.2.weight"
     width = shape_of(state, dense, source)[0]
     slices = {} if name == "bignet" else {"slices": dim // width}
-    trunk = TRUNKS[name](input_size=tuple(input_size), dim=width, **slices)
-    file = PublishedFile(trunk, cosine_layer=head) if normed else PublishedFile(trunk, head)
-    load_strict(file, state, source=source)
-    model = ReidModel(trunk, mean=mean, std=std, input_size=input_size)
-    return Imported(model, {"embedding": head})
+    spec = model_spec(name, mean=mean, std=std, input_size=input_size, dim=width, **slices)
+    model = build_model(spec)
+    merged, children = ([], {"cosine_layer": head}) if normed else ([head], {})
+    load_strict(PublishedFile(model.trunk, *merged, **children), state, source=source)
+    return Imported(spec, model, {"embedding": head})

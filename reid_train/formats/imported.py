@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,14 +14,39 @@ from reid_train.models.reid_model import ReidModel
 State = dict[str, Tensor]
 
 
+def model_spec(
+    trunk: str,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    input_size: Sequence[int],
+    **options: Any,
+) -> dict[str, Any]:
+    """The description ``build_model`` reads, as JSON values."""
+    return {
+        "trunk": trunk,
+        "options": options,
+        "mean": list(mean),
+        "std": list(std),
+        "input_size": list(input_size),
+    }
+
+
 @dataclass(frozen=True)
 class Imported:
-    """A published checkpoint taken apart: what retrieves, and the classifiers it was trained with
-    (feature name -> ``forward(feature N,D) -> logits N,C``), which retrieval does without.
+    """A published checkpoint taken apart.
+
+    spec: what ``build_model`` reads to make the same network. model: the network with the file's
+    weights. heads: the classifiers it was trained with (feature name -> ``forward(feature N,D) ->
+    logits N,C``), which retrieval does without. test_filter and flip: how its authors resize test
+    images (PIL's name) and whether they add the feature of the mirrored image.
     """
 
+    spec: dict[str, Any]
     model: ReidModel
     heads: dict[str, nn.Module] = field(default_factory=dict)
+    test_filter: str = "bilinear"
+    flip: bool = False
 
 
 class PublishedFile(nn.Module):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from reid_train.checkpoint import load_strict
-from reid_train.formats.clip_reid import _HALF, _clip_vit
+from reid_train.formats.clip_reid import clip_vit
 from reid_train.formats.imported import Imported, PublishedFile, State, shape_of
 from reid_train.models.clip_visual import NeckedFeatures
-from reid_train.models.heads import BNNeck, LinearClassifier
-from reid_train.models.reid_model import ReidModel
+from reid_train.models.heads import LinearClassifier
+from reid_train.models.reid_model import build_model
 
 OPTIONS = ("input_size", "stride", "sie_coefficient", "sie", "views")
 
@@ -27,20 +27,18 @@ def read(
     Options as for ``clip-reid``. Images are normalised by 0.5; unlike CLIP-ReID the authors resize
     bicubically at test time too. One classifier reads the whole embedding N,1280.
     """
-    tower, size = _clip_vit(state, source, input_size, stride, sie_coefficient, sie, views)
-    trunk = NeckedFeatures(
-        tower,
-        BNNeck(tower.feature_dims["feature"]),
-        BNNeck(tower.feature_dims["projected"]),
-    )
+    spec = clip_vit(state, source, input_size, stride, sie_coefficient, sie, views)
+    spec = {**spec, "options": {**spec["options"], "neck": "after"}}
+    model = build_model(spec)
+    trunk = model.trunk
+    assert isinstance(trunk, NeckedFeatures)
     classes, dim = shape_of(state, "classifier.weight", source)
     head = LinearClassifier(dim=dim, classes=classes)
     file = PublishedFile(
-        tower,
+        trunk.trunk,
         bottleneck=trunk.bottleneck,
         bottleneck_proj=trunk.bottleneck_proj,
         classifier=head.classifier,
     )
     load_strict(file, state, source=source)
-    model = ReidModel(trunk, mean=_HALF, std=_HALF, input_size=size)
-    return Imported(model, {"embedding": head})
+    return Imported(spec, model, {"embedding": head}, test_filter="bicubic")
