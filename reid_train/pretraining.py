@@ -23,6 +23,7 @@ from reid_train.data.captions import CaptionBatches, vocabulary
 from reid_train.loop import train
 from reid_train.models import clip_tiny
 from reid_train.models.clip_text import ClipText
+from reid_train.models.clip_tiny import INPUT, MEAN, STD, image_rows
 from reid_train.models.clip_visual import ClipResNet
 from reid_train.models.token_rows import IDS, ROWS, TABLE
 from reid_train.runtime import Runtime, derive_seed, gather
@@ -30,8 +31,6 @@ from reid_train.task import Losses, OneCycle, Optimiser, ReidTask, Report, Stage
 from reid_train.zero_shot import score
 
 WORLD = 2_000_003
-INPUT = (128, 64)
-MEAN = STD = 0.5
 FIRST_SCALE = 4.0
 _POSITIONS = "visual.attnpool.positional_embedding"
 
@@ -62,11 +61,6 @@ class CaptionTask(ReidTask):
                 found = (image @ text.T).argmax(1)
                 right = (found == torch.arange(len(found), device=found.device)).float().mean()
         return {"contrast": loss}, {"accuracy": right, "scale": scale}
-
-
-def image_rows(tower: ClipResNet, images: Tensor) -> Tensor:
-    """uint8 N,3,H,W RGB -> projected features N,D, not normalised."""
-    return tower.tokens((images.float() / 255 - MEAN) / STD).projected[:, 0]
 
 
 def initial(seed: int, words: int) -> CaptionTask:

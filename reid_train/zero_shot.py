@@ -16,11 +16,11 @@ from pipeline.mannequins import DEFAULTS, Identity, draw, identity, plan
 from pipeline.mannequins.identities import COLOURS, UPPER_TYPES
 from reid_train.models import clip_tiny
 from reid_train.models.clip_text import ClipText
+from reid_train.models.clip_tiny import INPUT, image_rows
 from reid_train.models.clip_visual import ClipResNet
 from reid_train.models.prompts import tokenise
 
 RANKS = (1, 5, 10)
-INPUT = (128, 64)
 PROTOCOL = (
     "mannequins, seed 0, splits query and gallery together (people, scenes and cameras of another "
     "world than the training's), 256x128 images resized to 128x64 bilinearly, no fine-tuning. "
@@ -68,13 +68,13 @@ def recall(scores: Tensor, of: Tensor) -> dict[str, float]:
 
 def _image(entry: Any) -> np.ndarray:
     figure = draw(entry.seed, entry.pid, entry.camera, entry.index, entry.size)
-    size = INPUT[::-1]
-    return np.asarray(Image.fromarray(figure.image).resize(size, Image.Resampling.BILINEAR))
+    height, width = INPUT
+    small = Image.fromarray(figure.image).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(small)
 
 
 def _image_rows(tower: ClipResNet, images: Tensor) -> Tensor:
-    pixels = (images.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
-    parts = [tower(batch)["projected"] for batch in pixels.split(64)]
+    parts = [image_rows(tower, batch) for batch in images.permute(0, 3, 1, 2).split(64)]
     return F.normalize(torch.cat(parts), dim=1)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,8 +31,8 @@ class CaptionBatches:
     """
 
     pixels: np.ndarray
-    people: Sequence[Identity]
-    places: Sequence[Sequence[str]]
+    people: list[Identity]
+    places: list[list[str]]
     batch: int
     seed: int
     augmentation: Augmentation = field(

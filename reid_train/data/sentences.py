@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from pipeline.labels import LIP
@@ -137,12 +135,12 @@ def _subject(who: Identity, rng: np.random.Generator) -> str:
     return f"{named[int(rng.integers(len(named)))]} person"
 
 
-def _some(listed: Sequence[str], rng: np.random.Generator, most: int) -> list[str]:
+def _some(listed: list[str], rng: np.random.Generator, most: int) -> list[str]:
     count = min(len(listed), int(rng.integers(1, most, endpoint=True)))
     return [listed[i] for i in rng.permutation(len(listed))[:count]]
 
 
-def _joined(listed: Sequence[str]) -> str:
+def _joined(listed: list[str]) -> str:
     if len(listed) == 1:
         return listed[0]
     return f"{', '.join(listed[:-1])} and {listed[-1]}"
