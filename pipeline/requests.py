@@ -115,13 +115,15 @@ def model(
     *,
     seed: int,
     pretrained: str | Path = "none",
+    teacher: str | Path = "none",
     label_maps: Step | None = None,
 ) -> Step:
     """A model trained by ``recipe`` (resolved, plain) on the train split of an index.
 
     pretrained: ``none``, ``openai``, ``imagenet`` or a file of weights to start from; of a file the
     SHA-256 enters the key. A recipe with a text side stands on its texts, each part of which is an
-    artifact that other recipes share: frozen features, prompts per stage, the table of rows.
+    artifact that other recipes share: frozen features, prompts per stage, the table of rows. They
+    come from the model's own start, or from that of its teacher, which ``teacher`` names likewise.
     """
     start = _start(pretrained)
     size, filter = recipe["input"]["size"], recipe["input"]["train_filter"]
@@ -129,7 +131,8 @@ def model(
     if label_maps is not None:
         inputs["maps"] = label_maps
     if recipe["model"]["text"] is not None:
-        inputs["text"] = _texts(source, recipe, seed, start, label_maps)
+        encoder = _start(teacher) if recipe["model"].get("teacher") else start
+        inputs["text"] = _texts(source, recipe, seed, encoder, label_maps)
     return Step(
         "model",
         MODEL_VERSION,
@@ -160,9 +163,11 @@ def _drawn(seed: int, start: Mapping[str, dict[str, Any]]) -> int:
 
 
 def _image_side(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    # Prompt stages are other steps: what they leave is in the key through the inputs.
+    # Prompt stages and their encoder are other steps: what they leave is in the key through the
+    # inputs.
     stages = [stage for stage in recipe["stages"] if stage["data"]["kind"] != "features"]
-    return {**recipe, "stages": stages}
+    model = {name: value for name, value in recipe["model"].items() if name != "teacher"}
+    return {**recipe, "model": model, "stages": stages}
 
 
 def _texts(
@@ -220,8 +225,10 @@ def _features(
     label_maps: Step | None,
 ) -> Step:
     given = recipe["input"]
+    # A teacher has mean and std of its own; without one they are the input's.
+    encoder = recipe["model"].get("teacher") or {**given, **recipe["model"]}
     side = ("cameras", "views", "sie_coefficient")  # no side information in frozen features
-    options = {k: v for k, v in recipe["model"]["options"].items() if k not in side}
+    options = {k: v for k, v in encoder["options"].items() if k not in side}
     inputs = {
         "index": source,
         "images": images(source, size=given["size"], filter=given["test_filter"]),
@@ -229,10 +236,10 @@ def _features(
     if with_parts:
         inputs["maps"] = _needed(label_maps, recipe)
     trunk = {
-        "trunk": recipe["model"]["trunk"],
+        "trunk": encoder["trunk"],
         "options": options,
-        "mean": given["mean"],
-        "std": given["std"],
+        "mean": encoder["mean"],
+        "std": encoder["std"],
         "input_size": given["size"],
     }
     return Step(

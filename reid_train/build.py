@@ -24,7 +24,7 @@ from reid_train.data.sampler import (
 from reid_train.hooks import HOOKS
 from reid_train.losses import LOSSES
 from reid_train.models import clip_tiny
-from reid_train.models.heads import HEADS
+from reid_train.models.heads import HEADS, Projection
 from reid_train.models.pyramid import FUSIONS, fused_grid
 from reid_train.models.reid_model import ReidModel, build_model
 from reid_train.models.text_table import TextRows, TextTable
@@ -138,13 +138,14 @@ def _build_head(
     if name in sizes:
         raise ReidpipeError(f"found head '{path}' named like a feature; expected a name of its own")
     _require(head.on, sizes, f"{path}.on")
-    if head.kind in ("text-rows", "projection") and texts is None:
-        raise ReidpipeError(
-            f"found head '{path}' of kind {head.kind} in a recipe without model.text; "
-            "expected a text side; type --set model.text.architecture=ViT-B-16"
-        )
-    if head.kind == "text-rows":
-        assert texts is not None
+    if head.kind in ("text-rows", "projection"):
+        if texts is None:
+            raise ReidpipeError(
+                f"found head '{path}' of kind {head.kind} in a recipe without model.text; "
+                "expected a text side; type --set model.text.architecture=ViT-B-16"
+            )
+        if head.kind == "projection":
+            return Projection(dim=sizes[head.on], text_dim=texts.dim)
         return TextRows(texts, dim=sizes[head.on])
     if isinstance(sizes[head.on], list):
         given = {
@@ -161,9 +162,6 @@ def _build_head(
         fitting = {key: value for key, value in given.items() if key in accepted}
         return _make(FUSIONS, head.kind, {**fitting, **head.options}, path)
     options = {"dim": sizes[head.on], "classes": classes, **head.options}
-    if head.kind == "projection":
-        assert texts is not None
-        options["text_dim"] = texts.dim
     return _make(HEADS, head.kind, options, path)
 
 

@@ -192,7 +192,10 @@ def model_step(
     start = _start(pretrained or loaded.model.pretrained)
     index = index or index_step(terminal.workspace, dataset)
     maps = label_maps() if label_maps is not None and loaded.reads_maps else None
-    return requests.model(index, loaded.plain(), seed=seed, pretrained=start, label_maps=maps)
+    teacher = _start(loaded.model.teacher.pretrained) if loaded.model.teacher else "none"
+    return requests.model(
+        index, loaded.plain(), seed=seed, pretrained=start, teacher=teacher, label_maps=maps
+    )
 
 
 def changed_recipe(recipe: str, settings: tuple[str, ...]) -> Recipe:

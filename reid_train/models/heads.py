@@ -1,4 +1,6 @@
-"""Parts only training needs: classifiers on a feature. ``forward(feature N,D) -> logits N,C``."""
+"""Parts only training needs: classifiers on a feature, ``forward(feature N,D) -> logits N,C``, and
+a projection for others to read.
+"""
 
 from __future__ import annotations
 
@@ -98,6 +100,16 @@ class NeckClassifier(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         return self.classifier(self.bottleneck(feature))
+
+
+class Projection(nn.Linear):
+    """A linear layer into the space of the texts, N,dim -> N,text_dim: how a trunk without one
+    meets rows of a text encoder (pi-VL v1 Table 5, whose student has 1280 channels).
+    """
+
+    def __init__(self, *, dim: int, text_dim: int) -> None:
+        super().__init__(dim, text_dim)
+        self.out_dim = text_dim
 
 
 HEADS: dict[str, Callable[..., nn.Module]] = {

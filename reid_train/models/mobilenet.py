@@ -18,7 +18,8 @@ _ENDS = (4, 7, 14)
 
 class MobileNetV2Quarter(nn.Module):
     """MobileNetV2 x0.25 (Sandler et al. 2018): normalised images N,3,H,W -> ``global`` N,1280
-    (mean of the last map, stride 32) and ``embedding`` N,1280 (after a BNNeck).
+    (mean of the last map, stride 32), ``embedding`` N,1280 (after a BNNeck) and ``levels``, maps at
+    strides 4, 8 and 16 with ``level_dims`` channels.
 
     The last layer keeps 1280 channels, as in the published ImageNet weights
     (github.com/d-li14/mobilenetv2.pytorch). ``pretrained`` is "none", "imagenet" (those weights;
@@ -38,7 +39,7 @@ class MobileNetV2Quarter(nn.Module):
         network = MobileNetV2(width_mult=0.25)
         dim = network.last_channel
         self.feature_dims = {"global": dim, "embedding": dim}
-        self.map_dims = (8, 8, 24)
+        self.level_dims = (8, 8, 24)
         self.features = network.features
         if pretrained != "none":
             state = imagenet_state(pretrained, MOBILENET_V2_025, weights=weights)
@@ -47,7 +48,7 @@ class MobileNetV2Quarter(nn.Module):
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """Normalised images N,3,H,W -> maps at strides 4, 8, 16: N,8 and N,8 and N,24 channels
-        (``map_dims``).
+        (``level_dims``).
         """
         maps, start = [], 0
         for end in _ENDS:
@@ -56,16 +57,17 @@ class MobileNetV2Quarter(nn.Module):
             start = end
         return maps
 
-    def pooled(self, last: Tensor) -> dict[str, Tensor]:
-        """What ``forward`` gives, from the last of ``maps``: both cost one pass together."""
-        feature = self.features[_ENDS[-1] :](last).mean((2, 3))
-        return {"global": feature, "embedding": self.neck(feature)}
-
     def forward(
         self, x: Tensor, camids: Tensor | None = None, views: Tensor | None = None
     ) -> dict[str, Tensor]:
         del camids, views
-        return self.pooled(self.maps(x)[-1])
+        levels = self.maps(x)
+        feature = self.features[_ENDS[-1] :](levels[-1]).mean((2, 3))
+        return {
+            "global": feature,
+            "embedding": self.neck(feature),
+            "levels": levels,  # type: ignore[dict-item]
+        }
 
     def _renamed(self, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
         """``state`` under our names, by its order when it is in d-li14's layout."""

@@ -46,8 +46,10 @@ def test_maps_have_strides_4_8_16(trunk):
     x = torch.randn(2, 3, 256, 128)
     maps = trunk.maps(x)
     assert [tuple(m.shape) for m in maps] == [(2, 8, 64, 32), (2, 8, 32, 16), (2, 24, 16, 8)]
-    assert tuple(m.shape[1] for m in maps) == trunk.map_dims
+    assert tuple(m.shape[1] for m in maps) == trunk.level_dims
     features = trunk(x)
+    for level, given in zip(features.pop("levels"), maps, strict=True):
+        assert torch.equal(level, given)
     assert {k: tuple(v.shape) for k, v in features.items()} == {
         "global": (2, 1280),
         "embedding": (2, 1280),
