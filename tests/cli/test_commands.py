@@ -292,9 +292,27 @@ def test_doctor(console: Console):
     assert not console.root.exists()  # looking changes nothing
 
 
-def test_train_reads_the_maps_of_a_parser(trained: Console) -> None:
-    words = ("train", "baseline-tiny", "--dataset", "folder", *TRAIN, "--parsing", "schp-tiny")
-    told = trained.json(*words, "--device", "cpu")
+SHORT = (
+    "stages.identity-prompts.epochs=1",
+    "stages.part-prompts.epochs=1",
+    "stages.image.epochs=1",
+    "stages.image.data.ids=2",
+    "stages.image.data.images_per_id=2",
+    "model.options={width: 8, heads: 4}",
+    "model.text.options={layers: 1, width: 32, heads: 2}",
+)
+
+
+def test_part_informed_training_reads_the_maps_of_a_parser_and_others_do_not(
+    trained: Console,
+) -> None:
+    settings = [word for value in SHORT for word in ("--set", value)]
+    words = ("--dataset", "folder", "--parsing", "schp-tiny", "--device", "cpu")
+    told = trained.json("train", "pi-vl-tiny", *words, "--pretrained", "none", *settings)
     provenance = read_json(Path(told["model"]) / "artifact.json")
-    assert set(provenance["inputs"]) == {"index", "images", "maps"}
+    assert set(provenance["inputs"]) == {"index", "images", "maps", "text"}
     assert provenance["inputs"]["maps"]["params"]["model"] == "schp-tiny"
+    metrics = trained.json("eval", told["run"])
+    assert metrics["recipe"] == "pi-vl-tiny" and 0 <= metrics["mAP"] <= 1
+    plain = trained.json("train", "baseline-tiny", *words, *TRAIN)
+    assert set(read_json(Path(plain["model"]) / "artifact.json")["inputs"]) == {"index", "images"}

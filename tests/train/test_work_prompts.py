@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from pipeline import requests
+from pipeline.atomic import read_json
 from pipeline.errors import ReidpipeError
 from pipeline.index import ImageRow, Index, write_index
+from pipeline.labels import LIP, PASCAL
+from pipeline.maps import LabelMapReader, MapWriter
 from pipeline.steps import Job, Step
 from reid_train import load_model, loop, work_prompts, work_train
 from reid_train.build import build_task, count_sides, fresh
@@ -51,13 +54,15 @@ def chain(recipe: str, *, seed: int = 0, overrides: dict[str, str] | None = None
     return requests.model(leaf("index"), loaded.plain(), seed=seed, label_maps=maps)
 
 
-def execute(step: Step, root: Path, inputs: Path) -> Path:
+def execute(step: Step, root: Path, inputs: Path, *, maps: Path | None = None) -> Path:
     """Run a step and all it needs in this process; its folder."""
     if step.name in ("index", "images", "maps"):
-        return inputs
+        return maps if maps and step.name == "maps" else inputs
     folder = root / step.name / step.key
     if not (folder / "done").exists():
-        sources = {name: execute(source, root, inputs) for name, source in step.inputs.items()}
+        sources = {
+            name: execute(source, root, inputs, maps=maps) for name, source in step.inputs.items()
+        }
         folder.mkdir(parents=True, exist_ok=True)
         params = json.loads(json.dumps(step.params))
         step.resolve()(Job(folder, params, sources, root, device="cpu"))
@@ -82,6 +87,20 @@ def test_from_images_to_a_part_informed_model(tmp_path: Path, inputs: Path) -> N
     assert frozen.counts.sum(1).tolist() == [8] * 30
     model = load_model(folder)
     assert model(torch.rand(2, 3, 64, 32)).shape == (2, 8 * 32 + 128)
+
+
+def test_seven_part_maps_give_seven_part_prompts(tmp_path: Path, inputs: Path) -> None:
+    reader = LabelMapReader(inputs)
+    table = LIP.map_to(PASCAL)
+    with MapWriter(tmp_path / "maps", PASCAL, size=(64, 32)) as writer:
+        for key in reader:
+            label, confidence = reader[key]
+            writer.add(key, table[label], confidence, source_size=(64, 32), source_digest="00")
+    step = chain("pi-vl-tiny")
+    folder = execute(step, tmp_path, inputs, maps=tmp_path / "maps")
+    text = read_json(tmp_path / "text" / step.inputs["text"].key / "text.json")
+    assert text["part_names"] == list(PASCAL.names) and len(PASCAL.names) == 7
+    assert (folder / "model.safetensors").is_file()
 
 
 def test_nothing_part_informed_is_left_for_inference(tmp_path: Path, inputs: Path) -> None:
