@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from parsing_models.loading import check_label_set, check_options, read_weights
 from parsing_models.parser import Parser, Preprocessing
-from parsing_models.schp import SCHP, Widths, fold_norms
+from parsing_models.schp import SCHP, Widths
+from parsing_models.schp_inference import FusionOnly
 from pipeline.labels import ATR, LIP, PASCAL, LabelSet
 from reid_train.checkpoint import load_strict
 from reid_train.runtime import Runtime
@@ -24,17 +25,6 @@ PUBLISHED = {20: (LIP, (473, 473)), 18: (ATR, (512, 512)), 7: (PASCAL, (512, 512
 # The small network looks at upright crops, so little of its input is padding.
 TINY_INPUT = (192, 96)
 OPTIONS = ("label_set", "input_size", "memory_mib")
-
-
-class Fusion(nn.Module):
-    """SCHP reduced to the output in use, norms folded: N,3,H,W -> logits N,C,H/4,W/4."""
-
-    def __init__(self, network: SCHP) -> None:
-        super().__init__()
-        self.network = fold_norms(network)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.network(inputs).fusion
 
 
 def load_schp(
@@ -53,7 +43,7 @@ def load_schp(
     label_set = check_label_set(options.get("label_set", label_set), network.widths.classes)
     height, width = options.get("input_size", input_size)
     return Parser(
-        network=Fusion(network).to(memory_format=torch.channels_last).to(runtime.device),
+        network=FusionOnly(network).to(memory_format=torch.channels_last).to(runtime.device),
         label_set=label_set,
         preprocessing=Preprocessing((int(height), int(width)), "bgr", MEAN_BGR, STD_BGR),
         device=runtime.device,
