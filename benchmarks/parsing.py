@@ -34,8 +34,8 @@ from parsing_models.catalogue import weights_file
 from parsing_models.schp import SCHP, Bottleneck
 from parsing_models.schp_parser import MEAN_BGR, PUBLISHED, STD_BGR, TINY_INPUT, build
 from pipeline.index import Index, read_index
-from pipeline.maps import LabelMapReader
 from pipeline.mannequins import DEFAULTS, checked, render
+from pipeline.maps import LabelMapReader
 from pipeline.steps import Job
 from reid_train.checkpoint import read_state_dict, unwrap
 

@@ -89,7 +89,7 @@ def _split(conv: nn.Conv2d, first: list[int]) -> list[nn.Conv2d]:
     outputs add up to that of ``conv``."""
     weights = list(conv.weight.split([*first, conv.in_channels - sum(first)], 1))
     return [
-        _with_weight(conv, weight, conv.bias if n == len(weights) - 1 else None)
+        _with_weight(weight, conv.bias if n == len(weights) - 1 else None)
         for n, weight in enumerate(weights)
     ]
 
@@ -98,12 +98,12 @@ def _split_last(conv: nn.Conv2d, last: list[int]) -> list[nn.Conv2d]:
     """As ``_split``, of the last groups; the one of the rest comes at the end too."""
     rest, *weights = conv.weight.split([conv.in_channels - sum(last), *last], 1)
     return [
-        *(_with_weight(conv, weight, None) for weight in weights),
-        _with_weight(conv, rest, conv.bias),
+        *(_with_weight(weight, None) for weight in weights),
+        _with_weight(rest, conv.bias),
     ]
 
 
-def _with_weight(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+def _with_weight(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
     outputs, inputs, height, width = weight.shape
     made = nn.Conv2d(
         inputs,
