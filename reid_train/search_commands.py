@@ -1,4 +1,4 @@
-"""``reidpipe embed`` and ``reidpipe search``: a trained run on images that are in no dataset."""
+"""``reidpipe embed``, ``search`` and ``score``: a trained run on images that are in no dataset."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import click
 import numpy as np
 
 from pipeline import graph
-from pipeline.atomic import read_json, replacing
+from pipeline.atomic import read_json, replacing, sha256_file
 from pipeline.commandline import CONTEXT, DEVICE, Terminal, json_option
 from pipeline.errors import ReidpipeError
 from pipeline.runs import Run, find_run
 from pipeline.steps import Step
 from pipeline.store import Workspace
 from pipeline.tables import format_table
+from reid_train.models import clip_tiny
 
 FLIP = click.option("--flip", is_flag=True, help="Add the mirrored image's features.")
 PATH = click.Path(path_type=Path)
@@ -132,10 +133,124 @@ def search(
     )
 
 
+@click.command(context_settings=CONTEXT)
+@click.argument("run")
+@click.argument("first", metavar="A", type=PATH)
+@click.argument("second", metavar="B")
+@FLIP
+@DEVICE
+@json_option
+def score(terminal: Terminal, run: str, first: Path, second: str, flip: bool, device: str) -> None:
+    """Similarity of the image A and B: another image, or a sentence about a person.
+
+    Two images: the cosine of their features, held against the threshold of the run's newest
+    evaluation, which 1 % of pairs of different people pass. A sentence needs a run whose recipe
+    has CLIP's text tower; its cosines are low, and tell sentences about one image apart.
+
+    \b
+    Example: reidpipe score baseline-tiny person.jpg other.jpg
+    Example: reidpipe score clip-reid-tiny person.jpg "a person in a red coat"
+    """
+    found = find_run(terminal.workspace, run)
+    other = Path(second)
+    for path in [first, *([other] if _names_image(second) else [])]:
+        if not path.is_file():
+            raise ReidpipeError(
+                f"found no file {path}; expected the image of one person; "
+                f"type reidpipe score {found.name} IMAGE IMAGE"
+            )
+    if not _names_image(second):
+        similarity = _sentence_similarity(terminal, found, first, second, device, flip)
+        terminal.say(f"similarity {similarity:.3f} of the image and the sentence")
+        terminal.say("no threshold: it is calibrated on pairs of images")
+        threshold = passes = None
+    else:
+        encode = _encoder(terminal, found, device, flip)
+        (a, b) = (encode([path])[0][0] for path in (first, other))
+        similarity = _cosine(a, b)
+        threshold = _threshold(terminal.workspace, found.model, flip)
+        passes = None if threshold is None else similarity >= threshold
+        if threshold is None:
+            terminal.say(f"similarity {similarity:.3f}")
+            terminal.say(f"no threshold yet; reidpipe eval {found.name} calibrates one")
+        else:
+            verdict = "same person" if passes else "below the threshold: different people"
+            terminal.say(f"similarity {similarity:.3f}: {verdict}")
+            terminal.say(f"threshold {threshold:.3f}: 1 % of pairs of different people pass it")
+    terminal.result(
+        {
+            "run": found.name,
+            "a": str(first),
+            "b": second,
+            "similarity": similarity,
+            "threshold": threshold,
+            "passes": passes,
+        }
+    )
+
+
+def _names_image(text: str) -> bool:
+    """Whether an argument is meant as a file: there is one, or it looks like the path of one."""
+    from pipeline.layouts.rows import IMAGE_SUFFIXES
+
+    path = Path(text)
+    return path.exists() or path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = (np.asarray(row, np.float64) / np.linalg.norm(row) for row in (a, b))
+    return float(a @ b)
+
+
+def _sentence_similarity(
+    terminal: Terminal, run: Run, image: Path, sentence: str, device: str, flip: bool
+) -> float:
+    """Cosine of an image and a sentence where CLIP's two towers meet."""
+    from reid_train import recipe_parts
+
+    text = run.model.params["recipe"]["model"].get("text")
+    if text is None:
+        raise ReidpipeError(
+            f"found no image {sentence} and no text side in run '{run.name}'; expected an image, "
+            "or a run of a recipe with CLIP's text tower; type the path of an image"
+        )
+    spec = recipe_parts.Text.model_validate(text)
+    weights = _text_weights(run)
+    from reid_train.sentences import encode_sentences
+
+    features = _encoder(terminal, run, device, flip, feature="projected")([image])[0]
+    rows = encode_sentences(
+        spec, [sentence], pretrained=weights, weights=terminal.workspace.root / "weights"
+    )
+    return _cosine(features[0], rows[0])
+
+
+def _text_weights(run: Run) -> str:
+    """The weights of the text tower a run stood on: ``openai`` or a file, which must be there."""
+    start = run.model.params["pretrained"]
+    if start == "openai":
+        return start
+    if start == "file":
+        digest = run.model.weights["pretrained"]
+        for path in (Path(run.model.files["pretrained"]), clip_tiny.FILE):
+            if path.is_file() and sha256_file(path) == digest:
+                return str(path)
+        raise ReidpipeError(
+            f"found no {run.model.files['pretrained']} with SHA-256 {digest[:12]}..., which run "
+            f"'{run.name}' started from; expected it for the text tower; put the file back"
+        )
+    raise ReidpipeError(
+        f"found a text tower of random numbers in run '{run.name}' (pretrained {start}); expected "
+        "CLIP's; type reidpipe train with --pretrained openai or a file"
+    )
+
+
 Encoder = Callable[[Sequence[Path]], tuple[np.ndarray, list[Path], dict[str, str]]]
 
 
-def _encoder(terminal: Terminal, run: Run, device: str, flip: bool) -> Encoder:
+def _encoder(
+    terminal: Terminal, run: Run, device: str, flip: bool, feature: str = "embedding"
+) -> Encoder:
     """Image files to features by a run's model, which is made again if it was removed."""
     from reid_train import load_model
     from reid_train.evaluation.image_files import embed_files
@@ -150,6 +265,7 @@ def _encoder(terminal: Terminal, run: Run, device: str, flip: bool) -> Encoder:
     return lambda paths: embed_files(
         model,
         paths,
+        feature=feature,
         filter=recipe["input"]["test_filter"],
         runtime=runtime,
         flip=flip or recipe["test"]["flip"],

@@ -14,6 +14,8 @@ from pipeline.layouts.rows import walk_images
 from reid_train.evaluation.embeddings import embed
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from reid_train.models.reid_model import ReidModel
     from reid_train.runtime import Runtime
 
@@ -37,14 +39,19 @@ def embed_files(
     filter: str,
     runtime: Runtime,
     flip: bool = False,
+    feature: str = "embedding",
     progress: bool = False,
 ) -> tuple[np.ndarray, list[Path], dict[str, str]]:
     """Features float32 (N, D), not normalised; the N paths read; path -> damage of the others.
+    ``feature`` is the name of one of ``model.features``.
 
     Images are resized to ``model.input_size`` with PIL's ``filter``, as packing does; memory holds
     one batch of pixels. Raises the first DamagedImage when no image can be read.
     """
     from tqdm import tqdm
+
+    def encode(images: Tensor) -> Tensor:
+        return model.features(images)[feature]
 
     kept: list[Path] = []
     damaged: dict[str, str] = {}
@@ -61,7 +68,7 @@ def embed_files(
                     damaged[str(path)] = str(error)
             if pixels:
                 rows = range(len(pixels))
-                blocks.append(embed(model, np.stack(pixels), rows, runtime=runtime, flip=flip))
+                blocks.append(embed(encode, np.stack(pixels), rows, runtime=runtime, flip=flip))
             bar.update(len(part))
     if not blocks:
         raise DamagedImage(next(iter(damaged.values())))
