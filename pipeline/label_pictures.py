@@ -108,7 +108,7 @@ def contact_sheet(
     *,
     title: str,
     subtitle: str = "",
-    width: int = 1200,
+    width: int = 1240,
 ) -> np.ndarray:
     """Tiles in rows under a title, the colours' names below: uint8 (H, W, 3) RGB.
 
