@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from pipeline.errors import ReidpipeError, nearest
@@ -46,7 +47,8 @@ def load_prompt_classifier(
     (or N,3,*input_size of a smaller CLIP) -> logits N,C, C the length of ``class_names``.
 
     ``kind``: ``zero-shot``, ``coop``, ``cocoop`` or ``maple``. ``clip``: a CLIP with a ViT in
-    OpenAI's layout, "openai", a file or a state dict; all sizes are read off the shapes.
+    OpenAI's layout, "openai", a file or a state dict; all sizes are read off the shapes. Or
+    "clip-tiny" (images N,3,128,64), whose ResNet maple cannot enter.
     ``learner``: the learner's file or state dict, keys with or without ``prompt_learner.``; its
     shapes give number of vectors, class-specific or not, and depth; token_prefix and token_suffix
     are ignored. A whole-model file's encoders must equal ``clip``. None: untrained, to be trained;
@@ -78,6 +80,11 @@ def load_prompt_classifier(
         torch.manual_seed(options.get("seed", 0))
         heads = {name: options.get(name) for name in ("image_heads", "text_heads")}
         towers = clip_towers(weights, source, **heads)
+        if kind == "maple" and not isinstance(towers.image, VisionTransformer):
+            raise ReidpipeError(
+                f"found a ResNet in {source} and maple, whose vectors enter the blocks of a ViT; "
+                "expected a CLIP with a ViT; give ViT-B-16.pt, or take coop or cocoop"
+            )
         if kind == "zero-shot":
             model = _zero_shot(towers, class_names, options)
         elif learner is None:
@@ -193,10 +200,11 @@ def _new_learner(kind: str, *, width: int, image_width: int, dim: int, **sizes: 
 
 
 def _widths(towers: Towers) -> dict[str, int]:
+    image = towers.image
     return {
         "width": towers.text.token_embedding.weight.shape[1],
-        "image_width": towers.image.conv1.out_channels,
-        "dim": towers.image.output_dim,
+        "image_width": image.conv1.out_channels if isinstance(image, VisionTransformer) else 0,
+        "dim": image.output_dim,
     }
 
 
@@ -277,12 +285,13 @@ def _assemble(
     template: str | None,
     options: Mapping[str, Any],
 ) -> CoOp | CoCoOp | Maple:
-    blocks = len(towers.image.transformer.resblocks), len(towers.text.transformer.resblocks)
-    if isinstance(learner, MapleLearner) and learner.depth > min(blocks):
-        raise ReidpipeError(
-            f"found prompts for {learner.depth} blocks and towers of {blocks[0]} and {blocks[1]}; "
-            "expected no more than either has; give another depth or CLIP"
-        )
+    if isinstance(learner, MapleLearner):
+        blocks = [len(tower.transformer.resblocks) for tower in (towers.image, towers.text)]
+        if learner.depth > min(blocks):
+            raise ReidpipeError(
+                f"found prompts for {learner.depth} blocks and towers of {blocks[0]} and "
+                f"{blocks[1]}; expected no more than either has; give another depth or CLIP"
+            )
     chosen: dict[str, Any] = {"template": template, **_batch(options)}
     if kind == "coop":
         return CoOp(towers, learner, class_names, position=options.get("position", "end"), **chosen)

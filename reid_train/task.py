@@ -140,6 +140,24 @@ class Cosine:
 
 
 @dataclass(frozen=True)
+class HeldCosine:
+    """``held_factor`` for ``held_epochs``, then along half a cosine from 1; changes once per epoch.
+
+    As in the prompt learners' training code, the cosine begins anew after the held epochs but is
+    as long as all epochs together, so it ends a little above 0.
+    """
+
+    held_epochs: int = 1
+    held_factor: float = 0.005
+
+    def __call__(self, epoch: int, step: int, steps: int, epochs: int) -> float:
+        del step, steps
+        if epoch < self.held_epochs:
+            return self.held_factor
+        return 0.5 * (1 + math.cos(math.pi * (epoch - self.held_epochs) / epochs))
+
+
+@dataclass(frozen=True)
 class OneCycle:
     """Smith & Topin 2018 with cosine halves, per step: up from 1/``start_division`` to 1 over the
     first ``rise`` of all steps, down to 1/``final_division`` at the last.

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 
 from pipeline.errors import ReidpipeError
@@ -52,7 +51,7 @@ class ClipClassifier(nn.Module):
         self.logit_scale = nn.Parameter(towers.logit_scale, requires_grad=False)
         height, width = towers.image.image_size
         self.input_size = (int(height), int(width))
-        for name, values in (("mean", OPENAI_DATASET_MEAN), ("std", OPENAI_DATASET_STD)):
+        for name, values in (("mean", towers.mean), ("std", towers.std)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         self.text_batch = text_batch
         self.prompt_learner = None
@@ -117,9 +116,13 @@ class ClipClassifier(nn.Module):
         self._kept = None
         return super()._apply(fn, recurse)
 
-    def forward(self, images: Tensor) -> Tensor:
-        features = F.normalize(self.image_features(images), dim=-1)
+    def compare(self, image_features: Tensor) -> Tensor:
+        """Image features N,D of any length, as of :meth:`image_features` -> logits N,C."""
+        features = F.normalize(image_features, dim=-1)
         return self.logit_scale.exp() * features @ F.normalize(self._texts(), dim=-1).T
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.compare(self.image_features(images))
 
     def _in_batches(self, rows: Callable[[Tensor], Tensor], count: int) -> Tensor:
         """``rows(indices) -> one entry per index`` for all of ``count``, a batch at a time."""
@@ -260,8 +263,8 @@ class CoCoOp(_Learning):
 
         return torch.cat([of(piece) for piece in pieces], dim=1).transpose(0, 1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        features = F.normalize(self.image_features(images), dim=-1)
+    def compare(self, image_features: Tensor) -> Tensor:
+        features = F.normalize(image_features, dim=-1)
         texts = F.normalize(self.text_features(features), dim=-1)
         return self.logit_scale.exp() * torch.einsum("nd,ncd->nc", features, texts)
 

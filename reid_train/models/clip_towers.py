@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor
 
 from pipeline.errors import ReidpipeError
 from reid_train.checkpoint import load_strict, unwrap
+from reid_train.models import clip_tiny
 from reid_train.models.clip_text import ClipText
+from reid_train.models.clip_tiny_tower import is_clip_tiny, tiny_towers
 from reid_train.models.pretrained import read_clip
 
 # entries whose shapes give the towers' sizes, with their number of dimensions
@@ -30,17 +33,23 @@ _VOCABULARY = 49408
 
 
 class Towers(NamedTuple):
-    """CLIP: image tower, text tower and the logarithm of the logits' scale (a scalar)."""
+    """CLIP: image tower, text tower, the logarithm of the logits' scale (a scalar), and mean and
+    std of its images, RGB in 0..1.
+    """
 
-    image: VisionTransformer
+    image: Any  # VisionTransformer, or TinyTower, which has no blocks
     text: ClipText
     logit_scale: Tensor
+    mean: tuple[float, ...] = OPENAI_DATASET_MEAN
+    std: tuple[float, ...] = OPENAI_DATASET_STD
 
 
 def clip_state(clip: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
-    """A CLIP's state dict in float32, and what to call it in messages. ``clip`` is "openai", a
-    file or a state dict.
+    """A CLIP's state dict in float32, and what to call it in messages. ``clip`` is "openai",
+    "clip-tiny", a file or a state dict.
     """
+    if clip == clip_tiny.NAME:
+        clip = clip_tiny.FILE
     if not isinstance(clip, Mapping):
         return read_clip(clip, "ViT-B-16"), str(clip)
     state = {key: value for key, value in unwrap(clip).items() if key not in _DESCRIPTIONS}
@@ -56,9 +65,14 @@ def clip_towers(
 ) -> Towers:
     """Both towers with these weights. Every size is read off the shapes (input side = grid of
     positions times patch) but the attention heads, which no shape tells: width / 64 when None.
+    clip-tiny, which has a ResNet and its own numbers of heads, is known by its shapes.
 
     Raises ReidpipeError when a tower is missing, is no ViT, or does not fit by name or shape.
     """
+    if is_clip_tiny(state) and "logit_scale" in state:
+        scale = state["logit_scale"].detach().clone().reshape(())
+        values = (clip_tiny.MEAN,) * 3, (clip_tiny.STD,) * 3
+        return Towers(*tiny_towers(state, source), scale, *values)
     for key, dims in _SHAPES.items():
         if key not in state or state[key].ndim != dims:
             found = f"'{key}' with {state[key].ndim} dimensions" if key in state else f"no '{key}'"

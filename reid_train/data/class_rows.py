@@ -1,0 +1,102 @@
+"""The rows of an index as images of classes: a classification set's own, or an attribute of people.
+
+Labels count from 0 in the index's order of classes; a row's ``path`` here is its key.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ReidpipeError, nearest
+from pipeline.index import ImageRow, Index, read_index
+from reid_train.data.shots import Row, halve_classes, names_of_classes
+
+PEOPLE = "identities.csv"
+PARTS = ("all", "base", "new")
+
+
+@dataclass(frozen=True)
+class ClassRows:
+    """Images of classes by split; ``names[label]`` is the name of a class."""
+
+    index: Index
+    train: list[Row]
+    val: list[Row]
+    test: list[Row]
+    names: list[str]
+
+    def labels(self, part: str) -> Sequence[int]:
+        """Labels of ``all`` classes, of the ``base`` half or of the ``new`` one."""
+        if part == "all":
+            return range(len(self.names))
+        return getattr(halve_classes(len(self.names)), part)
+
+    def files(self, rows: Iterable[Row]) -> list[Path]:
+        """Where the images of these rows lie."""
+        by_key = {row.key: row for row in self.index.rows}
+        return [self.index.root / by_key[row.path].path for row in rows]
+
+
+def read_classes(folder: Path, attribute: str | None = None, wording: str = "{}") -> ClassRows:
+    """The classes of the index in ``folder``.
+
+    attribute: a column of ``identities.csv`` (or ``caption``), whose values in alphabetical order
+    are the classes of people; the test images are then query and gallery together. Images of people
+    without one (``none``, empty) are left out. wording: what stands for a class, ``{}`` its name.
+
+    Raises ReidpipeError when the index has no classes or the attribute is unknown.
+    """
+    index = read_index(folder)
+    if attribute is None:
+        classes = {row.key: _own_class(index, row) for row in index.rows}
+        tests = ("query",)
+    else:
+        classes = _classes_of_people(index, folder, attribute)
+        tests = ("query", "gallery")
+
+    def rows(*splits: str) -> list[Row]:
+        found = [row for row in index.rows if row.split in splits and row.key in classes]
+        return [Row(row.key, *classes[row.key]) for row in found]
+
+    split = [rows("train"), rows("val"), rows(*tests)]
+    names = names_of_classes(row for part in split for row in part)
+    worded = [wording.replace("{}", name) for name in names]
+    named = [[row._replace(classname=worded[row.label]) for row in part] for part in split]
+    return ClassRows(index, named[0], named[1], named[2], worded)
+
+
+def _own_class(index: Index, row: ImageRow) -> tuple[int, str]:
+    label, name = row.extra.get("class", ""), row.extra.get("classname", "")
+    if not label.isdigit() or not name:
+        raise ReidpipeError(
+            f"found image '{row.key}' of {index.dataset} without class and classname; expected a "
+            "classification set, or people and one of their attributes; type --dataset "
+            "oxford_pets, or --attribute upper_colour"
+        )
+    return int(label), name
+
+
+def _classes_of_people(index: Index, folder: Path, attribute: str) -> dict[str, tuple[int, str]]:
+    table = Path(folder) / PEOPLE
+    if not table.is_file():
+        raise ReidpipeError(
+            f"found no {PEOPLE} beside the index of {index.dataset}; expected a dataset whose "
+            "people have attributes; type --dataset mannequins"
+        )
+    with table.open(encoding="utf-8", newline="") as file:
+        people = list(csv.DictReader(file))
+    known = [name for name in people[0] if name != "pid"]
+    if attribute not in known:
+        raise ReidpipeError(
+            f"found attribute '{attribute}'{nearest(attribute, known)}; expected one of "
+            f"{', '.join(known)}; type --attribute upper_colour"
+        )
+    value = {int(who["pid"]): who[attribute] for who in people}
+    value = {pid: name for pid, name in value.items() if name not in ("", "none")}
+    label = {name: place for place, name in enumerate(sorted(set(value.values())))}
+    return {
+        row.key: (label[value[row.pid]], value[row.pid]) for row in index.rows if row.pid in value
+    }
