@@ -25,7 +25,7 @@ PROMPTS_VERSION = 1
 TEXT_VERSION = 1
 MODEL_VERSION = 1
 EVALUATION_VERSION = 1
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 
 
 def index(dataset: str, *, worker: str, params: Mapping[str, Any]) -> Step:

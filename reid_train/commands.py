@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,18 +98,35 @@ def evaluate(
 def report(terminal: Terminal, runs: tuple[str, ...], device: str) -> None:
     """One self-contained HTML page for one run or a comparison of several.
 
-    Each run is evaluated under its dataset's first protocol.
-    Example: reidpipe report baseline-tiny slicenet2
+    Each run is evaluated under its dataset's first protocol. When one of them read label maps of
+    the first one's dataset, their features by body part are drawn and measured too.
+    Example: reidpipe report baseline-tiny pi-vl-tiny
     """
     found = [find_run(terminal.workspace, reference) for reference in runs]
     steps = [evaluation_step(terminal, run.model) for run in found]
-    page = requests.report(" / ".join(run.name for run in found), steps)
+    page = requests.report(" / ".join(run.name for run in found), steps, shared_maps(steps))
     outcome = graph.run(
         terminal.workspace, [page], terminal.execution(device=device), announce=terminal.announce
     )
     terminal.told(outcome)
     terminal.say(f"report {report_page(terminal, page)}")
-    terminal.result({"report": report_page(terminal, page)})
+    parts = terminal.workspace.folder(page) / "parts.json"
+    measured = read_json(parts) if parts.is_file() else None
+    if measured is not None:
+        terminal.say(format_table(_part_rows(measured["runs"]), _PART_COLUMNS))
+        terminal.say(measured["protocol"])
+    terminal.result({"report": report_page(terminal, page), "parts": measured})
+
+
+_PART_COLUMNS = ["run", "map", "silhouette", "groups", "same_identity", "other_identity", "gap"]
+
+
+def _part_rows(runs: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"run": run, "map": name} | {column: found[column] for column in _PART_COLUMNS[2:]}
+        for run, maps in runs.items()
+        for name, found in maps.items()
+    ]
 
 
 @click.command(context_settings=CONTEXT)
@@ -246,6 +263,18 @@ def evaluation_step(
         flip=flip or model.params["recipe"]["test"]["flip"],
         rerank={"k1": 20, "k2": 6, "lam": 0.3} if rerank else None,
     )
+
+
+def shared_maps(evaluations: Sequence[Step]) -> Step | None:
+    """The label maps of a report on ``evaluations``: those of the first one's dataset that a model
+    read, if one did.
+    """
+    index = evaluations[0].inputs["index"].key
+    for step in evaluations:
+        maps = step.inputs["model"].inputs.get("maps")
+        if maps is not None and maps.inputs["index"].key == index:
+            return maps
+    return None
 
 
 def report_page(terminal: Terminal, step: Step) -> str:

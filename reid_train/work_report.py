@@ -11,6 +11,7 @@ from pipeline import atomic
 from pipeline.images import resize
 from pipeline.runs import run_name
 from reid_train.figures.activation_maps import Explainable, explain_pair
+from reid_train.figures.comparison import compare
 from reid_train.figures.report import Explained, Pictures, RunView, write_report
 
 if TYPE_CHECKING:
@@ -23,17 +24,21 @@ if TYPE_CHECKING:
     from pipeline.steps import Job
     from reid_train.models.reid_model import ReidModel
 
-PAGE = "report.html"
+PAGE, PARTS = "report.html", "parts.json"
 PAIRS = 2
 
 
 def report(job: Job) -> dict[str, Any]:
-    """Write ``report.html``; returns the names of the runs it shows.
+    """Write ``report.html``, and ``parts.json`` with its numbers about features by body part where
+    there are label maps; returns the names of the runs it shows.
 
     params: title, evaluations (how many). inputs: evaluation0, model0, index0, evaluation1, ...;
-    maps (label maps of index0) where wanted.
+    maps (label maps of index0) where wanted. Runs on another index than the first one's are shown
+    without a comparison of activations and parts.
     """
-    views = []
+    from reid_train import load_model
+
+    views, networks = [], {}
     for number in range(job.params["evaluations"]):
         model = job.inputs[f"model{number}"]
         meta = atomic.read_json(model / "model.json")
@@ -45,16 +50,20 @@ def report(job: Job) -> dict[str, Any]:
             maps=job.inputs.get("maps") if number == 0 else None,
             provenance=_provenance(meta),
         )
-        views.append(replace(view, explained=_explained(view, model, job.device)))
-    write_report(job.folder / PAGE, views, job.params["title"])
+        network = load_model(model, device=job.device)
+        views.append(replace(view, explained=_explained(view, network)))
+        networks[view.name] = network
+    same = [view for view in views if view.index == views[0].index]
+    comparison = compare(same, networks, job.inputs.get("maps"))
+    write_report(job.folder / PAGE, views, job.params["title"], comparison)
+    if comparison.parts:
+        measured = {name: figure.numbers for name, figure in comparison.parts.items()}
+        atomic.write_json(job.folder / PARTS, {"protocol": comparison.protocol, "runs": measured})
     return {"runs": [view.name for view in views]}
 
 
-def _explained(view: RunView, model: Path, device: str) -> list[Explained]:
+def _explained(view: RunView, network: ReidModel) -> list[Explained]:
     """Activation maps of the best queries of different people with their first right match."""
-    from reid_train import load_model
-
-    network = load_model(model, device=device)
     ranking, pictures = view.ranking, Pictures(view)
     pairs, people = [], set()
     valid = np.flatnonzero(ranking.valid & ranking.correct.any(axis=1))

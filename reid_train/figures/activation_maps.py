@@ -1,4 +1,4 @@
-"""Where a model looks when it calls two images the same person."""
+"""Where a model looks: what speaks for a match, by occlusion; for an identity, by gradient."""
 
 from __future__ import annotations
 
@@ -8,10 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reid_train.evaluation.distances import unit_rows
+
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+
+    from reid_train.models.reid_model import ReidModel
 
 CELLS = (8, 4)
+
+# The layer after which a trunk has its last map.
+_LAST_LAYERS = {
+    "BigNet": "residual_9",
+    "ClipResNet": "image_encoder.layer4",
+    "IANet": "layer4",
+    "MobileNetV2Quarter": "features.18",
+    "ResNet50": "layer4",
+    "Tiny": "blocks",
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,77 @@ def explain_pair(first: Explainable, second: Explainable) -> np.ndarray:
     for side, tensor, other in zip(sides, tensors, reversed(features), strict=True):
         panels += [side.image, tint(side.image, activation_map(side.encode, tensor, other))]
     return np.concatenate(panels, axis=1)
+
+
+def class_rows(features: np.ndarray, pids: np.ndarray) -> dict[int, np.ndarray]:
+    """pid -> float32 (D,), the row of a classifier for each identity, from features (N, D), pids N.
+
+    A trained classifier knows the training identities alone and is no part of a saved model. What
+    takes its place for test identities are prototypes: the mean unit feature of an identity, less
+    the mean over identities (which changes no soft-max over them, and leaves what tells one from
+    the others).
+    """
+    rows = unit_rows(features)
+    means = {int(pid): rows[pids == pid].mean(axis=0) for pid in np.unique(pids)}
+    centre = np.mean(list(means.values()), axis=0)
+    return {pid: (mean - centre).astype(np.float32) for pid, mean in means.items()}
+
+
+def class_activation(
+    network: ReidModel,
+    images: Tensor,
+    rows: Tensor,
+    camids: Tensor | None = None,
+    views: Tensor | None = None,
+) -> np.ndarray | None:
+    """How much each cell of the last map adds to the score of a class: float32 (N, h, w).
+
+    images: (N, 3, H, W) float RGB in 0..1. rows: (N, D), a class for each image (``class_rows``).
+    The score is the product of row and retrieval feature; of CLIP's two parts the first alone
+    counts, the second has its attention in between. Entry = gradient of the score times activation,
+    summed over channels.
+
+    Where the feature is the mean of the last map, through batch norm or not, that is the class
+    activation map (Zhou et al., CVPR 2016): the row times gamma / sqrt(variance), times the map,
+    over the number of cells. For a ViT the map are the patch tokens that enter its last block: only
+    the class token leaves it for the feature, so after it their gradient is 0. It is
+    gradient-weighted (Selvaraju et al., ICCV 2017) cell by cell, with no mean over cells, and no
+    roll-out of attention. None for trunks that have no map of the whole image.
+    """
+    import torch
+
+    trunk: Any = getattr(network.trunk, "trunk", network.trunk)  # beneath a neck
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor.detach().requires_grad_())
+        return kept[-1]
+
+    if type(trunk).__name__ == "ClipVit":
+        block: nn.Module = trunk.image_encoder.transformer.resblocks[-1]
+        handle = block.register_forward_pre_hook(
+            lambda _module, given: (keep(given[0]), *given[1:])
+        )
+    elif type(trunk).__name__ in _LAST_LAYERS:
+        layer = trunk.get_submodule(_LAST_LAYERS[type(trunk).__name__])
+        handle = layer.register_forward_hook(lambda _module, _given, found: keep(found))
+    else:
+        return None
+    dims = trunk.feature_dims
+    size = dims["feature" if "projected" in dims else "embedding"]
+    with torch.enable_grad():
+        try:
+            feature = network(images, camids=camids, views=views)[:, :size]
+        finally:
+            handle.remove()
+        score = (feature * rows[:, :size].to(feature)).sum()
+        (gradient,) = torch.autograd.grad(score, kept[0])
+    weighted = gradient * kept[0].detach()
+    if weighted.ndim == 4:
+        found = weighted.sum(1)
+    else:
+        found = weighted[:, 1:].sum(2).unflatten(1, trunk.grid)
+    return found.float().cpu().numpy()
 
 
 def tint(image: np.ndarray, relevance: np.ndarray, *, opacity: float = 0.6) -> np.ndarray:

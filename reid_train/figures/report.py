@@ -34,6 +34,29 @@ class Explained:
     picture: np.ndarray
 
 
+@dataclass(frozen=True)
+class PartFigure:
+    """Cells of a run's test images by body part: an SVG by t-SNE, or None where too few are shown,
+    and ``part_features.measure``'s numbers by the name of the map.
+    """
+
+    picture: str | None
+    numbers: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What several runs are shown side by side about. activations: a picture per test image, the
+    image and then each of ``activated`` runs. parts: run -> its figure. protocol: what the numbers
+    of ``parts`` depend on.
+    """
+
+    activations: Sequence[Explained] = ()
+    activated: Sequence[str] = ()
+    parts: dict[str, PartFigure] = field(default_factory=dict)
+    protocol: str = ""
+
+
 SHOWN = 10
 WORST, BEST = 4, 3
 MAP_SAMPLES = 8
@@ -108,8 +131,11 @@ class Pictures:
         return decode(self.index.root / self.rows[key].path)
 
 
-def write_report(path: Path, runs: Sequence[RunView], title: str) -> Path:
-    """Write the page: metrics with their conditions, curves, ranked lists, maps, provenance.
+def write_report(
+    path: Path, runs: Sequence[RunView], title: str, comparison: Comparison = Comparison()
+) -> Path:
+    """Write the page: metrics with their conditions, curves, comparison, ranked lists, maps,
+    provenance.
 
     All pictures are data URIs; the page loads nothing. It shows images of the dataset: where the
     licence forbids redistribution it must stay on this machine, and the page says so.
@@ -130,6 +156,20 @@ def write_report(path: Path, runs: Sequence[RunView], title: str) -> Path:
         best=_best(runs),
         curves=_curves(runs),
         changes=_changes(runs),
+        activations=[
+            {"caption": shown.caption, "picture": _image_uri(shown.picture)}
+            for shown in comparison.activations
+        ],
+        activated=comparison.activated,
+        parts=[
+            {
+                "run": name,
+                "picture": figure.picture and _svg_uri(figure.picture),
+                "numbers": figure.numbers,
+            }
+            for name, figure in comparison.parts.items()
+        ],
+        parts_protocol=comparison.protocol,
     )
     atomic.write_text(path, page)
     return path

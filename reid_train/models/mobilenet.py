@@ -57,6 +57,10 @@ class MobileNetV2Quarter(nn.Module):
             start = end
         return maps
 
+    def map(self, x: Tensor) -> Tensor:
+        """Normalised images N,3,H,W -> N,1280,H/32,W/32."""
+        return self.features(x)
+
     def forward(
         self, x: Tensor, camids: Tensor | None = None, views: Tensor | None = None
     ) -> dict[str, Tensor]:

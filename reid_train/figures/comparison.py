@@ -1,0 +1,151 @@
+"""Several runs on the same test images: class activations and features by part, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.images import resize
+from pipeline.maps import LabelMapReader
+from reid_train.evaluation.embeddings import load_features
+from reid_train.figures import part_features
+from reid_train.figures.activation_maps import class_activation, class_rows, tint
+from reid_train.figures.embedding_map import FEWEST, choose, part_map
+from reid_train.figures.report import Comparison, Explained, PartFigure, Pictures, RunView
+
+if TYPE_CHECKING:
+    from pipeline.index import ImageRow
+    from reid_train.models.reid_model import ReidModel
+
+QUERIES = 4
+DRAWN_IDENTITIES, DRAWN_CELLS = 6, 5
+SIZE = (256, 128)
+
+
+def compare(
+    views: Sequence[RunView], networks: Mapping[str, ReidModel], maps: Path | None
+) -> Comparison:
+    """views: runs evaluated on one index, each with its network under its name. maps: label maps of
+    that index; None: no figure of parts.
+
+    Queries are ones valid in every run, of different people, evenly spread over the order of their keys, and so
+    the choice knows no result.
+    """
+    pictures = Pictures(views[0])
+    queries = _queries(views, pictures)
+    panels: dict[str, list[np.ndarray]] = {row.key: [pictures[row.key]] for row in queries}
+    activated = [
+        view.name for view in views if _activate(view, networks[view.name], queries, panels)
+    ]
+    shown = [
+        Explained(f"{row.key}, identity {row.pid}", _strip(panels[row.key])) for row in queries
+    ]
+    if maps is None:
+        return Comparison(shown if activated else (), activated)
+    reader = LabelMapReader(maps)
+    rows = _shown_rows(views[0], pictures, reader)
+    parts = {}
+    for view in views:
+        figure = _parts(networks[view.name], rows, pictures, reader) if rows else None
+        if figure is not None:
+            parts[view.name] = figure
+    protocol = (
+        f"Cells of {len(rows)} test images of {len({row.pid for row in rows})} identities with the "
+        f"most images, at most {part_features.IMAGES} of each; at most {part_features.CELLS} cells "
+        "per identity and part, evenly spread; a cell has the label of most of its pixels "
+        f"(parser {reader.attributes.get('model', 'unknown')}, labels {reader.label_set.name}, "
+        f"index {views[0].index.name}); background left out. Silhouettes by cosine distance, means "
+        "over parts. Mean cosines of pairs of cells from different images."
+    )
+    return Comparison(shown if activated else (), activated, parts, protocol)
+
+
+def _queries(views: Sequence[RunView], pictures: Pictures) -> list[ImageRow]:
+    valid = [set(view.ranking.query_keys[view.ranking.valid].tolist()) for view in views]
+    keys = sorted(set.intersection(*valid), reverse=True)
+    first = {pictures.rows[key].pid: pictures.rows[key] for key in keys}
+    rows = sorted(first.values(), key=lambda row: row.key)
+    places = np.linspace(0, len(rows) - 1, min(QUERIES, len(rows))).round().astype(int)
+    return [rows[place] for place in places]
+
+
+def _activate(
+    view: RunView,
+    network: ReidModel,
+    queries: Sequence[ImageRow],
+    panels: Mapping[str, list[np.ndarray]],
+) -> bool:
+    """Add each query's activation map to its panels; whether the trunk has one."""
+    import torch
+
+    features, keys = load_features(view.evaluation)
+    gallery = set(view.ranking.gallery_keys.tolist())
+    pictures = Pictures(view)
+    places = [place for place, key in enumerate(keys) if key in gallery]
+    pids = np.array([pictures.rows[keys[place]].pid or 0 for place in places])
+    classes = class_rows(features[places], pids)
+    device = next(network.parameters()).device
+    for row in queries:
+        image = resize(pictures[row.key], network.input_size, "bilinear")
+        tensor = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float().to(device) / 255
+        side = {
+            name: torch.tensor([value], device=device)
+            for name, value in (("camids", row.camid), ("views", row.view))
+            if value is not None
+        }
+        target = torch.from_numpy(classes[row.pid or 0])[None].to(device)
+        found = class_activation(network, tensor, target, **side)
+        if found is None:
+            return False
+        panels[row.key].append(tint(image, found[0]))
+    return True
+
+
+def _strip(panels: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([resize(panel, SIZE, "bicubic") for panel in panels], axis=1)
+
+
+def _shown_rows(view: RunView, pictures: Pictures, reader: LabelMapReader) -> list[ImageRow]:
+    """Images of the queries' people: the gallery's others may be nobody in particular."""
+    tested = {str(key) for key in [*view.ranking.query_keys, *view.ranking.gallery_keys]}
+    people = {pictures.rows[str(key)].pid for key in view.ranking.query_keys}
+    rows = [
+        row
+        for row in pictures.index.rows
+        if row.key in tested and row.pid in people and row.key in reader
+    ]
+    pids = [row.pid or 0 for row in rows]
+    chosen = choose(pids, identities=part_features.IDENTITIES, per_identity=part_features.IMAGES)
+    return [rows[place] for place in chosen]
+
+
+def _parts(
+    network: ReidModel, rows: Sequence[ImageRow], pictures: Pictures, reader: LabelMapReader
+) -> PartFigure | None:
+    def pixels(row: ImageRow) -> np.ndarray:
+        return resize(pictures[row.key], network.input_size, "bilinear")
+
+    cells = part_features.read_cells(network, rows, pixels, reader)
+    if not cells or any(len(np.unique(found.parts)) < 2 for found in cells.values()):
+        return None
+    numbers: dict[str, Any] = part_features.measure(cells, reader.label_set)
+    return PartFigure(_drawn(cells["final"], part_features.part_groups(reader.label_set)), numbers)
+
+
+def _drawn(cells: part_features.PartCells, groups: np.ndarray) -> str | None:
+    """The map of some identities' cells, a few of each of their parts."""
+    people = np.unique(cells.pids)[:DRAWN_IDENTITIES]
+    chosen: list[int] = []
+    for pid in people:
+        for part in np.unique(cells.parts):
+            places = np.flatnonzero((cells.pids == pid) & (cells.parts == part))
+            if groups[part] >= 0 and len(places):
+                take = np.linspace(0, len(places) - 1, min(DRAWN_CELLS, len(places)))
+                chosen += places[take.round().astype(int)].tolist()
+    if len(chosen) < FEWEST:
+        return None
+    drawn = cells.of(np.array(chosen))
+    return part_map(drawn.features, groups[drawn.parts].tolist(), drawn.pids.tolist())
