@@ -151,10 +151,10 @@ def save(task: CaptionTask, vocabulary: Tensor, path: Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder to write to")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--people", default=2048, show_default=True, help="generated people")
-@click.option("--images", default=6, show_default=True, help="of each person")
-@click.option("--epochs", default=12, show_default=True)
-@click.option("--batch", default=64, show_default=True, help="people per step")
-@click.option("--lr", default=1.5e-3, show_default=True, help="peak rate")
+@click.option("--images", default=4, show_default=True, help="of each person")
+@click.option("--epochs", default=9, show_default=True)
+@click.option("--batch", default=32, show_default=True, help="people per step")
+@click.option("--lr", default=5e-4, show_default=True, help="peak rate")
 @click.option("--scored", type=int, help="score on this many test people  [default: all 32]")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--precision", default="bf16", show_default=True)
@@ -199,7 +199,7 @@ def main(
         ),
         schedule=OneCycle(rise=0.1, final_division=1000),
         trains={"*": 1.0, "logit_scale": 3.0},
-        clip=5.0,
+        clip=1.0,
     )
     centre(task, batches)
     result = train(

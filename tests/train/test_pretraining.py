@@ -1,0 +1,149 @@
+"""clip-tiny: sentences, batches, the command, and the weights that ship."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from pipeline.atomic import sha256_file
+from pipeline.labels import LIP
+from pipeline.mannequins import identity
+from reid_train.data.captions import CaptionBatches, compact, vocabulary
+from reid_train.data.sentences import KINDS, parts, sentence
+from reid_train.models import clip_tiny
+from reid_train.models.clip_text import ClipText
+from reid_train.models.clip_tiny import INPUT, image_rows
+from reid_train.models.clip_visual import ClipResNet
+from reid_train.models.pretrained import text_state
+from reid_train.models.prompts import tokenise
+from reid_train.models.token_rows import IDS, ROWS, TABLE, expand
+from reid_train.pretraining import balance, initial, main, save
+from reid_train.zero_shot import recall, score
+
+
+def batches(people: int = 8, batch: int = 4) -> CaptionBatches:
+    return CaptionBatches.render(people, 2, INPUT, world=5, batch=batch, seed=1)
+
+
+def test_every_sentence_is_written_in_the_vocabulary():
+    rng, words = np.random.default_rng(0), vocabulary()
+    for pid in range(1, 200):
+        who = identity(7, pid)
+        said = [sentence(who, "tiled wall and fallen leaves", kind, rng) for kind in KINDS]
+        places = compact(tokenise(said), words)
+        assert torch.equal(places.argmax(1), tokenise(said).argmax(1))  # the end token
+        assert torch.equal(words[places[0, :4]], tokenise(said)[0, :4])
+    names = [f"A photo of a person's {name.replace('-', ' ')}." for name in LIP.names]
+    assert compact(tokenise(names), words).max() == len(words) - 1
+    with pytest.raises(KeyError, match="not in the vocabulary"):
+        compact(tokenise(["A photo of a giraffe."]), words)
+
+
+def test_parts_are_those_the_person_has():
+    for pid in range(1, 60):
+        who = identity(7, pid)
+        named = parts(who, "grass")
+        assert ("hat" in named) == (who.hat != "none")
+        assert ("coat" in named) == (who.coat != "none")
+        assert ("dress" in named) == (who.upper_type == "dress")
+        assert ("skirt" in named) == ("skirt" in who.lower_type)
+        assert not {"pants", "skirt"} <= set(named) and "none" not in " ".join(named.values())
+        assert named["left-shoe"] == f"{who.shoes_colour} left shoe"
+
+
+def test_batches_show_different_people_and_depend_on_seed_and_epoch_alone():
+    source = batches()
+    assert len(source) == 4 and len(list(source.epoch(0, 0, 1))) == 4
+    source.augmentation = type(source.augmentation)()
+    seen = []
+    for batch in source.epoch(3, 0, 1):
+        images = batch["images"].permute(0, 2, 3, 1).numpy()
+        rows = [
+            next(p for p in range(8) for k in (0, 1) if (source.pixels[p, k] == image).all())
+            for image in images
+        ]
+        assert len(set(rows)) == len(rows) == 4
+        seen += rows
+    assert sorted(seen) == sorted([*range(8), *range(8)])
+    one, again = (list(batches().epoch(1, 0, 1)) for _ in range(2))
+    assert all(torch.equal(a[key], b[key]) for a, b in zip(one, again, strict=True) for key in a)
+    assert not torch.equal(one[0]["images"], next(source.epoch(0, 0, 1))["images"])
+    halves = [next(batches().epoch(1, rank, 2)) for rank in (0, 1)]
+    for key, whole in one[0].items():
+        assert torch.equal(torch.stack([h[key] for h in halves], 1).flatten(0, 1), whole)
+
+
+def test_untrained_rows_are_fixed_and_trained_rows_kept():
+    rows = torch.arange(6.0).view(2, 3)
+    table = expand({IDS: torch.tensor([5, 49407]), ROWS: rows})[TABLE]
+    assert table.shape == (49408, 3) and torch.equal(table[[5, 49407]], rows)
+    others = table[6:49407]
+    assert abs(float(others.std()) - 0.02) < 1e-3 and abs(float(others.mean())) < 1e-3
+    assert torch.equal(expand({IDS: torch.tensor([5]), ROWS: rows[:1]})[TABLE][6:49407], others)
+    plain = {"logit_scale": torch.ones(())}
+    assert expand(plain) == plain
+
+
+def test_recall_by_hand():
+    scores = torch.tensor([[0.9, 0.1, 0.2, 0.3], [0.9, 0.8, 0.7, 0.1]])
+    # caption 0 owns images 0 and 3, the best first; caption 1 owns 1 and 2, second and third
+    found = recall(scores, torch.tensor([0, 1, 1, 0]))
+    assert found == {"1": 0.5, "5": 1.0, "10": 1.0}
+
+
+def test_saved_model_is_the_trained_one(tmp_path: Path):
+    task, words, source = initial(0, len(vocabulary())), vocabulary(), batches()
+    batch = next(source.epoch(0, 0, 1))
+    balance(task, source)
+    save(task, words, tmp_path / "tiny.safetensors")
+    image = ClipResNet(
+        input_size=INPUT, pretrained=str(tmp_path / "tiny.safetensors"), **clip_tiny.VISUAL
+    )
+    text = ClipText(
+        architecture="RN50", pretrained=str(tmp_path / "tiny.safetensors"), **clip_tiny.TEXT
+    )
+    said = ["A photo of a person wearing a red hat.", source.people[0].caption]
+    with torch.no_grad():
+        expected = image_rows(task.image.eval(), batch["images"])
+        loaded = image_rows(image.eval(), batch["images"])
+        assert torch.allclose(loaded, expected, rtol=1e-2, atol=1e-2)
+        expected = task.text.encode_tokens(compact(tokenise(said), words))
+        assert torch.allclose(text.encode_tokens(tokenise(said)), expected, rtol=1e-2, atol=1e-2)
+    # lengths near the root of the scale: raw dot products are logits
+    wanted = float(task.logit_scale.detach().exp().sqrt())
+    assert abs(float(loaded.norm(dim=1).mean()) - wanted) < 0.5 * wanted
+
+
+@pytest.mark.slow
+def test_the_command_trains_saves_scores_and_resumes(tmp_path: Path):
+    words = f"--out {tmp_path} --people 8 --images 2 --batch 4 --scored 2 --precision fp32".split()
+    done = CliRunner().invoke(main, [*words, "--epochs", "2"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    about = json.loads((tmp_path / "clip-tiny.json").read_text())
+    weights = tmp_path / "clip-tiny.safetensors"
+    assert about["sha256"] == sha256_file(weights) and about["training"]["steps"] == 8
+    assert about["scores"]["captions"] == 2 and about["scores"]["images"] == 32
+    before = weights.read_bytes()
+    again = CliRunner().invoke(main, [*words, "--epochs", "2"], catch_exceptions=False)
+    assert again.exit_code == 0 and weights.read_bytes() == before
+
+
+def test_shipped_weights_are_those_described():
+    about = json.loads(clip_tiny.FILE.with_suffix(".json").read_text())
+    assert sha256_file(clip_tiny.FILE) == about["sha256"]
+    assert clip_tiny.FILE.stat().st_size < 6_000_000
+    assert len(text_state(clip_tiny.FILE, "RN50")[TABLE]) == 49408
+
+
+@pytest.mark.slow
+def test_shipped_weights_keep_the_scores_they_state():
+    stated = json.loads(clip_tiny.FILE.with_suffix(".json").read_text())["scores"]
+    found = score(clip_tiny.FILE)
+    assert found["recall"]["10"] == pytest.approx(stated["recall"]["10"], abs=0.07)
+    assert found["upper_colour"] == pytest.approx(stated["upper_colour"], abs=0.02)
+    assert found["hat_balanced"] == pytest.approx(stated["hat_balanced"], abs=0.02)
