@@ -31,6 +31,7 @@ from reid_train.models.text_table import TextRows, TextTable
 from reid_train.prompt_task import OUTPUTS
 from reid_train.recipe_task import RecipeTask, Term
 from reid_train.runtime import Runtime, derive_seed
+from reid_train.start import is_model_of_ours, start_from
 from reid_train.task import SCHEDULES, BatchSource, Hook, Optimiser, Schedule, Stage
 
 if TYPE_CHECKING:
@@ -87,13 +88,17 @@ def build_task(
     texts: TextTable | None = None,
 ) -> RecipeTask:
     """Model and heads for ``classes`` identities, freshly drawn from torch's generator: seed it
-    around this call. ``pretrained``: ``none``, ``openai`` or a CLIP file, for trunks of CLIP;
-    ``weights``: folder of downloaded files. ``texts``: rows of the identities, for recipes that
-    have a text side.
+    around this call. ``pretrained``: ``none``, ``openai`` or a CLIP file, for trunks of CLIP, or
+    the ``model.safetensors`` of a run with the same trunk; ``weights``: folder of downloaded files.
+    ``texts``: rows of the identities, for recipes that have a text side.
 
     Raises ReidpipeError for unknown names and options and for an output that does not exist.
     """
-    model = _build_trunk(model_spec(recipe), pretrained=pretrained, weights=weights)
+    if is_model_of_ours(pretrained):
+        model = _build_trunk(model_spec(recipe))
+        start_from(model, pretrained)
+    else:
+        model = _build_trunk(model_spec(recipe), pretrained=pretrained, weights=weights)
     # Length of a vector, or channels of a list of maps.
     sizes: dict[str, Any] = dict(model.trunk.feature_dims)  # type: ignore[arg-type]
     if hasattr(model.trunk, "level_dims"):
