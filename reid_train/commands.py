@@ -123,7 +123,8 @@ _PART_COLUMNS = ["run", "map", "silhouette", "groups", "same_identity", "other_i
 
 def _part_rows(runs: dict[str, Any]) -> list[dict[str, Any]]:
     return [
-        {"run": run, "map": name} | {column: found[column] for column in _PART_COLUMNS[2:]}
+        {"run": run, "map": name}
+        | {column: _thousandths(found[column]) for column in _PART_COLUMNS[2:]}
         for run, maps in runs.items()
         for name, found in maps.items()
     ]
@@ -263,6 +264,10 @@ def evaluation_step(
         flip=flip or model.params["recipe"]["test"]["flip"],
         rerank={"k1": 20, "k2": 6, "lam": 0.3} if rerank else None,
     )
+
+
+def _thousandths(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def shared_maps(evaluations: Sequence[Step]) -> Step | None:

@@ -31,8 +31,8 @@ def compare(
     """views: runs evaluated on one index, each with its network under its name. maps: label maps of
     that index; None: no figure of parts.
 
-    Queries are ones valid in every run, of different people, evenly spread over the order of their keys, and so
-    the choice knows no result.
+    Queries are ones valid in every run, of different people, evenly spread over the order of their
+    keys: the choice knows no result.
     """
     pictures = Pictures(views[0])
     queries = _queries(views, pictures)
