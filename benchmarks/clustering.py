@@ -1,0 +1,111 @@
+"""Jaccard distances and DBSCAN on the sparse graph beside the usual dense matrices, as ratios.
+
+    python -m benchmarks.clustering                        # MSMT17 size, dense at 4000: 3 minutes
+    python -m benchmarks.clustering --images 12936 --dense 8000
+
+The dense method, written from the description of the published ones (SpCL, ClusterContrast), holds
+three N x N matrices: at 32,621 images 4 GB each. So the ratio is taken at ``--dense`` images, both
+in one process and in turn, and ours alone is timed at ``--images``. Seconds are CPU seconds, so set
+OMP_NUM_THREADS=1 for the cost of one core; memory is what numpy holds at most beside the features.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.evaluation import measure, peak, people, reciprocal, squared_distances
+from reid_train.evaluation import jaccard_graph
+from reid_train.hooks.cluster import agreement, dbscan
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="our clustering beside the usual one")
+    parser.add_argument("--images", type=int, default=32_621)
+    parser.add_argument("--dense", type=int, default=4000, help="images of the comparison")
+    parser.add_argument("--dims", type=int, default=768)
+    parser.add_argument("--noise", type=float, default=1.5, help="greater is harder")
+    parser.add_argument("--eps", type=float, default=0.6)
+    parser.add_argument("--no-peak", action="store_true", help="leave the largest memory run out")
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    few = people(rng, (options.dense, 1), options.dims, options.noise)[0]
+    found: dict[str, np.ndarray] = {}
+
+    def run(name: str, method: Callable[..., np.ndarray], features: np.ndarray) -> None:
+        found[name] = method(features, options.eps)
+
+    tasks: dict[str, Callable[[], Any]] = {
+        "dense": lambda: run("dense", dense_clusters, few.features),
+        "ours": lambda: run("ours", sparse_clusters, few.features),
+    }
+    print(f"{options.dense} images, {options.dims} dims, noise {options.noise}")
+    sparse_clusters(few.features[:100], options.eps)  # imports
+    seconds = measure(tasks, 1)
+    same = float((found["dense"] == found["ours"]).mean())
+    print(f"dense / ours = {seconds['dense'] / seconds['ours']:.2f} in time; {same:.2%} of the "
+          f"labels equal; clusters {agreement(found['ours'], few.pids)}")  # fmt: skip
+    peaks = [peak(task) for task in tasks.values()]
+    print(f"memory: dense {peaks[0]:.0f} MiB, ours {peaks[1]:.0f} MiB")
+
+    many = people(rng, (options.images, 1), options.dims, options.noise)[0]
+    size = 3 * 4 * options.images**2 / 2**30
+    print(f"{options.images} images; three dense matrices would take {size:.1f} GiB")
+    whole = {"ours": lambda: run("whole", sparse_clusters, many.features)}
+    seconds = measure({**whole, "matrix product alone": lambda: product(many.features)}, 1)
+    print(f"ours / matrix product alone = "
+          f"{seconds['ours'] / seconds['matrix product alone']:.2f} in time; "
+          f"clusters {agreement(found['whole'], many.pids)}")  # fmt: skip
+    if not options.no_peak:
+        print(f"memory: ours {peak(whole['ours']):.0f} MiB")
+
+
+def sparse_clusters(features: np.ndarray, eps: float) -> np.ndarray:
+    return dbscan(jaccard_graph(features, k1=30, k2=6), eps=eps, min_samples=4)
+
+
+def dense_clusters(features: np.ndarray, eps: float, k1: int = 30, k2: int = 6) -> np.ndarray:
+    from sklearn.cluster import DBSCAN
+
+    dist = squared_distances(features, features)
+    nearest = np.argpartition(dist, k1, axis=1)[:, :k1]
+    rows = np.arange(len(dist))[:, None]
+    order = nearest[rows, np.argsort(dist[rows, nearest], axis=1)]
+    count, half = len(features), round(k1 / 2)
+    encoding = np.zeros_like(dist)
+    for i in range(count):
+        members = reciprocal(order, i, k1 - 1)
+        grown = members
+        for member in members:
+            other = reciprocal(order, member, half)
+            if len(np.intersect1d(other, members)) > 2 / 3 * len(other):
+                grown = np.append(grown, other)
+        grown = np.unique(grown)
+        weight = np.exp(-dist[i, grown])
+        encoding[i, grown] = weight / weight.sum()
+    encoding = np.stack([encoding[order[i, :k2]].mean(axis=0) for i in range(count)])
+    inverted = [np.flatnonzero(encoding[:, i]) for i in range(count)]
+    jaccard = np.empty((count, count), np.float32)
+    for i in range(count):
+        shared = np.zeros(count, np.float32)
+        for j in np.flatnonzero(encoding[i]):
+            images = inverted[j]
+            shared[images] += np.minimum(encoding[i, j], encoding[images, j])
+        jaccard[i] = np.maximum(1 - shared / (2 - shared), 0)
+    return DBSCAN(eps=eps, min_samples=4, metric="precomputed").fit(jaccard).labels_
+
+
+def product(features: np.ndarray, rows: int = 512) -> float:
+    """All inner products, a few rows at a time; keeps nothing."""
+    largest = -math.inf
+    for start in range(0, len(features), rows):
+        largest = max(largest, float((features[start : start + rows] @ features.T)[0, 0]))
+    return largest
+
+
+if __name__ == "__main__":
+    main()
