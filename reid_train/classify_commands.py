@@ -17,10 +17,10 @@ from reid_train import classify_steps as steps
 from reid_train.classify_steps import Classes, Clip
 from reid_train.classify_tables import Line, results, split_lines, table
 from reid_train.commands import _setting
-from reid_train.learner_recipe import LearnerRecipe, load_learner
+from reid_train.data.class_rows import CAPTION
+from reid_train.learner_recipe import SPLITS, LearnerRecipe, load_learner
 from reid_train.run_commands import read_names, read_seeds
 
-SPLITS = ("all", "base-new", "cross", "domain")
 VARIANTS = ("imagenet_v2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 PHOTO = "a photo of a {}."
 # How the values of an attribute of generated people are said after "a photo of a".
@@ -30,6 +30,7 @@ WORDINGS = {
     "shoes_colour": "person wearing {} shoes",
     "hat": "person wearing a {}",
     "bag": "person carrying a {}",
+    CAPTION: "{}",
 }
 
 
@@ -43,13 +44,13 @@ WORDINGS = {
     default="all",
     show_default=True,
     help="What is learnt on and tested: all classes; the base half, then base and new; other "
-    "datasets (--target); ImageNet's variants.",
+    "datasets (--target); ImageNet's variants; people never seen, ranked by words and by images.",
 )
 @click.option("--target", "targets", multiple=True, help="Dataset that --split cross is tested on.")
 @click.option(
     "--attribute",
     help="Of people: the column of identities.csv that makes the classes.  "
-    "[default for mannequins: upper_colour]",
+    "[default for mannequins: upper_colour; with --split people: caption]",
 )
 @click.option("--wording", metavar="TEXT", help="What stands for a class, {} its name.")
 @click.option(
@@ -98,6 +99,7 @@ def classify(
       reidpipe classify coop --dataset imagenet --split cross --target oxford_pets,flowers102
       reidpipe classify zero-shot coop cocoop maple --split domain
       reidpipe classify zero-shot-tiny coop-tiny --attribute upper_colour --seed 1-3
+      reidpipe classify zero-shot-tiny coop-tiny --split people --seed 1-3
       reidpipe classify zero-shot coop cocoop maple --dataset oxford_pets --speed
     """
     terminal.workspace.writable()
@@ -111,7 +113,7 @@ def classify(
     _check_file(file, loaded)
     clips = {recipe.name: Clip.named(pretrained or recipe.pretrained) for recipe in loaded}
     known = {
-        name: _classes(terminal, name, attribute, wording)
+        name: _classes(terminal, name, split, attribute, wording)
         for name in dict.fromkeys([*names, *aims])
     }
     execution = terminal.execution(device=device)
@@ -180,14 +182,19 @@ def _check_file(file: Path | None, recipes: Sequence[LearnerRecipe]) -> None:
 
 
 def _classes(
-    terminal: Terminal, dataset: str, attribute: str | None, wording: str | None
+    terminal: Terminal, dataset: str, split: str, attribute: str | None, wording: str | None
 ) -> Classes:
     manifest = load_manifest(dataset)
     template = manifest.template or PHOTO
     if manifest.kind == "classification":
+        if split == "people":
+            raise ReidpipeError(
+                f"found --split people of {dataset}, a classification set; expected people with "
+                "attributes; type --dataset mannequins"
+            )
         return Classes(index_step(terminal.workspace, dataset), dataset, template)
     if manifest.id == GENERATED:
-        attribute = attribute or "upper_colour"
+        attribute = attribute or (CAPTION if split == "people" else "upper_colour")
     if attribute is None:
         raise ReidpipeError(
             f"found {dataset}, a dataset of kind {manifest.kind}; expected classes of images, or "
@@ -232,13 +239,17 @@ def _line(
             for column, (of, part) in columns.items()
         }
 
+    def ranks(trained: Step | None) -> dict[str, Step]:
+        return {"people": steps.retrieval(source, recipe, clip, trained=trained, file=file)}
+
+    test = ranks if split == "people" else tests
     if recipe.learner == "zero-shot" or file is not None:
-        return Line(recipe.name, dataset, split, None, (), (tests(None),), tuple(targets))
-    part = "base" if split == "base-new" else "all"
+        return Line(recipe.name, dataset, split, None, (), (test(None),), tuple(targets))
+    part = {"base-new": "base", "people": "seen"}.get(split, "all")
     found = []
     for seed in seeds:
         trained = steps.learner(source, recipe, clip, count=shots, part=part, seed=seed)
-        found.append(tests(trained))
+        found.append(test(trained))
     return Line(recipe.name, dataset, split, shots, tuple(seeds), tuple(found), tuple(targets))
 
 

@@ -17,6 +17,7 @@ SHOTS_VERSION = 1
 CLASS_FEATURES_VERSION = 1
 LEARNER_VERSION = 1
 ACCURACY_VERSION = 1
+RETRIEVAL_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,38 @@ def accuracy(
     """Accuracy on the test images of the classes of ``part``: of a trained learner, of a learner's
     ``file``, or of zero-shot.
     """
+    return _tested(
+        *("accuracy", ACCURACY_VERSION, "reid_train.work_classify:evaluate"),
+        classes, recipe, clip, trained, file, {"part": part},
+    )  # fmt: skip
+
+
+def retrieval(
+    classes: Classes,
+    recipe: LearnerRecipe,
+    clip: Clip,
+    *,
+    trained: Step | None = None,
+    file: Path | None = None,
+) -> Step:
+    """The test people ranked by their classes' prompts, and by each other's pictures."""
+    return _tested(
+        *("retrieval", RETRIEVAL_VERSION, "reid_train.work_people:retrieve"),
+        classes, recipe, clip, trained, file, {},
+    )  # fmt: skip
+
+
+def _tested(
+    name: str,
+    version: int,
+    worker: str,
+    classes: Classes,
+    recipe: LearnerRecipe,
+    clip: Clip,
+    trained: Step | None,
+    file: Path | None,
+    more: Mapping[str, Any],
+) -> Step:
     inputs = {"index": classes.index}
     weights, files = dict(clip.weights), dict(clip.files)
     if trained is not None:
@@ -133,13 +166,13 @@ def accuracy(
         weights["learner"], files["learner"] = sha256_file(file), str(file)
     if recipe.frozen_images:
         inputs["features"] = class_features(classes, clip, recipe.view.test)
-    params: dict[str, Any] = {"recipe": recipe.plain(), "classes": classes.params, "part": part}
+    params: dict[str, Any] = {"recipe": recipe.plain(), "classes": classes.params, **more}
     if recipe.learner == "zero-shot":
-        params["templates"] = [classes.template, *recipe.templates]
+        params["templates"] = [recipe.template or classes.template, *recipe.templates]
     return Step(
-        "accuracy",
-        ACCURACY_VERSION,
-        "reid_train.work_classify:evaluate",
+        name,
+        version,
+        worker,
         {**params, **clip.params},
         inputs,
         weights=weights,

@@ -14,6 +14,9 @@ from pipeline.tables import format_table
 from reid_train.data.shots import harmonic_mean
 from reid_train.run_commands import _text, spread
 
+# --split people: images ranked by words, and by images.
+RANKED = ("text R1", "text R5", "text R10", "text mAP", "image R1", "image mAP")
+
 
 @dataclass(frozen=True)
 class Line:
@@ -42,13 +45,14 @@ def results(workspace: Workspace, lines: Sequence[Line]) -> list[dict[str, Any]]
 
 def _result(workspace: Workspace, line: Line) -> dict[str, Any]:
     found = [
-        {
-            column: read_json(workspace.folder(step) / "accuracy.json")
-            for column, step in steps.items()
-        }
-        for steps in line.accuracies
+        {name: read_json(workspace.folder(step) / f"{step.name}.json") for name, step in of.items()}
+        for of in line.accuracies
     ]
-    values = {column: [seed[column]["accuracy"] for seed in found] for column in line.accuracies[0]}
+    if line.split == "people":
+        values = {name: [_ranked(seed["people"], name) for seed in found] for name in RANKED}
+    else:
+        columns = line.accuracies[0]
+        values = {name: [seed[name]["accuracy"] for seed in found] for name in columns}
     figures = {column: spread(of_seeds) for column, of_seeds in values.items()}
     if line.split == "base-new":
         figures["H"] = _harmonic(values["base"], values["new"])
@@ -70,6 +74,12 @@ def _result(workspace: Workspace, line: Line) -> dict[str, Any]:
             for column, test in found[0].items()
         },
     }
+
+
+def _ranked(report: Mapping[str, Any], column: str) -> float:
+    query, measure = column.split()
+    found = report[query]
+    return found["mAP"] if measure == "mAP" else found["cmc"][measure.removeprefix("R")]
 
 
 def _harmonic(base: Sequence[float], new: Sequence[float]) -> dict[str, Any]:

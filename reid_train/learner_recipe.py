@@ -70,9 +70,9 @@ class Training(Part):
 
 
 class LearnerRecipe(Part):
-    """``learner`` and its options as of ``reid_train.load_prompt_classifier``. ``templates``:
-    sentences beside the dataset's own (zero-shot: their mean). ``template``: of a learner.
-    ``pretrained``: the CLIP unless ``--pretrained`` says otherwise.
+    """``learner`` and its options as of ``reid_train.load_prompt_classifier``. ``template``: of a
+    learner; of zero-shot in place of the dataset's own. ``templates``: further ones (zero-shot:
+    their mean). ``pretrained``: the CLIP unless ``--pretrained`` says otherwise.
     """
 
     kind: Literal["prompt-learner"]

@@ -65,7 +65,7 @@ def features(job: Job) -> dict[str, Any]:
     with torch.inference_mode():
         parts = [
             model.image_features(images).float().cpu()
-            for images in _images(job, model, table, rows, job.params["view"], runtime)
+            for images in test_images(job, model, table, rows, job.params["view"], runtime)
         ]
     with replacing(job.folder / FEATURES) as temporary:
         save_file({"features": torch.cat(parts)}, temporary)
@@ -90,53 +90,50 @@ def train(job: Job) -> dict[str, Any]:
     drawn = Draw.read(job.inputs["shots"] / SHOTS)
     rows = of_classes(drawn.train, labels)
     runtime = _runtime(job, recipe)
-    try:
-        model = load_prompt_classifier(
-            recipe.learner,
-            clip=_clip(job),
-            class_names=[table.names[label] for label in labels],
-            device=str(runtime.device),
-            seed=derive_seed(seed, "init"),
-            **recipe.options(),
-        )
-        task = ClassificationTask(model)
-        log.info("%s: %d images of %d classes", recipe.name, len(rows), len(labels))
-        stage = _stage(recipe, _read(job, recipe, table, drawn, rows, model), rows, seed)
-        result = loop.train(
-            task,
-            [stage],
-            runtime=runtime,
-            folder=job.folder,
-            seed=seed,
-            progress=job.progress,
-        )
-        summary = {
-            "recipe": recipe.name,
-            "dataset": table.index.dataset,
-            "classes": len(labels),
-            "images": len(rows),
-            "epochs": result.epochs,
-            "steps": result.steps,
-            "figures": result.figures,
-            "images_per_s": round(result.images_per_s, 2),
-            "seconds": round(result.seconds, 3),
-            **counts(model),
+    model = load_prompt_classifier(
+        recipe.learner,
+        clip=_clip(job),
+        class_names=[table.names[label] for label in labels],
+        device=str(runtime.device),
+        seed=derive_seed(seed, "init"),
+        **recipe.options(),
+    )
+    task = ClassificationTask(model)
+    log.info("%s: %d images of %d classes", recipe.name, len(rows), len(labels))
+    stage = _stage(recipe, _read(job, recipe, table, drawn, rows, model), rows, seed)
+    result = loop.train(
+        task,
+        [stage],
+        runtime=runtime,
+        folder=job.folder,
+        seed=seed,
+        progress=job.progress,
+    )
+    summary = {
+        "recipe": recipe.name,
+        "dataset": table.index.dataset,
+        "classes": len(labels),
+        "images": len(rows),
+        "epochs": result.epochs,
+        "steps": result.steps,
+        "figures": result.figures,
+        "images_per_s": round(result.images_per_s, 2),
+        "seconds": round(result.seconds, 3),
+        **counts(model),
+    }
+    if runtime.main:
+        meta = {
+            "recipe": recipe.plain(),
+            "seed": seed,
+            "classes": model.class_names,
+            "pretrained": job.params["pretrained"],
+            "runtime": runtime.facts(),
+            "versions": versions(),
+            "training": summary,
         }
-        if runtime.main:
-            meta = {
-                "recipe": recipe.plain(),
-                "seed": seed,
-                "classes": model.class_names,
-                "pretrained": job.params["pretrained"],
-                "runtime": runtime.facts(),
-                "versions": versions(),
-                "training": summary,
-            }
-            save_model(job.folder, task, meta)
-            (job.folder / loop.STATE).unlink(missing_ok=True)
-        runtime.barrier()
-    finally:
-        runtime.close()
+        save_model(job.folder, task, meta)
+        (job.folder / loop.STATE).unlink(missing_ok=True)
+    runtime.barrier()
     return summary
 
 
@@ -163,7 +160,7 @@ def evaluate(job: Job) -> dict[str, Any]:
             for part in given.split(recipe.test_batch):
                 found.append(model.compare(part.to(runtime.device)).argmax(1).cpu())
         else:
-            for images in _images(job, model, table, rows, recipe.view.test, runtime):
+            for images in test_images(job, model, table, rows, recipe.view.test, runtime):
                 found.append(model(images).argmax(1).cpu())
     truth = np.array([row.label for row in rows])
     right = torch.cat(found).numpy() == truth
@@ -238,7 +235,7 @@ def _runtime(job: Job, recipe: LearnerRecipe) -> Runtime:
     return runtime if runtime.device.type == "cpu" else Runtime.create(job.device, recipe.precision)
 
 
-def _images(
+def test_images(
     job: Job,
     model: ClipClassifier,
     table: ClassRows,

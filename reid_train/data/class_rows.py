@@ -6,6 +6,7 @@ Labels count from 0 in the index's order of classes; a row's ``path`` here is it
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipeline.index import ImageRow, Index, read_index
 from reid_train.data.shots import Row, halve_classes, names_of_classes
 
 PEOPLE = "identities.csv"
-PARTS = ("all", "base", "new")
+CAPTION = "caption"
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,14 @@ class ClassRows:
     names: list[str]
 
     def labels(self, part: str) -> Sequence[int]:
-        """Labels of ``all`` classes, of the ``base`` half or of the ``new`` one."""
+        """Labels of ``all`` classes, of the ``base`` half or the ``new`` one, of those with
+        training images (``seen``) or test images (``tested``): not the same where they are people.
+        """
         if part == "all":
             return range(len(self.names))
+        if part in ("seen", "tested"):
+            rows = self.train if part == "seen" else self.test
+            return sorted({row.label for row in rows})
         return getattr(halve_classes(len(self.names)), part)
 
     def files(self, rows: Iterable[Row]) -> list[Path]:
@@ -63,6 +69,9 @@ def read_classes(folder: Path, attribute: str | None = None, wording: str = "{}"
 
     split = [rows("train"), rows("val"), rows(*tests)]
     names = names_of_classes(row for part in split for row in part)
+    if attribute == CAPTION:
+        # A sentence of its own becomes the name in another: "a photo of a {}."
+        names = [re.sub("^An? ", "", name).rstrip(".") for name in names]
     worded = [wording.replace("{}", name) for name in names]
     named = [[row._replace(classname=worded[row.label]) for row in part] for part in split]
     return ClassRows(index, named[0], named[1], named[2], worded)

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from reid_train.checkpoint import load_strict
 from reid_train.models import clip_tiny
 from reid_train.models.clip_text import ClipText
-from reid_train.models.clip_visual import ClipResNet
+from reid_train.models.clip_visual import ClipResNet, _load_tower
 
-_POSITIONS = "visual.attnpool.positional_embedding"
+_STEM, _PROJECTION = "visual.conv1.weight", "visual.attnpool.c_proj.weight"
+_POSITIONS = "attnpool.positional_embedding"
 
 
 class TinyTower(nn.Module):
@@ -31,10 +32,9 @@ class TinyTower(nn.Module):
 
 def is_clip_tiny(state: Mapping[str, Tensor]) -> bool:
     """Whether a state dict in OpenAI's layout has clip-tiny's image tower, by its shapes."""
-    height, width = clip_tiny.INPUT
-    places = 1 + height * width // 16**2
-    shape = (places, 32 * clip_tiny.VISUAL["width"])
-    return _POSITIONS in state and tuple(state[_POSITIONS].shape) == shape
+    width, dim = clip_tiny.VISUAL["width"], clip_tiny.VISUAL["output_dim"]
+    shapes = {_STEM: (width // 2, 3, 3, 3), _PROJECTION: (dim, 32 * width)}
+    return all(key in state and tuple(state[key].shape) == s for key, s in shapes.items())
 
 
 def tiny_towers(state: Mapping[str, Tensor], source: str) -> tuple[TinyTower, ClipText]:
@@ -46,6 +46,7 @@ def tiny_towers(state: Mapping[str, Tensor], source: str) -> tuple[TinyTower, Cl
     visual = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
     others = ("visual.", "logit_scale")
     words = {key: value for key, value in state.items() if not key.startswith(others)}
-    load_strict(image.tower.image_encoder, visual, source=f"{source} under 'visual.'")
+    # The file's grid of positions is a square, as in OpenAI's files.
+    _load_tower(image.tower.image_encoder, visual, _POSITIONS, image.tower.grid, source)
     load_strict(text, words, source=f"{source} (text tower)")
     return image, text

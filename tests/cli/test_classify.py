@@ -233,3 +233,27 @@ def test_an_unknown_attribute_names_the_nearest(console: Console, few_people: No
     words = ("classify", "zero-shot-tiny", "--attribute", "uper_colour", "--pretrained", clip)
     line = console.mistake(*words, *CPU, notes=2)
     assert "did you mean 'upper_colour'?" in line
+
+
+def test_people_never_seen_are_ranked_by_words_and_by_images(
+    console: Console, few_people: None, clip: Path
+):
+    words = ("classify", "zero-shot-tiny", "coop-tiny", "--split", "people", "--pretrained", clip)
+    zero, coop = console.json(*words, *SHORT, *CPU)["rows"]
+    # The image tower is CLIP's own: whatever CoOp learnt, images rank images as before.
+    for measure in ("image R1", "image mAP"):
+        assert coop["figures"][measure]["mean"] == zero["figures"][measure]["mean"]
+    assert coop["figures"]["text mAP"]["mean"] != zero["figures"]["text mAP"]["mean"]
+    (learner,) = console.root.glob("artifacts/learner/*/model.json")
+    learnt = read_json(learner)["classes"]
+    assert len(learnt) == 4 and not any(name.startswith("A ") for name in learnt)
+    (report,) = {
+        (entry["classes"], entry["images"], entry["text"]["queries"], entry["image"]["queries"])
+        for entry in map(read_json, console.root.glob("artifacts/retrieval/*/retrieval.json"))
+    }
+    assert report == (6, 36, 6, 12)
+    # MaPLe moves the images.
+    maple = ("classify", "maple", "--split", "people", "--pretrained", clip, *SHORT, *CPU)
+    extra = ("--set", "depth=3", "--set", "view.test=whole", "--set", "training.optimiser.lr=1.0")
+    (row,) = console.json(*maple, *extra)["rows"]
+    assert row["figures"]["image mAP"]["mean"] != zero["figures"]["image mAP"]["mean"]
