@@ -170,7 +170,7 @@ def main(
     truth = label_set_of(dataset)
     size = input_size or PUBLISHED[len(truth)][1]
     given = Preprocessing(size, "bgr", MEAN_BGR, STD_BGR)
-    runtime = Runtime.create(device, precision)
+    runtime = Runtime.create(device, precision, join=True)
     widths = replace(NETWORKS[network], classes=len(truth))
     task = ParsingTask(initial(widths, seed, imagenet))
     batches = LabelledBatches(

@@ -178,7 +178,7 @@ def main(
     Example: python -m parsing_models.training --out build/schp-tiny --seed 0
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    runtime = Runtime.create(device, precision)
+    runtime = Runtime.create(device, precision, join=True)
     batches = MannequinBatches.render(
         images, TINY_INPUT, batch=batch, seed=WORLD + seed, strength=strength
     )

@@ -179,7 +179,7 @@ def main(
     Example: python -m reid_train.pretraining --out build/clip-tiny --seed 0
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    runtime = Runtime.create(device, precision, threads)
+    runtime = Runtime.create(device, precision, threads, join=True)
     batches = CaptionBatches.render(
         people, images, INPUT, world=WORLD + seed, batch=batch, seed=derive_seed(seed, "data")
     )

@@ -4,6 +4,7 @@ device; everything else follows the tensors it is given.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 from collections.abc import Iterator
@@ -45,12 +46,18 @@ class Runtime:
 
     @classmethod
     def create(
-        cls, device: str = "auto", precision: str = "fp32", threads: int | None = None
+        cls,
+        device: str = "auto",
+        precision: str = "fp32",
+        threads: int | None = None,
+        *,
+        join: bool = False,
     ) -> Runtime:
         """Resolve ``auto | cpu | cuda | cuda:<n>`` and ``auto | fp32 | bf16 | fp16``.
 
         ``auto`` takes a GPU when there is one, and bf16 where the GPU computes in it, else fp32.
-        Under ``torchrun`` the process group is joined: NCCL on GPUs, Gloo on CPUs.
+        ``join`` is for work that all processes of ``torchrun`` do together: the process group is
+        joined (NCCL on GPUs, Gloo on CPUs). Without it a process works alone, whoever waits for it.
         Raises ReidpipeError for an unknown name and for a GPU that is not there.
         """
         world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -68,8 +75,13 @@ class Runtime:
             torch.set_num_threads(threads)
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
+        if not join:
+            return cls(chosen, precision, torch.get_num_threads())
         if world > 1 and not dist.is_initialized():
             dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+            # Several steps of one command train together: a group that was left cannot be joined
+            # again, since the launcher's store still holds the first one's addresses.
+            atexit.register(_leave)
         return cls(chosen, precision, torch.get_num_threads(), rank, world)
 
     @property
@@ -145,11 +157,6 @@ class Runtime:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def close(self) -> None:
-        """Leave the process group."""
-        if self.world > 1 and dist.is_initialized():
-            dist.destroy_process_group()
-
     def facts(self) -> dict[str, Any]:
         """What a result depends on beside recipe and seed, as plain values for metadata."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
@@ -208,6 +215,11 @@ class _Gather(torch.autograd.Function):
         dist.all_reduce(gradient)
         start = dist.get_rank() * ctx.count
         return gradient[start : start + ctx.count]
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def gather(rows: Tensor) -> Tensor:

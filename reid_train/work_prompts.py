@@ -96,31 +96,28 @@ def prompts(job: Job) -> dict[str, Any]:
     assert isinstance(stage.data, recipes.Features)
     seed = int(job.params["seed"])
     frozen = FrozenFeatures.load(job.inputs["features"])
-    runtime = Runtime.create(job.device)
-    try:
-        texts = _texts(job, spec, len(frozen.pids), seed)
-        terms = {stage.name: build_prompt_terms(stage)}
-        task = PromptTask(texts, terms, frozen.part_names)
-        batches = FeatureBatches(
-            frozen,
-            batch=stage.data.batch,
-            parts=stage.data.parts,
-            seed=derive_seed(seed, "data", stage.name),
-        )
-        result = loop.train(
-            task,
-            [build_stage(stage, batches)],
-            runtime=runtime,
-            folder=job.folder,
-            seed=seed,
-            progress=job.progress,
-        )
-        if runtime.main:
-            _save(job.folder, texts, frozen.pids)
-            (job.folder / loop.STATE).unlink(missing_ok=True)
-        runtime.barrier()
-    finally:
-        runtime.close()
+    runtime = Runtime.create(job.device, join=True)
+    texts = _texts(job, spec, len(frozen.pids), seed)
+    terms = {stage.name: build_prompt_terms(stage)}
+    task = PromptTask(texts, terms, frozen.part_names)
+    batches = FeatureBatches(
+        frozen,
+        batch=stage.data.batch,
+        parts=stage.data.parts,
+        seed=derive_seed(seed, "data", stage.name),
+    )
+    result = loop.train(
+        task,
+        [build_stage(stage, batches)],
+        runtime=runtime,
+        folder=job.folder,
+        seed=seed,
+        progress=job.progress,
+    )
+    if runtime.main:
+        _save(job.folder, texts, frozen.pids)
+        (job.folder / loop.STATE).unlink(missing_ok=True)
+    runtime.barrier()
     return {
         "identities": len(frozen.pids),
         "epochs": result.epochs,

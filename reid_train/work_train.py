@@ -55,58 +55,55 @@ def train(job: Job) -> dict[str, Any]:
     images = PackedImages.open(job.inputs["images"])
     data = training_set(recipe, images, index.split("train"), maps)
     texts = TextTable.load(job.inputs["text"], data.pids) if "text" in job.inputs else None
-    runtime = Runtime.create(job.device, recipe.precision)
-    try:
-        task = fresh(
-            seed,
-            lambda: build_task(
-                recipe,
-                classes=len(data.pids),
-                pretrained=source,
-                weights=job.workspace / "weights",
-                texts=texts,
-            ),
-        )
-        stages = build_stages(recipe, data, seed=seed, runtime=runtime)
-        log.info("%s: %d images of %d identities", recipe.name, len(data), len(data.pids))
-        result = loop.train(
-            task,
-            stages,
-            runtime=runtime,
-            folder=job.folder,
-            seed=seed,
-            progress=job.progress,
-            channels_last=recipe.channels_last,
-        )
-        summary = {
-            "recipe": recipe.name,
+    runtime = Runtime.create(job.device, recipe.precision, join=True)
+    task = fresh(
+        seed,
+        lambda: build_task(
+            recipe,
+            classes=len(data.pids),
+            pretrained=source,
+            weights=job.workspace / "weights",
+            texts=texts,
+        ),
+    )
+    stages = build_stages(recipe, data, seed=seed, runtime=runtime)
+    log.info("%s: %d images of %d identities", recipe.name, len(data), len(data.pids))
+    result = loop.train(
+        task,
+        stages,
+        runtime=runtime,
+        folder=job.folder,
+        seed=seed,
+        progress=job.progress,
+        channels_last=recipe.channels_last,
+    )
+    summary = {
+        "recipe": recipe.name,
+        "dataset": index.dataset,
+        "identities": len(data.pids),
+        "images": len(data),
+        "parameters": parameters(task.model),
+        "epochs": result.epochs,
+        "steps": result.steps,
+        "loss": result.figures["loss"],
+        "figures": result.figures,
+        "images_per_s": round(result.images_per_s, 2),
+        "seconds": round(result.seconds, 3),
+    }
+    if runtime.main:
+        meta = {
+            "model": model_spec(recipe),
+            "recipe": recipe.plain(),
+            "seed": seed,
+            "pretrained": str(pretrained),
             "dataset": index.dataset,
-            "identities": len(data.pids),
-            "images": len(data),
-            "parameters": parameters(task.model),
-            "epochs": result.epochs,
-            "steps": result.steps,
-            "loss": result.figures["loss"],
-            "figures": result.figures,
-            "images_per_s": round(result.images_per_s, 2),
-            "seconds": round(result.seconds, 3),
+            "identity_order": data.pids,
+            "preprocessing": recipe.input.model_dump(mode="json"),
+            "runtime": runtime.facts(),
+            "versions": versions(),
+            "training": summary,
         }
-        if runtime.main:
-            meta = {
-                "model": model_spec(recipe),
-                "recipe": recipe.plain(),
-                "seed": seed,
-                "pretrained": str(pretrained),
-                "dataset": index.dataset,
-                "identity_order": data.pids,
-                "preprocessing": recipe.input.model_dump(mode="json"),
-                "runtime": runtime.facts(),
-                "versions": versions(),
-                "training": summary,
-            }
-            save_model(job.folder, task.model, meta)
-            (job.folder / loop.STATE).unlink(missing_ok=True)
-        runtime.barrier()
-    finally:
-        runtime.close()
+        save_model(job.folder, task.model, meta)
+        (job.folder / loop.STATE).unlink(missing_ok=True)
+    runtime.barrier()
     return summary

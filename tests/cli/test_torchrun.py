@@ -14,11 +14,36 @@ from tests.cli.conftest import TRAIN, Console
 PROJECT = Path(__file__).resolve().parents[2]
 
 
+PARTS = [
+    *("--pretrained", "none"),
+    *(
+        word
+        for value in (
+            "stages.identity-prompts.epochs=1",
+            "stages.part-prompts.epochs=1",
+            "stages.image.epochs=1",
+            "stages.image.data.ids=2",
+            "stages.image.data.images_per_id=2",
+            "model.options={width: 8, heads: 4}",
+            "model.text.options={layers: 1, width: 32, heads: 2}",
+        )
+        for word in ("--set", value)
+    ),
+]
+
+
 @pytest.mark.slow
-def test_two_processes_train_one_model(people: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "settings"),
+    [("baseline-tiny", TRAIN), ("pi-vl-tiny", PARTS)],
+    ids=["plain", "parts"],
+)
+def test_two_processes_train_one_model(
+    people: Path, tmp_path: Path, recipe: str, settings: list[str]
+) -> None:
     console = Console(tmp_path / "workspace")
     console("prepare", "folder", "--root", people, "--size", "32x16", "--filter", "bilinear")
-    words = ["--workspace", str(console.root), "train", "--dataset", "folder", *TRAIN]
+    words = ["--workspace", str(console.root), "train", recipe, "--dataset", "folder", *settings]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     finished = subprocess.run(
         [*launcher, "--master-addr", "127.0.0.1", "-m", "cli", *words, "--device", "cpu"],
@@ -29,6 +54,7 @@ def test_two_processes_train_one_model(people: Path, tmp_path: Path) -> None:
         timeout=300,
     )
     assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.count("run baseline-tiny-folder-s0") == 1
+    # Label maps, features and texts are made by one process while the other waits.
+    assert finished.stdout.count(f"run {recipe}-folder-s0") == 1
     metrics = console.json("eval")
-    assert metrics["recipe"] == "baseline-tiny" and metrics["valid_queries"] == 12
+    assert metrics["recipe"] == recipe and metrics["valid_queries"] == 12

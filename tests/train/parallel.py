@@ -37,7 +37,7 @@ class FrozenNorms(RecipeTask):
 
 
 def main(what: str, folder: str) -> None:
-    runtime = Runtime.create("cpu", threads=1)
+    runtime = Runtime.create("cpu", threads=1, join=True)
     if what == "toy":
         task, stages = Toy(norm=True), toy_stages()
     else:
@@ -50,7 +50,6 @@ def main(what: str, folder: str) -> None:
     train(task, stages, runtime=runtime, folder=folder, seed=3)
     if runtime.main:
         torch.save(task.state_dict(), Path(folder) / "final.pt")
-    runtime.close()
 
 
 if __name__ == "__main__":

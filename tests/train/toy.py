@@ -131,7 +131,7 @@ def plain_stage(**options) -> Stage:
 def main(folder: str, steps: str = "6", slow: str = "0") -> None:
     task = Toy(dropout=0.5, norm=True)
     stages = toy_stages(int(steps), float(slow))
-    runtime = Runtime.create("cpu", threads=1)
+    runtime = Runtime.create("cpu", threads=1, join=True)
     train(task, stages, runtime=runtime, folder=folder, seed=3, save_every=1)
     torch.save(task.state_dict(), Path(folder) / "final.pt")
 
