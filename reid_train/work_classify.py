@@ -231,8 +231,12 @@ def _clip(job: Job) -> Any:
 
 def _runtime(job: Job, recipe: LearnerRecipe) -> Runtime:
     # Half precision is a matter of GPUs: CPUs compute in float32, and the model's file says so.
-    runtime = Runtime.create(job.device, "fp32")
-    return runtime if runtime.device.type == "cpu" else Runtime.create(job.device, recipe.precision)
+    runtime = Runtime.create(job.device, "fp32", join=True)
+    return (
+        runtime
+        if runtime.device.type == "cpu"
+        else Runtime.create(job.device, recipe.precision, join=True)
+    )
 
 
 def test_images(
