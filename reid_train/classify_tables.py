@@ -12,6 +12,8 @@ from pipeline.steps import Step
 from pipeline.store import Workspace
 from pipeline.tables import format_table
 from reid_train.data.shots import harmonic_mean
+from reid_train.learner_recipe import Training, list_learners, load_learner
+from reid_train.models import clip_tiny
 from reid_train.run_commands import _text, spread
 
 # --split people: images ranked by words, and by images.
@@ -144,3 +146,36 @@ def split_lines(workspace: Workspace, indices: Iterable[Step]) -> list[str]:
         else:
             lines.append(f"split of {dataset}: {about['layout']}, as published")
     return lines
+
+
+def learner_rows(parameters: bool) -> list[dict[str, Any]]:
+    """The recipes of prompt learners as rows of ``reidpipe recipes``, as they are for base-new;
+    with ``parameters`` (imports torch) the numbers they train on the recipe's own CLIP.
+    """
+    rows = []
+    for name in list_learners():
+        recipe = load_learner(name, "base-new")
+        tiny = recipe.pretrained == clip_tiny.NAME
+        size = clip_tiny.INPUT if tiny else (224, 224)
+        row: dict[str, Any] = {
+            "recipe": name,
+            "input": "x".join(str(side) for side in size),
+            "stages": "-" if recipe.training is None else f"classify ({_epochs(recipe.training)})",
+            "about": recipe.summary,
+        }
+        if parameters:
+            from reid_train.prompt_classifier import count_learner
+
+            sizes = {"width": clip_tiny.TEXT["width"], "dim": clip_tiny.TEXT["output_dim"]}
+            depth = {} if recipe.depth is None else {"depth": recipe.depth}
+            row["parameters"] = count_learner(
+                recipe.learner, n_ctx=recipe.n_ctx, **depth, **(sizes if tiny else {})
+            )
+        rows.append(row)
+    return rows
+
+
+def _epochs(training: Training) -> str:
+    if isinstance(training.epochs, int):
+        return str(training.epochs)
+    return f"{min(training.epochs.values())}-{max(training.epochs.values())}"

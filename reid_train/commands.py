@@ -18,6 +18,7 @@ from pipeline.sources import index_step
 from pipeline.steps import Step
 from pipeline.tables import format_table
 from reid_train.evaluation.protocols import find_protocol
+from reid_train.learner_recipe import list_learners, load_learner
 from reid_train.models import clip_tiny
 from reid_train.recipe import list_recipes, load_recipe
 from reid_train.recipe_parts import Recipe
@@ -135,17 +136,21 @@ def _part_rows(runs: dict[str, Any]) -> list[dict[str, Any]]:
 @click.option("--parameters", is_flag=True, help="Count parameters of each model (imports torch).")
 @json_option
 def recipes(terminal: Terminal, recipe: str | None, parameters: bool) -> None:
-    """All recipes, or one in full with its published results.
+    """All recipes, or one in full with its published results. Those for classify come last; of
+    these the parameters are what the learner trains in the comparisons of CoCoOp and MaPLe.
 
     Example: reidpipe recipes slicenet2
     """
     if recipe is not None:
         import yaml
 
-        value = load_recipe(recipe).model_dump(mode="json")
+        loaded = load_learner(recipe) if recipe in list_learners() else load_recipe(recipe)
+        value = loaded.model_dump(mode="json")
         terminal.say(yaml.safe_dump(value, sort_keys=False).rstrip())
         terminal.result(value)
         return
+    from reid_train.classify_tables import learner_rows
+
     rows: list[dict[str, Any]] = []
     for name in list_recipes():
         loaded = load_recipe(name)
@@ -160,6 +165,7 @@ def recipes(terminal: Terminal, recipe: str | None, parameters: bool) -> None:
 
             row["parameters"] = count_parameters(loaded)
         rows.append(row)
+    rows += learner_rows(parameters)
     columns = ["recipe", "input", "stages", *(["parameters"] if parameters else []), "about"]
     terminal.say(format_table(rows, columns))
     terminal.result(rows)

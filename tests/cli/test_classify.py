@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.atomic import read_json
 from reid_train import load_prompt_classifier
+from reid_train.classify_tables import learner_rows
 from tests.cli.conftest import Console
 from tests.models.small_clip import small_state
 from tests.trees import lines, picture
@@ -227,6 +228,19 @@ def test_class_specific_vectors_serve_no_other_classes(with_pets: Console, clip:
     assert "type --set class_specific=false" in with_pets.mistake(*words, "--split", "base-new")
     (row,) = with_pets.json(*words)["rows"]
     assert row["parameters"] == 5 * 16 * 128
+
+
+def test_recipes_lists_the_learners_and_what_they_train(console: Console):
+    assert {row["recipe"] for row in console.json("recipes")} >= {"zero-shot", "coop", "maple"}
+    rows = {row["recipe"]: row for row in learner_rows(parameters=True)}
+    counted = {name: rows[name]["parameters"] for name in ("coop", "cocoop", "maple", "zero-shot")}
+    assert counted == {"coop": 2_048, "cocoop": 35_360, "maple": 3_555_072, "zero-shot": 0}
+    assert (rows["coop"]["stages"], rows["coop"]["input"]) == ("classify (50-200)", "224x224")
+    assert (rows["cocoop-tiny"]["parameters"], rows["cocoop-tiny"]["input"]) == (
+        4 * 128 + (128 * 8 + 8) + (8 * 128 + 128),
+        "128x64",
+    )
+    assert console.json("recipes", "maple")["depth"] == 9
 
 
 def test_an_unknown_attribute_names_the_nearest(console: Console, few_people: None, clip: Path):
