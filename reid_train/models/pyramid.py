@@ -196,10 +196,10 @@ class SingleMap(nn.Module):
     alignment (v1 Table 3, "B+P"). The map keeps its own grid unless ``grid`` is given [choice].
     """
 
-    def __init__(self, *, channels: int, dim: int, grid: tuple[int, int] | None = None) -> None:
+    def __init__(self, *, width: int, dim: int, grid: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.grid = grid
-        self.lateral = nn.Conv2d(channels, dim, 1)
+        self.lateral = nn.Conv2d(width, dim, 1)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """levels: N,C,h,w; the last one is taken."""

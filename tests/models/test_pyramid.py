@@ -189,10 +189,10 @@ def test_token_map_is_row_by_row():
 
 def test_single_map_takes_the_last_level():
     torch.manual_seed(0)
-    single = SingleMap(channels=6, dim=4)
+    single = SingleMap(width=6, dim=4)
     levels = [_random(1, 3, 8, 4), _random(1, 6, 4, 2)]
     assert torch.equal(single(levels), single.lateral(levels[1]))
-    wide = SingleMap(channels=6, dim=4, grid=(8, 4))
+    wide = SingleMap(width=6, dim=4, grid=(8, 4))
     assert wide(levels).shape == (1, 4, 8, 4)
 
 
@@ -204,4 +204,4 @@ def test_wrong_options_and_levels_are_named():
     with pytest.raises(ValueError, match="found 1 maps; expected 2"):
         ConvFusion(channels=(1, 1), dim=1, grid=(1, 1))([torch.zeros(1, 1, 1, 1)])
     with pytest.raises(ValueError, match="no map"):
-        SingleMap(channels=1, dim=1)([])
+        SingleMap(width=1, dim=1)([])

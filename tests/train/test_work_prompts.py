@@ -103,6 +103,15 @@ def test_seven_part_maps_give_seven_part_prompts(tmp_path: Path, inputs: Path) -
     assert (folder / "model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("recipe", ["pi-vl-tiny-h", "pi-vl-tiny-p", "pi-vl-tiny-w"])
+def test_every_ablation_trains(tmp_path: Path, inputs: Path, recipe: str) -> None:
+    settings = SMALL if recipe.endswith("h") else PARTS
+    step = chain(recipe, overrides={**settings, "stages.image.epochs": "1"})
+    folder = execute(step, tmp_path, inputs)
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert 0 < lines[-1]["part-alignment/dense"] <= 4
+
+
 def test_nothing_part_informed_is_left_for_inference(tmp_path: Path, inputs: Path) -> None:
     plain, parts = (
         execute(chain(name), tmp_path, inputs) for name in ("clip-reid-tiny", "pi-vl-tiny")
