@@ -41,6 +41,13 @@ PRECISIONS = ("fp32", "bf16", "fp16")
     type=click.Path(path_type=Path),
     help="JSON file {their label: label of lip} for a hf: model whose labels are not known.",
 )
+@click.option(
+    "--option",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Of --model: semantic_weight=0.8 (solider), upscale=false (invpt), label_set=cihp (schp).",
+)
 @DEVICE
 @click.option("--flip", is_flag=True, help="Average with the mirrored image.")
 @click.option("--scales", default="1.0", show_default=True, help="Input scales, comma-separated.")
@@ -63,6 +70,7 @@ def parse(
     model: str | None,
     weights: Path | None,
     label_map: Path | None,
+    settings: tuple[str, ...],
     device: str,
     flip: bool,
     scales: str,
@@ -94,6 +102,7 @@ def parse(
             kind,
             weights=weights if kind == (model or DEFAULT_PARSER) else None,
             label_map=label_map if entry(kind).kind == KIND else None,
+            settings=settings if kind == (model or DEFAULT_PARSER) else (),
             flip=flip,
             scales=_scales(scales),
             precision=precision,
@@ -142,16 +151,18 @@ def maps_step(
     *,
     weights: Path | None = None,
     label_map: Path | None = None,
+    settings: tuple[str, ...] = (),
     flip: bool = False,
     scales: tuple[float, ...] = (1.0,),
     precision: str = "fp32",
 ) -> Step:
     """The label-map step of a dataset and a parser; its weights must be there.
 
-    label_map: of a Hugging Face model alone; its content enters the key.
+    label_map: of a Hugging Face model alone; its content enters the key. settings: options of
+    ``load_parser`` as ``NAME=VALUE``.
     """
     kind = entry(model).kind
-    options = _options(kind, label_map)
+    options = {**_options(kind, label_map), **dict(_setting(text) for text in settings)}
     checkpoint = weights_file(model, weights, workspace=terminal.workspace.root)
     parts = weights_parts(kind, checkpoint, options)
     index = index_step(terminal.workspace, dataset)
@@ -202,6 +213,17 @@ def _options(kind: str, label_map: Path | None) -> dict[str, Any]:
             "hf:OWNER/NAME, whose labels have names; leave it out"
         )
     return {"label_map": read_label_map(label_map)}
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    import yaml
+
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise ReidpipeError(
+            f"found --option {text}; expected NAME=VALUE; type --option semantic_weight=0.8"
+        )
+    return name, yaml.safe_load(value)
 
 
 def _scales(text: str) -> tuple[float, ...]:

@@ -303,8 +303,12 @@ def _sampler(stage: recipes.Stage, images: TrainingSet, seed: int) -> Sampler:
 
 
 def count_parameters(recipe: recipes.Recipe) -> int:
-    """Number of parameters of the model that is deployed: trunk without heads."""
-    return parameters(_build_trunk(model_spec(recipe)))
+    """Number of parameters of the model that is deployed: trunk without heads, and without tables
+    whose size is the dataset's (``cameras: dataset``).
+    """
+    spec = model_spec(recipe)
+    spec["options"] = {k: v for k, v in spec["options"].items() if v != "dataset"}
+    return parameters(_build_trunk(spec))
 
 
 def parameters(module: nn.Module) -> int:

@@ -117,22 +117,17 @@ def test_initial_weights_depend_on_the_seed_alone():
     assert not torch.equal(one.conv2.weight, third.conv2.weight)
 
 
+SHORT = ("--images", "32", "--epochs", "1", "1", "2", "1", "--batch", "16", "--scored", "2")
+
+
 @pytest.mark.slow
 def test_the_command_writes_weights_that_load_and_says_how_they_were_made(tmp_path: Path):
-    arguments = [
-        "--out",
-        str(tmp_path),
-        "--images",
-        "32",
-        "--epochs",
-        *("1", "1", "2", "1"),
-        "--batch",
-        "16",
-        "--scored",
-        "2",
-    ]
-    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
-    assert result.exit_code == 0 and "mIoU" in result.output
+    for folder in (tmp_path, tmp_path / "again"):
+        arguments = ["--out", str(folder), *SHORT]
+        result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+        assert result.exit_code == 0 and "mIoU" in result.output
+    name = "schp-tiny.safetensors"
+    assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     record = json.loads((tmp_path / "schp-tiny.json").read_text())
     assert "--images 32 --epochs 1 1 2 1" in record["command"] and record["seed"] == 0
     assert record["scores"]["images"] == 2 and "mannequins, seed 0" in record["scores"]["protocol"]
@@ -141,3 +136,14 @@ def test_the_command_writes_weights_that_load_and_says_how_they_were_made(tmp_pa
     assert parser.facts["weights_sha256"] == record["sha256"]
     assert score(parser, 2)["mIoU"] == record["scores"]["mIoU"]
     assert parser.label_set == LIP
+
+
+@pytest.mark.slow
+def test_a_small_segformer_comes_from_the_same_command(tmp_path: Path):
+    arguments = ["--kind", "segformer-tiny", "--out", str(tmp_path), *SHORT]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0 and "mIoU" in result.output
+    record = json.loads((tmp_path / "segformer-tiny.json").read_text())
+    parser = load_parser("segformer-tiny", tmp_path)
+    assert "--kind segformer-tiny" in record["command"] and parser.label_set == LIP
+    assert score(parser, 2)["mIoU"] == record["scores"]["mIoU"]
