@@ -98,4 +98,3 @@ class TextRows(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         return feature @ self.rows.to(feature.dtype).T
-
