@@ -26,8 +26,9 @@ def load_parser(
     state dict; None looks where ``parsing_models.catalogue.weights_file`` says. device: ``cpu``,
     ``cuda``, ``cuda:<n>`` or ``auto``. options: ``input_size`` (H, W), ``memory_mib``;
     ``label_set`` ("cihp" for a 20-class network trained on CIHP); of solider
-    ``semantic_weight``, required where the file does not say; of invpt ``upscale`` (False: the authors' own preprocessing, which pads
-    and never resizes); of hf ``label_map`` ({their name: our name}, or a JSON file).
+    ``semantic_weight``, required where the file does not say; of invpt ``upscale`` (False: the
+    authors' own preprocessing, which pads and never resizes); of hf ``label_map`` ({their name:
+    our name}, or a JSON file).
     Raises ``ReidpipeError`` for an unknown kind or option, missing weights, weights of another
     network, or a device that is not there.
     """

@@ -14,6 +14,7 @@ from pipeline.manifest import list_manifests
 from pipeline.mannequins import DEFAULTS
 from pipeline.runs import list_runs
 from pipeline.store import Workspace
+from reid_train.learner_recipe import list_learners
 from reid_train.recipe import list_recipes
 from tests.cli.conftest import TRAIN, Console
 
@@ -268,7 +269,7 @@ def test_datasets(console: Console):
 
 def test_recipes(console: Console):
     listed = console.json("recipes")
-    assert [row["recipe"] for row in listed] == list_recipes()
+    assert [row["recipe"] for row in listed] == [*list_recipes(), *list_learners()]
     assert "bignet" in console("recipes").stdout
     one = console.json("recipes", "baseline-tiny")
     assert one["model"]["trunk"] == "tiny" and one["input"]["size"] == [128, 64]
