@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -53,6 +54,16 @@ def main(workspace: Path) -> None:
     prepare -> parse -> train -> eval; every step is cached and reused. Without arguments each of
     the four works on generated people and downloads nothing. Start with: reidpipe demo
     """
+
+
+@main.result_callback()
+def finished(result: Any, **options: Any) -> None:
+    """Called when a command has done its work."""
+    del result, options
+    if "WORLD_SIZE" in os.environ:
+        from reid_train.runtime import leave
+
+        leave()
 
 
 @click.command(context_settings=CONTEXT)

@@ -81,7 +81,7 @@ class Runtime:
             dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
             # Several steps of one command train together: a group that was left cannot be joined
             # again, since the launcher's store still holds the first one's addresses.
-            atexit.register(_leave)
+            atexit.register(leave)
         return cls(chosen, precision, torch.get_num_threads(), rank, world)
 
     @property
@@ -217,7 +217,10 @@ class _Gather(torch.autograd.Function):
         return gradient[start : start + ctx.count]
 
 
-def _leave() -> None:
+def leave() -> None:
+    """Leave the process group, if one was joined: at the end of a command, while the interpreter
+    is still whole, and of a process that fails.
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
 

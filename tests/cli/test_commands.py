@@ -279,7 +279,9 @@ def test_recipes(console: Console):
 @pytest.mark.slow
 def test_recipes_count_parameters(console: Console):
     rows = {row["recipe"]: row for row in console.json("recipes", "--parameters")}
-    assert all(row["parameters"] > 0 for row in rows.values())
+    assert all(rows[name]["parameters"] > 0 for name in list_recipes())
+    learnt = {name: rows[name]["parameters"] for name in ("zero-shot", "coop", "cocoop", "maple")}
+    assert learnt == {"zero-shot": 0, "coop": 2_048, "cocoop": 35_360, "maple": 3_555_072}
     assert rows["baseline-tiny"]["parameters"] < 1_000_000 < rows["baseline-vit"]["parameters"]
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from reid_train.build import RecipeTask, build_stages, build_task, fresh, training_set
 from reid_train.loop import train
 from reid_train.recipe import load_recipe
-from reid_train.runtime import Runtime
+from reid_train.runtime import Runtime, leave
 from tests.train.people import people
 from tests.train.toy import Toy, toy_stages
 
@@ -50,6 +50,7 @@ def main(what: str, folder: str) -> None:
     train(task, stages, runtime=runtime, folder=folder, seed=3)
     if runtime.main:
         torch.save(task.state_dict(), Path(folder) / "final.pt")
+    leave()
 
 
 if __name__ == "__main__":
