@@ -190,7 +190,7 @@ def run(
     """
     from pipeline import graph, requests
     from reid_train import run_commands
-    from reid_train.commands import report_page
+    from reid_train.commands import report_page, shared_maps
 
     def label_maps(dataset: str, parser: str) -> Step:
         from parsing_models.commands import maps_step
@@ -210,10 +210,9 @@ def run(
     )
     targets = [cell.evaluation for cell in cells]
     if with_report:
-        first = [cell for cell in cells if cell.seed == cells[0].seed]
-        maps = run_commands.shared_maps(first)
+        first = [cell.evaluation for cell in cells if cell.seed == cells[0].seed]
         title = "reidpipe run " + " ".join(recipes)
-        targets.append(requests.report(title, [cell.evaluation for cell in first], maps))
+        targets.append(requests.report(title, first, shared_maps(first)))
     outcome = graph.run(
         terminal.workspace, targets, terminal.execution(device=device), announce=terminal.announce
     )

@@ -115,18 +115,6 @@ def combinations(
     return cells
 
 
-def shared_maps(cells: Sequence[Cell]) -> Step | None:
-    """The label maps of a report about ``cells``: those of the first one's dataset by its parser,
-    where some recipe reads any.
-    """
-    index = cells[0].evaluation.inputs["index"].key
-    for cell in cells:
-        maps = cell.model.inputs.get("maps")
-        if maps is not None and maps.inputs["index"].key == index:
-            return maps
-    return None
-
-
 def record(terminal: Terminal, cells: Iterable[Cell]) -> list[str]:
     """Write each trained model down as a run; the names, in order."""
     return [

@@ -15,12 +15,12 @@ from pipeline.errors import ReidpipeError
 from pipeline.sources import index_step
 from pipeline.steps import Step
 from pipeline.store import Workspace
+from reid_train.commands import shared_maps
 from reid_train.run_commands import (
     Cell,
     combinations,
     read_names,
     read_seeds,
-    shared_maps,
     spread,
     table,
 )
@@ -103,9 +103,10 @@ def test_the_table_of_ablations_shares_the_first_stage(terminal: Terminal, tmp_p
 
 def test_a_report_shows_the_maps_of_its_first_dataset(terminal: Terminal, tmp_path: Path):
     cells = planned(terminal, tmp_path, ["baseline-tiny", "pi-vl-rn50"], ["invpt", "schp"])
-    maps = shared_maps(cells)
+    evaluations = [cell.evaluation for cell in cells]
+    maps = shared_maps(evaluations)
     assert maps is not None and maps.params["model"] == "invpt"
-    assert shared_maps(cells[:1]) is None
+    assert shared_maps(evaluations[:1]) is None
 
 
 def test_two_recipes_of_one_name_are_refused(terminal: Terminal, tmp_path: Path):
