@@ -24,6 +24,16 @@ def voc_palette(classes: int) -> tuple[tuple[int, int, int], ...]:
     return tuple((channel(c, 0), channel(c, 1), channel(c, 2)) for c in range(classes))
 
 
+def nearest_resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A label map or its confidence (h, w) at ``size`` (H, W): for each cell the value of the pixel
+    its centre lies in, since labels must not be blended."""
+    rows, columns = (
+        ((np.arange(target) + 0.5) * source / target).astype(np.int64)
+        for source, target in zip(plane.shape, size, strict=True)
+    )
+    return plane[rows[:, None], columns]
+
+
 @dataclass(frozen=True)
 class LabelSet:
     """What the numbers of a label map mean.

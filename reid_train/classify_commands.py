@@ -16,7 +16,7 @@ from pipeline.steps import Step
 from reid_train import classify_steps as steps
 from reid_train.classify_steps import Classes, Clip
 from reid_train.classify_tables import Line, results, split_lines, table
-from reid_train.commands import _setting
+from reid_train.commands import setting
 from reid_train.data.class_rows import CAPTION
 from reid_train.learner_recipe import SPLITS, LearnerRecipe, load_learner
 from reid_train.run_commands import read_names, read_seeds
@@ -103,7 +103,7 @@ def classify(
       reidpipe classify zero-shot coop cocoop maple --dataset oxford_pets --speed
     """
     terminal.workspace.writable()
-    changes = [_setting(text) for text in settings]
+    changes = [setting(text) for text in settings]
     loaded = [load_learner(name, split, changes) for name in dict.fromkeys(recipes)]
     if shots < 1:
         raise ReidpipeError(f"found --shots {shots}; expected 1 or more; type --shots 16")

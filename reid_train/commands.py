@@ -224,7 +224,7 @@ def model_step(
 
 def changed_recipe(recipe: str, settings: tuple[str, ...]) -> Recipe:
     """A recipe by name or file with the values of ``--set KEY=VALUE``."""
-    return load_recipe(recipe, dict(_setting(text) for text in settings))
+    return load_recipe(recipe, dict(setting(text) for text in settings))
 
 
 def _start(pretrained: str) -> str:
@@ -293,7 +293,7 @@ def report_page(terminal: Terminal, step: Step) -> str:
     return str(terminal.workspace.folder(step) / "report.html")
 
 
-def _setting(text: str) -> tuple[str, str]:
+def setting(text: str) -> tuple[str, str]:
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise ReidpipeError(

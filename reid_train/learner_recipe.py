@@ -17,7 +17,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import ReidpipeError, nearest
-from reid_train.recipe import _check_keys, _merged, _put
+from reid_train.recipe import check_keys, merged, put
 from reid_train.recipe_parts import Count, Optimiser, Part, Share
 
 SPLITS = ("all", "base-new", "cross", "domain", "people")
@@ -155,18 +155,18 @@ def load_learner(
                 f"recipe '{name}': found for_split '{known}'{nearest(known, SPLITS)}; expected "
                 f"{', '.join(SPLITS)}; correct the file"
             )
-    content = _merged(content, by_split.get(split, {}))
+    content = merged(content, by_split.get(split, {}))
     for path, text in settings:
         if path.startswith("training.") and content.get("learner") == "zero-shot":
             continue
         try:
-            _put(content, path, yaml.safe_load(text))
+            put(content, path, yaml.safe_load(text))
         except yaml.YAMLError as error:
             raise ReidpipeError(
                 f"found {path}={text}; expected a YAML value; type --set {path}=VALUE"
             ) from error
-    _check_keys(LearnerRecipe, content, "", name)
-    _check_keys(Training, content.get("training"), "training", name)
+    check_keys(LearnerRecipe, content, "", name)
+    check_keys(Training, content.get("training"), "training", name)
     try:
         return LearnerRecipe.model_validate(content)
     except ValidationError as error:
@@ -206,4 +206,4 @@ def _read(reference: str, seen: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ReidpipeError(f"found no mapping in {file}; expected the keys of a learner recipe")
     base = content.pop("base", None)
-    return content if base is None else _merged(_read(str(base), (*seen, reference)), content)
+    return content if base is None else merged(_read(str(base), (*seen, reference)), content)

@@ -46,7 +46,7 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, str] | None = 
             raise ReidpipeError(
                 f"found {path}={text}; expected a YAML value; type --set {path}=VALUE"
             ) from error
-        _put(content, path, value)
+        put(content, path, value)
     return _validated({"name": name, **content}, name)
 
 
@@ -82,9 +82,9 @@ def _read(reference: str, beside: Path | None, seen: tuple[str, ...]) -> dict[st
     base, changes = content.pop("base", None), content.pop("set", {})
     if base is not None:
         parent = file.parent if _is_yaml(reference) else None
-        content = _merged(_read(str(base), parent, (*seen, reference)), content)
+        content = merged(_read(str(base), parent, (*seen, reference)), content)
     for path, value in changes.items():
-        _put(content, path, value)
+        put(content, path, value)
     return content
 
 
@@ -97,16 +97,16 @@ def _named(value: Any) -> Any:
     return value
 
 
-def _merged(base: Any, over: Any) -> Any:
+def merged(base: Any, over: Any) -> Any:
     if not (isinstance(base, dict) and isinstance(over, dict)):
         return over
     # Another kind of schedule or data has other keys: nothing of the base's is kept.
     if "kind" in over and over["kind"] != base.get("kind"):
         return over
-    return {**base, **{key: _merged(base.get(key), value) for key, value in over.items()}}
+    return {**base, **{key: merged(base.get(key), value) for key, value in over.items()}}
 
 
-def _put(content: dict[str, Any], path: str, value: Any) -> None:
+def put(content: dict[str, Any], path: str, value: Any) -> None:
     """Set one value by its dotted path; levels that are not there yet are made, and the number
     after a list's last adds to it."""
     *parents, last = path.split(".")
@@ -143,7 +143,7 @@ def _position(items: list[Any], part: str, path: str) -> int:
 
 
 def _validated(content: dict[str, Any], name: str) -> Recipe:
-    _check_keys(Recipe, content, "", name)
+    check_keys(Recipe, content, "", name)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -162,7 +162,7 @@ def _validated(content: dict[str, Any], name: str) -> Recipe:
 _SCHEDULE_KINDS = ("constant", "warmup-multistep", "cosine", "one-cycle")
 
 
-def _check_keys(kind: Any, value: Any, path: str, name: str) -> None:
+def check_keys(kind: Any, value: Any, path: str, name: str) -> None:
     """Raise for a key that no part has, naming the nearest one that exists. Values are checked by
     pydantic afterwards, which cannot say what a misspelt key was meant to be.
     """
@@ -180,17 +180,17 @@ def _check_keys(kind: Any, value: Any, path: str, name: str) -> None:
                 )
         hints = _hints(kind)
         for key, item in value.items():
-            _check_keys(hints[key], item, f"{path}.{key}" if path else str(key), name)
+            check_keys(hints[key], item, f"{path}.{key}" if path else str(key), name)
     elif isinstance(value, list | tuple) and arguments and typing.get_origin(kind) is tuple:
         for index, item in enumerate(value):
-            _check_keys(arguments[0], item, f"{path}.{index}", name)
+            check_keys(arguments[0], item, f"{path}.{index}", name)
     elif isinstance(value, dict) and typing.get_origin(kind) is dict:
         for key, item in value.items():
-            _check_keys(arguments[1], item, f"{path}.{key}", name)
+            check_keys(arguments[1], item, f"{path}.{key}", name)
     elif typing.get_origin(kind) is Annotated:
-        _check_keys(arguments[0], value, path, name)
+        check_keys(arguments[0], value, path, name)
     elif typing.get_origin(kind) in (typing.Union, types.UnionType) and isinstance(value, dict):
-        _check_keys(_alternative(arguments, value), value, path, name)
+        check_keys(_alternative(arguments, value), value, path, name)
 
 
 def _hints(kind: type[Part]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline.errors import ReidpipeError
 from pipeline.images import PackedImages
 from pipeline.index import ImageRow
+from pipeline.labels import nearest_resized
 from pipeline.maps import CONFIDENCE_STEPS
 from reid_train.data.augmentation import Augmentation, Draws
 from reid_train.data.prefetch import prefetch
@@ -107,19 +108,13 @@ class TrainingSet:
         assert self.maps is not None
         label, confidence = self.maps[key]
         steps = np.rint(confidence * CONFIDENCE_STEPS).astype(np.uint8)
-        rows, columns = (_nearest(s, d) for s, d in zip(label.shape, self.size, strict=True))
-        return label[rows[:, None], columns], steps[rows[:, None], columns]
+        return nearest_resized(label, self.size), nearest_resized(steps, self.size)
 
 
 def _numbers(values: list[int | None], copies: int) -> np.ndarray | None:
     """None when some are unknown: a table of cameras must not be indexed by a guess."""
     known = [value for value in values if value is not None]
     return np.tile(np.array(known, np.int64), copies) if len(known) == len(values) else None
-
-
-def _nearest(source: int, target: int) -> np.ndarray:
-    """For each of ``target`` cells the source pixel its centre lies in."""
-    return ((np.arange(target) + 0.5) * source / target).astype(np.int64)
 
 
 class ReidBatches:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.labels import LabelSet
+from pipeline.labels import LabelSet, nearest_resized
 from reid_train.evaluation.distances import unit_rows
 
 if TYPE_CHECKING:
@@ -135,7 +135,9 @@ def read_cells(
         with torch.inference_mode():
             x = torch.from_numpy(images).to(place).permute(0, 3, 1, 2).float() / 255
             dense = dense_maps(network, x)
-        read = [_at(network.input_size, *maps[row.key]) for row in some]
+        read = [
+            [nearest_resized(plane, network.input_size) for plane in maps[row.key]] for row in some
+        ]
         label, confidence = (torch.from_numpy(np.stack(side)) for side in zip(*read, strict=True))
         for name, found in dense.items():
             grid = CellGrid.even(network.input_size, (found.shape[2], found.shape[3]))
@@ -149,15 +151,6 @@ def read_cells(
         name: sample_cells(np.concatenate(found), np.concatenate(labels[name]), pids)
         for name, found in features.items()
     }
-
-
-def _at(size: tuple[int, int], label: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, ...]:
-    """A map and its confidence at another size, nearest pixel."""
-    rows, columns = (
-        ((np.arange(target) + 0.5) * source / target).astype(int)
-        for source, target in zip(label.shape, size, strict=True)
-    )
-    return label[rows[:, None], columns], confidence[rows[:, None], columns]
 
 
 def part_consistency(

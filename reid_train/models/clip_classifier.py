@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import ReidpipeError
-from reid_train.models.clip_text import _chunked
+from reid_train.models.clip_text import chunked
 from reid_train.models.clip_towers import Towers
 from reid_train.models.maple import MapleLearner, encode_images, encode_texts
 from reid_train.models.prompt_learners import (
@@ -127,7 +127,7 @@ class ClipClassifier(nn.Module):
     def _in_batches(self, rows: Callable[[Tensor], Tensor], count: int) -> Tensor:
         """``rows(indices) -> one entry per index`` for all of ``count``, a batch at a time."""
         indices = torch.arange(count, device=self.logit_scale.device)
-        return _chunked(rows, indices, self.text_batch)
+        return chunked(rows, indices, self.text_batch)
 
 
 class ZeroShot(ClipClassifier):

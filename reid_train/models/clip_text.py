@@ -132,7 +132,7 @@ class ClipText(TextTransformer):
             x = torch.cat([stems, branches.expand(len(stems), -1, -1)], dim=1)
             return self._at(x, seen, past, rows.expand(len(stems), -1))
 
-        return _chunked(part, stem[:, common:], chunk)
+        return chunked(part, stem[:, common:], chunk)
 
     def _memory(self, x: Tensor, common: int) -> list[KeysValues | None]:
         """Keys and values of the first ``common`` positions in every block, from row 0 of x."""
@@ -194,7 +194,7 @@ def _block(
     return x + block.mlp(block.ln_2(x)), keys_values
 
 
-def _chunked(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int) -> Tensor:
+def chunked(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int) -> Tensor:
     """``function`` over ``chunk`` rows of x at a time; of several chunks none keeps activations."""
     if len(x) <= chunk:
         return function(x)

@@ -15,7 +15,7 @@ from reid_train.checkpoint import load_strict, unwrap
 from reid_train.models import clip_tiny
 from reid_train.models.clip_text import ClipText
 from reid_train.models.clip_tiny_tower import is_clip_tiny, tiny_towers
-from reid_train.models.pretrained import read_clip
+from reid_train.models.pretrained import DESCRIPTIONS, read_clip
 
 # entries whose shapes give the towers' sizes, with their number of dimensions
 _SHAPES = {
@@ -27,7 +27,6 @@ _SHAPES = {
     "token_embedding.weight": 2,
     "text_projection": 2,
 }
-_DESCRIPTIONS = ("input_resolution", "context_length", "vocab_size")
 _HEAD = 64  # width of an attention head in all of OpenAI's CLIPs
 _VOCABULARY = 49408
 
@@ -52,7 +51,7 @@ def clip_state(clip: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor],
         clip = clip_tiny.FILE
     if not isinstance(clip, Mapping):
         return read_clip(clip, "ViT-B-16"), str(clip)
-    state = {key: value for key, value in unwrap(clip).items() if key not in _DESCRIPTIONS}
+    state = {key: value for key, value in unwrap(clip).items() if key not in DESCRIPTIONS}
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, "the state"
 
 

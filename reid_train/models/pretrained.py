@@ -14,7 +14,7 @@ from reid_train.checkpoint import read_state_dict
 from reid_train.models.token_rows import expand
 
 # entries of OpenAI's archives that describe the network and are no weights
-_DESCRIPTIONS = ("input_resolution", "context_length", "vocab_size")
+DESCRIPTIONS = ("input_resolution", "context_length", "vocab_size")
 _TEXT = (
     "token_embedding.",
     "positional_embedding",
@@ -87,7 +87,7 @@ def read_clip(
     return {
         key: value.float() if value.is_floating_point() else value
         for key, value in state.items()
-        if key not in _DESCRIPTIONS
+        if key not in DESCRIPTIONS
     }
 
 
