@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from parsing_models.scoring import Confusion, resized
+from parsing_models.scoring import Confusion
 from pipeline.atomic import write_json
 from pipeline.errors import ReidpipeError
 from pipeline.images import decode
@@ -23,7 +23,7 @@ from pipeline.label_pictures import (
     save_picture,
     shown_size,
 )
-from pipeline.labels import PARTS, LabelSet
+from pipeline.labels import PARTS, LabelSet, nearest_resized
 from pipeline.maps import LabelMapReader
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def compare_maps(one: Path, other: Path, *, most: int = MOST_DIFFERENT) -> dict[
     equal = {}
     for key in shared:
         labels = tables[0][first[key][0]]
-        others = tables[1][resized(second[key][0], labels.shape)]
+        others = tables[1][nearest_resized(second[key][0], labels.shape)]
         confusion.add(labels, others)
         equal[key] = float((labels == others).mean())
     worst = sorted((share, key) for key, share in equal.items() if share < 1)[:most]
@@ -110,7 +110,7 @@ def draw_comparison(
     for key, share in chosen.items():
         image = decode(index.root / rows[key].path)
         labels = tables[0][maps[0][key][0]]
-        both = [labels, tables[1][resized(maps[1][key][0], labels.shape)]]
+        both = [labels, tables[1][nearest_resized(maps[1][key][0], labels.shape)]]
         size = shown_size(image, HEIGHT)
         both = [fitted(each, size, exact=True) for each in both]
         pictures = [fitted(image, size), *(overlay(image, each, common) for each in both)]

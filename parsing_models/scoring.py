@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.atomic import write_json
 from pipeline.errors import ReidpipeError
 from pipeline.index import ImageRow, Index, read_index
-from pipeline.labels import LABEL_SETS, PARTS, LabelSet
+from pipeline.labels import LABEL_SETS, PARTS, LabelSet, nearest_resized
 from pipeline.maps import LabelMapReader
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def score_maps(folder: Path, index: Index, truth: str | None = None) -> dict[str
         )
     for row in with_map:
         labels = read_labels(index.root / row.extra["label_path"], given)
-        confusion.add(of_truth[labels], of_maps[resized(reader[row.key][0], labels.shape)])
+        confusion.add(of_truth[labels], of_maps[nearest_resized(reader[row.key][0], labels.shape)])
     splits = dict(Counter(row.split for row in with_map))
     counted = confusion.counts.sum(1) / max(1, confusion.counts.sum())
     return {
@@ -169,17 +169,6 @@ def _table(label_set: LabelSet, other: LabelSet) -> np.ndarray:
     table = np.full(256, IGNORE, np.uint8)
     table[: len(label_set)] = label_set.map_to(other)
     return table
-
-
-def resized(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A label map (h, w) at another shape (H, W): nearest neighbour, centres at half-integers."""
-    if labels.shape == shape:
-        return labels
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(int)
-        for old, new in zip(labels.shape, shape, strict=True)
-    )
-    return labels[rows][:, columns]
 
 
 def read_labels(path: Path, label_set: LabelSet | None) -> np.ndarray:
