@@ -14,7 +14,7 @@ from pipeline.tables import format_table
 from reid_train.data.shots import harmonic_mean
 from reid_train.learner_recipe import Training, list_learners, load_learner
 from reid_train.models import clip_tiny
-from reid_train.run_commands import _text, spread
+from reid_train.spread import percent, spread
 
 # --split people: images ranked by words, and by images.
 RANKED = ("text R1", "text R5", "text R10", "text mAP", "image R1", "image mAP")
@@ -122,7 +122,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             "dataset": row["dataset"],
             "shots": row["shots"],
             "seeds": len(row["seeds"]) or None,
-            **{name: _text(figure) for name, figure in row["figures"].items()},
+            **{name: percent(figure) for name, figure in row["figures"].items()},
             "parameters": f"{row['parameters']:,}",
             "% of CLIP": f"{100 * row['share']:.4f}",
         }

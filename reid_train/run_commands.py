@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
 from typing import Any
 
 from pipeline.atomic import read_json
@@ -18,6 +17,7 @@ from pipeline.sources import index_step
 from pipeline.steps import Step
 from pipeline.tables import format_table
 from reid_train.commands import changed_recipe, evaluation_step, model_step, protocol_line
+from reid_train.spread import percent, spread
 
 MEASURES = ("mAP", "Rank-1", "Rank-5", "mINP")
 COLUMNS = ("recipe", "dataset", "parsing", "seeds", *MEASURES)
@@ -152,23 +152,13 @@ def results(terminal: Terminal, cells: Sequence[Cell], runs: Sequence[str]) -> l
     ]
 
 
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and sample standard deviation (n - 1; None for a single value) of ``values``."""
-    return {
-        "mean": mean(values),
-        "std": stdev(values) if len(values) > 1 else None,
-        "n": len(values),
-        "values": list(values),
-    }
-
-
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows of ``results`` as text: percent, mean ± sample standard deviation."""
     shown = [
         {
             **{name: row[name] for name in ("recipe", "dataset", "parsing")},
             "seeds": len(row["seeds"]),
-            **{name: _text(row[name]) for name in MEASURES},
+            **{name: percent(row[name]) for name in MEASURES},
         }
         for row in rows
     ]
@@ -183,8 +173,3 @@ def protocols(rows: Sequence[dict[str, Any]]) -> list[str]:
 def _measure(metrics: dict[str, Any], name: str) -> float:
     rank = name.removeprefix("Rank-")
     return metrics["cmc"][rank] if rank != name else metrics[name]
-
-
-def _text(value: dict[str, Any]) -> str:
-    number = f"{100 * value['mean']:5.1f}"
-    return number if value["std"] is None else f"{number} ± {100 * value['std']:.1f}"

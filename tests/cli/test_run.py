@@ -21,9 +21,9 @@ from reid_train.run_commands import (
     combinations,
     read_names,
     read_seeds,
-    spread,
     table,
 )
+from reid_train.spread import spread
 from tests.cli.conftest import TRAIN, Console
 
 RUN = ("run", "baseline-tiny", "--dataset", "folder", *TRAIN, "--device", "cpu")
