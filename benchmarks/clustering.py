@@ -18,7 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.evaluation import measure, peak, people, reciprocal, squared_distances
+from benchmarks.evaluation import (
+    dense_jaccard,
+    encode,
+    measure,
+    peak,
+    people,
+    squared_distances,
+)
 from reid_train.evaluation import jaccard_graph
 from reid_train.hooks.cluster import agreement, dbscan
 
@@ -75,27 +82,9 @@ def dense_clusters(features: np.ndarray, eps: float, k1: int = 30, k2: int = 6) 
     nearest = np.argpartition(dist, k1, axis=1)[:, :k1]
     rows = np.arange(len(dist))[:, None]
     order = nearest[rows, np.argsort(dist[rows, nearest], axis=1)]
-    count, half = len(features), round(k1 / 2)
-    encoding = np.zeros_like(dist)
-    for i in range(count):
-        members = reciprocal(order, i, k1 - 1)
-        grown = members
-        for member in members:
-            other = reciprocal(order, member, half)
-            if len(np.intersect1d(other, members)) > 2 / 3 * len(other):
-                grown = np.append(grown, other)
-        grown = np.unique(grown)
-        weight = np.exp(-dist[i, grown])
-        encoding[i, grown] = weight / weight.sum()
-    encoding = np.stack([encoding[order[i, :k2]].mean(axis=0) for i in range(count)])
-    inverted = [np.flatnonzero(encoding[:, i]) for i in range(count)]
-    jaccard = np.empty((count, count), np.float32)
-    for i in range(count):
-        shared = np.zeros(count, np.float32)
-        for j in np.flatnonzero(encoding[i]):
-            images = inverted[j]
-            shared[images] += np.minimum(encoding[i, j], encoding[images, j])
-        jaccard[i] = np.maximum(1 - shared / (2 - shared), 0)
+    encoding = encode(dist, order, k1 - 1, round(k1 / 2), k2)
+    jaccard = dense_jaccard(encoding, len(features))
+    np.maximum(jaccard, 0, out=jaccard)  # no fourth matrix
     return DBSCAN(eps=eps, min_samples=4, metric="precomputed").fit(jaccard).labels_
 
 

@@ -130,9 +130,16 @@ def dense_rerank(query, gallery, k1=20, k2=6, lam=0.3):
     dist = squared_distances(features, features)
     dist = (dist / dist.max(axis=0)).T
     order = np.argsort(dist)
-    count, half = len(features), int(np.around(k1 / 2))
+    jaccard = dense_jaccard(encode(dist, order, k1, round(k1 / 2), k2), len(query))
+    return (jaccard * (1 - lam) + dist[: len(query)] * lam)[:, len(query) :]
+
+
+def encode(dist: np.ndarray, order: np.ndarray, k1: int, half: int, k2: int) -> np.ndarray:
+    """Rows N,N: each image's weights of its k-reciprocal neighbours, averaged over its nearest
+    ``k2``. order: of the images by distance, N rows.
+    """
     encoding = np.zeros_like(dist)
-    for i in range(count):
+    for i in range(len(dist)):
         members = reciprocal(order, i, k1)
         grown = members
         for member in members:
@@ -142,21 +149,26 @@ def dense_rerank(query, gallery, k1=20, k2=6, lam=0.3):
         grown = np.unique(grown)
         weight = np.exp(-dist[i, grown])
         encoding[i, grown] = weight / weight.sum()
-    encoding = np.stack([encoding[order[i, :k2]].mean(axis=0) for i in range(count)])
-    inverted = [np.flatnonzero(encoding[:, i]) for i in range(count)]
-    jaccard = np.empty((len(query), count), np.float32)
-    for i in range(len(query)):
-        shared = np.zeros(count, np.float32)
-        for j in np.flatnonzero(encoding[i]):
-            images = inverted[j]
-            shared[images] += np.minimum(encoding[i, j], encoding[images, j])
-        jaccard[i] = 1 - shared / (2 - shared)
-    return (jaccard * (1 - lam) + dist[: len(query)] * lam)[:, len(query) :]
+    return np.stack([encoding[nearest[:k2]].mean(axis=0) for nearest in order])
 
 
 def reciprocal(order: np.ndarray, i: int, k: int) -> np.ndarray:
     forward = order[i, : k + 1]
     return forward[np.where(order[forward, : k + 1] == i)[0]]
+
+
+def dense_jaccard(encoding: np.ndarray, rows: int) -> np.ndarray:
+    """Jaccard distances of the first ``rows`` images to all, rows,N."""
+    count = len(encoding)
+    inverted = [np.flatnonzero(encoding[:, i]) for i in range(count)]
+    jaccard = np.empty((rows, count), np.float32)
+    for i in range(rows):
+        shared = np.zeros(count, np.float32)
+        for j in np.flatnonzero(encoding[i]):
+            images = inverted[j]
+            shared[images] += np.minimum(encoding[i, j], encoding[images, j])
+        jaccard[i] = 1 - shared / (2 - shared)
+    return jaccard
 
 
 def measure(tasks: dict[str, Callable[[], Any]], repeat: int) -> dict[str, float]:
