@@ -203,7 +203,8 @@ class Manifest(Part):
     number the first camera has in names; camera_map: for numbers with gaps, name -> camid.
     view_base: the same for views. sequence_key: template of the sequence. strict: a file whose
     name breaks the rule stops the reading. junk: identities to drop; distractors: identities kept
-    as negatives only. overlap: images (identity and file name) that are both query and gallery.
+    as negatives only. generated: parameters of images that are drawn, where they are not the
+    default. overlap: images (identity and file name) that are both query and gallery.
     input_size: H, W of the reference code. label_set: of the label maps. template: prompt with
     ``{}`` for the class name. names_file: file that gives class names.
     """
@@ -236,6 +237,7 @@ class Manifest(Part):
     distractors: tuple[int, ...] = ()
     assign: Assignment | None = None
     drawn: Drawn | None = None
+    generated: dict[str, Any] = Field(default_factory=dict)
     trials: Trials | None = None
     counts: dict[Literal["train", "val", "query", "gallery"], Counts] = Field(default_factory=dict)
     totals: Totals = Totals()

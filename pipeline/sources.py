@@ -24,8 +24,8 @@ def index_step(workspace: Workspace, dataset: str, **generated: Any) -> Step:
     if manifest.id == GENERATED:
         from pipeline.mannequins import DEFAULTS, checked
 
-        params = checked({**DEFAULTS, **generated})
-        return _index("pipeline.mannequins:render", params)
+        params = {**DEFAULTS, **manifest.generated, "dataset": manifest.dataset, **generated}
+        return _index("pipeline.mannequins:render", checked(params))
     from pipeline.prepare import index_params
 
     return _index("pipeline.prepare:index", index_params(workspace.root, dataset))
