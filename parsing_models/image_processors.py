@@ -9,11 +9,8 @@ from typing import Any
 from parsing_models.parser import Preprocessing
 from parsing_models.warp import Size
 from pipeline.errors import ReidpipeError
+from pipeline.normalisation import HALF, IMAGENET_MEAN, IMAGENET_STD, Triple
 
-Triple = tuple[float, float, float]
-IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
-IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
-HALF: Triple = (0.5, 0.5, 0.5)
 # Numbers of PIL, as image processors store them.
 RESAMPLE = {2: "bilinear", 3: "bicubic"}
 # Their weights hold one grid of positions: no other input size.

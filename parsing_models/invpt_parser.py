@@ -17,11 +17,10 @@ from parsing_models.parser import Parser, Preprocessing
 from parsing_models.warp import Similarity, Size
 from pipeline.errors import ReidpipeError
 from pipeline.labels import PASCAL
+from pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from reid_train.checkpoint import load_strict
 from reid_train.runtime import Runtime
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 TASK = "human_parts"
 OPTIONS = ("label_set", "upscale", "memory_mib")
 # Longer side of an upscaled crop: people of the training photographs, about 500 pixels high.
@@ -109,7 +108,7 @@ def load_invpt(
     return Parser(
         network=HumanParts(network).to(runtime.device),
         label_set=label_set,
-        preprocessing=Preprocessing((side, side), "rgb", MEAN, STD),
+        preprocessing=Preprocessing((side, side), "rgb", IMAGENET_MEAN, IMAGENET_STD),
         device=runtime.device,
         name=kind,
         facts={

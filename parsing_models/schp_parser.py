@@ -14,12 +14,12 @@ from parsing_models.parser import Parser, Preprocessing
 from parsing_models.schp import SCHP, Widths
 from parsing_models.schp_inference import FusionOnly
 from pipeline.labels import ATR, LIP, PASCAL, LabelSet
+from pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD, bgr
 from reid_train.checkpoint import load_strict
 from reid_train.runtime import Runtime
 
 # The authors read images with OpenCV: blue comes first, in pixels and in the constants.
-MEAN_BGR = (0.406, 0.456, 0.485)
-STD_BGR = (0.225, 0.224, 0.229)
+MEAN_BGR, STD_BGR = bgr(IMAGENET_MEAN), bgr(IMAGENET_STD)
 # Classes of the published files -> label set and input size.
 PUBLISHED = {20: (LIP, (473, 473)), 18: (ATR, (512, 512)), 7: (PASCAL, (512, 512))}
 # The small network looks at upright crops, so little of its input is padding.

@@ -12,11 +12,12 @@ from torch import nn
 from parsing_models.loading import check_options, read_weights
 from parsing_models.parser import Parser, Preprocessing
 from pipeline.labels import LIP
+from pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 KIND = "segformer-tiny"
 OPTIONS = ("input_size", "memory_mib")
 # ImageNet's constants, RGB, as SegFormer's published files use them.
-GIVEN = Preprocessing((192, 96), "rgb", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+GIVEN = Preprocessing((192, 96), "rgb", IMAGENET_MEAN, IMAGENET_STD)
 CONFIG: dict[str, Any] = {
     "model_type": "segformer",
     "depths": [1, 1, 1, 1],

@@ -21,11 +21,10 @@ from parsing_models.schp import Decoder, Edge, PyramidPooling, SCHPOutput, Width
 from parsing_models.swin import Swin, SwinSizes
 from pipeline.errors import ReidpipeError
 from pipeline.labels import LIP
+from pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from reid_train.checkpoint import load_strict, read_state_dict
 from reid_train.runtime import Runtime
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 INPUT = (572, 384)
 OPTIONS = ("semantic_weight", "label_set", "input_size", "memory_mib")
 # What a parser has beyond the backbone: the optional part of a pre-trained start.
@@ -128,7 +127,7 @@ def load_solider(
     return Parser(
         network=SoliderFusion(network).to(memory_format=torch.channels_last).to(runtime.device),
         label_set=label_set,
-        preprocessing=Preprocessing((int(height), int(width)), "rgb", MEAN, STD),
+        preprocessing=Preprocessing((int(height), int(width)), "rgb", IMAGENET_MEAN, IMAGENET_STD),
         device=runtime.device,
         name=kind,
         facts={

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from pipeline.errors import ReidpipeError
+from pipeline.normalisation import HALF, IMAGENET_MEAN, IMAGENET_STD
 from reid_train.checkpoint import load_strict
 from reid_train.formats.imported import Imported, PublishedFile, State, model_spec, shape_of
 from reid_train.models.clip_visual import NeckedFeatures, token_grid
@@ -14,10 +15,6 @@ from reid_train.models.heads import NeckClassifier
 from reid_train.models.reid_model import build_model
 
 _PERSON, _VEHICLE = (256, 128), (256, 256)
-_HALF = (0.5, 0.5, 0.5)
-_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
 OPTIONS = ("input_size", "stride", "sie_coefficient", "sie", "views", "neck")
 
 
@@ -122,8 +119,8 @@ def clip_vit(
         raise ReidpipeError(f"found sie {sie!r}; expected one of {', '.join(split)}")
     return model_spec(
         "clip-vit-b16",
-        mean=_HALF,
-        std=_HALF,
+        mean=HALF,
+        std=HALF,
         input_size=size,
         stride=stride,
         patch=patch,
@@ -142,11 +139,10 @@ def _clip_resnet(state: State, source: str, input_size: tuple[int, int] | None) 
     sizes = [(input_size[0], input_size[1])] if input_size else [_PERSON, _VEHICLE]
     size, _ = _fit_grid(rows, source, 16, sizes, [16])
     width = shape_of(state, f"{prefix}conv3.weight", source)[0]
-    mean, std = _IMAGENET
     return model_spec(
         "clip-rn50",
-        mean=mean,
-        std=std,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
         input_size=size,
         layers=[_layers(state, f"{prefix}layer{i}.") for i in (1, 2, 3, 4)],
         width=width,

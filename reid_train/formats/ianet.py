@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from reid_train.checkpoint import load_strict
 from reid_train.formats.imported import Imported, PublishedFile, State, model_spec, shape_of
-from reid_train.formats.simple_reid import IMAGENET_MEAN, IMAGENET_STD
 from reid_train.models.heads import LinearClassifier
 from reid_train.models.reid_model import build_model
 

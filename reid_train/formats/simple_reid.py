@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
+from pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from reid_train.checkpoint import load_strict
 from reid_train.formats.imported import Imported, PublishedFile, State, model_spec
 from reid_train.models.reid_model import build_model
 from reid_train.models.resnet import ResNet50
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 OPTIONS = ("input_size",)
 

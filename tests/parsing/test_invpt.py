@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from parsing_models import load_parser
 from parsing_models.catalogue import CATALOGUE
 from parsing_models.invpt import UNUSED, InvPT, Sizes
-from parsing_models.invpt_parser import MEAN, STD, Centred, build
+from parsing_models.invpt_parser import Centred, build
 from parsing_models.parser import Parser, Preprocessing
 from pipeline.errors import ReidpipeError
 from pipeline.labels import LIP, PASCAL
+from pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 SMALL = Sizes(grid=8, patch=4, width=64, depth=4, heads=1, features=8, tokens=16)
 # Shares of the largest absolute value of what is compared.
@@ -45,7 +46,7 @@ def padding_only(upscale: bool) -> Parser:
     return Parser(
         network=lambda x: x.new_zeros(len(x), 7, 128, 128),
         label_set=PASCAL,
-        preprocessing=Preprocessing((512, 512), "rgb", MEAN, STD),
+        preprocessing=Preprocessing((512, 512), "rgb", IMAGENET_MEAN, IMAGENET_STD),
         device=torch.empty(0).device,
         name="invpt",
         placement=Centred(upscale),
@@ -127,7 +128,9 @@ def test_upscaled_crops_are_480_high_and_keep_their_aspect():
     assert placement.similarity((960, 100), (512, 512)).cells == (16, 231, 480, 50)
     image = np.full((128, 64, 3), (10, 120, 250), dtype=np.uint8)
     inputs = padding_only(upscale=True).to_input([image])[0]
-    expected = (torch.tensor([10.0, 120, 250]) / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+    expected = (torch.tensor([10.0, 120, 250]) / 255 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(
+        IMAGENET_STD
+    )
     inside = inputs[:, 16:496, 136:376]
     assert torch.allclose(inside, expected[:, None, None].expand_as(inside), atol=1e-6)
     assert not inputs[:, :16].any() and not inputs[:, 496:].any()
@@ -139,7 +142,10 @@ def test_upscaling_equals_bilinear_resizing():
     inputs = padding_only(upscale=True).to_input([image])[0, :, 16:496, 136:376]
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     resized = F.interpolate(pixels, (480, 240), mode="bilinear", align_corners=False)[0]
-    back = (inputs * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]) * 255
+    back = (
+        inputs * torch.tensor(IMAGENET_STD)[:, None, None]
+        + torch.tensor(IMAGENET_MEAN)[:, None, None]
+    ) * 255
     assert (back - resized).abs().max() < 0.51  # rounded to whole numbers
 
 

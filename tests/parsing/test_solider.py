@@ -18,8 +18,6 @@ from parsing_models.parser import Parser
 from parsing_models.schp import Widths
 from parsing_models.solider import (
     HEADS,
-    MEAN,
-    STD,
     Solider,
     SoliderSizes,
     backbone_state,
@@ -29,6 +27,7 @@ from parsing_models.swin import SwinSizes
 from parsing_models.warp import to_grid
 from pipeline.errors import ReidpipeError
 from pipeline.labels import ATR, CIHP, LIP
+from pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from reid_train.checkpoint import load_strict
 
 SMALL = SoliderSizes(
@@ -71,7 +70,7 @@ def parser(shared: Path, golden_state) -> Parser:
 @pytest.fixture(scope="module")
 def image(fill) -> torch.Tensor:
     pixels = torch.from_numpy(fill.image("solider_input_a", (572, 384, 3))).permute(2, 0, 1)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return ((pixels.float() / 255 - mean) / std)[None]
 
 
@@ -110,7 +109,7 @@ def test_recorded_crop_through_the_warp(parser, recorded, fill):
     crop = recorded["c64_image"]
     assert np.array_equal(crop, fill.image("crop_c64", (128, 64, 3)))
     inputs = parser.to_input([crop])
-    std = np.array(STD)[:, None, None]
+    std = np.array(IMAGENET_STD)[:, None, None]
     levels = np.abs(inputs[0, :, ::16, ::16].numpy() - recorded["c64_input_s16"]) * std * 255
     # The authors' box is in float32: a rounding falls the other way in a pixel here and there.
     assert levels.max() < 1.01 and (levels > 0.01).mean() < 0.002
