@@ -1,4 +1,4 @@
-"""Pre-train clip-tiny: ``python -m reid_train.pretraining --out DIR``.
+"""Pre-train clip-tiny or clip-tiny-vit: ``python -m reid_train.pretraining --out DIR``.
 
 CLIP (Radford et al. 2021) at a size for one CPU core, on generated people and sentences about them,
 with open_clip's own loss. The people are of another world than those of the ``mannequins`` dataset.
@@ -21,10 +21,9 @@ from pipeline.atomic import replacing, sha256_file, write_json
 from pipeline.store import versions
 from reid_train.data.captions import CaptionBatches, vocabulary
 from reid_train.loop import train
-from reid_train.models import clip_tiny
 from reid_train.models.clip_text import ClipText
-from reid_train.models.clip_tiny import INPUT, MEAN, STD, image_rows
-from reid_train.models.clip_visual import ClipResNet
+from reid_train.models.clip_tiny import FILES, INPUT, MEAN, STD, TEXT, TOWERS, image_rows
+from reid_train.models.clip_tiny_tower import image_network
 from reid_train.models.token_rows import IDS, ROWS, TABLE
 from reid_train.runtime import Runtime, derive_seed, gather
 from reid_train.task import Losses, OneCycle, Optimiser, ReidTask, Report, Stage
@@ -32,7 +31,6 @@ from reid_train.zero_shot import score
 
 WORLD = 2_000_003
 FIRST_SCALE = 4.0
-_POSITIONS = "visual.attnpool.positional_embedding"
 
 
 class CaptionTask(ReidTask):
@@ -41,13 +39,15 @@ class CaptionTask(ReidTask):
 
     The loss is CLIP's over the global batch, on cosines in float32 whatever autocast says. The
     scale never exceeds 100, as in CLIP, but starts at 4 instead of 14: in batches this small a
-    large one drives untrained towers to answer everything with one row.
+    large one drives untrained towers to answer everything with one row. ``tower``: ``resnet`` or
+    ``vit``, the image's.
     """
 
-    def __init__(self, vocabulary: int) -> None:
+    def __init__(self, vocabulary: int, tower: str = "resnet") -> None:
         super().__init__()
-        self.image = ClipResNet(input_size=INPUT, **clip_tiny.VISUAL)
-        self.text = ClipText(**clip_tiny.TEXT, vocabulary=vocabulary)
+        self.tower = TOWERS[tower]
+        self.image = image_network(tower)
+        self.text = ClipText(**TEXT, vocabulary=vocabulary)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
         self.loss = ClipLoss()
 
@@ -63,11 +63,11 @@ class CaptionTask(ReidTask):
         return {"contrast": loss}, {"accuracy": right, "scale": scale}
 
 
-def initial(seed: int, words: int) -> CaptionTask:
+def initial(seed: int, words: int, tower: str = "resnet") -> CaptionTask:
     """The untrained model for ``words`` tokens, a function of ``seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "init"))
-        return CaptionTask(words)
+        return CaptionTask(words, tower)
 
 
 @torch.no_grad()
@@ -75,22 +75,23 @@ def centre(task: CaptionTask, batches: CaptionBatches, *, steps: int = 6) -> Non
     """Start from features that differ: mean 0 and deviation 1 in every dimension over ``batches``.
 
     Untrained towers give nearly the same row for everything, and the first steps of a large rate
-    then make it one row altogether. Scale and shift go into the last layers' own weights.
+    then make it one row altogether. Scale and shift go into the own weights of the last layers that
+    have both: of the ViT, as of the text tower, the layer norm before the projection.
     """
     task.train()
     text: list[Tensor] = []
     image: list[Tensor] = []
-    pool = task.image.image_encoder.get_submodule("attnpool.c_proj")
+    last = task.image.image_encoder.get_submodule(task.tower.centred)
     hooks = [
         task.text.ln_final.register_forward_hook(lambda *call: text.append(call[-1][:, 0])),
-        pool.register_forward_hook(lambda *call: image.append(call[-1][:, 0])),
+        last.register_forward_hook(lambda *call: image.append(call[-1][:, 0])),
     ]
     for _, batch in zip(range(steps), batches.epoch(0, 0, 1), strict=False):
         image_rows(task.image, batch["images"])
         task.text.encode_tokens(batch["tokens"])
     for hook in hooks:
         hook.remove()
-    for layer, rows in ((task.text.ln_final, torch.cat(text)), (pool, torch.cat(image))):
+    for layer, rows in ((task.text.ln_final, torch.cat(text)), (last, torch.cat(image))):
         weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
         deviation = rows.std(dim=0) + 1e-3
         bias.sub_(rows.mean(dim=0)).div_(deviation)
@@ -113,9 +114,8 @@ def balance(task: CaptionTask, batches: CaptionBatches, *, steps: int = 8) -> No
         lengths.append(torch.stack([image.norm(dim=1).mean(), text.norm(dim=1).mean()]))
     image_length, text_length = torch.stack(lengths).mean(0)
     wanted = task.logit_scale.clamp(max=math.log(100)).exp().sqrt()
-    projection = task.image.image_encoder.get_submodule("attnpool.c_proj")
-    for parameter in projection.parameters():
-        parameter.mul_(wanted / image_length)
+    for name in task.tower.scaled:
+        task.image.image_encoder.get_parameter(name).mul_(wanted / image_length)
     assert isinstance(task.text.text_projection, Tensor)
     task.text.text_projection.mul_(wanted / text_length)
 
@@ -124,9 +124,9 @@ def save(task: CaptionTask, vocabulary: Tensor, path: Path) -> None:
     """Write the model in the layout of OpenAI's files, matrices in float16.
 
     Two entries differ from OpenAI's. Of the token embedding only the trained rows are kept
-    (``token_rows.expand``). Positions of the attention pool are laid out as a square, as they are
-    there: each column of the 8x4 grid stands twice, and ``resize_positions`` to 8x4 averages the
-    two equal ones again.
+    (``token_rows.expand``). Positions of images are laid out as a square, as they are there: each
+    column of a grid twice as high as wide stands twice, and ``resize_positions`` to that grid
+    averages the two equal ones again.
 
     Raises ReidpipeError when the disk is full.
     """
@@ -135,9 +135,10 @@ def save(task: CaptionTask, vocabulary: Tensor, path: Path) -> None:
     visual = task.image.image_encoder.state_dict()
     state = {f"visual.{k}": v for k, v in visual.items() if not k.endswith("batches_tracked")}
     height, width = task.image.grid
-    positions = state[_POSITIONS]
+    entry = f"visual.{task.tower.positions}"
+    positions = state[entry]
     square = positions[1:].view(height, width, -1).repeat_interleave(height // width, dim=1)
-    state[_POSITIONS] = torch.cat([positions[:1], square.flatten(0, 1)])
+    state[entry] = torch.cat([positions[:1], square.flatten(0, 1)])
     state |= task.text.state_dict()
     state[ROWS], state[IDS] = state.pop(TABLE), vocabulary.to(torch.int32)
     state["logit_scale"] = task.logit_scale
@@ -149,6 +150,9 @@ def save(task: CaptionTask, vocabulary: Tensor, path: Path) -> None:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder to write to")
+@click.option(
+    "--tower", type=click.Choice([*TOWERS]), default="resnet", show_default=True, help="for images"
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--people", default=2048, show_default=True, help="generated people")
 @click.option("--images", default=4, show_default=True, help="of each person")
@@ -161,6 +165,7 @@ def save(task: CaptionTask, vocabulary: Tensor, path: Path) -> None:
 @click.option("--threads", default=1, show_default=True)
 def main(
     out: Path,
+    tower: str,
     seed: int,
     people: int,
     images: int,
@@ -172,7 +177,8 @@ def main(
     precision: str,
     threads: int,
 ) -> None:
-    """Pre-train clip-tiny and write clip-tiny.safetensors and clip-tiny.json.
+    """Pre-train clip-tiny (--tower resnet) or clip-tiny-vit (--tower vit), and write
+    clip-tiny.safetensors and clip-tiny.json, or those of clip-tiny-vit.
 
     A run that was stopped goes on from its last state when the command is repeated.
 
@@ -184,7 +190,7 @@ def main(
         people, images, INPUT, world=WORLD + seed, batch=batch, seed=derive_seed(seed, "data")
     )
     words = vocabulary()
-    task = initial(seed, len(words))
+    task = initial(seed, len(words), tower)
     stage = Stage(
         "captions",
         epochs,
@@ -206,15 +212,15 @@ def main(
         task, [stage], runtime=runtime, folder=out, seed=seed, progress=True, channels_last=True
     )
     balance(task, batches)
-    weights = out / clip_tiny.FILE.name
+    weights = out / FILES[task.tower.model].name
     save(task, words, weights)
     scores = score(weights, scored)
     write_json(
         weights.with_suffix(".json"),
         {
             "command": (
-                f"python -m reid_train.pretraining --out DIR --seed {seed} --people {people} "
-                f"--images {images} --epochs {epochs} --batch {batch} --lr {lr} "
+                f"python -m reid_train.pretraining --out DIR --tower {tower} --seed {seed} "
+                f"--people {people} --images {images} --epochs {epochs} --batch {batch} --lr {lr} "
                 f"--precision {precision} --threads {threads}"
             ),
             "seed": seed,

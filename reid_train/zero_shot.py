@@ -1,4 +1,4 @@
-"""What clip-tiny knows about people it has never seen, asked in words alone."""
+"""What a small CLIP knows about people it has never seen, asked in words alone."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from torch import Tensor
 
 from pipeline.mannequins import DEFAULTS, Identity, draw, identity, plan
 from pipeline.mannequins.identities import COLOURS, UPPER_TYPES
-from reid_train.models import clip_tiny
 from reid_train.models.clip_text import ClipText
-from reid_train.models.clip_tiny import INPUT, image_rows
-from reid_train.models.clip_visual import ClipResNet
+from reid_train.models.clip_tiny import INPUT
+from reid_train.models.clip_towers import Towers, clip_state, clip_towers
 from reid_train.models.prompts import tokenise
 
 RANKS = (1, 5, 10)
@@ -33,17 +32,17 @@ PROTOCOL = (
 
 
 def score(weights: Path, people: int | None = None) -> dict[str, Any]:
-    """Scores of a file in clip-tiny's sizes on the default dataset's test people, or on the first
-    ``people`` of them.
+    """Scores of a file of clip-tiny or clip-tiny-vit on the default dataset's test people, or on
+    the first ``people`` of them.
     """
-    image = ClipResNet(input_size=INPUT, pretrained=str(weights), **clip_tiny.VISUAL).eval()
-    text = ClipText(architecture="RN50", pretrained=str(weights), **clip_tiny.TEXT).eval()
+    towers = clip_towers(*clip_state(weights))
+    text = towers.text.eval()
     entries = [entry for entry in plan(DEFAULTS, Path()) if entry.split != "train"]
     pids = sorted({entry.pid for entry in entries})[:people]
     entries = [entry for entry in entries if entry.pid in pids]
     shown = torch.from_numpy(np.stack([_image(entry) for entry in entries]))
     with torch.inference_mode():
-        rows = _image_rows(image, shown)
+        rows = _image_rows(towers, shown)
         who = [identity(DEFAULTS["seed"], pid) for pid in pids]
         found = _text_rows(text, [person.caption for person in who]) @ rows.T  # people,N
         of = torch.tensor([pids.index(entry.pid) for entry in entries])
@@ -73,8 +72,11 @@ def _image(entry: Any) -> np.ndarray:
     return np.asarray(small)
 
 
-def _image_rows(tower: ClipResNet, images: Tensor) -> Tensor:
-    parts = [image_rows(tower, batch) for batch in images.permute(0, 3, 1, 2).split(64)]
+def _image_rows(towers: Towers, images: Tensor) -> Tensor:
+    tower = towers.image.eval()
+    mean, std = (torch.tensor(of).view(3, 1, 1) for of in (towers.mean, towers.std))
+    batches = images.permute(0, 3, 1, 2).split(64)
+    parts = [tower((batch.float() / 255 - mean) / std) for batch in batches]
     return F.normalize(torch.cat(parts), dim=1)
 
 

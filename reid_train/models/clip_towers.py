@@ -14,7 +14,7 @@ from pipeline.errors import ReidpipeError
 from reid_train.checkpoint import load_strict, unwrap
 from reid_train.models import clip_tiny
 from reid_train.models.clip_text import ClipText
-from reid_train.models.clip_tiny_tower import is_clip_tiny, tiny_towers
+from reid_train.models.clip_tiny_tower import tiny_tower, tiny_towers
 from reid_train.models.pretrained import DESCRIPTIONS, read_clip
 
 # entries whose shapes give the towers' sizes, with their number of dimensions
@@ -45,10 +45,10 @@ class Towers(NamedTuple):
 
 def clip_state(clip: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
     """A CLIP's state dict in float32, and what to call it in messages. ``clip`` is "openai",
-    "clip-tiny", a file or a state dict.
+    "clip-tiny", "clip-tiny-vit", a file or a state dict.
     """
-    if clip == clip_tiny.NAME:
-        clip = clip_tiny.FILE
+    if isinstance(clip, str) and clip in clip_tiny.FILES:
+        clip = clip_tiny.FILES[clip]
     if not isinstance(clip, Mapping):
         return read_clip(clip, "ViT-B-16"), str(clip)
     state = {key: value for key, value in unwrap(clip).items() if key not in DESCRIPTIONS}
@@ -64,14 +64,15 @@ def clip_towers(
 ) -> Towers:
     """Both towers with these weights. Every size is read off the shapes (input side = grid of
     positions times patch) but the attention heads, which no shape tells: width / 64 when None.
-    clip-tiny, which has a ResNet and its own numbers of heads, is known by its shapes.
+    clip-tiny and clip-tiny-vit, which have other heads and images, are known by their shapes.
 
     Raises ReidpipeError when a tower is missing, is no ViT, or does not fit by name or shape.
     """
-    if is_clip_tiny(state) and "logit_scale" in state:
+    tiny = tiny_tower(state)
+    if tiny is not None and "logit_scale" in state:
         scale = state["logit_scale"].detach().clone().reshape(())
         values = (clip_tiny.MEAN,) * 3, (clip_tiny.STD,) * 3
-        return Towers(*tiny_towers(state, source), scale, *values)
+        return Towers(*tiny_towers(tiny, state, source), scale, *values)
     for key, dims in _SHAPES.items():
         if key not in state or state[key].ndim != dims:
             found = f"'{key}' with {state[key].ndim} dimensions" if key in state else f"no '{key}'"
