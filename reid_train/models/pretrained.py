@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from pipeline.atomic import sha256_file
 from pipeline.errors import ReidpipeError
 from reid_train.checkpoint import read_state_dict
+from reid_train.models.published_file import published_file
 from reid_train.models.token_rows import expand
 
 # entries of OpenAI's archives that describe the network and are no weights
@@ -32,56 +32,35 @@ def published(architecture: str) -> tuple[str, str]:
     return url, url.split("/")[-2]
 
 
-def openai_file(architecture: str, weights: Path | None) -> Path:
-    """OpenAI's file from ``weights``, ``$REIDPIPE_WEIGHTS`` or open_clip's own cache; downloaded
-    into ``weights`` when it is in none of them.
-
-    Raises :class:`ReidpipeError` naming address, digest and folder when it cannot be had.
-    """
-    from pipeline.fetch import FetchError, fetch
-    from pipeline.manifest import Archive
-
-    url, digest = published(architecture)
-    name = url.rsplit("/", 1)[-1]
-    for folder in (weights, os.environ.get("REIDPIPE_WEIGHTS"), Path.home() / ".cache" / "clip"):
-        if folder is not None and (Path(folder) / name).is_file():
-            return Path(folder) / name
-    failure = "no folder for downloads was given"
-    if weights is not None:
-        file = Archive(name=name, sha256=digest, urls=(url,), checksum_source="openai/CLIP clip.py")
-        try:
-            return fetch(file, weights)
-        except FetchError as error:
-            failure = str(error).split(";")[0]
-    raise ReidpipeError(
-        f"found no {name} ({failure}); expected OpenAI's CLIP weights from {url} (sha256 {digest}) "
-        f"in {weights or '$REIDPIPE_WEIGHTS'}; put the file there, or type --pretrained none"
-    )
-
-
 def read_clip(
     source: str | Path, architecture: str, *, weights: Path | None = None
 ) -> dict[str, Tensor]:
     """A whole CLIP state dict in OpenAI's layout, float32, on the CPU.
 
-    ``source`` is "openai" or a file: OpenAI's own TorchScript archive or any state dict with the
-    same keys, or with trained token embeddings alone (``token_rows.expand`` adds the others).
+    ``source`` is "openai" (looked for in ``weights``, ``$REIDPIPE_WEIGHTS`` and open_clip's own
+    cache, downloaded into ``weights`` when absent) or a file: OpenAI's own TorchScript archive or
+    any state dict with the same keys, or with trained token embeddings alone
+    (``token_rows.expand`` adds the others).
     TorchScript executes code on loading, so an archive is opened only when its sha256 is the
     published one; every other file is read as tensors alone.
     """
     url, digest = published(architecture)
-    path = openai_file(architecture, weights) if source == "openai" else Path(source)
+    path = Path(source)
+    if source == "openai":
+        path = published_file(
+            url,
+            digest,
+            weights,
+            cache=Path.home() / ".cache" / "clip",
+            what="OpenAI's CLIP",
+            source="openai/CLIP clip.py",
+        )
     if not path.is_file():
         raise ReidpipeError(
             f"found no file {path}; expected CLIP weights; type --pretrained openai, none or a path"
         )
-    found = sha256_file(path)
-    if found == digest:
+    if source == "openai" or sha256_file(path) == digest:
         state = torch.jit.load(str(path), map_location="cpu").state_dict()
-    elif source == "openai":
-        raise ReidpipeError(
-            f"{path} has sha256 {found}; expected {digest}; delete it and download {url} again"
-        )
     else:
         state = expand(read_state_dict(path))
     return {
