@@ -57,7 +57,9 @@ WORDINGS = {
     "--seed", "seeds", multiple=True, metavar="N|N-M", help="Seeds to average over.  [default: 1]"
 )
 @click.option(
-    "--pretrained", metavar="CLIP", help="openai, clip-tiny or a file.  [default: the recipe's]"
+    "--pretrained",
+    metavar="CLIP",
+    help="openai, clip-tiny, clip-tiny-vit or a file.  [default: the recipe's]",
 )
 @click.option(
     "--learner",

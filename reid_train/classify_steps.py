@@ -48,14 +48,17 @@ class Clip:
 
     @classmethod
     def named(cls, pretrained: str) -> Clip:
-        """``openai``, ``clip-tiny`` or a file. Raises ReidpipeError for what is not there."""
+        """``openai``, ``clip-tiny``, ``clip-tiny-vit`` or a file.
+
+        Raises ReidpipeError for what is not there.
+        """
         if pretrained == "openai":
             return cls({"pretrained": "openai"})
-        path = clip_tiny.FILE if pretrained == clip_tiny.NAME else Path(pretrained)
+        path = clip_tiny.FILES.get(pretrained) or Path(pretrained)
         if not path.is_file():
             raise ReidpipeError(
-                f"found no file {path}; expected openai, {clip_tiny.NAME} or a file with a CLIP; "
-                "type --pretrained openai"
+                f"found no file {path}; expected openai, {', '.join(clip_tiny.FILES)} or a file "
+                "with a CLIP; type --pretrained openai"
             )
         return cls(
             {"pretrained": "file"}, {"pretrained": sha256_file(path)}, {"pretrained": str(path)}

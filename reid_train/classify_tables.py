@@ -155,7 +155,7 @@ def learner_rows(parameters: bool) -> list[dict[str, Any]]:
     rows = []
     for name in list_learners():
         recipe = load_learner(name, "base-new")
-        tiny = recipe.pretrained == clip_tiny.NAME
+        tiny = recipe.pretrained in clip_tiny.FILES
         size = clip_tiny.INPUT if tiny else (224, 224)
         row: dict[str, Any] = {
             "recipe": name,
@@ -166,7 +166,11 @@ def learner_rows(parameters: bool) -> list[dict[str, Any]]:
         if parameters:
             from reid_train.prompt_classifier import count_learner
 
-            sizes = {"width": clip_tiny.TEXT["width"], "dim": clip_tiny.TEXT["output_dim"]}
+            sizes = {
+                "width": clip_tiny.TEXT["width"],
+                "image_width": clip_tiny.VIT["width"],
+                "dim": clip_tiny.TEXT["output_dim"],
+            }
             depth = {} if recipe.depth is None else {"depth": recipe.depth}
             row["parameters"] = count_learner(
                 recipe.learner, n_ctx=recipe.n_ctx, **depth, **(sizes if tiny else {})

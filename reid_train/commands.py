@@ -229,12 +229,12 @@ def changed_recipe(recipe: str, settings: tuple[str, ...]) -> Recipe:
 
 def _start(pretrained: str) -> str:
     """What to start from, for ``requests.model``."""
-    if pretrained == clip_tiny.NAME:
-        return str(clip_tiny.FILE)
+    if pretrained in clip_tiny.FILES:
+        return str(clip_tiny.FILES[pretrained])
     if pretrained not in ("none", "openai", "imagenet") and not Path(pretrained).is_file():
         raise ReidpipeError(
-            f"found no file {pretrained}; expected none, openai, imagenet, {clip_tiny.NAME} or a "
-            "file with weights; type --pretrained none"
+            f"found no file {pretrained}; expected none, openai, imagenet, "
+            f"{', '.join(clip_tiny.FILES)} or a file with weights; type --pretrained none"
         )
     return pretrained
 

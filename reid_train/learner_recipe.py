@@ -80,7 +80,7 @@ class LearnerRecipe(Part):
     summary: str
     citation: tuple[str, ...] = ()
     learner: Literal["zero-shot", "coop", "cocoop", "maple"]
-    pretrained: Literal["openai", "clip-tiny"] = "openai"
+    pretrained: Literal["openai", "clip-tiny", "clip-tiny-vit"] = "openai"
     templates: tuple[str, ...] = ()
     template: str | None = None
     position: Literal["end", "middle", "front"] = "end"

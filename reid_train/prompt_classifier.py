@@ -48,7 +48,7 @@ def load_prompt_classifier(
 
     ``kind``: ``zero-shot``, ``coop``, ``cocoop`` or ``maple``. ``clip``: a CLIP with a ViT in
     OpenAI's layout, "openai", a file or a state dict; all sizes are read off the shapes. Or
-    "clip-tiny" (images N,3,128,64), whose ResNet maple cannot enter.
+    "clip-tiny-vit" or "clip-tiny" (images N,3,128,64), whose ResNet maple cannot enter.
     ``learner``: the learner's file or state dict, keys with or without ``prompt_learner.``; its
     shapes give number of vectors, class-specific or not, and depth; token_prefix and token_suffix
     are ignored. A whole-model file's encoders must equal ``clip``. None: untrained, to be trained;

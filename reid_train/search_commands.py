@@ -232,7 +232,7 @@ def _text_weights(run: Run) -> str:
         return start
     if start == "file":
         digest = run.model.weights["pretrained"]
-        for path in (Path(run.model.files["pretrained"]), clip_tiny.FILE):
+        for path in (Path(run.model.files["pretrained"]), *clip_tiny.FILES.values()):
             if path.is_file() and sha256_file(path) == digest:
                 return str(path)
         raise ReidpipeError(
