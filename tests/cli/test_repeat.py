@@ -74,8 +74,10 @@ def test_second_report_does_nothing(trained: Console):
 @pytest.mark.slow
 def test_second_parse_does_nothing(trained: Console):
     words = ("parse", "folder", "--device", "cpu")
-    trained(*words)
-    assert_idle(trained, words)
+    compared = ("--compare", "schp-tiny", "segformer-tiny")
+    for more in ((), ("--score",), ("--preview",), compared):
+        trained(*words, *more)
+        assert_idle(trained, (*words, *more))
 
 
 @pytest.mark.parametrize(
