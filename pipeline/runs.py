@@ -18,24 +18,28 @@ class Run:
     """A trained model: ``runs/<name>/run.json``.
 
     name: ``<recipe>-<dataset>-s<seed>-<6 digits of the model's key>``. recipe: its name.
-    dataset: id with variant. model: the step whose artifact holds the weights.
+    dataset: id with variant. seed: None of a model trained elsewhere, whose name then has none.
+    model: the step whose artifact holds the weights.
     """
 
     name: str
     recipe: str
     dataset: str
-    seed: int
+    seed: int | None
     created: float
     model: Step
 
 
-def run_name(recipe: str, dataset: str, seed: int, key: str) -> str:
+def run_name(recipe: str, dataset: str, seed: int | None, key: str) -> str:
     """How the run of a model with this key is called."""
     place = dataset.replace(":", "_").replace("/", "_")
-    return f"{recipe}-{place}-s{seed}-{key[:6]}"
+    part = "" if seed is None else f"-s{seed}"
+    return f"{recipe}-{place}{part}-{key[:6]}"
 
 
-def record_run(workspace: Workspace, *, recipe: str, dataset: str, seed: int, model: Step) -> Run:
+def record_run(
+    workspace: Workspace, *, recipe: str, dataset: str, seed: int | None, model: Step
+) -> Run:
     """Write ``run.json`` for a model, or renew its date when the run is already known."""
     name = run_name(recipe, dataset, seed, model.key)
     run = Run(name, recipe, dataset, seed, time.time(), model)

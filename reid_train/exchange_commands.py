@@ -214,7 +214,7 @@ def imported_step(description: Step, network: dict[str, Any], name: str) -> Step
             "sha256": description.weights["checkpoint"],
             "recipe": recipe,
             "dataset": ELSEWHERE,
-            "seed": 0,
+            "seed": None,
         },
         {"checkpoint": description},
         weights=description.weights,

@@ -334,7 +334,7 @@ def _provenance(view: RunView) -> list[tuple[str, str]]:
     metrics, about = view.metrics, view.protocol
     rows: dict[str, Any] = {
         "recipe": metrics["recipe"],
-        "seed": metrics["seed"],
+        "seed": "unknown" if metrics["seed"] is None else metrics["seed"],
         "evaluation": view.evaluation.name,
         **about["inputs"],
         **({"maps": view.maps.name} if view.maps else {}),
