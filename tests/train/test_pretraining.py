@@ -1,4 +1,4 @@
-"""clip-tiny: sentences, batches, the command, and the weights that ship."""
+"""clip-tiny and clip-tiny-vit: sentences, batches, the command, and the weights that ship."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from reid_train.data.captions import CaptionBatches, compact, vocabulary
 from reid_train.data.sentences import KINDS, parts, sentence
 from reid_train.models import clip_tiny
 from reid_train.models.clip_text import ClipText
-from reid_train.models.clip_tiny import INPUT, image_rows
-from reid_train.models.clip_visual import ClipResNet
+from reid_train.models.clip_tiny import INPUT, TOWERS, image_rows
+from reid_train.models.clip_towers import clip_state, clip_towers
+from reid_train.models.clip_visual import ClipResNet, ClipVit
 from reid_train.models.pretrained import text_state
 from reid_train.models.prompts import tokenise
 from reid_train.models.token_rows import IDS, ROWS, TABLE, expand
-from reid_train.pretraining import balance, initial, main, save
+from reid_train.pretraining import balance, centre, initial, main, save
 from reid_train.zero_shot import recall, score
 
 
@@ -96,27 +97,57 @@ def test_recall_by_hand():
     assert found == {"1": 0.5, "5": 1.0, "10": 1.0}
 
 
-def test_saved_model_is_the_trained_one(tmp_path: Path):
-    task, words, source = initial(0, len(vocabulary())), vocabulary(), batches()
+@pytest.mark.parametrize(("tower", "network"), [("resnet", ClipResNet), ("vit", ClipVit)])
+def test_training_starts_from_features_that_differ(tower: str, network: type):
+    task, source = initial(0, len(vocabulary()), tower), batches()
+    assert isinstance(task.image, network)
+    centre(task, source)
+    rows = []
+    layer = task.image.image_encoder.get_submodule(TOWERS[tower].centred)
+    layer.register_forward_hook(lambda *call: rows.append(call[-1][:, 0]))
+    with torch.no_grad():
+        for batch in source.epoch(0, 0, 1):
+            image_rows(task.image, batch["images"])
+    found = torch.cat(rows)
+    assert float(found.mean(0).abs().max()) < 1e-3
+    assert float((found.std(0) - 1).abs().max()) < 0.05
+
+
+@pytest.mark.parametrize(("tower", "network"), [("resnet", ClipResNet), ("vit", ClipVit)])
+def test_saved_model_is_the_trained_one(tmp_path: Path, tower: str, network: type):
+    words, source, path = vocabulary(), batches(), tmp_path / "tiny.safetensors"
+    task = initial(0, len(words), tower)
     batch = next(source.epoch(0, 0, 1))
     balance(task, source)
-    save(task, words, tmp_path / "tiny.safetensors")
-    image = ClipResNet(
-        input_size=INPUT, pretrained=str(tmp_path / "tiny.safetensors"), **clip_tiny.VISUAL
-    )
-    text = ClipText(
-        architecture="RN50", pretrained=str(tmp_path / "tiny.safetensors"), **clip_tiny.TEXT
-    )
+    save(task, words, path)
+    image = network(input_size=INPUT, pretrained=str(path), **TOWERS[tower].sizes)
+    text = ClipText(architecture="RN50", pretrained=str(path), **clip_tiny.TEXT)
     said = ["A photo of a person wearing a red hat.", source.people[0].caption]
     with torch.no_grad():
         expected = image_rows(task.image.eval(), batch["images"])
         loaded = image_rows(image.eval(), batch["images"])
         assert torch.allclose(loaded, expected, rtol=1e-2, atol=1e-2)
+        compared = clip_towers(*clip_state(path)).image.eval()
+        same = compared((batch["images"].float() / 255 - 0.5) / 0.5)
+        assert torch.allclose(same, loaded, rtol=1e-4, atol=1e-4)
         expected = task.text.encode_tokens(compact(tokenise(said), words))
         assert torch.allclose(text.encode_tokens(tokenise(said)), expected, rtol=1e-2, atol=1e-2)
     # lengths near the root of the scale: raw dot products are logits
     wanted = float(task.logit_scale.detach().exp().sqrt())
     assert abs(float(loaded.norm(dim=1).mean()) - wanted) < 0.5 * wanted
+
+
+def test_the_other_tower_is_trained_saved_and_scored(tmp_path: Path):
+    words = f"--out {tmp_path} --people 8 --images 1 --batch 4 --scored 1 --epochs 1".split()
+    done = CliRunner().invoke(main, [*words, "--tower", "vit"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    about = json.loads((tmp_path / "clip-tiny-vit.json").read_text())
+    weights = tmp_path / "clip-tiny-vit.safetensors"
+    assert about["sha256"] == sha256_file(weights) and about["training"]["steps"] == 2
+    assert "--tower vit" in about["command"] and about["scores"]["images"] == 16
+    assert weights.stat().st_size < 4_000_000
+    assert "resblocks.0" in " ".join(clip_state(weights)[0])
+    assert not (tmp_path / "clip-tiny.safetensors").exists()
 
 
 @pytest.mark.slow
