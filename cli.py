@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from pipeline.commandline import CONTEXT, DEVICE, LazyGroup, Terminal, json_option
+from pipeline.commandline import CONTEXT, DEVICE, LABEL_MAP, LazyGroup, Terminal, json_option
 from pipeline.steps import Step
 
 COMMANDS = {
@@ -76,6 +76,7 @@ def finished(result: Any, **options: Any) -> None:
     metavar="MODEL",
     help="Parser whose label maps a part-informed recipe reads.",
 )
+@LABEL_MAP
 @click.option(
     "--pretrained",
     metavar="WEIGHTS",
@@ -92,6 +93,7 @@ def train(
     recipe: str,
     dataset: str,
     parsing: str,
+    label_map: Path | None,
     pretrained: str | None,
     settings: tuple[str, ...],
     seed: int,
@@ -102,12 +104,13 @@ def train(
     What is missing is made first; a killed training continues by itself.
     Example: reidpipe train slicenet2 --dataset col780 --seed 1 --set stages.0.epochs=20
     """
-    from parsing_models.commands import maps_step
+    from parsing_models.commands import check_label_map, maps_step
     from pipeline import graph
     from pipeline.runs import record_run
     from reid_train.commands import model_step
 
     terminal.workspace.writable()
+    check_label_map([parsing], label_map, option="--parsing")
     step = model_step(
         terminal,
         recipe,
@@ -115,7 +118,7 @@ def train(
         seed=seed,
         pretrained=pretrained,
         settings=settings,
-        label_maps=lambda: maps_step(terminal, dataset, parsing),
+        label_maps=lambda: maps_step(terminal, dataset, parsing, label_map=label_map),
     )
     outcome = graph.run(
         terminal.workspace, [step], terminal.execution(device=device), announce=terminal.announce
@@ -154,6 +157,7 @@ def train(
     metavar="MODEL[,MODEL...]",
     help="Parsers; each is a row of the recipes that read label maps.  [default: schp-tiny]",
 )
+@LABEL_MAP
 @click.option(
     "--seed", "seeds", multiple=True, metavar="N|N-M", help="Seeds to average over.  [default: 0]"
 )
@@ -169,6 +173,7 @@ def run(
     recipes: tuple[str, ...],
     datasets: tuple[str, ...],
     parsers: tuple[str, ...],
+    label_map: Path | None,
     seeds: tuple[str, ...],
     pretrained: str | None,
     settings: tuple[str, ...],
@@ -188,21 +193,22 @@ def run(
       reidpipe run clip-reid-rn50 pi-vl-rn50-h pi-vl-rn50-p pi-vl-rn50 --dataset market1501
       reidpipe run distill-mobilenet-none distill-mobilenet-clip-reid distill-mobilenet-pi-vl
     """
+    from parsing_models.commands import check_label_map, maps_step
     from pipeline import graph, requests
     from reid_train import run_commands
     from reid_train.commands import report_page, shared_maps
 
     def label_maps(dataset: str, parser: str) -> Step:
-        from parsing_models.commands import maps_step
-
-        return maps_step(terminal, dataset, parser)
+        return maps_step(terminal, dataset, parser, label_map=label_map)
 
     terminal.workspace.writable()
+    kinds = run_commands.read_names(parsers or ["schp-tiny"], "--parsing")
+    check_label_map(kinds, label_map, option="--parsing")
     cells = run_commands.combinations(
         terminal,
         recipes,
         run_commands.read_names(datasets or ["mannequins"], "--dataset"),
-        run_commands.read_names(parsers or ["schp-tiny"], "--parsing"),
+        kinds,
         run_commands.read_seeds(seeds or ["0"]),
         label_maps=label_maps,
         pretrained=pretrained,

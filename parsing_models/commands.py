@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from parsing_models.preview import IMAGES, SHEET
 from parsing_models.scoring import check_truth
 from pipeline import graph, requests
 from pipeline.atomic import replacing
-from pipeline.commandline import CONTEXT, DEVICE, Terminal, json_option
+from pipeline.commandline import CONTEXT, DEVICE, LABEL_MAP, Terminal, json_option
 from pipeline.errors import ReidpipeError
 from pipeline.graph import Outcome
 from pipeline.index import read_index
@@ -36,11 +36,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 @click.argument("dataset", default=GENERATED)
 @click.option("--model", help=f"Parser.  [default: {DEFAULT_PARSER}]")
 @click.option("--weights", type=click.Path(path_type=Path), help="Checkpoint of --model.")
-@click.option(
-    "--label-map",
-    type=click.Path(path_type=Path),
-    help="JSON file {their label: label of lip} for a hf: model whose labels are not known.",
-)
+@LABEL_MAP
 @click.option(
     "--option",
     "settings",
@@ -101,7 +97,7 @@ def parse(
             dataset,
             kind,
             weights=weights if kind == (model or DEFAULT_PARSER) else None,
-            label_map=label_map if entry(kind).kind == KIND else None,
+            label_map=label_map,
             settings=settings if kind == (model or DEFAULT_PARSER) else (),
             flip=flip,
             scales=_scales(scales),
@@ -158,11 +154,13 @@ def maps_step(
 ) -> Step:
     """The label-map step of a dataset and a parser; its weights must be there.
 
-    label_map: of a Hugging Face model alone; its content enters the key. settings: options of
-    ``load_parser`` as ``NAME=VALUE``.
+    label_map: read for a Hugging Face model alone, into whose key its content enters. settings:
+    options of ``load_parser`` as ``NAME=VALUE``.
     """
     kind = entry(model).kind
-    options = {**_options(kind, label_map), **dict(_setting(text) for text in settings)}
+    options = dict(_setting(text) for text in settings)
+    if label_map is not None and kind == KIND:
+        options["label_map"] = read_label_map(label_map)
     checkpoint = weights_file(model, weights, workspace=terminal.workspace.root)
     parts = weights_parts(kind, checkpoint, options)
     index = index_step(terminal.workspace, dataset)
@@ -199,20 +197,19 @@ def _parsers(
             f"found --weights {weights} with two parsers; expected --model to say which of them it "
             f"belongs to; type --model {pair[0]} --weights {weights}"
         )
-    if label_map is not None and all(entry(kind).kind != KIND for kind in kinds):
-        _options(kinds[0], label_map)
+    check_label_map(kinds, label_map, option="--model")
     return kinds
 
 
-def _options(kind: str, label_map: Path | None) -> dict[str, Any]:
-    if label_map is None:
-        return {}
-    if kind != KIND:
+def check_label_map(kinds: Sequence[str], label_map: Path | None, *, option: str) -> None:
+    """Raises ReidpipeError for a ``--label-map`` that none of the parsers reads. option: with which
+    they are named.
+    """
+    if label_map is not None and all(entry(kind).kind != KIND for kind in kinds):
         raise ReidpipeError(
-            f"found --label-map for parser '{kind}'; expected it beside --model hf:FOLDER or "
+            f"found --label-map for parser '{kinds[0]}'; expected it beside {option} hf:FOLDER or "
             "hf:OWNER/NAME, whose labels have names; leave it out"
         )
-    return {"label_map": read_label_map(label_map)}
 
 
 def _setting(text: str) -> tuple[str, Any]:

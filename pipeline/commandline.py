@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -22,6 +23,11 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MISTAKE = 2
 DEVICE = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<n>."
+)
+LABEL_MAP = click.option(
+    "--label-map",
+    type=click.Path(path_type=Path),
+    help="JSON file {their label: label of lip} for a hf: parser whose labels are not known.",
 )
 
 

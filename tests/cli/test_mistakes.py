@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 import shutil
@@ -212,6 +213,28 @@ def test_words_that_miss_what_exists(
     lines = [line for line in result.stderr.splitlines() if not line.startswith("making ")]
     assert len(lines) == 1 and lines[0].startswith("Error: ") and not result.stdout
     assert all(part in lines[0] for part in parts), lines[0]
+
+
+@pytest.mark.parametrize("command", ["train", "run"])
+def test_label_maps_of_a_parser_with_names_of_its_own(
+    console: Console, command: str, tmp_path: Path
+):
+    names = {"0": "Background", "1": "Cap", "2": "Pants"}
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps({"model_type": "segformer", "id2label": names}))
+    (model / "model.safetensors").write_bytes(b"never opened")
+    words = (command, "pi-vl-tiny", "--parsing", f"hf:{model}")
+    line = console.mistake(*words)
+    assert "found label 'Cap'" in line and "type --label-map FILE.json" in line
+    table = tmp_path / "labels.json"
+    line = console.mistake(*words, "--label-map", table)
+    assert f"found no readable label map {table}" in line and "--label-map FILE.json" in line
+    table.write_text(json.dumps({"Background": "background", "Cap": "hatt", "Pants": "pants"}))
+    assert "'hatt' (did you mean 'hat'?)" in console.mistake(*words, "--label-map", table)
+    line = console.mistake(command, "pi-vl-tiny", "--label-map", table)
+    assert "--label-map for parser 'schp-tiny'" in line and "--parsing hf:FOLDER" in line
+    assert not list(console.root.glob("artifacts/*/*"))
 
 
 def test_parser_weights_of_another_network(trained: Console, tmp_path: Path):
