@@ -18,7 +18,7 @@ from parsing_models import hub
 from parsing_models.image_processors import preprocessing
 from parsing_models.label_names import class_table, target_set
 from parsing_models.loading import check_options
-from parsing_models.parser import Parser, Preprocessing
+from parsing_models.parser import MEMORY_MIB, Parser, Preprocessing
 from parsing_models.warp import Size
 from pipeline.atomic import sha256_file
 from pipeline.errors import ReidpipeError
@@ -213,7 +213,7 @@ def load_huggingface(
         resample=resample,
         as_scores=by_query,
         antialias=model_type == "oneformer",
-        memory_mib=int(options.get("memory_mib", 1024)),
+        memory_mib=int(options.get("memory_mib", MEMORY_MIB)),
     )
 
 
@@ -227,7 +227,7 @@ def load_segformer(
     label_set: LabelSet | str = LIP,
     source: str = "state dict",
     facts: Mapping[str, Any] | None = None,
-    memory_mib: int = 1024,
+    memory_mib: int = MEMORY_MIB,
 ) -> Parser:
     """A SegFormer from its configuration (``config.json`` as a dictionary) and weights.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from parsing_models.catalogue import entry
 from parsing_models.invpt import UNUSED, InvPT, Sizes
 from parsing_models.loading import check_label_set, check_options, read_weights
-from parsing_models.parser import Parser, Preprocessing
+from parsing_models.parser import MEMORY_MIB, Parser, Preprocessing
 from parsing_models.warp import Similarity, Size
 from pipeline.errors import ReidpipeError
 from pipeline.labels import PASCAL
@@ -117,7 +117,7 @@ def load_invpt(
             "upscale": upscale,
         },
         align_corners=False,
-        memory_mib=int(options.get("memory_mib", 1024)),
+        memory_mib=int(options.get("memory_mib", MEMORY_MIB)),
         placement=Centred(upscale),
     )
 

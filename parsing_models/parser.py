@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 MOST_IMAGES = 64
 # Peak floats a network holds per input pixel; measured on SCHP's ResNet-101 (its fusion input).
 FLOATS_PER_PIXEL = 256
+# On a CPU: one image of 473x473 at a time, a dozen of 192x96. Larger slices take longer per image,
+# as what a network holds is then fetched anew from the system and leaves the cache.
+MEMORY_MIB = 256
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Parser:
     name: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     align_corners: bool = True
-    memory_mib: int = 1024
+    memory_mib: int = MEMORY_MIB
     placement: Placement = GrownBox()
     precision: str = "fp32"
     most_images: int = field(default=MOST_IMAGES, init=False)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from parsing_models.loading import check_label_set, check_options, read_weights
-from parsing_models.parser import Parser, Preprocessing
+from parsing_models.parser import MEMORY_MIB, Parser, Preprocessing
 from parsing_models.schp import SCHP, Widths
 from parsing_models.schp_inference import FusionOnly
 from pipeline.labels import ATR, LIP, PASCAL, LabelSet
@@ -49,7 +49,7 @@ def load_schp(
         device=runtime.device,
         name=kind,
         facts={"weights_sha256": given.sha256},
-        memory_mib=int(options.get("memory_mib", 1024)),
+        memory_mib=int(options.get("memory_mib", MEMORY_MIB)),
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from parsing_models.loading import check_options, read_weights
-from parsing_models.parser import Parser, Preprocessing
+from parsing_models.parser import MEMORY_MIB, Parser, Preprocessing
 from pipeline.labels import LIP
 from pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
@@ -64,5 +64,5 @@ def load_segformer_tiny(
         device=device,
         source=given.source,
         facts={"weights_sha256": given.sha256},
-        memory_mib=int(options.get("memory_mib", 1024)),
+        memory_mib=int(options.get("memory_mib", MEMORY_MIB)),
     )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from parsing_models.loading import check_label_set, check_options, read_weights
-from parsing_models.parser import Parser, Preprocessing
+from parsing_models.parser import MEMORY_MIB, Parser, Preprocessing
 from parsing_models.schp import Decoder, Edge, PyramidPooling, SCHPOutput, Widths
 from parsing_models.swin import Swin, SwinSizes
 from pipeline.errors import ReidpipeError
@@ -135,7 +135,7 @@ def load_solider(
             # As given: float32 would write 0.8 as 0.800000012.
             "semantic_weight": round(float(network.semantic_weight), 6),
         },
-        memory_mib=int(options.get("memory_mib", 1024)),
+        memory_mib=int(options.get("memory_mib", MEMORY_MIB)),
     )
 
 
