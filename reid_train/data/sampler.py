@@ -116,21 +116,25 @@ class RestartedSampler:
     """``iterations`` batches per epoch: passes of ``IdentitySampler`` one after the other, the last
     one cut off (PCL-CLIP, ClusterContrast), over the labels last given to ``assign``.
 
-    With fewer than ``ids`` labels a batch has all of them and is smaller.
+    With fewer than ``ids`` labels a batch is smaller: it has all of them, or as many as
+    ``processes`` can share.
     """
 
     def __init__(self, *, ids: int, images_per_id: int, iterations: int, seed: int) -> None:
         self.ids, self.together, self.seed = ids, images_per_id, seed
         self.iterations, self.batch = iterations, ids * images_per_id
 
-    def assign(self, labels: np.ndarray) -> None:
-        """labels: int64, one per image; images with label -1 are left out.
+    def assign(self, labels: np.ndarray, *, processes: int = 1) -> None:
+        """labels: int64, one per image; images with label -1 are left out. Each batch draws its
+        labels, so all of them get their turn also when one or more are left over.
 
         Raises ReidpipeError when there is no label.
         """
         self.kept = np.flatnonzero(labels >= 0)
         labels = labels[self.kept]
-        ids = max(min(self.ids, len(np.unique(labels))), 1)
+        ids, found = self.ids, len(np.unique(labels))
+        if found < ids:
+            ids = max(found // processes * processes, 1)
         self.batch = ids * self.together
         self.inner = IdentitySampler(
             labels, ids=ids, images_per_id=self.together, seed=derive_seed(self.seed, "passes")

@@ -72,7 +72,9 @@ class ClusterHook(MemoryHook):
     def _assign(self, labels: np.ndarray) -> None:
         self.batches.data = self.batches.data.relabelled(labels)
         assert isinstance(self.batches.sampler, RestartedSampler)
-        self.batches.sampler.assign(self.batches.data.labels)
+        # Nobody chooses the number of clusters: one that several processes cannot share must not
+        # end the training.
+        self.batches.sampler.assign(self.batches.data.labels, processes=self.runtime.world)
 
     def state_dict(self) -> dict[str, Any]:
         labels = self.batches.data.labels[: len(self.identities)]

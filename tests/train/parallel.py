@@ -1,17 +1,25 @@
-"""Trains the toy, or a recipe's network, under torchrun: ``parallel.py toy|recipe FOLDER``."""
+"""Trains the toy, a recipe's network, or one on clusters, under torchrun:
+``parallel.py toy|recipe|clusters FOLDER``.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from pipeline.images import PackedImages
+from pipeline.index import read_index
 from reid_train.build import RecipeTask, build_stages, build_task, fresh, training_set
+from reid_train.hooks.cluster import ClusterHook
 from reid_train.loop import train
+from reid_train.models import clip_tiny
 from reid_train.recipe import load_recipe
 from reid_train.runtime import Runtime, leave
+from reid_train.task import ReidTask
 from tests.train.people import people
 from tests.train.toy import Toy, toy_stages
 
@@ -23,6 +31,17 @@ PLAIN = {
     "stages.0.trains": "{'*': 1.0, 'model.trunk.stem.*': 0.0}",
     "stages.0.optimiser": "{kind: sgd, lr: 0.03, weight_decay: 1.0e-4}",
 }
+
+CLUSTERS = {
+    "stages.0.epochs": "2",
+    "stages.0.data": "{kind: identity-batches, ids: 4, images_per_id: 4, iterations: 4, "
+    "augment: {flip: 0.5, pad: 5, erase: 0.3}}",
+    "stages.0.hooks.0.options": "{eps: 0.5, min_samples: 3, k1: 8, k2: 2, batch: 10}",
+    "stages.0.losses": "[{loss: prototypes, on: embedding}, {loss: camera-prototypes, "
+    "on: embedding, weight: 0.5, options: {inter_from: 1}}]",
+    "stages.0.optimiser": "{kind: sgd, lr: 3.0e-4, weight_decay: 5.0e-4}",
+}
+RECIPES = {"recipe": ("baseline-tiny", PLAIN), "clusters": ("pcl-clip-usl-tiny", CLUSTERS)}
 
 
 class FrozenNorms(RecipeTask):
@@ -36,18 +55,42 @@ class FrozenNorms(RecipeTask):
         return self
 
 
+class NotedClusters(ClusterHook):
+    """Keeps the labels it gave the images in each epoch."""
+
+    noted: list[Tensor]
+
+    def begin_epoch(self, task: ReidTask, epoch: int) -> Mapping[str, float]:
+        figures = super().begin_epoch(task, epoch)
+        self.noted.append(torch.from_numpy(self.batches.data.labels.copy()))
+        return figures
+
+
 def main(what: str, folder: str) -> None:
     runtime = Runtime.create("cpu", threads=1, join=True)
+    noted: list[NotedClusters] = []
     if what == "toy":
         task, stages = Toy(norm=True), toy_stages()
     else:
-        recipe = load_recipe("baseline-tiny", PLAIN)
-        images, rows, _ = people(Path(folder).parent / "people", size=recipe.input.size)
+        recipe, place = load_recipe(*RECIPES[what]), Path(folder).parent / "people"
+        if what == "clusters":
+            images, rows = PackedImages.open(place), read_index(place).split("train")
+            start = str(clip_tiny.FILE)
+        else:
+            images, rows, _ = people(place, size=recipe.input.size)
+            start = "none"
         data = training_set(recipe, images, rows)
-        task = fresh(0, lambda: build_task(recipe, classes=len(data.pids)))
+        task = fresh(0, lambda: build_task(recipe, classes=len(data.pids), pretrained=start))
         task.__class__ = FrozenNorms
-        stages = build_stages(recipe, data, seed=0)
+        stages = build_stages(recipe, data, seed=0, runtime=runtime)
+        for hook in stages[0].hooks:
+            hook.__class__ = NotedClusters
+            assert isinstance(hook, NotedClusters)
+            hook.noted = []
+            noted.append(hook)
     train(task, stages, runtime=runtime, folder=folder, seed=3)
+    for hook in noted:
+        torch.save(torch.stack(hook.noted), Path(folder) / f"labels-{runtime.rank}.pt")
     if runtime.main:
         torch.save(task.state_dict(), Path(folder) / "final.pt")
     leave()

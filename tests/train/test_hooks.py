@@ -215,6 +215,24 @@ def test_batches_are_of_clusters_and_outliers_are_in_none(inputs):
     assert min(seen) >= 0 and len(list(stage.batches.epoch(0, 0, 1))) == 5
 
 
+@pytest.mark.parametrize(("world", "ids"), [(1, 3), (2, 2), (3, 3)])
+def test_few_clusters_are_shared_by_several_processes(inputs, world, ids):
+    """Three clusters where a batch has four: two processes take two of them at a time."""
+    _, stage, hook = built(inputs, "pcl-clip-usl-tiny")
+    hook.runtime = replace(RUNTIME, world=world)
+    labels = torch.arange(30) % 3
+    hook.load_state_dict({**hook.state_dict(), "labels": labels})
+    shares = [list(stage.batches.epoch(0, rank, world)) for rank in range(world)]
+    assert all(len(batches) == 5 for batches in shares)
+    seen = set()
+    for parts in zip(*shares, strict=True):
+        found = torch.cat([part["labels"] for part in parts])
+        assert len(found) == 2 * ids and len(found.unique()) == ids
+        assert torch.equal(found, labels[torch.cat([part["positions"] for part in parts])])
+        seen |= set(found.tolist())
+    assert seen == {0, 1, 2}
+
+
 def job_of(inputs, folder, **overrides):
     folder.mkdir(exist_ok=True)
     recipe = load_recipe("pcl-clip-usl-tiny", {**USL, **overrides}).plain()

@@ -11,6 +11,9 @@ import sys
 import pytest
 import torch
 
+from pipeline.images import pack
+from pipeline.mannequins import DEFAULTS, checked, render
+from pipeline.steps import Job
 from tests.conftest import PROJECT
 
 
@@ -26,7 +29,8 @@ def run(what, folder, processes):
         command = [command[0], "-m", *launcher, *command[1:]]
     subprocess.run(command, cwd=PROJECT, env=environment, check=True)
     found = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in found], torch.load(folder / "final.pt", weights_only=True)
+    losses = [line["loss"] for line in found if line["event"] != "hook"]
+    return losses, torch.load(folder / "final.pt", weights_only=True)
 
 
 @pytest.mark.slow
@@ -36,5 +40,26 @@ def test_two_processes_train_like_one(tmp_path, what):
     together, shared = run(what, tmp_path / "two", 2)
     assert len(alone) >= 8
     assert together == pytest.approx(alone, abs=1e-4)
+    for key in weights:
+        torch.testing.assert_close(shared[key], weights[key], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_the_clusters_of_one(tmp_path):
+    """Features by shares, DBSCAN in the first process, prototypes in both."""
+    crowd = tmp_path / "people"
+    crowd.mkdir()
+    small = {"identities": {"train": 8, "test": 1}, "cameras": 2, "images": 4, "size": [128, 64]}
+    render(Job(crowd, checked(DEFAULTS | small), {}, tmp_path))
+    pack(Job(crowd, {"size": [128, 64], "filter": "bilinear"}, {"index": crowd}, tmp_path))
+    alone, weights = run("clusters", tmp_path / "one", 1)
+    together, shared = run("clusters", tmp_path / "two", 2)
+    labels = [
+        torch.load(tmp_path / name, weights_only=True)
+        for name in ("one/labels-0.pt", "two/labels-0.pt", "two/labels-1.pt")
+    ]
+    assert labels[0].shape == (2, 8 * 2 * 4) and (labels[0].amax(1) >= 3).all()
+    assert torch.equal(labels[1], labels[0]) and torch.equal(labels[2], labels[0])
+    assert len(alone) == 2 * (4 + 1) and together == pytest.approx(alone, abs=1e-4)
     for key in weights:
         torch.testing.assert_close(shared[key], weights[key], atol=1e-4, rtol=1e-3)
