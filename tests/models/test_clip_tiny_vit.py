@@ -122,6 +122,24 @@ def test_recipes_stand_on_one_clip_and_state_what_they_train(file: Path):
         assert rows[name]["parameters"] == counts(classifier(name, file))["parameters"]
 
 
+def test_maple_is_trained_as_its_authors_do_where_sizes_are_not_in_the_way():
+    own, published = (load_learner(name, "base-new").training for name in ("maple-tiny", "maple"))
+    assert own is not None and published is not None
+    assert (own.batch, own.optimiser, own.warmup_epochs) == (
+        published.batch,
+        published.optimiser,
+        published.warmup_epochs,
+    )
+    people = load_learner("maple-tiny", "people").training
+    assert people is not None
+    # the rate grows with the batch
+    assert people.optimiser.lr / people.batch == published.optimiser.lr / published.batch
+    assert {split: load_learner("maple-tiny", split).depth for split in ("people", "cross")} == {
+        "people": 2,
+        "cross": 1,
+    }
+
+
 def test_only_maple_reads_images_where_others_read_features(file: Path):
     classes = Classes(Step("index", 1, "m:f", {"dataset": "mannequins"}), "mannequins", "a {}.")
     clip = Clip.named(str(file))
