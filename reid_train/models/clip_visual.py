@@ -181,14 +181,32 @@ class ClipVit(nn.Module):
 
 
 class DensePool(AttentionPool2d):
-    """CLIP's attention pool with every position as a query: map N,C,h,w -> N,1+h*w,D; row 0 is the
-    pooled feature (the query is the mean token), the rest are the projected positions.
+    """CLIP's attention pool over a map N,C,h,w -> N,1+h*w,D; row 0 is the pooled feature (the query
+    is the mean token), the rest are the projected positions.
+
+    ``positions`` says how those are projected. "attention": every position is a query too, as
+    CLIP-ReID does. "value": the value of the position alone, nothing gathered from the others
+    (Zhou et al. 2022, Extract Free Dense Labels from CLIP, section 3.2; there without the
+    positional embedding). CLIP's own training has the mean token as its only query: how much a
+    position that asks keeps of its place is left to chance.
     """
 
     def __init__(
-        self, grid: tuple[int, int], embed_dim: int, num_heads: int, output_dim: int
+        self,
+        grid: tuple[int, int],
+        embed_dim: int,
+        num_heads: int,
+        output_dim: int,
+        *,
+        positions: str = "attention",
     ) -> None:
+        if positions not in ("attention", "value"):
+            raise ReidpipeError(
+                f"found positions '{positions}'; expected attention or value; "
+                "type --set model.options.positions=value"
+            )
         super().__init__(1, embed_dim, num_heads, output_dim)
+        self.positions = positions
         count = grid[0] * grid[1] + 1
         self.positional_embedding = nn.Parameter(torch.randn(count, embed_dim) / embed_dim**0.5)
 
@@ -202,7 +220,11 @@ class DensePool(AttentionPool2d):
             .transpose(1, 2)  # N,heads,1+h*w,C/heads
             for layer in (self.q_proj, self.k_proj, self.v_proj)
         )
-        attended = F.scaled_dot_product_attention(query, key, value)
+        if self.positions == "value":
+            pooled = F.scaled_dot_product_attention(query[:, :, :1], key, value)
+            attended = torch.cat([pooled, value[:, :, 1:]], dim=2)
+        else:
+            attended = F.scaled_dot_product_attention(query, key, value)
         return self.c_proj(attended.transpose(1, 2).reshape(count, length, -1))
 
 
@@ -210,7 +232,8 @@ class ClipResNet(nn.Module):
     """CLIP's ResNet-50 with last stride 1: normalised images N,3,H,W -> ``last`` N,1024 and
     ``feature`` N,2048 (means of the layer3 and layer4 maps), ``projected`` N,1024 (attention pool)
     and ``embedding`` N,3072, the retrieval feature of CLIP-ReID. Cameras and views are ignored, as
-    in the authors' code. ``pretrained`` and ``weights`` as in :class:`ClipVit`.
+    in the authors' code. ``pretrained`` and ``weights`` as in :class:`ClipVit`; ``positions`` as in
+    :class:`DensePool`: of frozen features of parts, no other output depends on it [choice].
     """
 
     def __init__(
@@ -221,6 +244,7 @@ class ClipResNet(nn.Module):
         width: int = 64,
         heads: int = 32,
         output_dim: int = 1024,
+        positions: str = "attention",
         pretrained: str = "none",
         weights: Path | None = None,
     ) -> None:
@@ -239,7 +263,7 @@ class ClipResNet(nn.Module):
         block = encoder.layer4[0]
         block.add_module("avgpool", nn.Identity())
         block.get_submodule("downsample").add_module("-1", nn.Identity())
-        encoder.attnpool = DensePool(grid, final, heads, output_dim)
+        encoder.attnpool = DensePool(grid, final, heads, output_dim, positions=positions)
         encoder.init_parameters()
         self.image_encoder = encoder
         if pretrained != "none":

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.errors import ReidpipeError
 from reid_train.importers import import_checkpoint
 from reid_train.models.clip_visual import ClipResNet, ClipVit, resize_positions, token_grid
 
@@ -125,3 +126,30 @@ def test_resnet_keeps_a_stride_of_16():
     assert tokens.last.shape == (2, 128, 4, 2)
     assert tokens.final.shape == (2, 256, 4, 2)
     assert tokens.projected.shape == (2, 9, 16)
+
+
+def test_positions_by_value_keep_their_place_and_change_nothing_else():
+    sizes = {"input_size": (64, 32), "layers": (1, 1, 1, 1), "width": 8, "heads": 4}
+    asking = ClipResNet(**sizes, output_dim=16).eval()
+    value = ClipResNet(**sizes, output_dim=16, positions="value").eval()
+    value.load_state_dict(asking.state_dict())
+    images = torch.randn(2, 3, 64, 32, generator=torch.Generator().manual_seed(0))
+    pool = value.image_encoder.attnpool
+    with torch.no_grad():
+        for name, feature in asking(images).items():
+            if name != "levels":
+                torch.testing.assert_close(value(images)[name], feature, atol=1e-5, rtol=1e-5)
+        final = value.tokens(images).final
+        rows = pool(final)
+        cells = final.flatten(2).transpose(1, 2)
+        by_hand = pool.c_proj(pool.v_proj(cells + pool.positional_embedding[1:]))
+        torch.testing.assert_close(rows[:, 1:], by_hand, atol=1e-5, rtol=1e-5)
+        # Another value in the last cell moves the pooled row and its own, no other
+        final[:, :, -1, -1] += 1
+        moved = (pool(final) - rows).abs().amax((0, 2)) > 1e-4
+        assert moved.tolist() == [True, *[False] * (cells.shape[1] - 1), True]
+
+
+def test_other_kinds_of_positions_are_refused():
+    with pytest.raises(ReidpipeError, match="expected attention or value"):
+        ClipResNet(input_size=(64, 32), positions="query")
