@@ -26,6 +26,10 @@ class ClusterHook(MemoryHook):
     (``k1``, ``k2``), DBSCAN (``eps``, ``min_samples``); clusters become the labels of the epoch,
     images in none are left out, and the memories are built from the clusters.
 
+    ``centre_cameras``: distances are of features less the mean of their camera, so that clusters
+    are not of places. No part of PCL-CLIP; for trunks whose features say more about the camera than
+    about the person.
+
     The identities of the data set are never trained on; they only say how good the clusters are.
     Logged per epoch: ``clusters``, ``outliers`` (images in no cluster) and, over the images in
     clusters, normalised mutual information ``nmi`` and adjusted Rand index ``ari``.
@@ -41,10 +45,17 @@ class ClusterHook(MemoryHook):
         min_samples: int = 4,
         k1: int = 30,
         k2: int = 6,
+        centre_cameras: bool = False,
     ) -> None:
         super().__init__(batches=batches, runtime=runtime, batch=batch)
         _check_dbscan(eps, min_samples)
         self.eps, self.min_samples, self.k1, self.k2 = eps, min_samples, k1, k2
+        if centre_cameras and batches.data.camids is None:
+            raise ReidpipeError(
+                "found images of unknown cameras; expected a camera for each, to centre features "
+                "by; type --set stages.0.hooks.0.options.centre_cameras=false"
+            )
+        self.camids = batches.data.camids if centre_cameras else None
         images = len(batches.data.keys)
         # The batches must have no way to an identity.
         self.identities = batches.data.labels[:images]
@@ -55,7 +66,10 @@ class ClusterHook(MemoryHook):
         features = training_features(task, self.batches.data, self.runtime, self.batch)
         found = np.full(len(features), -1)
         if self.runtime.main:
-            graph = jaccard_graph(features, k1=self.k1, k2=self.k2)
+            compared = features
+            if self.camids is not None:
+                compared = centred(features, self.camids[: len(features)])
+            graph = jaccard_graph(compared, k1=self.k1, k2=self.k2)
             found = dbscan(graph, eps=self.eps, min_samples=self.min_samples)
         labels = self.runtime.from_main(torch.from_numpy(found)).cpu().numpy()
         figures = agreement(labels, self.identities)
@@ -83,6 +97,16 @@ class ClusterHook(MemoryHook):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self._assign(state["labels"].numpy())
+
+
+def centred(features: np.ndarray, cameras: np.ndarray) -> np.ndarray:
+    """Unit features float32 N,D less the mean over their camera (int N), of norm 1 again."""
+    moved = features.copy()
+    for camera in np.unique(cameras):
+        of_camera = cameras == camera
+        moved[of_camera] -= features[of_camera].mean(axis=0)
+    # Of a camera's only image nothing is left: it stays 0, as far from one as from another.
+    return moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12)
 
 
 def dbscan(graph: csr_matrix, *, eps: float, min_samples: int = 4) -> np.ndarray:
