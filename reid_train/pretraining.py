@@ -154,9 +154,9 @@ def save(task: CaptionTask, vocabulary: Tensor, path: Path) -> None:
     "--tower", type=click.Choice([*TOWERS]), default="resnet", show_default=True, help="for images"
 )
 @click.option("--seed", default=0, show_default=True)
-@click.option("--people", default=2048, show_default=True, help="generated people")
+@click.option("--people", default=8192, show_default=True, help="generated people")
 @click.option("--images", default=4, show_default=True, help="of each person")
-@click.option("--epochs", default=9, show_default=True)
+@click.option("--epochs", default=8, show_default=True)
 @click.option("--batch", default=32, show_default=True, help="people per step")
 @click.option("--lr", default=5e-4, show_default=True, help="peak rate")
 @click.option("--scored", type=int, help="score on this many test people  [default: all 32]")
