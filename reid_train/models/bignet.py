@@ -127,9 +127,7 @@ class SliceNet1(nn.Module):
 
     Each strip's feature has norm 1 and the concatenation is not normalised again: its norm is
     sqrt(slices), 2 for four strips, so the classifier's logits are 2 k cos. In training every
-    batch-norm sees one strip at a time, as in the authors' loop (``slices`` updates per step), but
-    statistics of all strips mixed at inference; with ``joint_norm`` it sees all strips of a batch
-    together while training too.
+    batch-norm sees one strip at a time, as in the authors' loop (``slices`` updates per step).
     811,457 parameters with the cosine classifier of 62 classes, 811,518 with the weight-normed one.
     """
 
@@ -140,12 +138,11 @@ class SliceNet1(nn.Module):
         slices: int = 4,
         dim: int = 32,
         dropout: float = 0.4,
-        joint_norm: bool = False,
     ) -> None:
         super().__init__()
         _map_size(input_size, slices)
         height, width = input_size
-        self.slices, self.joint_norm = slices, joint_norm
+        self.slices = slices
         self.feature_dims = {"embedding": slices * dim}
         self.bignet = BigNet(input_size=(height // slices, width), dim=dim, dropout=dropout)
 
@@ -153,11 +150,7 @@ class SliceNet1(nn.Module):
         self, x: Tensor, camids: Tensor | None = None, views: Tensor | None = None
     ) -> dict[str, Tensor]:
         del camids, views
-        strips = x.chunk(self.slices, dim=2)
-        if self.joint_norm:
-            strips = self.bignet(torch.cat(strips))["embedding"].chunk(self.slices)
-        else:
-            strips = [self.bignet(strip)["embedding"] for strip in strips]
+        strips = [self.bignet(strip)["embedding"] for strip in x.chunk(self.slices, dim=2)]
         return {"embedding": torch.cat(strips, dim=1)}  # N,slices*dim
 
 

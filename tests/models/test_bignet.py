@@ -131,21 +131,3 @@ def test_model_normalises_inside():
 
     model = ReidModel(Echo(), mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 2.0), input_size=(2, 2))
     torch.testing.assert_close(model(torch.ones(1, 3, 2, 2)), torch.tensor([[1.0, 3.0, 0.5]]))
-
-
-def test_joint_norm_changes_training_alone():
-    apart = TRUNKS["slicenet1"]()
-    together = TRUNKS["slicenet1"](joint_norm=True)
-    together.load_state_dict(apart.state_dict())
-    images = torch.randn(4, 3, 128, 48, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        expected = apart.eval()(images)["embedding"]
-        torch.testing.assert_close(together.eval()(images)["embedding"], expected)
-        for network, updates in ((apart, 4), (together, 1)):
-            network.train()(images)
-            tracked = network.get_buffer("bignet.conv_1.1.num_batches_tracked")
-            assert tracked == updates
-    # One update by all strips together: momentum 0.1 of their mean
-    norm = together.get_submodule("bignet.conv_1.1")
-    before = together.bignet.conv_1[0](torch.cat(images.chunk(4, dim=2))).mean((0, 2, 3))
-    torch.testing.assert_close(norm.running_mean, 0.1 * before, atol=1e-5, rtol=1e-4)
