@@ -164,17 +164,19 @@ def test_the_command_trains_saves_scores_and_resumes(tmp_path: Path):
     assert again.exit_code == 0 and weights.read_bytes() == before
 
 
-def test_shipped_weights_are_those_described():
-    about = json.loads(clip_tiny.FILE.with_suffix(".json").read_text())
-    assert sha256_file(clip_tiny.FILE) == about["sha256"]
-    assert clip_tiny.FILE.stat().st_size < 6_000_000
-    assert len(text_state(clip_tiny.FILE, "RN50")[TABLE]) == 49408
+@pytest.mark.parametrize("weights", clip_tiny.FILES.values(), ids=clip_tiny.FILES)
+def test_shipped_weights_are_those_described(weights):
+    about = json.loads(weights.with_suffix(".json").read_text())
+    assert sha256_file(weights) == about["sha256"]
+    assert weights.stat().st_size < 6_000_000
+    assert len(text_state(weights, "RN50")[TABLE]) == 49408
 
 
 @pytest.mark.slow
-def test_shipped_weights_keep_the_scores_they_state():
-    stated = json.loads(clip_tiny.FILE.with_suffix(".json").read_text())["scores"]
-    found = score(clip_tiny.FILE)
+@pytest.mark.parametrize("weights", clip_tiny.FILES.values(), ids=clip_tiny.FILES)
+def test_shipped_weights_keep_the_scores_they_state(weights):
+    stated = json.loads(weights.with_suffix(".json").read_text())["scores"]
+    found = score(weights)
     assert found["recall"]["10"] == pytest.approx(stated["recall"]["10"], abs=0.07)
     assert found["upper_colour"] == pytest.approx(stated["upper_colour"], abs=0.02)
     assert found["hat_balanced"] == pytest.approx(stated["hat_balanced"], abs=0.02)
