@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reid_train.checkpoint import load_strict
 from reid_train.models import clip_tiny
 from reid_train.models.clip_text import ClipText
-from reid_train.models.clip_visual import ClipResNet, ClipVit, _load_tower
+from reid_train.models.clip_visual import ClipResNet, ClipVit, load_tower
 
 _NETWORKS = {"resnet": ClipResNet, "vit": ClipVit}
 
@@ -58,6 +58,6 @@ def tiny_towers(
     words = {key: value for key, value in state.items() if not key.startswith(others)}
     # The file's grid of positions is a square, as in OpenAI's files.
     positions = clip_tiny.TOWERS[tower].positions
-    _load_tower(image.image_encoder, visual, positions, image.grid, source)
+    load_tower(image.image_encoder, visual, positions, image.grid, source)
     load_strict(text, words, source=f"{source} (text tower)")
     return TinyTower(image) if isinstance(image, ClipResNet) else image.image_encoder, text

@@ -47,9 +47,13 @@ def resize_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     return torch.cat([first, resized.flatten(2)[0].T])  # 1+h*w,D
 
 
-def _load_tower(
+def load_tower(
     tower: nn.Module, state: dict[str, Tensor], positions: str, grid: tuple[int, int], source: str
 ) -> None:
+    """Load an image tower; its entry ``positions``, a square in the file, is resized to ``grid``.
+
+    Raises ReidpipeError naming what is missing, unknown or of another shape.
+    """
     if positions in state:
         state[positions] = resize_positions(state[positions], grid)
     load_strict(tower, state, source=f"{source} under 'visual.'")
@@ -134,7 +138,7 @@ class ClipVit(nn.Module):
         self.image_encoder.conv1.stride = (stride, stride)
         if pretrained != "none":
             state = visual_state(pretrained, "ViT-B-16", weights=weights)
-            _load_tower(self.image_encoder, state, "positional_embedding", grid, pretrained)
+            load_tower(self.image_encoder, state, "positional_embedding", grid, pretrained)
         self.cameras, self.views, self.sie_coefficient = cameras, views, sie_coefficient
         if cameras or views:
             self.cv_embed = nn.Parameter(torch.empty(max(cameras, 1) * max(views, 1), width))
@@ -268,7 +272,7 @@ class ClipResNet(nn.Module):
         self.image_encoder = encoder
         if pretrained != "none":
             state = visual_state(pretrained, "RN50", weights=weights)
-            _load_tower(encoder, state, "attnpool.positional_embedding", grid, pretrained)
+            load_tower(encoder, state, "attnpool.positional_embedding", grid, pretrained)
 
     def tokens(
         self, x: Tensor, camids: Tensor | None = None, views: Tensor | None = None
