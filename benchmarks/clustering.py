@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def sparse_clusters(features: np.ndarray, eps: float) -> np.ndarray:
-    return dbscan(jaccard_graph(features, k1=30, k2=6), eps=eps, min_samples=4)
+    return dbscan(jaccard_graph(features, k1=30, k2=6, within=eps), eps=eps, min_samples=4)
 
 
 def dense_clusters(features: np.ndarray, eps: float, k1: int = 30, k2: int = 6) -> np.ndarray:

@@ -69,11 +69,13 @@ def rerank_distances(
     return original
 
 
-def jaccard_graph(features: Any, *, k1: int = 30, k2: int = 6) -> csr_matrix:
+def jaccard_graph(features: Any, *, k1: int = 30, k2: int = 6, within: float = 1.0) -> csr_matrix:
     """Jaccard distances below 1 between N images: symmetric CSR (N, N) float32 in 0..1.
 
     features: (N, D), L2-normalised by the caller if the method does so. Pairs that are not stored
     have distance 1; the diagonal is stored. ``DBSCAN(metric="precomputed")`` takes it as it is.
+    Pairs farther than ``within`` are left out as well: of features that tell people apart badly a
+    fifth of all N^2 pairs can be below 1, and few of them below any radius one would cluster with.
     The encoding of SpCL / ClusterContrast: unlike re-ranking the neighbour list has k1 entries
     (the image itself included) and weights are a soft-max of negative squared distances.
     """
@@ -96,9 +98,12 @@ def jaccard_graph(features: Any, *, k1: int = 30, k2: int = 6) -> csr_matrix:
     for place in range(len(features)):
         shared = _shared_mass(encoding, inverted, place)
         near = np.flatnonzero(shared)
-        columns.append(near.astype(np.int32))
         mass = shared[near]
-        values.append(np.maximum(1 - mass / (2 - mass), 0).astype(np.float32))
+        distances = np.maximum(1 - mass / (2 - mass), 0).astype(np.float32)
+        kept = distances <= within
+        near = near[kept]
+        columns.append(near.astype(np.int32))
+        values.append(distances[kept])
         bounds.append(bounds[-1] + len(near))
     size = (len(features), len(features))
     return csr_matrix((np.concatenate(values), np.concatenate(columns), bounds), shape=size)

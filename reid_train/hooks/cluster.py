@@ -69,7 +69,7 @@ class ClusterHook(MemoryHook):
             compared = features
             if self.camids is not None:
                 compared = centred(features, self.camids[: len(features)])
-            graph = jaccard_graph(compared, k1=self.k1, k2=self.k2)
+            graph = jaccard_graph(compared, k1=self.k1, k2=self.k2, within=self.eps)
             found = dbscan(graph, eps=self.eps, min_samples=self.min_samples)
         labels = self.runtime.from_main(torch.from_numpy(found)).cpu().numpy()
         figures = agreement(labels, self.identities)

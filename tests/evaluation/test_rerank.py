@@ -101,6 +101,19 @@ def test_recorded_jaccard_and_clusters(golden):
         np.testing.assert_array_equal(labels, z[f"dbscan_labels_k30_6_eps{eps}"])
 
 
+def test_a_graph_within_a_radius_is_the_whole_one_without_the_rest():
+    features = np.random.default_rng(0).normal(size=(60, 8))
+    whole = jaccard_graph(features, k1=10, k2=3)
+    near = jaccard_graph(features, k1=10, k2=3, within=0.6)
+    assert 60 < near.nnz < whole.nnz
+    whole.data[whole.data > 0.6] = 1  # farther pairs are not stored
+    np.testing.assert_array_equal(
+        np.where(near.toarray() == 0, 1, near.toarray())[~np.eye(60, dtype=bool)],
+        np.where(whole.toarray() == 0, 1, whole.toarray())[~np.eye(60, dtype=bool)],
+    )
+    assert (near.diagonal() < 1e-6).all()
+
+
 def test_user_mistakes():
     few = Embeddings(np.eye(5), np.arange(5))
     with pytest.raises(ReidpipeError, match="found 10 images for k1=20"):
