@@ -130,16 +130,24 @@ def dense_rerank(query, gallery, k1=20, k2=6, lam=0.3):
     dist = squared_distances(features, features)
     dist = (dist / dist.max(axis=0)).T
     order = np.argsort(dist)
-    jaccard = dense_jaccard(encode(dist, order, k1, round(k1 / 2), k2), len(query))
+    encoding = encode(lambda i, others: dist[i, others], order, k1, round(k1 / 2), k2)
+    jaccard = dense_jaccard(encoding, len(query))
     return (jaccard * (1 - lam) + dist[: len(query)] * lam)[:, len(query) :]
 
 
-def encode(dist: np.ndarray, order: np.ndarray, k1: int, half: int, k2: int) -> np.ndarray:
+def encode(
+    distances: Callable[[int, np.ndarray], np.ndarray],
+    order: np.ndarray,
+    k1: int,
+    half: int,
+    k2: int,
+) -> np.ndarray:
     """Rows N,N: each image's weights of its k-reciprocal neighbours, averaged over its nearest
-    ``k2``. order: of the images by distance, N rows.
+    ``k2``. distances: of an image to some others. order: of the images by distance, N rows.
     """
-    encoding = np.zeros_like(dist)
-    for i in range(len(dist)):
+    count = len(order)
+    encoding = np.zeros((count, count), np.float32)
+    for i in range(count):
         members = reciprocal(order, i, k1)
         grown = members
         for member in members:
@@ -147,9 +155,12 @@ def encode(dist: np.ndarray, order: np.ndarray, k1: int, half: int, k2: int) -> 
             if len(np.intersect1d(other, members)) > 2 / 3 * len(other):
                 grown = np.append(grown, other)
         grown = np.unique(grown)
-        weight = np.exp(-dist[i, grown])
+        weight = np.exp(-distances(i, grown))
         encoding[i, grown] = weight / weight.sum()
-    return np.stack([encoding[nearest[:k2]].mean(axis=0) for nearest in order])
+    averaged = np.empty_like(encoding)
+    for row, nearest in zip(averaged, order, strict=True):
+        encoding[nearest[:k2]].mean(axis=0, out=row)
+    return averaged
 
 
 def reciprocal(order: np.ndarray, i: int, k: int) -> np.ndarray:
