@@ -74,8 +74,8 @@ def jaccard_graph(features: Any, *, k1: int = 30, k2: int = 6, within: float = 1
 
     features: (N, D), L2-normalised by the caller if the method does so. Pairs that are not stored
     have distance 1; the diagonal is stored. ``DBSCAN(metric="precomputed")`` takes it as it is.
-    Pairs farther than ``within`` are left out as well: of features that tell people apart badly a
-    fifth of all N^2 pairs can be below 1, and few of them below any radius one would cluster with.
+    Pairs farther than ``within`` (0..1) are left out as well: of features that tell people apart
+    badly a fifth of all N^2 pairs can be below 1, and few below a radius one would cluster with.
     The encoding of SpCL / ClusterContrast: unlike re-ranking the neighbour list has k1 entries
     (the image itself included) and weights are a soft-max of negative squared distances.
     """
