@@ -150,7 +150,7 @@ def stages(
 @click.option("--seed", default=0, show_default=True)
 @click.option("--images", default=24000, show_default=True, help="generated training images")
 @click.option(
-    "--epochs", nargs=4, default=(8, 4, 5, 1), show_default=True, help="small, full, cycles, each"
+    "--epochs", nargs=4, default=(8, 4, 6, 1), show_default=True, help="small, full, cycles, each"
 )
 @click.option("--batch", default=8, show_default=True, help="images per step")
 @click.option("--lr", default=1e-2, show_default=True, help="peak rate; two thirds at full size")
