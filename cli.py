@@ -10,7 +10,15 @@ from typing import Any
 
 import click
 
-from pipeline.commandline import CONTEXT, DEVICE, LABEL_MAP, LazyGroup, Terminal, json_option
+from pipeline.commandline import (
+    CONTEXT,
+    DEVICE,
+    LABEL_MAP,
+    PARSER_OPTION,
+    LazyGroup,
+    Terminal,
+    json_option,
+)
 from pipeline.steps import Step
 
 COMMANDS = {
@@ -77,6 +85,7 @@ def finished(result: Any, **options: Any) -> None:
     help="Parser whose label maps a part-informed recipe reads.",
 )
 @LABEL_MAP
+@PARSER_OPTION
 @click.option(
     "--pretrained",
     metavar="WEIGHTS",
@@ -94,6 +103,7 @@ def train(
     dataset: str,
     parsing: str,
     label_map: Path | None,
+    parser_settings: tuple[tuple[str, str], ...],
     pretrained: str | None,
     settings: tuple[str, ...],
     seed: int,
@@ -104,13 +114,14 @@ def train(
     What is missing is made first; a killed training continues by itself.
     Example: reidpipe train slicenet2 --dataset col780 --seed 1 --set stages.0.epochs=20
     """
-    from parsing_models.commands import check_label_map, maps_step
+    from parsing_models.commands import check_label_map, maps_step, options_of
     from pipeline import graph
     from pipeline.runs import record_run
     from reid_train.commands import model_step
 
     terminal.workspace.writable()
     check_label_map([parsing], label_map, option="--parsing")
+    chosen = options_of([parsing], parser_settings)
     step = model_step(
         terminal,
         recipe,
@@ -118,7 +129,9 @@ def train(
         seed=seed,
         pretrained=pretrained,
         settings=settings,
-        label_maps=lambda: maps_step(terminal, dataset, parsing, label_map=label_map),
+        label_maps=lambda index: maps_step(
+            terminal, index, parsing, label_map=label_map, settings=chosen[parsing]
+        ),
     )
     outcome = graph.run(
         terminal.workspace, [step], terminal.execution(device=device), announce=terminal.announce
@@ -158,6 +171,7 @@ def train(
     help="Parsers; each is a row of the recipes that read label maps.  [default: schp-tiny]",
 )
 @LABEL_MAP
+@PARSER_OPTION
 @click.option(
     "--seed", "seeds", multiple=True, metavar="N|N-M", help="Seeds to average over.  [default: 0]"
 )
@@ -174,6 +188,7 @@ def run(
     datasets: tuple[str, ...],
     parsers: tuple[str, ...],
     label_map: Path | None,
+    parser_settings: tuple[tuple[str, str], ...],
     seeds: tuple[str, ...],
     pretrained: str | None,
     settings: tuple[str, ...],
@@ -193,17 +208,18 @@ def run(
       reidpipe run clip-reid-rn50 pi-vl-rn50-h pi-vl-rn50-p pi-vl-rn50 --dataset market1501
       reidpipe run distill-mobilenet-none distill-mobilenet-clip-reid distill-mobilenet-pi-vl
     """
-    from parsing_models.commands import check_label_map, maps_step
+    from parsing_models.commands import check_label_map, maps_step, options_of
     from pipeline import graph, requests
     from reid_train import run_commands
     from reid_train.commands import report_page, shared_maps
 
-    def label_maps(dataset: str, parser: str) -> Step:
-        return maps_step(terminal, dataset, parser, label_map=label_map)
+    def label_maps(index: Step, parser: str) -> Step:
+        return maps_step(terminal, index, parser, label_map=label_map, settings=chosen[parser])
 
     terminal.workspace.writable()
     kinds = run_commands.read_names(parsers or ["schp-tiny"], "--parsing")
     check_label_map(kinds, label_map, option="--parsing")
+    chosen = options_of(kinds, parser_settings)
     cells = run_commands.combinations(
         terminal,
         recipes,
@@ -256,7 +272,7 @@ def demo(terminal: Terminal, seed: int, device: str) -> None:
     from pipeline import graph, requests
     from pipeline.atomic import read_json
     from pipeline.runs import record_run
-    from pipeline.sources import GENERATED
+    from pipeline.sources import GENERATED, index_step
     from pipeline.tables import format_table
     from reid_train.commands import (
         METRIC_COLUMNS,
@@ -267,7 +283,8 @@ def demo(terminal: Terminal, seed: int, device: str) -> None:
     )
 
     terminal.workspace.writable()
-    maps = maps_step(terminal, GENERATED)
+    index = index_step(terminal.workspace, GENERATED)
+    maps = maps_step(terminal, index)
     models = [
         model_step(
             terminal,
@@ -275,7 +292,8 @@ def demo(terminal: Terminal, seed: int, device: str) -> None:
             GENERATED,
             seed=seed,
             settings=(f"stages.image.epochs={DEMO_EPOCHS}", *settings),
-            label_maps=lambda: maps,
+            label_maps=lambda _: maps,
+            index=index,
         )
         for recipe, settings in DEMO.items()
     ]

@@ -33,7 +33,11 @@ def load_parser(
     network, or a device that is not there.
     """
     from parsing_models.catalogue import entry
+    from pipeline.options import check_option
 
-    module, function = entry(kind).loader.split(":")
+    found = entry(kind)
+    for name, value in options.items():
+        check_option(name, value, found.options, of=f"parser '{kind}'")
+    module, function = found.loader.split(":")
     load = getattr(import_module(module), function)
     return load(kind, weights, device=device, options=options)

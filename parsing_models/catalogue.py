@@ -10,22 +10,37 @@ from typing import Any
 
 from parsing_models import hub
 from pipeline.errors import ReidpipeError, nearest
+from pipeline.labels import LabelSet
+from pipeline.options import FLAG, NUMBER, POSITIVE, SIZE, Option
 
 WEIGHTS_VARIABLE = "REIDPIPE_WEIGHTS"
 WORKSPACE_VARIABLE = "REIDPIPE_WORKSPACE"
 _PACKAGED = Path(__file__).resolve().parent / "weights"
+
+LABEL_SET = Option("the name of a label set", lambda value: isinstance(value, str | LabelSet))
+LABEL_MAP = Option(
+    "a table {their name: our name} or a JSON file",
+    lambda value: isinstance(value, Mapping | str | Path),
+)
+SEMANTIC_WEIGHT = Option(
+    "a number from 0 to 1 (negative: none), the one the weights were trained at",
+    lambda value: NUMBER.fits(value) and value <= 1,
+)
+_SIZED = {"input_size": SIZE, "memory_mib": POSITIVE}
 
 
 @dataclass(frozen=True)
 class Entry:
     """One kind of parser. files: names its weights go by. loader: ``module:function``, called as
     ``f(kind, weights, device=, options=) -> Parser``. source: where a user gets the weights; empty
-    for those that ship with the package. licence: of the published weights."""
+    for those that ship with the package. licence: of the published weights. options: what
+    ``load_parser`` takes besides."""
 
     kind: str
     files: tuple[str, ...]
     title: str
     loader: str
+    options: Mapping[str, Option]
     source: str = ""
     licence: str = "MIT"
 
@@ -42,6 +57,7 @@ CATALOGUE: dict[str, Entry] = {
             ),
             "SCHP (Li et al. 2019), ResNet-101",
             "parsing_models.schp_parser:load_schp",
+            {"label_set": LABEL_SET, **_SIZED},
             source=(
                 "exp-schp-201908261155-lip.pth (about 267 MB) from the authors' Google Drive, "
                 "linked at https://github.com/GoGoDuck912/Self-Correction-Human-Parsing"
@@ -52,18 +68,21 @@ CATALOGUE: dict[str, Entry] = {
             ("schp-tiny.safetensors",),
             "SCHP's network, small, trained here",
             "parsing_models.schp_parser:load_schp",
+            {"label_set": LABEL_SET, **_SIZED},
         ),
         Entry(
             "segformer-tiny",
             ("segformer-tiny.safetensors",),
             "SegFormer, small, trained here",
             "parsing_models.segformer_tiny:load_segformer_tiny",
+            _SIZED,
         ),
         Entry(
             "solider",
             ("schp_4_checkpoint.pth.tar", "solider.safetensors"),
             "SOLIDER's parser (Chen et al. 2023), Swin",
             "parsing_models.solider:load_solider",
+            {"semantic_weight": SEMANTIC_WEIGHT, "label_set": LABEL_SET, **_SIZED},
             source=(
                 "schp_4_checkpoint.pth.tar from your own training with "
                 "https://github.com/tinyvision/SOLIDER-HumanParsing (the authors publish backbones "
@@ -77,6 +96,7 @@ CATALOGUE: dict[str, Entry] = {
             ("invpt.pth",),
             "InvPT (Ye and Xu 2022), ViT-L/16, seven parts",
             "parsing_models.invpt_parser:load_invpt",
+            {"label_set": LABEL_SET, "upscale": FLAG, "memory_mib": POSITIVE},
             source=(
                 "the PASCAL-Context model, linked in InvPT/README.md at "
                 "https://github.com/prismformore/Multi-Task-Transformer, saved as invpt.pth"
@@ -91,6 +111,7 @@ HUGGING_FACE = Entry(
     (hub.CONFIG,),
     "a segmentation model in Hugging Face's layout",
     "parsing_models.huggingface:load_huggingface",
+    {"label_map": LABEL_MAP, "label_set": LABEL_SET, **_SIZED},
     source="a folder written by save_pretrained, or an id of https://huggingface.co/models",
     licence="the model's own",
 )

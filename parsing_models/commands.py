@@ -19,11 +19,12 @@ from parsing_models.scoring import check_truth
 from pipeline import graph, requests
 from pipeline.atomic import replacing
 from pipeline.commandline import CONTEXT, DEVICE, LABEL_MAP, Terminal, json_option
-from pipeline.errors import ReidpipeError
+from pipeline.errors import ReidpipeError, nearest
 from pipeline.graph import Outcome
 from pipeline.index import read_index
 from pipeline.labels import LABEL_SETS
 from pipeline.manifest import load_manifest
+from pipeline.options import read_option
 from pipeline.sources import GENERATED, index_step
 from pipeline.steps import Step
 from pipeline.tables import format_table
@@ -89,12 +90,12 @@ def parse(
     Example: reidpipe parse mannequins --compare schp-tiny schp
     """
     terminal.workspace.writable()
-    kinds = _parsers(model, pair, weights=weights, label_map=label_map)
+    kinds = _parsers(model, pair, weights=weights, settings=settings, label_map=label_map)
     index = index_step(terminal.workspace, dataset)
     maps = {
         kind: maps_step(
             terminal,
-            dataset,
+            index,
             kind,
             weights=weights if kind == (model or DEFAULT_PARSER) else None,
             label_map=label_map,
@@ -142,7 +143,7 @@ def parse(
 
 def maps_step(
     terminal: Terminal,
-    dataset: str,
+    index: Step,
     model: str = DEFAULT_PARSER,
     *,
     weights: Path | None = None,
@@ -152,21 +153,22 @@ def maps_step(
     scales: tuple[float, ...] = (1.0,),
     precision: str = "fp32",
 ) -> Step:
-    """The label-map step of a dataset and a parser; its weights must be there.
+    """The label-map step of a dataset's index and a parser, whose weights must be there.
 
     label_map: read for a Hugging Face model alone, into whose key its content enters. settings:
     options of ``load_parser`` as ``NAME=VALUE``.
     """
-    kind = entry(model).kind
-    options = dict(_setting(text) for text in settings)
-    if label_map is not None and kind == KIND:
+    found = entry(model)
+    # A file's path would enter the key without its content: that is what --label-map is for.
+    known = {name: option for name, option in found.options.items() if name != "label_map"}
+    options = dict(read_option(text, known, of=f"parser '{model}'") for text in settings)
+    if label_map is not None and found.kind == KIND:
         options["label_map"] = read_label_map(label_map)
     checkpoint = weights_file(model, weights, workspace=terminal.workspace.root)
-    parts = weights_parts(kind, checkpoint, options)
-    index = index_step(terminal.workspace, dataset)
+    parts = weights_parts(found.kind, checkpoint, options)
     return requests.maps(
         index,
-        model=kind,
+        model=found.kind,
         weights=checkpoint,
         parts=parts,
         flip=flip,
@@ -181,6 +183,7 @@ def _parsers(
     pair: tuple[str, str] | None,
     *,
     weights: Path | None,
+    settings: tuple[str, ...],
     label_map: Path | None,
 ) -> list[str]:
     """The parsers whose maps are asked for, each once; mistakes in the options about them."""
@@ -192,10 +195,12 @@ def _parsers(
             f"found parser '{pair[0]}' twice; expected two different ones; "
             "type --compare schp-tiny schp"
         )
-    if pair and weights is not None and model is None:
+    of_model = [f"--weights {weights}"] * (weights is not None)
+    of_model += [f"--option {text}" for text in settings]
+    if pair and of_model and model is None:
         raise ReidpipeError(
-            f"found --weights {weights} with two parsers; expected --model to say which of them it "
-            f"belongs to; type --model {pair[0]} --weights {weights}"
+            f"found {of_model[0]} with two parsers; expected --model to say which of them it "
+            f"belongs to; type --model {pair[0]} {of_model[0]}"
         )
     check_label_map(kinds, label_map, option="--model")
     return kinds
@@ -212,15 +217,20 @@ def check_label_map(kinds: Sequence[str], label_map: Path | None, *, option: str
         )
 
 
-def _setting(text: str) -> tuple[str, Any]:
-    import yaml
-
-    name, separator, value = text.partition("=")
-    if not separator or not name:
-        raise ReidpipeError(
-            f"found --option {text}; expected NAME=VALUE; type --option semantic_weight=0.8"
-        )
-    return name, yaml.safe_load(value)
+def options_of(
+    kinds: Sequence[str], settings: Sequence[tuple[str, str]]
+) -> dict[str, tuple[str, ...]]:
+    """Parser -> its options, from pairs (parser, ``NAME=VALUE``). Raises ReidpipeError for a parser
+    that is not among ``kinds``."""
+    chosen: dict[str, tuple[str, ...]] = dict.fromkeys(kinds, ())
+    for kind, text in settings:
+        if kind not in chosen:
+            raise ReidpipeError(
+                f"found --parsing-option {kind} {text}{nearest(kind, chosen)}; expected one of the "
+                f"parsers {', '.join(chosen)}; type --parsing-option {kinds[0]} {text}"
+            )
+        chosen[kind] += (text,)
+    return chosen
 
 
 def _scales(text: str) -> tuple[float, ...]:

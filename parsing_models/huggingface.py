@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from parsing_models import hub
 from parsing_models.image_processors import preprocessing
 from parsing_models.label_names import class_table, target_set
-from parsing_models.loading import check_options
 from parsing_models.parser import MEMORY_MIB, Parser, Preprocessing
 from parsing_models.warp import Size
 from pipeline.atomic import sha256_file
@@ -25,7 +24,6 @@ from pipeline.errors import ReidpipeError
 from pipeline.labels import LIP, LabelSet
 from reid_train.runtime import Runtime
 
-OPTIONS = ("label_map", "label_set", "input_size", "memory_mib")
 # Those that answer with queries: classes and masks apart.
 QUERY_MODELS = ("mask2former", "maskformer", "oneformer", "eomt", "eomt_dinov3")
 # Far below any logit, and finite: flips and scales are averaged.
@@ -181,7 +179,6 @@ def load_huggingface(
     Raises ``ReidpipeError`` for a model of another task, weights that do not fill the network, or
     a label nobody knows.
     """
-    check_options(kind, options, OPTIONS)
     if isinstance(weights, Mapping):
         raise ReidpipeError(
             f"found a state dict for parser '{kind}'; expected a folder or a hub id, which say "

@@ -12,17 +12,15 @@ from torch import Tensor, nn
 
 from parsing_models.catalogue import entry
 from parsing_models.invpt import UNUSED, InvPT, Sizes
-from parsing_models.loading import check_label_set, check_options, read_weights
+from parsing_models.loading import check_label_set, read_weights
 from parsing_models.parser import MEMORY_MIB, Parser, Preprocessing
 from parsing_models.warp import Similarity, Size
-from pipeline.errors import ReidpipeError
 from pipeline.labels import PASCAL
 from pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from reid_train.checkpoint import load_strict
 from reid_train.runtime import Runtime
 
 TASK = "human_parts"
-OPTIONS = ("label_set", "upscale", "memory_mib")
 # Longer side of an upscaled crop: people of the training photographs, about 500 pixels high.
 UPSCALED = 480
 
@@ -91,13 +89,7 @@ def load_invpt(
     options: ``upscale`` (default True; see ``Centred``), ``label_set`` (of a head trained on other
     labels than the seven parts), ``memory_mib``. Logs the weights' licence: no commercial use.
     """
-    check_options(kind, options, OPTIONS)
     upscale = options.get("upscale", True)
-    if not isinstance(upscale, bool):
-        raise ReidpipeError(
-            f"found upscale={upscale!r}; expected True or False; False gives the authors' own "
-            "preprocessing"
-        )
     given = read_weights(kind, weights)
     runtime = Runtime.create(device)
     network = build(given.state, source=given.source)

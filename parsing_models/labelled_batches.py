@@ -23,6 +23,7 @@ from pipeline.images import decode
 from pipeline.index import ImageRow
 from pipeline.labels import LabelSet
 from reid_train.runtime import derive_seed
+from reid_train.task import share
 
 AHEAD = 4
 
@@ -87,13 +88,14 @@ class LabelledBatches:
     def epoch(self, epoch: int, rank: int, world: int) -> Iterator[dict[str, Tensor]]:
         seed = derive_seed(self.seed, "order", epoch)
         order = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(seed))
+        own = share(self.batch, 1, rank, world)
         with ThreadPoolExecutor(self.workers, "decode") as pool:
             waiting: deque[list[Future[tuple[Tensor, Tensor]]]] = deque()
             for step in range(len(self) + AHEAD):
                 if step < len(self):
                     places = order[step * self.batch : (step + 1) * self.batch].tolist()
                     waiting.append(
-                        [pool.submit(self._sample, place, epoch) for place in places[rank::world]]
+                        [pool.submit(self._sample, place, epoch) for place in places[own]]
                     )
                 if step >= AHEAD or step >= len(self):
                     if not waiting:

@@ -1,8 +1,8 @@
-"""What every loader of a parser does first: read the weights, check the options."""
+"""What every loader of a parser does first: read the weights, check the label set."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,17 +42,6 @@ def read_weights(kind: str, weights: Path | str | Mapping[str, Any] | None) -> W
 
 def _tensor(value: Any) -> Any:
     return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-
-
-def check_options(kind: str, options: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Raise ``ReidpipeError`` for an option that a parser does not have."""
-    known = tuple(known)
-    for name in options:
-        if name not in known:
-            raise ReidpipeError(
-                f"found option '{name}' for parser '{kind}'{nearest(name, known)}; expected "
-                f"{', '.join(known)}; leave it out"
-            )
 
 
 def check_label_set(value: LabelSet | str, classes: int) -> LabelSet:

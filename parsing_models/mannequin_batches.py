@@ -15,6 +15,7 @@ from parsing_models.schp_parser import MEAN_BGR, STD_BGR
 from pipeline.labels import LIP
 from pipeline.mannequins import sample
 from reid_train.runtime import derive_seed
+from reid_train.task import share
 
 
 @dataclass
@@ -66,8 +67,9 @@ class MannequinBatches:
     def epoch(self, epoch: int, rank: int, world: int) -> Iterator[dict[str, Tensor]]:
         seed = derive_seed(self.seed, "order", epoch)
         order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(seed))
+        own = share(self.batch, 1, rank, world)
         for step in range(len(self)):
-            rows = order[step * self.batch : (step + 1) * self.batch][rank::world]
+            rows = order[step * self.batch : (step + 1) * self.batch][own]
             rng = np.random.default_rng(derive_seed(self.seed, "augment", epoch, step, rank))
             pixels = self.images[rows].float() / 255
             images, labels = augment(pixels, self.labels[rows], rng, self.strength)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parsing_models.loading import check_label_set, check_options, read_weights
+from parsing_models.loading import check_label_set, read_weights
 from parsing_models.parser import MEMORY_MIB, Parser, Preprocessing
 from parsing_models.schp import SCHP, Widths
 from parsing_models.schp_inference import FusionOnly
@@ -24,7 +24,6 @@ MEAN_BGR, STD_BGR = bgr(IMAGENET_MEAN), bgr(IMAGENET_STD)
 PUBLISHED = {20: (LIP, (473, 473)), 18: (ATR, (512, 512)), 7: (PASCAL, (512, 512))}
 # The small network looks at upright crops, so little of its input is padding.
 TINY_INPUT = (192, 96)
-OPTIONS = ("label_set", "input_size", "memory_mib")
 
 
 def load_schp(
@@ -35,7 +34,6 @@ def load_schp(
     options: Mapping[str, Any],
 ) -> Parser:
     """``parsing_models.load_parser`` for ``schp`` and ``schp-tiny``."""
-    check_options(kind, options, OPTIONS)
     given = read_weights(kind, weights)
     runtime = Runtime.create(device)
     network = build(given.state, source=given.source)

@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from parsing_models.loading import check_options, read_weights
+from parsing_models.loading import read_weights
 from parsing_models.parser import MEMORY_MIB, Parser, Preprocessing
 from pipeline.labels import LIP
 from pipeline.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 KIND = "segformer-tiny"
-OPTIONS = ("input_size", "memory_mib")
 # ImageNet's constants, RGB, as SegFormer's published files use them.
 GIVEN = Preprocessing((192, 96), "rgb", IMAGENET_MEAN, IMAGENET_STD)
 CONFIG: dict[str, Any] = {
@@ -51,7 +50,6 @@ def load_segformer_tiny(
     """``parsing_models.load_parser`` for ``segformer-tiny``."""
     from parsing_models.huggingface import load_segformer
 
-    check_options(kind, options, OPTIONS)
     given = read_weights(kind, weights)
     height, width = options.get("input_size", GIVEN.input_size)
     return load_segformer(

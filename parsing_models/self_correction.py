@@ -34,13 +34,15 @@ class SelfCorrection(Hook):
     ) -> None:
         self.batches, self.score = batches, score
         self.average: nn.Module | None = None
+        self.task: ParsingTask | None = None
         self.cycle = 0
         self.history: list[float] = []
 
     def begin_stage(self, task: ReidTask) -> None:
         assert isinstance(task, ParsingTask)
+        self.task = task
         self._merge(task)
-        task.correct(self.average, self.cycle / (self.cycle + 1))
+        self._refine()
 
     def finish(self, task: ParsingTask) -> None:
         """Average the last cycle's student in; the task's network becomes the average."""
@@ -57,6 +59,11 @@ class SelfCorrection(Hook):
         assert self.average is not None  # begin_stage has run
         self.average.load_state_dict(state["average"])
         self.cycle, self.history = state["cycle"], list(state["history"])
+        self._refine()
+
+    def _refine(self) -> None:
+        assert self.task is not None
+        self.task.correct(self.average, self.cycle / (self.cycle + 1))
 
     @torch.no_grad()
     def _merge(self, task: ParsingTask) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parsing_models.loading import check_label_set, check_options, read_weights
+from parsing_models.loading import check_label_set, read_weights
 from parsing_models.parser import MEMORY_MIB, Parser, Preprocessing
 from parsing_models.schp import Decoder, Edge, PyramidPooling, SCHPOutput, Widths
 from parsing_models.swin import Swin, SwinSizes
@@ -26,7 +26,6 @@ from reid_train.checkpoint import load_strict, read_state_dict
 from reid_train.runtime import Runtime
 
 INPUT = (572, 384)
-OPTIONS = ("semantic_weight", "label_set", "input_size", "memory_mib")
 # What a parser has beyond the backbone: the optional part of a pre-trained start.
 HEADS = ("context_encoding.*", "edge.*", "decoder.*", "fushion.*", "semantic_weight")
 BACKBONE = "backbone."
@@ -115,7 +114,6 @@ def load_solider(
     options: ``semantic_weight`` (see ``build``), ``label_set`` (default: LIP), ``input_size``
     (default: 572 x 384), ``memory_mib``.
     """
-    check_options(kind, options, OPTIONS)
     with _training_arguments():
         given = read_weights(kind, weights)
     runtime = Runtime.create(device)
@@ -197,14 +195,7 @@ def _training_arguments() -> Any:
     return torch.serialization.safe_globals([argparse.Namespace])
 
 
-def _semantic_weight(stored: Tensor | None, given: Any, source: str) -> float:
-    if given is not None:
-        if isinstance(given, bool) or not isinstance(given, int | float) or not given <= 1:
-            raise ReidpipeError(
-                f"found semantic_weight={given!r}; expected a number from 0 to 1 (negative: none); "
-                "type the one the weights were trained at"
-            )
-        given = float(given)
+def _semantic_weight(stored: Tensor | None, given: float | None, source: str) -> float:
     if stored is None:
         if given is None:
             raise ReidpipeError(
@@ -212,7 +203,7 @@ def _semantic_weight(stored: Tensor | None, given: Any, source: str) -> float:
                 "authors' text says 0.8, their training script runs at 0.0, and label maps "
                 "differ); give semantic_weight=0.8 or semantic_weight=0.0"
             )
-        return given
+        return float(given)
     known = float(stored)
     if given is not None and not math.isclose(given, known, abs_tol=1e-6):
         raise ReidpipeError(

@@ -29,6 +29,14 @@ LABEL_MAP = click.option(
     type=click.Path(path_type=Path),
     help="JSON file {their label: label of lip} for a hf: parser whose labels are not known.",
 )
+PARSER_OPTION = click.option(
+    "--parsing-option",
+    "parser_settings",
+    nargs=2,
+    multiple=True,
+    metavar="MODEL NAME=VALUE",
+    help="Of a parser, such as solider semantic_weight=0.8; as --option of parse.",
+)
 
 
 class LazyGroup(click.Group):

@@ -309,13 +309,13 @@ class LabelMapReader:
         if self._process != os.getpid():
             self._reset()
         with self._lock:
-            file = self._open.pop(number, None)
-            if file is None:
-                file = h5py.File(self._shards[number], "r")
-                if len(self._open) >= OPEN_SHARDS:
-                    self._open.popitem(last=False)[1].close()
-            self._open[number] = file
             try:
+                file = self._open.pop(number, None)
+                if file is None:
+                    file = h5py.File(self._shards[number], "r")
+                    if len(self._open) >= OPEN_SHARDS:
+                        self._open.popitem(last=False)[1].close()
+                self._open[number] = file
                 yield file
             except _READ_ERRORS as error:
                 raise _damaged(self._shards[number], _first_line(error)) from error

@@ -193,7 +193,8 @@ def _in_processes(chunks: list[_Chunk], workers: int, bar: _Bar) -> list[list[An
         except BrokenProcessPool as error:
             raise ReidpipeError(
                 f"found a worker process killed from outside (often: not enough memory for "
-                f"{workers} workers); expected it to finish; type the command with `--workers 1`"
+                f"{workers} workers); expected it to finish; type reidpipe prepare "
+                "(or parse) DATASET --workers 1 first"
             ) from error
         except dask.multiprocessing.RemoteException as error:
             # dask's stand-in prints a worker's traceback as its message; hand on the original.

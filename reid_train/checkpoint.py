@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline.atomic import replacing, sha256_file, write_json
+from pipeline.atomic import read_json, replacing, sha256_file, write_json
 from pipeline.errors import ReidpipeError
 
 WEIGHTS = "model.safetensors"
@@ -42,6 +42,19 @@ def save_model(folder: Path | str, model: nn.Module, meta: Mapping[str, Any]) ->
         # safetensors refuses tensors that share memory, and writes dense ones only.
         save_file({key: value.contiguous().clone() for key, value in tensors.items()}, temporary)
     write_json(folder / META, {**meta, "weights_sha256": sha256_file(folder / WEIGHTS)})
+
+
+def finished_model(folder: Path | str) -> dict[str, Any] | None:
+    """``model.json`` of a folder whose weights are the ones it speaks of, else None.
+
+    There is one without a complete artifact when a run was killed between the two, and one without
+    weights when ``cache verify --repair`` took damaged ones away.
+    """
+    meta, weights = Path(folder) / META, Path(folder) / WEIGHTS
+    if not (meta.is_file() and weights.is_file()):
+        return None
+    found = read_json(meta)
+    return found if sha256_file(weights) == found["weights_sha256"] else None
 
 
 def save_state(path: Path | str, state: Mapping[str, Any]) -> None:

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reid_train.data.prefetch import prefetch
-from reid_train.data.sampler import ShuffledSampler, share
+from reid_train.data.sampler import ShuffledSampler
 from reid_train.data.views import RandomView, read_views
 from reid_train.models.clip_classifier import ClipClassifier
 from reid_train.runtime import derive_seed
-from reid_train.task import Losses, ReidTask, Report
+from reid_train.task import Losses, ReidTask, Report, share
 
 # The rows of some positions of the training set, by a generator that is theirs alone.
 Read = Callable[[np.ndarray, np.random.Generator], Tensor]

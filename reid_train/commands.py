@@ -205,17 +205,17 @@ def model_step(
     seed: int,
     pretrained: str | None = None,
     settings: tuple[str, ...] = (),
-    label_maps: Callable[[], Step] | None = None,
+    label_maps: Callable[[Step], Step] | None = None,
     index: Step | None = None,
 ) -> Step:
-    """The model step of a command line. ``label_maps`` gives those of the same dataset, and is
-    asked when the recipe reads them. ``pretrained`` None: what the recipe says. ``index``: the
+    """The model step of a command line. ``label_maps`` gives those of the dataset's index, and
+    is asked when the recipe reads them. ``pretrained`` None: what the recipe says. ``index``: the
     dataset's, where the caller has it already (looking at a tree of images takes a while).
     """
     loaded = changed_recipe(recipe, settings)
     start = _start(pretrained or loaded.model.pretrained)
     index = index or index_step(terminal.workspace, dataset)
-    maps = label_maps() if label_maps is not None and loaded.reads_maps else None
+    maps = label_maps(index) if label_maps is not None and loaded.reads_maps else None
     teacher = _start(loaded.model.teacher.pretrained) if loaded.model.teacher else "none"
     return requests.model(
         index, loaded.plain(), seed=seed, pretrained=start, teacher=teacher, label_maps=maps

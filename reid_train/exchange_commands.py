@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from pipeline import graph
 from pipeline.atomic import read_json, replacing, sha256_file, write_json
 from pipeline.commandline import CONTEXT, Terminal, json_option
 from pipeline.errors import ReidpipeError, nearest
+from pipeline.options import NUMBER, RGB, SIZE, TEXT, WHOLE, Option, read_option
 from pipeline.runs import Run, find_run, record_run
 from pipeline.steps import Step
 from reid_train.formats import FORMATS
@@ -25,32 +24,16 @@ ELSEWHERE = "imported"  # where an imported model was trained, as a run's name h
 PATH = click.Path(path_type=Path)
 
 
-def _is_size(value: Any) -> bool:
-    return _are(int, 2)(value) and min(value) > 0
-
-
-def _are(kind: type, count: int) -> Callable[[Any], bool]:
-    def check(value: Any) -> bool:
-        return isinstance(value, list) and len(value) == count and all(map(_of(kind), value))
-
-    return check
-
-
-def _of(kind: type) -> Callable[[Any], bool]:
-    kinds = (int, float) if kind is float else (kind,)
-    return lambda value: isinstance(value, kinds) and not isinstance(value, bool)
-
-
-# Option of a format -> what its value must be, and the check.
-OPTIONS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "input_size": ("[H,W]", _is_size),
-    "mean": ("three numbers [R,G,B]", _are(float, 3)),
-    "std": ("three numbers [R,G,B]", _are(float, 3)),
-    "stride": ("a whole number", _of(int)),
-    "views": ("a whole number", _of(int)),
-    "sie_coefficient": ("a number", _of(float)),
-    "sie": ("camera, view or camera-view", _of(str)),
-    "neck": ("before or after", _of(str)),
+# Of all formats; a format's reader says which are its own.
+OPTIONS = {
+    "input_size": SIZE,
+    "mean": RGB,
+    "std": RGB,
+    "stride": WHOLE,
+    "views": WHOLE,
+    "sie_coefficient": NUMBER,
+    "sie": Option("camera, view or camera-view", TEXT.fits),
+    "neck": Option("before or after", TEXT.fits),
 }
 
 
@@ -87,7 +70,9 @@ def import_model(
             f"found format '{format}'{nearest(format, FORMATS)}; expected one of "
             f"{', '.join(FORMATS)}; type --from {next(iter(FORMATS))}"
         )
-    description = checkpoint_step(file, format, dict(_option(text) for text in settings))
+    description = checkpoint_step(
+        file, format, dict(read_option(text, OPTIONS, of=format) for text in settings)
+    )
     execution = terminal.execution()
     first = graph.run(terminal.workspace, [description], execution, announce=terminal.announce)
     network = read_json(terminal.workspace.folder(description) / "network.json")
@@ -228,23 +213,6 @@ def called(name: str) -> str:
     if not plain:
         raise ReidpipeError(f"found name '{name}'; expected letters or digits; type --name mine")
     return plain
-
-
-def _option(text: str) -> tuple[str, Any]:
-    key, separator, value = text.partition("=")
-    if not separator or key not in OPTIONS:
-        raise ReidpipeError(
-            f"found --set {text}{nearest(key, OPTIONS)}; expected KEY=VALUE with one of "
-            f"{', '.join(OPTIONS)}; type --set input_size=[256,128]"
-        )
-    wanted, fits = OPTIONS[key]
-    try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError:
-        read = None
-    if not fits(read):
-        raise ReidpipeError(f"found '{value}' for {key}; expected {wanted}; type --set {key}=VALUE")
-    return key, read
 
 
 def _about(run: Run, model: Any) -> dict[str, Any]:

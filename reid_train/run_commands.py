@@ -73,13 +73,13 @@ def combinations(
     parsers: Sequence[str],
     seeds: Sequence[int],
     *,
-    label_maps: Callable[[str, str], Step],
+    label_maps: Callable[[Step, str], Step],
     pretrained: str | None = None,
     settings: tuple[str, ...] = (),
 ) -> list[Cell]:
     """Everything to train and evaluate, row after row of the table.
 
-    Parsers vary only under recipes that read label maps. ``label_maps(dataset, parser)`` gives
+    Parsers vary only under recipes that read label maps. ``label_maps(index, parser)`` gives
     the maps and is asked once per pair. Raises ReidpipeError for the first mistake in any of the
     combinations, before anything is executed.
     """
@@ -98,7 +98,7 @@ def combinations(
         for dataset, index in indices.items():
             for parsing in parsers if recipe.reads_maps else (None,):
                 if parsing is not None and (dataset, parsing) not in maps:
-                    maps[dataset, parsing] = label_maps(dataset, parsing)
+                    maps[dataset, parsing] = label_maps(index, parsing)
                 for seed in seeds:
                     model = model_step(
                         terminal,
@@ -107,7 +107,7 @@ def combinations(
                         seed=seed,
                         pretrained=pretrained,
                         settings=settings,
-                        label_maps=lambda at=(dataset, parsing): maps[at],  # type: ignore[index]
+                        label_maps=lambda _, at=(dataset, parsing): maps[at],  # type: ignore[index]
                         index=index,
                     )
                     evaluation = evaluation_step(terminal, model)

@@ -52,6 +52,19 @@ class BatchSource(Protocol):
         ...
 
 
+def share(batch: int, together: int, rank: int, world: int) -> slice:
+    """This process's rows of a global batch. Raises ReidpipeError when shares would be unequal."""
+    groups = batch // together
+    if groups % world:
+        what = "identities" if together > 1 else "images"
+        raise ReidpipeError(
+            f"found {world} processes for batches of {groups} {what}; expected a number that "
+            f"divides {groups}; type torchrun --nproc-per-node with one"
+        )
+    size = groups // world * together
+    return slice(rank * size, (rank + 1) * size)
+
+
 class Hook:
     """Work beside the gradient steps: build a memory, encode texts, cluster. All methods optional.
 

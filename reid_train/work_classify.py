@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.atomic import read_json, replacing, sha256_file, write_json
+from pipeline.atomic import replacing, write_json
 from pipeline.store import versions
 from reid_train import loop
 from reid_train.build import parameters
-from reid_train.checkpoint import META, WEIGHTS, save_model
+from reid_train.checkpoint import WEIGHTS, finished_model, save_model
 from reid_train.classification_task import ClassificationTask, ShotBatches, features_of, images_of
 from reid_train.data.class_rows import ClassRows, read_classes
 from reid_train.data.shots import Draw, Row, draw_shots, of_classes
@@ -79,11 +79,8 @@ def train(job: Job) -> dict[str, Any]:
     ``recipe`` (plain, epochs a number), ``classes``, ``part`` (``all`` or ``base``), ``seed``.
     Writes ``model.safetensors`` (the learner under the authors' names) and ``model.json``.
     """
-    if (job.folder / META).is_file():
-        # Killed after the learner was written and before the store marked it complete.
-        done = read_json(job.folder / META)
-        if sha256_file(job.folder / WEIGHTS) == done["weights_sha256"]:
-            return done["training"]
+    if (done := finished_model(job.folder)) is not None:
+        return done["training"]
     recipe, seed, table = from_plain(job.params["recipe"]), int(job.params["seed"]), _classes(job)
     assert recipe.training is not None and isinstance(recipe.training.epochs, int)
     labels = table.labels(job.params["part"])

@@ -38,8 +38,8 @@ BATCH = 64
 def evaluate(job: Job) -> dict[str, Any]:
     """Embed the test images, rank, score; returns the content of ``metrics.json``.
 
-    inputs: model, index, images (packed at the model's input size). params: protocol (None: the
-    dataset's first), exclude (None: the protocol's), flip (sum of the features of image and
+    inputs: model, index, images (packed at the model's input size). params: protocol and
+    exclude by name, flip (sum of the features of image and
     mirror image), rerank (None or {k1, k2, lam}). Writes, besides ``metrics.json``:
     ``protocol.json`` (all that the numbers depend on), ``ranking.npz`` (see ``RankingRecorder``),
     ``threshold.json`` (see ``PairStatistics``), ``features.npy`` and ``features.json``.
@@ -47,8 +47,8 @@ def evaluate(job: Job) -> dict[str, Any]:
     threshold are those of the first. Raises ReidpipeError for anything the user can cure.
     """
     index = read_index(job.inputs["index"])
-    protocol = find_protocol(index.dataset, job.params["protocol"] or "standard")
-    exclude = job.params["exclude"] or protocol.exclude
+    protocol = find_protocol(index.dataset, job.params["protocol"])
+    exclude = job.params["exclude"]
     trials = [apply_protocol(index.rows, protocol, trial=t) for t in range(protocol.trials)]
     meta = atomic.read_json(job.inputs["model"] / "model.json")
     features, size = _features(job, index, trials)
@@ -158,7 +158,7 @@ def _features(
     if tuple(packed.size) != tuple(model.input_size):
         raise ReidpipeError(
             f"found images packed at {packed.size} for a model that takes {model.input_size}; "
-            "expected the same height and width; type reidpipe eval again without --set"
+            "expected the same height and width; type reidpipe eval RUN, which packs them so"
         )
     features = embed(
         model,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from pipeline.atomic import read_json, sha256_file
 from pipeline.images import PackedImages
 from pipeline.index import read_index
 from pipeline.maps import LabelMapReader
@@ -20,7 +19,7 @@ from reid_train.build import (
     parameters,
     training_set,
 )
-from reid_train.checkpoint import META, WEIGHTS, save_model
+from reid_train.checkpoint import finished_model, save_model
 from reid_train.models.text_table import TextTable
 from reid_train.recipe import from_plain
 from reid_train.runtime import Runtime
@@ -42,11 +41,8 @@ def train(job: Job) -> dict[str, Any]:
     ``log.jsonl``. ``state.pt`` exists while training and is deleted once the model is written.
     Under torchrun every process calls this and the first one writes.
     """
-    if (job.folder / META).is_file():
-        # Killed after the model was written and before the store marked it complete.
-        done = read_json(job.folder / META)
-        if sha256_file(job.folder / WEIGHTS) == done["weights_sha256"]:
-            return done["training"]
+    if (done := finished_model(job.folder)) is not None:
+        return done["training"]
     index = read_index(job.inputs["index"])
     recipe = count_sides(from_plain(job.params["recipe"]), index.rows)
     seed, pretrained = int(job.params["seed"]), job.params.get("pretrained", "none")

@@ -18,8 +18,9 @@ from pipeline.labels import nearest_resized
 from pipeline.maps import CONFIDENCE_STEPS
 from reid_train.data.augmentation import Augmentation, Draws
 from reid_train.data.prefetch import prefetch
-from reid_train.data.sampler import Sampler, share
+from reid_train.data.sampler import Sampler
 from reid_train.runtime import derive_seed
+from reid_train.task import share
 
 if TYPE_CHECKING:
     from pipeline.maps import LabelMapReader

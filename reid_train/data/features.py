@@ -68,9 +68,10 @@ class FeatureBatches:
         given = self.features
         for step in range(len(self)):
             positions = order[step * self.batch : (step + 1) * self.batch]
-            # Processes take equal shares: what is left over of the last batch waits.
-            positions = positions[: len(positions) // world * world][rank::world]
-            chosen = torch.from_numpy(positions)
+            # Processes take equal shares: the last batch is filled up from the epoch's beginning.
+            size = -(-len(positions) // world) * world
+            filled = np.resize(np.concatenate([positions, order]), size)
+            chosen = torch.from_numpy(filled[rank::world])
             batch = {"projected": given.projected[chosen], "labels": given.labels[chosen]}
             if self.parts:
                 assert given.parts is not None and given.counts is not None

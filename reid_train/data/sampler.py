@@ -164,16 +164,3 @@ def _most_batches(chunks: np.ndarray, ids: int) -> int:
         else:
             high = middle - 1
     return low
-
-
-def share(batch: int, together: int, rank: int, world: int) -> slice:
-    """This process's rows of a global batch. Raises ReidpipeError when shares would be unequal."""
-    groups = batch // together
-    if groups % world:
-        what = "identities" if together > 1 else "images"
-        raise ReidpipeError(
-            f"found {world} processes for batches of {groups} {what}; expected a number that "
-            f"divides {groups}; type torchrun --nproc-per-node with one"
-        )
-    size = groups // world * together
-    return slice(rank * size, (rank + 1) * size)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from pipeline import requests
 from pipeline.commandline import Terminal
 from pipeline.errors import ReidpipeError
-from pipeline.sources import index_step
 from pipeline.steps import Step
 from pipeline.store import Workspace
 from reid_train.commands import shared_maps
@@ -39,10 +38,10 @@ def planned(
 ) -> list[Cell]:
     """The cells of a ``run``; each parser's weights are a file with its name in it."""
 
-    def label_maps(dataset: str, parser: str) -> Step:
+    def label_maps(index: Step, parser: str) -> Step:
         weights = tmp_path / f"{parser}.pth"
         weights.write_text(parser)
-        return requests.maps(index_step(terminal.workspace, dataset), model=parser, weights=weights)
+        return requests.maps(index, model=parser, weights=weights)
 
     return combinations(
         terminal, recipes, ["mannequins"], parsers, read_seeds([seeds]), label_maps=label_maps

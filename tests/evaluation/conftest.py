@@ -33,7 +33,9 @@ class Prepared:
         folder = self.root / name
         folder.mkdir()
         inputs = {"index": self.index, "images": self.images, "model": self.model}
-        params = {"protocol": "standard", "exclude": None, "flip": False, "rerank": None, **params}
+        exclude = "none" if params.get("protocol") == "course" else "same-camera"
+        params = {"exclude": exclude, "flip": False, "rerank": None, **params}
+        params.setdefault("protocol", "standard")
         return Job(folder, params, inputs, self.root, device="cpu")
 
 

@@ -300,7 +300,7 @@ def test_weights_of_another_network_are_refused_by_name():
 def test_options_and_scales_are_checked(tmp_path: Path):
     with pytest.raises(ReidpipeError, match="did you mean 'upscale'"):
         load_parser("invpt", random_state(), upscal=False)
-    with pytest.raises(ReidpipeError, match="found upscale='no'; expected True or False"):
+    with pytest.raises(ReidpipeError, match="upscale='no'.*expected true or false"):
         load_parser("invpt", random_state(), upscale="no")
     parser = load_parser("invpt", random_state())
     with pytest.raises(ReidpipeError, match="24x24; expected 32x32, the only size InvPT takes"):

@@ -131,6 +131,7 @@ def test_a_resumed_cycle_gets_its_average_back() -> None:
     resumed.begin_stage(task)  # as the loop does, before the saved values come back
     resumed.load_state_dict(saved)
     assert resumed.cycle == 2 and resumed.history == [0.5, 0.5]
+    assert task._trust == 2 / 3 and task._teacher == [resumed.average]
     assert resumed.average is not None and correction.average is not None
     for one, other in zip(
         resumed.average.state_dict().values(), correction.average.state_dict().values(), strict=True

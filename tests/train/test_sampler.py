@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import ReidpipeError
-from reid_train.data.sampler import IdentitySampler, ShuffledSampler, share
+from reid_train.data.sampler import IdentitySampler, ShuffledSampler
+from reid_train.task import share
 
 COUNTS = st.lists(st.integers(1, 13), min_size=2, max_size=12)
 
