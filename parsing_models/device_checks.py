@@ -95,7 +95,9 @@ class OneClassGuard:
         if share <= ONE_CLASS_SHARE:
             return
         found = f"{share:.1%} of the pixels of {images} images are '{self.label_set.names[top]}'"
-        if str(self.device).partition(":")[0] != "cpu":
+        from reid_train.runtime import on_cpu
+
+        if not on_cpu(self.device):
             raise ReidpipeError(
                 f"found that {found}, computed on {self.device}; expected people with several "
                 "parts; the device computes wrongly or nobody is there: type --device cpu, which "

@@ -61,7 +61,6 @@ def preprocessing(
     Raises ``ReidpipeError`` for values that are none of an image processor.
     """
     usual = DEFAULTS.get(model_type, OTHERS)
-    mean, std = HALF, HALF
     if not processor.get("do_normalize", usual.normalise):
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     else:

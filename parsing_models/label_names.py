@@ -59,7 +59,7 @@ def target_set(value: LabelSet | str = LIP) -> LabelSet:
     if value not in LABEL_SETS:
         raise ReidpipeError(
             f"found label set '{value}'{nearest(value, LABEL_SETS)}; expected one of "
-            f"{', '.join(LABEL_SETS)}; type the label set the maps should have"
+            f"{', '.join(LABEL_SETS)}; type one of them"
         )
     return LABEL_SETS[value]
 

@@ -14,14 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parsing_models.losses import IGNORE
 from parsing_models.parser import Preprocessing
 from parsing_models.scoring import read_labels
 from parsing_models.warp import Similarity, Size
 from pipeline.errors import ReidpipeError
 from pipeline.images import decode
 from pipeline.index import ImageRow
-from pipeline.labels import LabelSet
+from pipeline.labels import IGNORE, LabelSet
 from reid_train.runtime import derive_seed
 from reid_train.task import share
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from parsing_models.catalogue import weights_file
+from parsing_models.label_names import target_set
 from pipeline.atomic import sha256_file
-from pipeline.errors import ReidpipeError, nearest
-from pipeline.labels import LABEL_SETS, LabelSet
+from pipeline.errors import ReidpipeError
+from pipeline.labels import LabelSet
 from reid_train.checkpoint import read_state_dict, unwrap
 
 
@@ -49,16 +50,10 @@ def check_label_set(value: LabelSet | str, classes: int) -> LabelSet:
 
     Raises ``ReidpipeError`` for an unknown name or another number of classes.
     """
-    if isinstance(value, str):
-        if value not in LABEL_SETS:
-            raise ReidpipeError(
-                f"found label set '{value}'{nearest(value, LABEL_SETS)}; expected one of "
-                f"{', '.join(LABEL_SETS)}; type the label set the weights were trained on"
-            )
-        value = LABEL_SETS[value]
-    if len(value) != classes:
+    found = target_set(value)
+    if len(found) != classes:
         raise ReidpipeError(
-            f"found weights with {classes} classes; expected {len(value)} for label set "
-            f"'{value.name}'; give label_set= the set they were trained on"
+            f"found weights with {classes} classes; expected {len(found)} for label set "
+            f"'{found.name}'; give label_set= the set they were trained on"
         )
-    return value
+    return found

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-IGNORE = 255
+from pipeline.labels import IGNORE
 
 
 def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parsing_models.losses import IGNORE
 from parsing_models.schp_parser import MEAN_BGR, STD_BGR
-from pipeline.labels import LIP
+from pipeline.labels import IGNORE, LIP
 from pipeline.mannequins import sample
 from reid_train.runtime import derive_seed
 from reid_train.task import share

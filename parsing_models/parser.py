@@ -17,7 +17,7 @@ from torch import Tensor
 from parsing_models.warp import GrownBox, Placement, Size, to_grid, to_input
 from pipeline.errors import ReidpipeError
 from pipeline.labels import LabelSet
-from reid_train.runtime import Runtime
+from reid_train.runtime import Runtime, free_memory, on_cpu
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ class Parser:
     @property
     def slice_images(self) -> int:
         """Images that go through the network together."""
-        if self.device.type != "cpu":
+        if not on_cpu(self.device):
             return self.most_images
         height, width = self.input_size
         fit = self.memory_mib * 2**20 // (4 * FLOATS_PER_PIXEL * height * width)
@@ -169,8 +169,7 @@ class Parser:
                     "one image; free some, or type --device cpu"
                 ) from error
         # Only here, outside the handler, are the tensors of the failed attempt free.
-        if self.device.type != "cpu":
-            torch.accelerator.empty_cache()
+        free_memory(self.device)
         if self.most_images == MOST_IMAGES:
             log.warning(
                 "too little memory on %s for %d images at once: going on with %d or less",
@@ -226,7 +225,7 @@ class Parser:
         for shape, rows in _by_size(images).items():
             grid = size or shape
             # On a CPU, logits at the grid that leave the cache cost more than the network.
-            mib = 16 if self.device.type == "cpu" else self.memory_mib
+            mib = 16 if on_cpu(self.device) else self.memory_mib
             step = max(1, mib * 2**20 // (4 * len(self.label_set) * grid[0] * grid[1]))
             for part in (rows[start : start + step] for start in range(0, len(rows), step)):
                 found.append((part, *_decided(self._at_grid(logits, part, shape, grid))))

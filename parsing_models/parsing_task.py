@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from parsing_models.losses import IGNORE, edge_loss, lovasz_softmax, refined_targets, soft_loss
+from parsing_models.losses import edge_loss, lovasz_softmax, refined_targets, soft_loss
 from parsing_models.schp import SCHPOutput
+from pipeline.labels import IGNORE
 from reid_train.task import Losses, ReidTask, Report
 
 

@@ -13,13 +13,12 @@ import numpy as np
 from pipeline.atomic import write_json
 from pipeline.errors import ReidpipeError
 from pipeline.index import ImageRow, Index, read_index
-from pipeline.labels import LABEL_SETS, PARTS, LabelSet, nearest_resized
+from pipeline.labels import IGNORE, LABEL_SETS, PARTS, LabelSet, nearest_resized
 from pipeline.maps import LabelMapReader
 
 if TYPE_CHECKING:
     from pipeline.steps import Job
 
-IGNORE = 255
 SCORES = "scores.json"
 TEST_SIDE = ("query", "gallery")
 

@@ -29,8 +29,6 @@ from pipeline.maps import SHARD_IMAGES, LabelMapReader, MapWriter, finished_keys
 from pipeline.processes import spread, spread_pinned
 
 if TYPE_CHECKING:
-    import torch
-
     from parsing_models.parser import LabelMaps, Parser
     from pipeline.steps import Job
 
@@ -164,9 +162,9 @@ def _made(work: Work, rows: list[ImageRow], job: Job) -> list[str]:
 
 def _devices(name: str) -> list[str]:
     """The devices to use for what a user typed: all GPUs where the name fits several."""
-    from reid_train.runtime import list_devices
+    from reid_train.runtime import list_devices, on_cpu
 
-    if ":" in name or name == "cpu":
+    if ":" in name or on_cpu(name):
         return [name]
     # "cuda:1 (its model)" -> "cuda:1"; without a GPU the name is for the runtime to judge.
     return [text.split()[0] for text in list_devices()[1:]] or [name]
@@ -183,19 +181,21 @@ def make_maps(
     inside torch this loses nothing on a busy machine, and maps do not depend on the number. A GPU
     has two batches under way, each in a stream of its own: one is copied while one is computed.
     """
+    from reid_train.runtime import on_cpu, own_stream
+
     parser = _parser(work.model, work.weights, work.options, work.device, work.precision)
     attributes = {**parser.attributes(flip=work.flip, scales=work.scales), "grid": list(GRID)}
-    on_cpu = parser.device.type == "cpu"
-    side_by_side = work.threads if on_cpu else 2
+    cpu = on_cpu(parser.device)
+    side_by_side = work.threads if cpu else 2
     guard = OneClassGuard(parser.label_set, parser.device, work.folder)
     outcomes: list[str] = []
     checked = False
     with (
         _one_thread_each(),
         MapWriter(work.folder, parser.label_set, attributes, GRID) as writer,
-        ThreadPoolExecutor(2 if on_cpu else max(2, min(8, work.threads)), "decode") as decoding,
+        ThreadPoolExecutor(2 if cpu else max(2, min(8, work.threads)), "decode") as decoding,
         ThreadPoolExecutor(
-            side_by_side, "compute", initializer=_own_stream, initargs=(parser.device,)
+            side_by_side, "compute", initializer=own_stream, initargs=(parser.device,)
         ) as computing,
     ):
         waiting: deque[tuple[Sequence[ImageRow], list[Any], Future[LabelMaps]]] = deque()
@@ -233,15 +233,6 @@ def _parser(model: str, weights: Path, options: str, device: str, precision: str
     )
 
 
-def _own_stream(device: torch.device) -> None:
-    if device.type != "cpu":
-        import torch
-
-        # The weights may still be on their way in the stream that loaded them.
-        torch.accelerator.synchronize(device)
-        torch.accelerator.set_stream(torch.Stream(device))
-
-
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
     """torch computes with one thread inside; training in this process gets back what it had."""
@@ -260,9 +251,10 @@ def _checked(work: Work, parser: Parser, images: list[np.ndarray]) -> dict[str, 
     cache records about it."""
     from parsing_models import load_parser
     from parsing_models.parser import in_precision
+    from reid_train.runtime import on_cpu
 
     full = in_precision(parser, "fp32")
-    if parser.device.type != "cpu":
+    if not on_cpu(parser.device):
         reference = load_parser(work.model, work.weights, **json.loads(work.options))
         check_device(full, reference, images, GRID)
     if work.precision == "fp32":

@@ -11,6 +11,8 @@ import numpy as np
 
 from pipeline.errors import ReidpipeError
 
+IGNORE = 255  # of a pixel that counts as nothing: outside the image, erased, not annotated
+
 
 def voc_palette(classes: int) -> tuple[tuple[int, int, int], ...]:
     """The Pascal VOC colours of classes 0..classes-1, RGB 0..255.

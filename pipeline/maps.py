@@ -121,7 +121,6 @@ class MapWriter:
         self.label_set = label_set
         self.attributes = dict(attributes or {})
         self.size = (int(size[0]), int(size[1]))
-        self.written = 0
         self._rows: OrderedDict[str, tuple[np.ndarray, np.ndarray, tuple[int, int], bytes]]
         self._rows = OrderedDict()
         self._known: dict[str, set[str]] = {}
@@ -176,7 +175,6 @@ class MapWriter:
                     self._write(temporary, rows)
                     if check_shard(temporary) != list(rows):
                         raise _damaged(temporary, "it reads back other keys than written")
-        self.written += len(rows)
         self._rows.clear()
 
     def _stored_keys(self) -> set[str]:

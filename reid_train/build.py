@@ -225,7 +225,8 @@ def build_prompt_terms(stage: recipes.Stage) -> list[Term]:
 
 
 def training_set(recipe: recipes.Recipe, images: Any, rows: list, maps: Any = None) -> TrainingSet:
-    """The images all stages train on. ``flipped_copies`` of the first stage decides for all."""
+    """The images all stages train on. Raises ReidpipeError when ``flipped_copies`` differs between
+    stages."""
     copies = {getattr(stage.data, "flipped_copies", False) for stage in recipe.image_stages}
     if len(copies) > 1:
         raise ReidpipeError(

@@ -54,7 +54,7 @@ def measure(
     with torch.inference_mode():
         for size in batches:
             noise = torch.rand(size, 3, *model.input_size, generator=generator)
-            images = runtime.move({"images": noise})["images"].to(runtime.device)
+            images = runtime.move({"images": noise})["images"]
             model(images)
             taken: list[float] = []
             while len(taken) < 3 or (sum(taken) < seconds and len(taken) < 1000):

@@ -9,19 +9,18 @@ values for one kind of split, as the authors do, and ``--set`` comes last.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import ReidpipeError, nearest
-from reid_train.recipe import check_keys, merged, put
+from reid_train import recipe_files
+from reid_train.recipe import check_keys
 from reid_train.recipe_parts import Count, Optimiser, Part, Share
 
 SPLITS = ("all", "base-new", "cross", "domain", "people")
-KINDS = ("zero-shot", "coop", "cocoop", "maple")
+FOLDER = "recipes_classify"
 
 
 class View(Part):
@@ -136,7 +135,7 @@ def from_plain(value: dict[str, Any]) -> LearnerRecipe:
 
 def list_learners() -> list[str]:
     """Names of the learner recipes that come with the package, sorted."""
-    return sorted(Path(file.name).stem for file in _folder().iterdir() if _is_yaml(file.name))
+    return recipe_files.names_in(FOLDER)
 
 
 def load_learner(
@@ -146,8 +145,9 @@ def load_learner(
     ``settings`` (dotted path, YAML text). Those under ``training`` do not concern zero-shot, which
     has none. Raises ReidpipeError, in one line, for what is unknown.
     """
-    name = Path(name_or_path).stem if _is_yaml(str(name_or_path)) else str(name_or_path)
-    content = {"name": name, **_read(str(name_or_path), ())}
+    given = str(name_or_path)
+    name = Path(given).stem if recipe_files.is_file(given) else given
+    content = {"name": name, **recipe_files.read(given, FOLDER, see="reidpipe classify coop")}
     by_split = content.pop("for_split", {})
     for known in by_split:
         if known not in SPLITS:
@@ -155,16 +155,11 @@ def load_learner(
                 f"recipe '{name}': found for_split '{known}'{nearest(known, SPLITS)}; expected "
                 f"{', '.join(SPLITS)}; correct the file"
             )
-    content = merged(content, by_split.get(split, {}))
+    content = recipe_files.merged(content, by_split.get(split, {}))
     for path, text in settings:
         if path.startswith("training.") and content.get("learner") == "zero-shot":
             continue
-        try:
-            put(content, path, yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise ReidpipeError(
-                f"found {path}={text}; expected a YAML value; type --set {path}=VALUE"
-            ) from error
+        recipe_files.put_text(content, path, text)
     check_keys(LearnerRecipe, content, "", name)
     check_keys(Training, content.get("training"), "training", name)
     try:
@@ -177,33 +172,3 @@ def load_learner(
             f"recipe '{name}': found {found} for {path}; expected: "
             f"{first['msg'].removeprefix('Value error, ')}; type --set {path}=VALUE"
         ) from error
-
-
-def _folder() -> Any:
-    return resources.files("reid_train") / "recipes_classify"
-
-
-def _is_yaml(name: str) -> bool:
-    return name.endswith((".yaml", ".yml"))
-
-
-def _read(reference: str, seen: tuple[str, ...]) -> dict[str, Any]:
-    """The mapping of a file with its bases merged in."""
-    if reference in seen:
-        raise ReidpipeError(f"found recipes that are each other's base: {', '.join(seen)}")
-    file: Any = Path(reference) if _is_yaml(reference) else _folder() / f"{reference}.yaml"
-    if not file.is_file():
-        names = list_learners()
-        raise ReidpipeError(
-            f"found recipe '{reference}'{nearest(reference, names)}; expected a .yaml file or one "
-            f"of {', '.join(names)}; type reidpipe classify coop"
-        )
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ReidpipeError(f"found YAML that cannot be read in {file}: {reason}") from error
-    if not isinstance(content, dict):
-        raise ReidpipeError(f"found no mapping in {file}; expected the keys of a learner recipe")
-    base = content.pop("base", None)
-    return content if base is None else merged(_read(str(base), (*seen, reference)), content)

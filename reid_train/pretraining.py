@@ -127,8 +127,6 @@ def save(task: CaptionTask, vocabulary: Tensor, path: Path) -> None:
     (``token_rows.expand``). Positions of images are laid out as a square, as they are there: each
     column of a grid twice as high as wide stands twice, and ``resize_positions`` to that grid
     averages the two equal ones again.
-
-    Raises ReidpipeError when the disk is full.
     """
     from safetensors.torch import save_file
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import ReidpipeError, nearest
+from reid_train import recipe_files
 from reid_train.recipe_parts import DATA_KINDS, Part, Recipe
+
+FOLDER = "recipes"
 
 
 def from_plain(value: Mapping[str, Any]) -> Recipe:
@@ -28,7 +29,7 @@ def from_plain(value: Mapping[str, Any]) -> Recipe:
 
 def list_recipes() -> list[str]:
     """Names of the recipes that come with the package, sorted."""
-    return sorted(Path(entry.name).stem for entry in _folder().iterdir() if _is_yaml(entry.name))
+    return recipe_files.names_in(FOLDER)
 
 
 def load_recipe(name_or_path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe:
@@ -37,109 +38,12 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, str] | None = 
     overrides: dotted path -> YAML text, e.g. ``{"stages.0.epochs": "3"}``; stages may be addressed
     by name. Raises ReidpipeError, in one line, for an unknown recipe, key or value.
     """
-    name = Path(name_or_path).stem if _is_yaml(str(name_or_path)) else str(name_or_path)
-    content = _read(str(name_or_path), None, ())
+    given = str(name_or_path)
+    name = Path(given).stem if recipe_files.is_file(given) else given
+    content = recipe_files.read(given, FOLDER, see="reidpipe recipes")
     for path, text in (overrides or {}).items():
-        try:
-            value = _named(yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise ReidpipeError(
-                f"found {path}={text}; expected a YAML value; type --set {path}=VALUE"
-            ) from error
-        put(content, path, value)
+        recipe_files.put_text(content, path, text)
     return _validated({"name": name, **content}, name)
-
-
-def _folder() -> Any:
-    return resources.files("reid_train") / "recipes"
-
-
-def _is_yaml(name: str) -> bool:
-    return name.endswith((".yaml", ".yml"))
-
-
-def _read(reference: str, beside: Path | None, seen: tuple[str, ...]) -> dict[str, Any]:
-    """The mapping of a recipe file with its bases merged in."""
-    if reference in seen:
-        raise ReidpipeError(f"found recipes that are each other's base: {', '.join(seen)}")
-    if _is_yaml(reference):
-        file: Any = (beside / reference) if beside else Path(reference)
-    else:
-        file = _folder() / f"{reference}.yaml"
-    if not file.is_file():
-        names = list_recipes()
-        raise ReidpipeError(
-            f"found recipe '{reference}'{nearest(reference, names)}; expected a .yaml file or one "
-            f"of {', '.join(names)}; type reidpipe recipes"
-        )
-    try:
-        content = _named(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ReidpipeError(f"found YAML that cannot be read in {file}: {reason}") from error
-    if not isinstance(content, dict):
-        raise ReidpipeError(f"found no mapping in {file}; expected the keys of a recipe")
-    base, changes = content.pop("base", None), content.pop("set", {})
-    if base is not None:
-        parent = file.parent if _is_yaml(reference) else None
-        content = merged(_read(str(base), parent, (*seen, reference)), content)
-    for path, value in changes.items():
-        put(content, path, value)
-    return content
-
-
-def _named(value: Any) -> Any:
-    """``value`` with the key ``on`` restored: YAML 1.1 reads a bare ``on:`` as true."""
-    if isinstance(value, dict):
-        return {"on" if key is True else key: _named(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_named(item) for item in value]
-    return value
-
-
-def merged(base: Any, over: Any) -> Any:
-    if not (isinstance(base, dict) and isinstance(over, dict)):
-        return over
-    # Another kind of schedule or data has other keys: nothing of the base's is kept.
-    if "kind" in over and over["kind"] != base.get("kind"):
-        return over
-    return {**base, **{key: merged(base.get(key), value) for key, value in over.items()}}
-
-
-def put(content: dict[str, Any], path: str, value: Any) -> None:
-    """Set one value by its dotted path; levels that are not there yet are made, and the number
-    after a list's last adds to it."""
-    *parents, last = path.split(".")
-    place: Any = content
-    for depth, part in enumerate(parents):
-        place = _step(place, part, ".".join(parents[: depth + 1]))
-    if isinstance(place, list):
-        if last == str(len(place)):
-            place.append(value)
-        else:
-            place[_position(place, last, path)] = value
-    else:
-        place[last] = value
-
-
-def _step(place: Any, part: str, path: str) -> Any:
-    if isinstance(place, list):
-        return place[_position(place, part, path)]
-    if not isinstance(place.get(part), dict | list):
-        place[part] = {}
-    return place[part]
-
-
-def _position(items: list[Any], part: str, path: str) -> int:
-    names = [item.get("name") for item in items if isinstance(item, dict)]
-    if part in names:
-        return names.index(part)
-    if not part.isdigit() or int(part) >= len(items):
-        raise ReidpipeError(
-            f"found '{path}'; expected a number from 0 to {len(items) - 1}"
-            f"{' or a name' if any(names) else ''} in place of '{part}'"
-        )
-    return int(part)
 
 
 def _validated(content: dict[str, Any], name: str) -> Recipe:

@@ -169,6 +169,25 @@ class Runtime:
         }
 
 
+def on_cpu(device: torch.device | str) -> bool:
+    """Whether a device, or its name, is the CPU."""
+    return str(device).partition(":")[0] == "cpu"
+
+
+def own_stream(device: torch.device) -> None:
+    """From here on this thread's work on a GPU is queued apart from the other threads'."""
+    if not on_cpu(device):
+        # The weights may still be on their way in the stream that loaded them.
+        torch.accelerator.synchronize(device)
+        torch.accelerator.set_stream(torch.Stream(device))
+
+
+def free_memory(device: torch.device) -> None:
+    """Give the GPU memory back that torch holds in reserve."""
+    if not on_cpu(device):
+        torch.accelerator.empty_cache()
+
+
 def list_devices() -> list[str]:
     """What ``--device`` can name here: ``cpu``, then each usable GPU as ``cuda:<n> (<model>)``."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -24,7 +24,7 @@ from reid_train.learner_recipe import LearnerRecipe, from_plain
 from reid_train.models.clip_classifier import ClipClassifier
 from reid_train.models.pretrained import read_clip
 from reid_train.prompt_classifier import load_prompt_classifier
-from reid_train.runtime import Runtime, derive_seed
+from reid_train.runtime import Runtime, derive_seed, on_cpu
 from reid_train.task import HeldCosine, Optimiser, Stage
 
 if TYPE_CHECKING:
@@ -229,11 +229,9 @@ def _clip(job: Job) -> Any:
 def _runtime(job: Job, recipe: LearnerRecipe) -> Runtime:
     # Half precision is a matter of GPUs: CPUs compute in float32, and the model's file says so.
     runtime = Runtime.create(job.device, "fp32", join=True)
-    return (
-        runtime
-        if runtime.device.type == "cpu"
-        else Runtime.create(job.device, recipe.precision, join=True)
-    )
+    if on_cpu(runtime.device):
+        return runtime
+    return Runtime.create(job.device, recipe.precision, join=True)
 
 
 def test_images(
@@ -248,7 +246,7 @@ def test_images(
     files = table.files(rows)
     for start in range(0, len(files), 64):
         pixels = read_views(files[start : start + 64], model.input_size, view, workers=job.workers)
-        yield runtime.move({"images": pixels})["images"].to(runtime.device).float() / 255
+        yield runtime.move({"images": pixels})["images"].float() / 255
 
 
 def _read(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from pipeline.steps import Job
     from reid_train.models.prompts import IdentityTexts
 
-log = logging.getLogger(__name__)
 
 PROMPTS, ORDER = "prompts.safetensors", "prompts.json"
 BATCH = 64

@@ -186,7 +186,7 @@ def test_devices_are_named_in_one_file():
                 assert not re.fullmatch(r"cuda(:\d+)?|mps", node.value), (path, node.lineno)
         for name, call in calls(path):
             assert not name.endswith(".cuda"), (path, call.lineno)
-            assert not name.startswith("torch.cuda."), (path, call.lineno)
+            assert not name.startswith(("torch.cuda.", "torch.accelerator.")), (path, call.lineno)
 
 
 def test_torch_loads_stand_on_one_line():
@@ -272,13 +272,20 @@ def test_every_command_has_help_with_an_example(words: tuple[str, ...]):
 def test_commands_of_the_contract_are_listed():
     assert isinstance(cli.main, LazyGroup)
     listed = set(cli.main.list_commands(click.Context(cli.main)))
-    assert listed >= {
-        "prepare", "parse", "train", "eval", "report", "demo", "status", "cache", "datasets",
-        "recipes", "embed", "search", "doctor",
+    assert listed == {
+        "prepare", "parse", "train", "eval", "report", "run", "demo", "classify", "embed",
+        "search", "score", "import", "export", "status", "cache", "datasets", "recipes", "doctor",
     }  # fmt: skip
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in listed:
         assert re.search(rf"`(reidpipe )?{name}\b", readme), f"README.md does not name {name}"
+
+
+@pytest.mark.parametrize("room", ["pipeline", "parsing_models", "reid_train"])
+def test_the_map_of_the_house_names_every_module(room: str):
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    modules = {path.name for path in (ROOT / room).glob("*.py")} - {"__init__.py"}
+    assert {name for name in modules if not re.search(rf"\b{re.escape(name)}\b", text)} == set()
 
 
 @pytest.mark.parametrize("name", list_recipes())

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-IGNORE = 255  # label of map pixels that show nothing of the image: moved in from outside, or erased
+from pipeline.labels import IGNORE
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pipeline.labels import IGNORE
 from pipeline.maps import CONFIDENCE_STEPS
-from reid_train.data.augmentation import IGNORE
 
 # One int64 per (cell, label) holds the pixel count above, the confidence sum below: the greatest
 # is the majority, ties decided by confidence. Cached confidences are whole numbers of these steps,
@@ -146,14 +146,6 @@ def membership(cells: Cells, parts: int) -> Tensor:
     """float32 N,P,h*w: 1 where the cell shows the part."""
     part = torch.arange(parts, device=cells.labels.device)
     return (cells.labels.flatten(1)[:, None] == part[:, None]).float()
-
-
-def part_weights(cells: Cells, parts: int) -> Tensor:
-    """Share of each part among the counted cells of its image, float32 N,P; rows sum to 1, or to 0
-    where every cell is ignored.
-    """
-    counts = membership(cells, parts).sum(2)
-    return counts / counts.sum(1, keepdim=True).clamp(min=1)
 
 
 def pool(features: Tensor, cells: Cells, parts: int) -> tuple[Tensor, Tensor]:

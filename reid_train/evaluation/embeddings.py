@@ -50,7 +50,7 @@ class Embeddings:
                     f"expected ({len(features)},)"
                 )
             put(self, name, column)
-        # float64 sums of 4096 rows at a time: no second copy of a large gallery.
+        # 4096 rows at a time: no mask of a whole gallery.
         for start in range(0, len(features), 4096):
             if not np.isfinite(features[start : start + 4096]).all():
                 raise ReidpipeError(

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 NAME = "clip-tiny"
 _WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 FILES = {name: _WEIGHTS / f"{name}.safetensors" for name in (NAME, "clip-tiny-vit")}
-FILE = FILES[NAME]
 
 # CLIP's ResNet at a quarter of its width with one block per stage; 128x64 gives an 8x4 grid.
 VISUAL: dict[str, Any] = {"layers": (1, 1, 1, 1), "width": 16, "heads": 8, "output_dim": 128}

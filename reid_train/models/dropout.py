@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_train.runtime import on_cpu
+
 
 class _Drop(torch.autograd.Function):
     @staticmethod
@@ -34,7 +36,7 @@ class Dropout(nn.Dropout):
         steps = round(self.p * 65536)
         if not self.training or steps == 0:
             return x
-        if x.device.type != "cpu" or steps == 65536:
+        if not on_cpu(x.device) or steps == 65536:
             return F.dropout(x, self.p)
         if not x.is_contiguous(memory_format=torch.channels_last):
             x = x.contiguous()

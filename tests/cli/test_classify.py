@@ -143,7 +143,9 @@ def test_transfer_to_other_datasets(with_pets: Console, tmp_path: Path, clip: Pa
     with_pets("prepare", "imagenet", "--root", imagenet(folder))
     words = ("classify", "zero-shot", "coop", "--dataset", "imagenet", "--split", "cross")
     words = (*words, "--target", "oxford_pets", "--pretrained", clip, *SHORT, *CPU)
-    for row in with_pets.json(*words)["rows"]:
+    rows = with_pets.json(*words)["rows"]
+    assert len(rows) == 2
+    for row in rows:
         assert set(row["figures"]) == {"imagenet", "oxford_pets", "average"}
         assert row["figures"]["average"]["values"] == row["figures"]["oxford_pets"]["values"]
         assert row["tests"]["oxford_pets"]["classes"] == 5
@@ -190,7 +192,9 @@ def test_attributes_of_generated_people(console: Console, few_people: None, clip
 
 def test_speed(with_pets: Console, clip: Path):
     words = ("classify", "zero-shot", "cocoop", "--dataset", "oxford_pets", "--pretrained", clip)
-    for row in with_pets.json(*words, "--speed", *CPU)["rows"]:
+    rows = with_pets.json(*words, "--speed", *CPU)["rows"]
+    assert len(rows) == 2
+    for row in rows:
         assert row["classes"] == 5 and set(row["images_per_s"]) == {"1", "4", "16", "64"}
         assert all(rate > 0 for rate in row["images_per_s"].values())
 

@@ -45,8 +45,10 @@ def test_two_processes_train_one_model(
     console("prepare", "folder", "--root", people, "--size", "32x16", "--filter", "bilinear")
     words = ["--workspace", str(console.root), "train", recipe, "--dataset", "folder", *settings]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    # Port 0: any that is free.
+    launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
     finished = subprocess.run(
-        [*launcher, "--master-addr", "127.0.0.1", "-m", "cli", *words, "--device", "cpu"],
+        [*launcher, "-m", "cli", *words, "--device", "cpu"],
         cwd=PROJECT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

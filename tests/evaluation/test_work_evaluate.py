@@ -15,6 +15,7 @@ from reid_train.evaluation import Embeddings
 from reid_train.evaluation import evaluate as score
 from reid_train.evaluation.embeddings import embed, load_features
 from reid_train.evaluation.rankings_file import StoredRanking
+from reid_train.evaluation.threshold import RATES
 from reid_train.runtime import Runtime
 from reid_train.work_evaluate import evaluate
 
@@ -58,6 +59,7 @@ def test_files_of_an_evaluation(prepared):
     threshold = json.loads((job.folder / "threshold.json").read_text())
     assert threshold["pairs"] == {"same": 20, "different": 100}
     assert sum(threshold["histogram"]["same"]) == 20
+    assert [point["wanted_fpr"] for point in threshold["points"]] == list(RATES)
     for point in threshold["points"]:
         assert point["fpr"] <= point["wanted_fpr"]
 

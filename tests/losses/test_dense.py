@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reid_train.data.augmentation import IGNORE
+from pipeline.labels import IGNORE
 from reid_train.data.cells import Cells, pool, sample
 from reid_train.losses.contrastive import SupCon
 from reid_train.losses.dense import PartAlignment, PartContrast, confidence_weights

@@ -10,12 +10,11 @@ import torch
 from PIL import Image
 
 from parsing_models.labelled_batches import NONE, LabelledBatches, Variation, warped
-from parsing_models.losses import IGNORE
 from parsing_models.parser import Preprocessing
 from parsing_models.warp import to_input
 from pipeline.errors import ReidpipeError
 from pipeline.index import ImageRow
-from pipeline.labels import LIP
+from pipeline.labels import IGNORE, LIP
 
 GIVEN = Preprocessing((24, 24), "bgr", (0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
 STILL = (1.0, 0.0, False)

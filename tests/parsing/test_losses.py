@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from parsing_models.losses import IGNORE, edge_loss, edges, lovasz_softmax
+from parsing_models.losses import edge_loss, edges, lovasz_softmax
+from pipeline.labels import IGNORE
 
 
 def hard(labels: list[int], classes: int = 3) -> torch.Tensor:

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from parsing_models.losses import IGNORE, refined_targets, soft_loss
+from parsing_models.losses import refined_targets, soft_loss
 from parsing_models.parsing_task import Cost, ParsingTask
 from parsing_models.schp import SCHP, Widths
 from parsing_models.self_correction import SelfCorrection, estimate_norms
+from pipeline.labels import IGNORE
 
 SMALL = Widths(layers=(1, 1, 1, 1), stem=4, planes=4, context=8, head=8, skip=4, edge=4)
 

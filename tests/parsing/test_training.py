@@ -11,13 +11,12 @@ import torch
 from click.testing import CliRunner
 
 from parsing_models import load_parser
-from parsing_models.losses import IGNORE
 from parsing_models.mannequin_batches import MannequinBatches, _mirror, augment, normalise
 from parsing_models.parsing_task import ParsingTask
 from parsing_models.schp import SCHP, Widths
 from parsing_models.schp_parser import TINY_INPUT
 from parsing_models.training import initial, main, score
-from pipeline.labels import LIP
+from pipeline.labels import IGNORE, LIP
 
 SMALL = Widths(layers=(1, 1, 1, 1), stem=4, planes=4, context=8, head=8, skip=4, edge=4)
 

@@ -75,7 +75,7 @@ def main(what: str, folder: str) -> None:
         recipe, place = load_recipe(*RECIPES[what]), Path(folder).parent / "people"
         if what == "clusters":
             images, rows = PackedImages.open(place), read_index(place).split("train")
-            start = str(clip_tiny.FILE)
+            start = str(clip_tiny.FILES[clip_tiny.NAME])
         else:
             images, rows, _ = people(place, size=recipe.input.size)
             start = "none"

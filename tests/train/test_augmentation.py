@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.labels import LIP
-from reid_train.data.augmentation import IGNORE, Augmentation, Draws, colour, erase
+from pipeline.labels import IGNORE, LIP
+from reid_train.data.augmentation import Augmentation, Draws, colour, erase
 
 SIZE = (12, 8)
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from pipeline.errors import ReidpipeError
-from reid_train.data.augmentation import IGNORE, Augmentation
+from pipeline.labels import IGNORE
+from reid_train.data.augmentation import Augmentation
 from reid_train.data.dataset import ReidBatches, TrainingSet
 from reid_train.data.prefetch import prefetch
 from reid_train.data.sampler import IdentitySampler, ShuffledSampler
