@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +14,7 @@ from pipeline.errors import ReidpipeError
 from pipeline.images import DamagedImage, open_image, read_bytes
 from pipeline.index import ImageRow, Index, write_index
 from pipeline.layouts import LayoutResult, LayoutRow, read_layout
-from pipeline.layouts.rows import is_skipped, shortened
+from pipeline.layouts.rows import shortened, walk_files
 from pipeline.manifest import load_manifest
 from pipeline.processes import spread
 from pipeline.roots import lists_folder, prepare_root, registered_root, registered_rule
@@ -54,31 +53,17 @@ def index_params(workspace: Path, dataset: str) -> dict[str, Any]:
 def fingerprint(root: Path) -> str:
     """Hex digest of path, size and modification time of every file below ``root``.
 
-    Cheap enough for every command: no file is opened. Links to folders are followed once. For a
-    table of images the folder that holds it counts.
+    Cheap enough for every command: no file is opened. Hidden files and workspaces do not count.
+    For a table of images the folder that holds it counts.
     """
-    folder = root if root.is_dir() else root.parent
     digest = hashlib.sha256()
-    for line in _entries(folder, folder, {os.path.realpath(folder)}):
-        digest.update(line)
+    for place, entry in walk_files(root if root.is_dir() else root.parent):
+        try:
+            found = entry.stat()
+        except OSError:  # a link that leads to nothing
+            found = entry.stat(follow_symlinks=False)
+        digest.update(os.fsencode(f"{place}/{entry.name}\0{found.st_size}\0{found.st_mtime_ns}\n"))
     return digest.hexdigest()[:32]
-
-
-def _entries(folder: Path, top: Path, seen: set[str]) -> Iterator[bytes]:
-    prefix = folder.relative_to(top).as_posix()
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if is_skipped(entry.name):
-                continue
-            if entry.is_dir():
-                real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
-                if real not in seen:
-                    seen.add(real)
-                    yield from _entries(Path(entry.path), top, seen)
-            else:
-                found = entry.stat() if entry.is_file() else entry.stat(follow_symlinks=False)
-                line = f"{prefix}/{entry.name}\0{found.st_size}\0{found.st_mtime_ns}\n"
-                yield os.fsencode(line)
 
 
 def index(job: Job) -> dict[str, Any]:
