@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import ReidpipeError
-from pipeline.layouts.rows import is_skipped, walk_images
+from pipeline.layouts.rows import is_skipped, subfolders, walk_images
 from pipeline.manifest import Layout, Manifest, load_manifest
 
 MAX_DEPTH = 3
@@ -19,7 +19,9 @@ def find_root(start: Path, manifest: Manifest, *, lists: Path | None = None) -> 
     """The absolute folder, 0 to 3 levels below ``start``, that one of the layouts describes.
 
     Archives unpack into doubled folders and people move them around, so any nesting up to three
-    levels is accepted. lists: folder with fetched list files, looked into beside each candidate.
+    levels is accepted. Of several folders that fit, the start itself is taken, else one whose
+    layout asks for most, and of these the one with a usual name of the dataset.
+    lists: folder with fetched list files, looked into beside each candidate.
     Raises ReidpipeError in one line: what was looked for, where, and the
     folder that came nearest.
     """
@@ -34,17 +36,37 @@ def find_root(start: Path, manifest: Manifest, *, lists: Path | None = None) -> 
             f"found no folder {start}; expected the images of {manifest.dataset}; "
             f"type reidpipe prepare {manifest.dataset} --root FOLDER"
         )
-    fallback: Path | None = None
+    best: Path | None = None
+    best_rank = (True, 0, 0)
     for folder in _folders(start):
         layout = match_layout(folder, manifest, lists=lists, spread=folder == start)
-        if layout is not None and _names_fit(folder, layout):
+        if layout is None:
+            continue
+        rank = _rank(folder, layout, manifest)
+        if folder == start and not rank[0]:
             return folder
-        if layout is not None and fallback is None:
-            fallback = folder
-    if fallback is not None:
-        # Reading it names the files that break the rule, which says more than "not found".
-        return fallback
+        if best is None or rank < best_rank:
+            best, best_rank = folder, rank
+    if best is not None:
+        # Reading one whose names do not fit names these files, which says more than "not found".
+        return best
+    parent = start.parent
+    tops = {name.split("/")[0] for layout in manifest.layouts for name in layout.requires}
+    # A flat dataset's own folder is what its layout requires: people type that folder itself.
+    if start.name in tops and match_layout(parent, manifest, lists=lists, spread=False):
+        return parent
     raise ReidpipeError(_failure(start, manifest, lists))
+
+
+def _rank(folder: Path, layout: Layout, manifest: Manifest) -> tuple[bool, int, int]:
+    """How well a folder fits, least is best: its images' names, what it has, its own name.
+
+    Market-style trees of several datasets differ in the names of images alone, ImageNet and its
+    variants in that of the folder.
+    """
+    usual = [name.split("/")[-1] for name in (*manifest.roots, manifest.id)]
+    place = usual.index(folder.name) if folder.name in usual else len(usual)
+    return not _names_fit(folder, layout), -len(layout.requires), place
 
 
 def _names_fit(root: Path, layout: Layout) -> bool:
@@ -114,11 +136,10 @@ def _folders(start: Path) -> Iterator[Path]:
 
 def _subfolders(folder: Path) -> list[Path]:
     try:
-        entries = sorted(folder.iterdir())
+        return subfolders(folder)
     except PermissionError:
         # A folder that may not be read cannot be the dataset; the final message names the start.
         return []
-    return [entry for entry in entries if not is_skipped(entry.name) and entry.is_dir()]
 
 
 def _failure(start: Path, manifest: Manifest, lists: Path | None) -> str:
