@@ -40,11 +40,12 @@ def number_identities(rows: list[LayoutRow]) -> list[LayoutRow]:
     """Give identities that are no numbers their place in sorted order.
 
     When one name of a dataset is no number, all are numbered, so that ``7`` and ``007a`` never
-    meet; the name stays in the extra column ``identity``.
+    meet; the name stays in the extra column ``identity``. Beside a number that column is the
+    table's own and names nobody.
     """
-    if not any("identity" in row.extra for row in rows):
+    if not any(row.pid is None and row.extra.get("identity") for row in rows):
         return rows
-    names = [row.extra.get("identity", "" if row.pid is None else str(row.pid)) for row in rows]
+    names = [row.extra.get("identity", "") if row.pid is None else str(row.pid) for row in rows]
     numbers = {name: number for number, name in enumerate(sorted(set(names) - {""}))}
     return [
         replace(row, pid=numbers.get(name), extra={**row.extra, "identity": name})

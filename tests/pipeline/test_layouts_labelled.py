@@ -1,4 +1,4 @@
-"""Parsing sets, classification sets and a person's own images become the right rows."""
+"""Parsing sets and classification sets become the right rows."""
 
 from __future__ import annotations
 
@@ -17,10 +17,6 @@ from tests import trees, trees_labelled
 def read(start: Path, dataset: str, **options) -> LayoutResult:
     manifest = load_manifest(dataset)
     return read_layout(find_root(start, manifest), manifest, **options)
-
-
-def own(root: Path, rule: str | None = None) -> LayoutResult:
-    return read_layout(root, load_manifest("folder"), rule=rule)
 
 
 @pytest.mark.parametrize("nested", [0, 1, 2])
@@ -183,87 +179,6 @@ def test_imagenet_without_names_says_what_to_put_where(tmp_path: Path):
     (root / "classnames.txt").unlink()
     with pytest.raises(ReidpipeError, match="found no classnames.txt"):
         read(tmp_path, "imagenet")
-
-
-def test_own_identity_folders_are_numbered_in_sorted_order(tmp_path: Path):
-    result = own(trees_labelled.own_identities(tmp_path))
-    assert [(row.path, row.split, row.pid, row.extra["identity"]) for row in result.rows] == [
-        ("anna/1.jpg", "train", 0, "anna"),
-        ("anna/2.png", "train", 0, "anna"),
-        ("bert/1.jpg", "train", 1, "bert"),
-        ("bert/2.png", "train", 1, "bert"),
-    ]
-    assert result.notes == ["no split folders found: all images are in train"]
-
-
-def test_own_split_folders(tmp_path: Path):
-    result = own(trees_labelled.own_splits(tmp_path))
-    assert [(row.path, row.split, row.pid, row.camid) for row in result.rows] == [
-        ("gallery/12/a.jpg", "gallery", 12, None),
-        ("query/12/a.jpg", "query", 12, None),
-        ("train/7/a.jpg", "train", 7, None),
-    ]
-
-
-def test_own_rule_reads_names_and_reports_what_does_not_fit(tmp_path: Path):
-    trees.pictures(tmp_path / "m", ["5_c2_9.jpg", "6_c0_1.jpg", "odd.jpg"])
-    result = own(tmp_path / "m", r"(?P<pid>\d+)_c(?P<camid>\d+)_(?P<frame>\d+)")
-    assert [(row.pid, row.camid, row.frame) for row in result.rows] == [(5, 2, 9), (6, 0, 1)]
-    assert result.unmatched == ["odd.jpg"]
-
-
-@pytest.mark.parametrize(
-    ("rule", "message"),
-    [
-        (r"(?P<pid>\d+", "missing \\)"),
-        (r"(\d+)_c", "no group 'pid'"),
-        (r"(?P<pid>\d+)_(?P<cam>\d)", "group 'cam' \\(did you mean 'camid'"),
-    ],
-)
-def test_own_rule_mistakes_are_one_line(tmp_path: Path, rule: str, message: str):
-    with pytest.raises(ReidpipeError, match=message) as caught:
-        own(tmp_path, rule)
-    assert "\n" not in str(caught.value)
-
-
-def test_own_images_without_identity_are_refused(tmp_path: Path):
-    trees.pictures(tmp_path, ["a.jpg", "b.jpg"])
-    with pytest.raises(ReidpipeError, match="found 2 images without an identity"):
-        own(tmp_path)
-
-
-def table(folder: Path, *rows: str) -> Path:
-    trees.pictures(folder, ["a.jpg", "b.jpg"])
-    trees.lines(folder / "mine.csv", rows)
-    return folder / "mine.csv"
-
-
-def test_own_table(tmp_path: Path):
-    path = table(
-        tmp_path, "path,split,pid,camid,weather", "a.jpg,train,7,1,rain", "b.jpg,query,8,,"
-    )
-    result = own(path)
-    assert result.root == tmp_path
-    assert [(r.path, r.split, r.pid, r.camid, r.extra) for r in result.rows] == [
-        ("b.jpg", "query", 8, None, {"weather": ""}),
-        ("a.jpg", "train", 7, 1, {"weather": "rain"}),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (("file,pid", "a.jpg,1"), "expected a column path"),
-        (("path,pid", "c.jpg,1"), "line 2: found no file .*c.jpg"),
-        (("path,pid", "../a.jpg,1"), "expected one relative to"),
-        (("path,split", "a.jpg,trian"), "did you mean 'train'"),
-        (("path,camid", "a.jpg,left"), "found camid 'left'"),
-        (("path,pid", "a.jpg,1", "a.jpg,2"), "a.jpg twice in split train"),
-    ],
-)
-def test_own_table_mistakes_name_the_line(tmp_path: Path, rows: tuple[str, ...], message: str):
-    with pytest.raises(ReidpipeError, match=message):
-        own(table(tmp_path, *rows))
 
 
 def test_a_rule_for_a_published_dataset_is_refused(tmp_path: Path):
