@@ -26,9 +26,9 @@ class Check:
     counted with. unmatched_queries: keys of queries without any valid match under it.
     repeated: split -> groups of keys with equal bytes. query_in_gallery: [query key, gallery key]
     with equal bytes. overlap_excluded: whether the rule leaves all these pairs out.
-    train_in_test: [train key, other key] likewise. two_identities: groups of keys with equal
-    bytes and different identities. without_camera: number of rows with unknown camera.
-    lines: all of it for a person to read.
+    train_in_test: [train key, other key] likewise; val_in_test: [val key, query or gallery key].
+    two_identities: groups of keys with equal bytes and different identities. without_camera:
+    number of rows with unknown camera. lines: all of it for a person to read.
     """
 
     counts: list[dict[str, Any]]
@@ -39,6 +39,7 @@ class Check:
     repeated: dict[str, list[list[str]]]
     query_in_gallery: list[list[str]]
     train_in_test: list[list[str]]
+    val_in_test: list[list[str]]
     overlap_excluded: bool
     two_identities: list[list[str]]
     images: int
@@ -75,6 +76,7 @@ def check_rows(rows: Sequence[ImageRow], manifest: Manifest | None = None) -> Ch
         repeated=_repeated(groups),
         query_in_gallery=_pairs(groups, ("query",), ("gallery",)),
         train_in_test=_pairs(groups, ("train",), ("query", "gallery", "val")),
+        val_in_test=_pairs(groups, ("val",), ("query", "gallery")),
         overlap_excluded=exclude == "same-camera" and _harmless(groups),
         two_identities=[
             [row.key for row in group] for group in groups if len({row.pid for row in group}) > 1
@@ -163,6 +165,7 @@ def _harmless(groups: list[list[ImageRow]]) -> bool:
 
 def _lines(found: Check, rows: Sequence[ImageRow]) -> list[str]:
     lines = list(found.problems)
+    hopeless = len(found.unmatched_queries) == found.queries > 0
     if found.unmatched_queries:
         count, first = len(found.unmatched_queries), ", ".join(found.unmatched_queries[:_NAMED])
         rule = (
@@ -171,25 +174,33 @@ def _lines(found: Check, rows: Sequence[ImageRow]) -> list[str]:
             else "no gallery image of their identity"
         )
         more = f" and {count - _NAMED} more" if count > _NAMED else ""
+        # The rule `none` leaves nothing out: only other identities can help then.
+        cure = {
+            "same-camera": "correct pid and camid, or evaluate with --exclude same-image or none",
+            "same-image": "correct pid, or evaluate with --exclude none",
+            "none": "correct pid: query and gallery must name people alike",
+        }[found.exclude]
         level, verdict = (
-            ("error", "so nothing can be evaluated; correct pid and camid, or evaluate with "
-             "--exclude same-image or none")
-            if count == found.queries
+            ("error", f"so nothing can be evaluated; {cure}")
+            if hopeless
             else ("warning", "so they do not count in mAP and CMC")
-        )  # fmt: skip
+        )
         lines.append(
             f"{level}: {count} of {found.queries} queries have {rule}, {verdict}: {first}{more}"
         )
     if found.images and found.without_camera == found.images:
-        lines.append("no camera ids; evaluate with --exclude same-image or none")
+        advice = "" if hopeless else "; evaluate with --exclude same-image or none"
+        lines.append(f"no camera ids{advice}")
     elif found.without_camera:
         lines.append(f"warning: {found.without_camera} of {found.images} images have no camera id")
     if found.query_in_gallery:
         lines += _overlap_lines(found, sum(row.split == "query" for row in rows))
-    if found.train_in_test:
-        count = len(found.train_in_test)
-        lines.append(f"warning: {count} train images are also test images, byte for byte:")
-        lines += _listed(found.train_in_test)
+    for split, pairs in (("train", found.train_in_test), ("val", found.val_in_test)):
+        if pairs:
+            lines.append(
+                f"warning: {len(pairs)} {split} images are also test images, byte for byte:"
+            )
+            lines += _listed(pairs)
     for split, groups in found.repeated.items():
         what = "image occurs" if len(groups) == 1 else "images occur"
         lines.append(f"{split}: {len(groups)} {what} more than once, byte for byte:")

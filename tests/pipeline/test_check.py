@@ -87,6 +87,29 @@ def test_equal_bytes_within_and_across_splits_are_named() -> None:
     assert "warning: 2 train images are also test images, byte for byte:" in found.lines
 
 
+def test_val_images_in_the_test_set_are_named() -> None:
+    rows = [
+        row("a", "val", 1, 0, "same1"), row("b", "val", 1, 0, "same2"), row("c", "val", 2, 0),
+        row("a", "query", 1, 0, "same1"), row("b", "gallery", 1, 1, "same2"),
+        row("a", "train", 3, 0, "same3"), row("d", "val", 3, 0, "same3"),
+    ]  # fmt: skip
+    found = check_rows(rows)
+    assert found.val_in_test == [["val/a", "query/a"], ["val/b", "gallery/b"]]
+    assert "warning: 2 val images are also test images, byte for byte:" in found.lines
+    assert "  val/b = gallery/b" in found.lines
+
+
+def test_no_advice_that_was_followed_already() -> None:
+    """Without cameras the rule is `none`; when nothing matches under it, it is no cure."""
+    found = check_rows([row("a", "query", 1, None), row("a", "gallery", 2, None)])
+    assert found.exclude == "none"
+    assert found.lines == [
+        "error: 1 of 1 queries have no gallery image of their identity, so nothing can be "
+        "evaluated; correct pid: query and gallery must name people alike: query/a",
+        "no camera ids",
+    ]
+
+
 def test_a_copy_from_another_camera_raises_the_scores() -> None:
     rows = [row("a", "query", 7, 0, "same"), row("a", "gallery", 7, 1, "same")]
     assert any("find themselves" in line for line in check_rows(rows).lines)
