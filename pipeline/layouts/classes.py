@@ -73,7 +73,6 @@ def _class_names(reading: Reading) -> dict[str, str]:
     candidates = [
         reading.root / name,
         reading.root.parent / name,
-        reading.root / "imagenet" / name,
         reading.root.parent / "imagenet" / name,
         reading.root.parent.parent / "imagenet" / name,
     ]

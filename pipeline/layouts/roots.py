@@ -52,7 +52,7 @@ def find_root(start: Path, manifest: Manifest, *, lists: Path | None = None) -> 
         return best
     parent = start.parent
     tops = {name.split("/")[0] for layout in manifest.layouts for name in layout.requires}
-    # A flat dataset's own folder is what its layout requires: people type that folder itself.
+    # One of the folders that a layout requires was typed in place of the one that holds them.
     if start.name in tops and match_layout(parent, manifest, lists=lists, spread=False):
         return parent
     raise ReidpipeError(_failure(start, manifest, lists))
@@ -101,10 +101,17 @@ def _lacking(root: Path, layout: Layout, lists: Path | None, *, spread: bool) ->
 
 
 def locate(root: Path, name: str, layout: Layout, lists: Path | None = None) -> Path | None:
-    """Where a layout's entry lies: ``root/name``, deeper when spread, else among ``lists``."""
+    """Where a layout's entry lies: ``root/name``, deeper when spread, else among ``lists``.
+
+    A root that is the first folder of ``name`` itself serves too: the one folder of a flat set is
+    what people type, and its neighbours are none of the dataset's.
+    """
     direct = root / name
     if direct.exists() and _same_case(direct, name):
         return direct
+    first, _, rest = name.partition("/")
+    if first == root.name and (root / rest).exists():
+        return root / rest
     if layout.spread:
         for folder in _folders(root):
             if (folder / name).exists():

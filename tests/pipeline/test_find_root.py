@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,18 +75,32 @@ def test_the_only_folder_of_a_classification_set_may_be_typed(tmp_path: Path, da
     top = manifest.layouts[0].requires[0]
     place = "0" if manifest.numeric_folders else "n02423022"
     root = trees_labelled.imagenet_variant(tmp_path, "in", [top], [place])
-    # The names lie beside the folder or in ImageNet's, wherever the variant was unpacked.
     for move in (False, True):
+        # The class names lie in ImageNet's folder, here one level up and there beside.
         typed = (root / top).rename(tmp_path / top) if move else root / top
-        assert find_root(typed, manifest) == typed.parent
-        rows = read_layout(typed.parent, manifest).rows
-        assert [row.path for row in rows] == [f"{top}/{place}/a.jpg"]
+        assert find_root(typed, manifest) == typed
+        rows = read_layout(typed, manifest).rows
+        assert [row.path for row in rows] == [f"{place}/a.jpg"]
 
 
 def test_the_only_folder_of_a_flat_set_may_be_typed(tmp_path: Path):
-    trees.pku_reid(tmp_path)
-    assert find_root(tmp_path / "PKUv1a_128x48", load_manifest("pku_reid")) == tmp_path
+    """It is the root itself: what lies beside it must not enter the dataset's fingerprint."""
+    typed = trees.pku_reid(tmp_path) / "PKUv1a_128x48"
+    manifest = load_manifest("pku_reid")
+    assert find_root(typed, manifest) == typed
+    above = {row.path: replace(row, path="") for row in read_layout(tmp_path, manifest).rows}
+    rows = read_layout(typed, manifest).rows
+    assert above == {f"PKUv1a_128x48/{row.path}": replace(row, path="") for row in rows}
     root = trees.cuhk03_ready(tmp_path)
-    assert find_root(root / "detected", load_manifest("cuhk03_np")) == root
+    assert find_root(root / "detected", load_manifest("cuhk03_np")) == root / "detected"
+    rows = read_layout(root / "detected", load_manifest("cuhk03_np")).rows
+    assert [row.path for row in rows if row.split == "query"] == ["query/0002_c1_1.png"]
     with pytest.raises(ReidpipeError, match="found no CUHK03"):
         find_root(root / "detected", load_manifest("cuhk03_np:labeled"))
+
+
+def test_a_folder_of_a_dataset_typed_in_its_place(tmp_path: Path):
+    root = trees.market1501(tmp_path)
+    assert find_root(root / "query", load_manifest("market1501")) == root
+    original = trees.cuhk03_original(tmp_path)
+    assert find_root(original / "cuhk03_release", load_manifest("cuhk03_np")) == original
