@@ -14,6 +14,7 @@ from pipeline.errors import ReidpipeError, nearest
 from pipeline.layouts.rows import (
     LayoutResult,
     LayoutRow,
+    is_workspace,
     read_text,
     shortened,
     subfolders,
@@ -94,17 +95,22 @@ def _unwrapped(root: Path) -> tuple[Path, list[str]]:
     """The folder below ``root`` where its content begins, and a note when that is another."""
     inner = root
     for _ in range(WRAPPINGS):
-        folders = subfolders(inner)
+        folders = _folders(inner)
         if (
             len(folders) != 1
             or _is_split_name(folders[0].name)
             or (inner / TABLE).is_file()
             or next(walk_images(inner, depth=1), None) is not None
-            or not subfolders(folders[0])
+            or not _folders(folders[0])
         ):
             break
         inner = folders[0]
     return inner, [] if inner == root else [f"images are read in {inner}, the only folder there"]
+
+
+def _folders(root: Path) -> list[Path]:
+    # The default workspace lies in the folder where a command is typed: among the images.
+    return [folder for folder in subfolders(root) if not is_workspace(folder)]
 
 
 def _is_split_name(name: str) -> bool:
@@ -114,7 +120,7 @@ def _is_split_name(name: str) -> bool:
 
 def _splits(root: Path) -> list[str]:
     """The split folders that exist; ReidpipeError for some that are meant but named otherwise."""
-    names = [folder.name for folder in subfolders(root)]
+    names = [folder.name for folder in _folders(root)]
     present = [split for split in SPLITS if split in names]
     meant = [name for name in names if _is_split_name(name)]
     if meant and not present:
@@ -128,7 +134,7 @@ def _splits(root: Path) -> list[str]:
 
 def _beside(root: Path) -> list[str]:
     """Folders with images, and images, that lie beside the split folders."""
-    folders = [folder for folder in subfolders(root) if folder.name not in SPLITS]
+    folders = [folder for folder in _folders(root) if folder.name not in SPLITS]
     held = [folder for folder in folders if next(walk_images(folder), None) is not None]
     return [path.name for path in (*held, *walk_images(root, depth=1))]
 

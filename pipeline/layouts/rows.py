@@ -65,10 +65,10 @@ def is_workspace(folder: Path | str) -> bool:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in ``folder`` that may hold data, in sorted order."""
+    """The folders in ``folder`` that are not hidden and no clutter, in sorted order."""
     with os.scandir(folder) as entries:
         names = sorted(e.name for e in entries if not is_skipped(e.name) and _is_folder(e))
-    return [folder / name for name in names if not is_workspace(folder / name)]
+    return [folder / name for name in names]
 
 
 def walk_files(folder: Path, *, depth: int | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:

@@ -143,6 +143,15 @@ def test_own_folders_that_are_no_wrapping(tmp_path: Path, names: list[str]):
     assert own(tmp_path / "top").root == deep
 
 
+def test_own_workspace_among_the_images_is_neither_wrapping_nor_left_out(tmp_path: Path):
+    sheet = "artifacts/index/1234/sheet.png"
+    inner = trees_labelled.own_splits(tmp_path)
+    trees.picture(tmp_path / "reid-workspace" / sheet)
+    assert own(tmp_path).root == inner
+    trees.picture(inner / "reid-workspace" / sheet)
+    assert (own(inner).notes, len(own(inner).rows)) == ([], 3)
+
+
 def test_own_images_beside_the_split_folders_are_told(tmp_path: Path):
     root = trees_labelled.own_splits(tmp_path)
     trees.pictures(root, ["test/9/a.jpg", "Extra/b.jpg", "loose.jpg"])
