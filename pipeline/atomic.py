@@ -29,11 +29,11 @@ def replacing(path: Path | str) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
-def _flush_folder(folder: Path) -> None:
-    # A rename survives a power cut only once the folder itself is on disk.
+def flush_folder(folder: Path) -> None:
+    """Write a folder's names to disk: only then does a rename inside it survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

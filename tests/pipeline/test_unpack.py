@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 import os
 import struct
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import atomic
 from pipeline import unpack as unpacking
 from pipeline.errors import ReidpipeError
 from pipeline.unpack import UnpackError, unpack
@@ -172,6 +174,81 @@ def test_flipped_bytes_are_noticed(tmp_path: Path) -> None:
     data[10_000] ^= 255
     archive.write_bytes(data)
     refused(archive, "damaged archive")
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_a_flipped_bit_anywhere_in_a_compressed_tar_is_noticed(tmp_path: Path, mode: str) -> None:
+    whole = make_tar(tmp_path / "whole", {"a.bin": os.urandom(20_000)}, mode).read_bytes()
+    archive = tmp_path / "a.tar"
+    # In the stored bytes and in the checksum at the very end (of gzip; the others end otherwise).
+    for place in [5000, 15_000, *([len(whole) - 6] if mode == "w:gz" else [])]:
+        archive.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        refused(archive, "damaged archive|no whole zip or tar")
+
+
+def test_what_lies_behind_the_last_member_counts(tmp_path: Path) -> None:
+    archive = tmp_path / "a.tgz"
+    plain = make_tar(tmp_path / "a.tar", {"a": b"a"}).read_bytes()
+    (tmp_path / "a.tar").unlink()
+    archive.write_bytes(gzip.compress(plain + bytes(2_000_000)))
+    refused(archive, "more data", max_bytes=1_000_000)
+    unpack([archive], tmp_path / "out", max_bytes=3_000_000)
+
+
+def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path) -> None:
+    archive = make_tar(tmp_path / "a.tar", {"a": b"a" * 512, "b": b"b" * 512})
+    data = bytearray(archive.read_bytes())
+    data[1024] ^= 1  # the first letter of the name "b"
+    archive.write_bytes(data)
+    refused(archive, "damaged archive")
+
+
+def test_a_tar_that_ends_in_a_zip_is_a_tar(tmp_path: Path) -> None:
+    inner = make_zip(tmp_path / "inner.zip", {"inside.txt": b"z"})
+    members = {"a.txt": b"a", "inner.zip": inner.read_bytes()}
+    unpack([make_tar(tmp_path / "a.tar", members)], tmp_path / "out")
+    assert tree(tmp_path / "out") == members
+
+
+def test_a_zip_that_begins_with_a_tar_is_a_zip(tmp_path: Path) -> None:
+    inner = make_tar(tmp_path / "inner.tar", {"inside.txt": b"t"}).read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_STORED) as file:
+        file.writestr("inner.tar", inner)
+    unpack([tmp_path / "a.zip"], tmp_path / "out")
+    assert tree(tmp_path / "out") == {"inner.tar": inner}
+
+
+def test_a_zip_with_a_broken_name_is_damaged(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "a.zip", {"\u00e9\u00e9": b"x"})
+    data = archive.read_bytes()
+    assert data.count(b"\xc3\xa9") == 4
+    archive.write_bytes(data.replace(b"\xc3\xa9", b"\xff\xa9"))
+    refused(archive, "damaged archive")
+
+
+def test_a_zip_that_points_before_its_start_is_damaged(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "a.zip", {"a": b"x"})
+    data = bytearray(archive.read_bytes())
+    end = data.rindex(b"PK\x05\x06")
+    data[end + 16 : end + 20] = struct.pack("<L", len(data) + 1000)  # where the directory starts
+    archive.write_bytes(data)
+    refused(archive, "damaged archive")
+
+
+@pytest.mark.parametrize("name", ["n" * 256, "d" * 256 + "/a"])
+def test_a_name_too_long_for_the_disk_is_refused(tmp_path: Path, name: str) -> None:
+    refused(make_zip(tmp_path / "a.zip", {name: b"x"}), "a name this disk cannot hold")
+
+
+def test_bytes_are_on_disk_before_the_folder_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[object] = []
+    out = tmp_path / "out"
+    monkeypatch.setattr(os, "sync", lambda: order.append(("bytes", out.exists())))
+    monkeypatch.setattr(atomic, "flush_folder", lambda path: order.append((path, out.exists())))
+    unpack([make_zip(tmp_path / "a.zip", GOOD)], out)
+    assert order == [("bytes", False), (tmp_path, True)]
 
 
 def test_a_web_page_is_no_archive(tmp_path: Path) -> None:
