@@ -91,6 +91,11 @@ def parse(
     """
     terminal.workspace.writable()
     kinds = _parsers(model, pair, weights=weights, settings=settings, label_map=label_map)
+    if with_preview and not load_manifest(dataset).pictures_allowed:
+        raise ReidpipeError(
+            f"found --preview for {dataset}, whose images were withdrawn by their publisher and "
+            f"are never shown; expected another dataset; type `reidpipe parse {dataset}` without it"
+        )
     index = index_step(terminal.workspace, dataset)
     maps = {
         kind: maps_step(

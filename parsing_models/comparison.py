@@ -25,6 +25,7 @@ from pipeline.label_pictures import (
 )
 from pipeline.labels import PARTS, LabelSet, nearest_resized
 from pipeline.maps import LabelMapReader
+from pipeline.withheld import card, pictures_allowed
 
 if TYPE_CHECKING:
     from pipeline.steps import Job
@@ -98,8 +99,10 @@ def draw_comparison(
 ) -> np.ndarray:
     """The sheet of ``most_different``: uint8 (H, W, 3) RGB; without any, one of the first images.
 
-    Labels are drawn in the common set; a pixel that differs is red on the grey image.
+    Labels are drawn in the common set; a pixel that differs is red on the grey image. For images
+    that may not be shown there are cards with their keys.
     """
+    shown = pictures_allowed(index.dataset)
     rows = {row.key: row for row in index.rows}
     chosen = {entry["key"]: entry["equal"] for entry in found["most_different"]}
     if not chosen:
@@ -108,6 +111,10 @@ def draw_comparison(
     tables = [reader.label_set.map_to(common) for reader in maps]
     tiles, drawn = [], []
     for key, share in chosen.items():
+        caption = f"{100 * share:.1f} % equal  {key}"
+        if not shown:
+            tiles.append(Tile([card(key, (HEIGHT, HEIGHT // 2))], caption))
+            continue
         image = decode(index.root / rows[key].path)
         labels = tables[0][maps[0][key][0]]
         both = [labels, tables[1][nearest_resized(maps[1][key][0], labels.shape)]]
@@ -115,7 +122,7 @@ def draw_comparison(
         both = [fitted(each, size, exact=True) for each in both]
         pictures = [fitted(image, size), *(overlay(image, each, common) for each in both)]
         pictures.append(_difference(pictures[0], both[0] != both[1]))
-        tiles.append(Tile(pictures, f"{100 * share:.1f} % equal  {key}"))
+        tiles.append(Tile(pictures, caption))
         drawn += both
     differing = 1 - found["pixel_accuracy"]
     entries = [

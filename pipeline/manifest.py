@@ -254,6 +254,12 @@ class Manifest(Part):
         """``id`` or ``id:variant``: what the index table and the reports call it."""
         return f"{self.id}:{self.variant}" if self.variant else self.id
 
+    @property
+    def pictures_allowed(self) -> bool:
+        """Whether its images may be shown: not if they, or those it is built on, are withdrawn."""
+        source = load_manifest(self.built_on) if self.built_on else None
+        return self.policy != "never" and (source is None or source.pictures_allowed)
+
     @cached_property
     def default_protocol(self) -> Protocol:
         """The first protocol; sets without one are ranked by the plain Market rule."""
@@ -353,7 +359,7 @@ def load_manifest(dataset: str) -> Manifest:
     Raises ReidpipeError naming the nearest known id or variant.
     """
     name, _, variant = dataset.partition(":")
-    known = _files()
+    known = manifest_files()
     if name not in known:
         raise ReidpipeError(
             f"found dataset '{name}'{nearest(name, known)}; expected one of "
@@ -365,11 +371,12 @@ def load_manifest(dataset: str) -> Manifest:
 
 def list_manifests() -> list[Manifest]:
     """All datasets in their default variant, sorted by kind and id."""
-    manifests = [load_manifest(name) for name in _files()]
+    manifests = [load_manifest(name) for name in manifest_files()]
     order = ("reid", "parsing", "classification")
     return sorted(manifests, key=lambda manifest: (order.index(manifest.kind), manifest.id))
 
 
-def _files() -> dict[str, Any]:
+def manifest_files() -> dict[str, Any]:
+    """id -> YAML file of all datasets."""
     entries = resources.files("data_manifests").iterdir()
     return {e.name.removesuffix(".yaml"): e for e in entries if e.name.endswith(".yaml")}

@@ -81,7 +81,8 @@ def search(
     """Images below the folder GALLERY that resemble the image QUERY most, with a picture.
 
     Similarity is the cosine of features; that of an evaluated run is held against the threshold
-    which 1 % of pairs of different people pass.
+    which 1 % of pairs of different people pass. Images of withdrawn datasets, known by their file
+    names, are not drawn.
     Example: reidpipe search baseline-tiny person.jpg photos --top 5
     """
     from reid_train.evaluation import Embeddings, rank
@@ -293,10 +294,16 @@ def _draw(picture: Path, query: Path, rows: Sequence[dict[str, Any]]) -> None:
     from PIL import Image
 
     from pipeline.images import decode
-    from reid_train.figures.ranked_lists import Match, draw_ranked_list
+    from pipeline.withheld import card, withdrawn_names
+    from reid_train.figures.ranked_lists import CELL, Match, draw_ranked_list
 
-    matches = [Match(decode(Path(row["image"])), row["similarity"]) for row in rows]
-    sheet = Image.fromarray(draw_ranked_list(decode(query), matches))
+    withdrawn = withdrawn_names()
+
+    def shown(path: Path) -> np.ndarray:
+        return card(path.name, CELL) if withdrawn.match(path.name) else decode(path)
+
+    matches = [Match(shown(Path(row["image"])), row["similarity"]) for row in rows]
+    sheet = Image.fromarray(draw_ranked_list(shown(query), matches))
     with replacing(picture) as temporary:
         sheet.save(temporary, "PNG")
 

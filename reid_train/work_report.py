@@ -63,8 +63,12 @@ def report(job: Job) -> dict[str, Any]:
 
 
 def _explained(view: RunView, network: ReidModel) -> list[Explained]:
-    """Activation maps of the best queries of different people with their first right match."""
+    """Activation maps of the best queries of different people with their first right match; none of
+    images that may not be shown.
+    """
     ranking, pictures = view.ranking, Pictures(view)
+    if not pictures.allowed:
+        return []
     pairs, people = [], set()
     valid = np.flatnonzero(ranking.valid & ranking.correct.any(axis=1))
     for query in valid[np.argsort(-ranking.ap[valid], kind="stable")]:

@@ -32,10 +32,10 @@ def compare(
     that index; None: no figure of parts.
 
     Queries are ones valid in every run, of different people, evenly spread over the order of their
-    keys: the choice knows no result.
+    keys: the choice knows no result. Images that may not be shown have no activations.
     """
     pictures = Pictures(views[0])
-    queries = _queries(views, pictures)
+    queries = _queries(views, pictures) if pictures.allowed else []
     panels: dict[str, list[np.ndarray]] = {row.key: [pictures[row.key]] for row in queries}
     activated = [
         view.name for view in views if _activate(view, networks[view.name], queries, panels)

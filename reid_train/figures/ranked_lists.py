@@ -18,6 +18,7 @@ VERDICTS: dict[str, tuple[str, Colour]] = {
     "unknown": ("", (90, 90, 90)),
 }
 BORDER, GAP, CAPTION = 3, 4, 16
+CELL = (128, 64)  # H, W of each picture
 BACKGROUND: Colour = (255, 255, 255)
 INK: Colour = (30, 30, 30)
 
@@ -34,7 +35,7 @@ class Match:
 
 
 def draw_ranked_list(
-    query: np.ndarray, matches: Sequence[Match], *, size: tuple[int, int] = (128, 64)
+    query: np.ndarray, matches: Sequence[Match], *, size: tuple[int, int] = CELL
 ) -> np.ndarray:
     """Query on the left, then the matches, best first: uint8 (H, W, 3) RGB.
 

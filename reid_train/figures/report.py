@@ -19,6 +19,7 @@ from pipeline.errors import ReidpipeError
 from pipeline.images import PackedImages, decode
 from pipeline.index import Index, read_index
 from pipeline.label_pictures import legend, overlay
+from pipeline.withheld import card, pictures_allowed
 from reid_train.evaluation.embeddings import load_features
 from reid_train.evaluation.rankings_file import StoredRanking
 from reid_train.figures.charts import read_epochs, similarity_histogram, training_curves
@@ -118,17 +119,25 @@ class RunView:
 
 
 class Pictures:
-    """Images of a run's index by key, from packed pixels where given, else from the files."""
+    """Images of a run's index by key, from packed pixels where given, else from the files.
+
+    allowed: whether they may be shown.
+    """
 
     def __init__(self, view: RunView) -> None:
         self.packed = PackedImages.open(view.images) if view.images else None
         self.index: Index = read_index(view.index)
         self.rows = {row.key: row for row in self.index.rows}
+        self.allowed = pictures_allowed(self.index.dataset)
 
     def __getitem__(self, key: str) -> np.ndarray:
         if self.packed is not None:
             return np.array(self.packed.pixels[self.packed.row(key)])
         return decode(self.index.root / self.rows[key].path)
+
+    def shown(self, key: str) -> np.ndarray:
+        """The image for the page: a card with its key where it may not be shown."""
+        return self[key] if self.allowed else card(key, SAMPLE_SIZE)
 
 
 def write_report(
@@ -138,7 +147,8 @@ def write_report(
     provenance.
 
     All pictures are data URIs; the page loads nothing. It shows images of the dataset: where the
-    licence forbids redistribution it must stay on this machine, and the page says so.
+    licence forbids redistribution it must stay on this machine, and the page says so. Of withdrawn
+    datasets it shows cards with the images' keys.
     Raises ReidpipeError without a run or when an evaluation lacks a file.
     """
     import jinja2
@@ -152,6 +162,7 @@ def write_report(
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}"
     page = environment.from_string(template).render(
         title=title,
+        withheld=sorted({v.metrics["dataset"] for v in runs if not Pictures(v).allowed}),
         runs=[_section(view) for view in runs],
         best=_best(runs),
         curves=_curves(runs),
@@ -231,7 +242,7 @@ def _strip(view: RunView, pictures: Pictures, query: int) -> dict[str, Any]:
     shown = np.flatnonzero((ranking.indices[query] >= 0) & ~ranking.junk[query])[:SHOWN]
     matches = [
         Match(
-            pictures[str(ranking.gallery_keys[ranking.indices[query, place]])],
+            pictures.shown(str(ranking.gallery_keys[ranking.indices[query, place]])),
             float(ranking.similarities[query, place]),
             "right" if ranking.correct[query, place] else "wrong",
         )
@@ -243,7 +254,7 @@ def _strip(view: RunView, pictures: Pictures, query: int) -> dict[str, Any]:
         "key": key,
         "ap": float(ranking.ap[query]),
         "alt": f"query {key}: {hits} of the first {len(matches)} matches are right",
-        "picture": _image_uri(draw_ranked_list(pictures[key], matches)),
+        "picture": _image_uri(draw_ranked_list(pictures.shown(key), matches)),
     }
 
 
@@ -304,16 +315,17 @@ def _maps(view: RunView, pictures: Pictures) -> dict[str, Any]:
     step = max(1, len(keys) // MAP_SAMPLES)
     chosen = keys[::step][:MAP_SAMPLES]
     labels = [reader[key][0] for key in chosen]
-    tinted = [
-        overlay(pictures[key], label, reader.label_set, opacity=0.65)
+    tinted = {
+        key: overlay(pictures[key], label, reader.label_set, opacity=0.65)
         for key, label in zip(chosen, labels, strict=True)
-    ]
+        if pictures.allowed
+    }
     return {
         "model": str(reader.attributes.get("model", "")),
         "label_set": reader.label_set.name,
         "samples": [
             {"key": key, "picture": _image_uri(_beside(pictures[key], picture))}
-            for key, picture in zip(chosen, tinted, strict=True)
+            for key, picture in tinted.items()
         ],
         "legend": legend(labels, reader.label_set),
     }

@@ -14,6 +14,7 @@ from pipeline.manifest import list_manifests
 from pipeline.mannequins import DEFAULTS
 from pipeline.runs import list_runs
 from pipeline.store import Workspace
+from pipeline.withheld import GREY
 from reid_train.learner_recipe import list_learners
 from reid_train.recipe import list_recipes
 from tests.cli.conftest import TRAIN, Console
@@ -193,6 +194,21 @@ def test_search_ranks_and_draws(trained: Console, people: Path, tmp_path: Path):
     text = trained(*words).stdout
     assert f"no threshold yet; reidpipe eval {found['run']} calibrates one" in text
     assert trained.json(*words)["matches"][1]["passes"] is None
+
+
+def test_search_draws_no_withdrawn_image(trained: Console, people: Path, tmp_path: Path):
+    sources = sorted((people / "images" / "gallery").iterdir())[:2]
+    sheets = []
+    for name in ("0005_c2_f0046985.jpg", "ours.jpg"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_bytes(sources[0].read_bytes())
+        words = ("search", run_name(trained), sources[1], folder, "--out", folder / "found.png")
+        assert trained.json(*words)["matches"][0]["image"] == str(folder / name)
+        sheets.append(np.asarray(Image.open(folder / "found.png")))
+    query, match = np.split(sheets[0], [75], axis=1)
+    assert (query == sheets[1][:, :75]).all()
+    assert (match[10, 20:60] == GREY).all() and not (sheets[1][10, 95:135] == GREY).all()
 
 
 def test_search_makes_a_removed_model_again(trained: Console, people: Path):

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import torch
+from PIL import Image
 
+from pipeline.index import read_index
+from pipeline.labels import LIP
+from pipeline.maps import MapWriter
 from pipeline.steps import Job
 from reid_train.figures.activation_maps import activation_map, tint
 from reid_train.figures.embedding_map import choose, embedding_map
+from reid_train.figures.report import RunView, write_report
 from reid_train.work_evaluate import evaluate
 from reid_train.work_report import report
 
@@ -32,6 +39,36 @@ def test_two_evaluations_on_one_page(prepared):
     assert page.count("gallery features</h2>") == page.count("speaks for a match</h2>") == 2
     # Two exclusion rules ask two questions: no number is called the best.
     assert "number best" not in page
+
+
+def test_no_pixel_of_a_withdrawn_dataset_is_on_the_page(make_prepared):
+    duke = make_prepared(dataset="dukemtmc_reid")
+    job = duke.job("evaluation")
+    evaluate(job)
+    maps = duke.root / "maps"
+    with MapWriter(maps, LIP, {"model": "by hand"}, size=(32, 16)) as writer:
+        for row in read_index(duke.index).rows:
+            label = np.full((32, 16), 5, np.uint8)
+            sure = np.ones((32, 16), np.float32)
+            writer.add(row.key, label, sure, source_size=(128, 48), source_digest=row.digest)
+    inputs = {"evaluation0": job.folder, "model0": duke.model, "index0": duke.index}
+
+    def page(name: str) -> str:
+        folder = duke.root / name
+        folder.mkdir()
+        report(Job(folder, {"title": "t", "evaluations": 1}, inputs, duke.root))
+        mapped = RunView("mapped", job.folder, duke.index, maps=maps)
+        write_report(folder / "mapped.html", [mapped], "t")
+        return (folder / "report.html").read_text() + (folder / "mapped.html").read_text()
+
+    before = page("before")
+    for path in (duke.root / "files").iterdir():
+        Image.new("RGB", (48, 128)).save(path)
+    assert page("after") == before
+    assert before.count("dukemtmc_reid were withdrawn by their publisher") == 2
+    metrics = json.loads((job.folder / "metrics.json").read_text())
+    assert f"{100 * metrics['mAP']:.1f}" in before and LIP.names[5] in before
+    assert before.count("ranked lists</h2>") == 2 and "speaks for a match" not in before
 
 
 def test_activation_map_finds_the_region_that_decides():

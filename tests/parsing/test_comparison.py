@@ -77,6 +77,24 @@ def test_maps_of_different_datasets_are_refused(tmp_path: Path):
         compare_maps(one, other)
 
 
+def test_a_sheet_of_withdrawn_images_shows_no_pixel_of_them(tmp_path: Path):
+    name = "0005_c2_f0046985.jpg"
+    row = ImageRow(name, name, "query", 5, 1, None, "", None, 32, 64, "", {})
+    write_index(tmp_path / "index", Index("occluded_duke", tmp_path, [row]))
+    inputs = {
+        "first": store(tmp_path / "one", LIP, {name: np.full((2, 2), 5, np.uint8)}),
+        "second": store(tmp_path / "two", LIP, {name: np.full((2, 2), 9, np.uint8)}),
+        "index": tmp_path / "index",
+    }
+    sheets = []
+    for colour in ("white", "black"):
+        Image.new("RGB", (32, 64), colour).save(tmp_path / name)
+        found = compare(Job(tmp_path / colour, {"names": ["one", "two"]}, inputs, tmp_path))
+        assert found["most_different"] == [{"key": name, "equal": 0.0}]
+        sheets.append((tmp_path / colour / "sheet.png").read_bytes())
+    assert sheets[0] == sheets[1]
+
+
 def test_the_sheet_shows_image_both_maps_and_what_differs(tmp_path: Path):
     Image.new("RGB", (32, 64), (200, 200, 200)).save(tmp_path / "a.png")
     row = ImageRow("a.png", "a.png", "query", 1, 0, None, "", None, 32, 64, "", {})

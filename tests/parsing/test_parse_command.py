@@ -16,6 +16,7 @@ from parsing_models.schp import SCHP, Widths
 from pipeline import maps
 from pipeline.labels import LIP
 from pipeline.maps import LabelMapReader
+from tests import trees
 from tests.cli.conftest import Console
 
 SMALL = Widths(layers=(1, 1, 1, 1), stem=4, planes=4, context=8, head=8, skip=4, edge=4)
@@ -92,6 +93,19 @@ def test_lossy_truth_is_refused_in_one_line(drawn: Console, tmp_path: Path):
     # Where the first one is lossy, this is told before anything is parsed.
     Image.fromarray(TRUTH["g"]).save(path.with_name("g-truth.png"), "JPEG")
     assert "g-truth.png as JPEG" in drawn.mistake(*words, notes=1)
+
+
+def test_previews_of_withdrawn_images_are_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("REIDPIPE_DATA", str(tmp_path))
+    trees.duke(tmp_path)
+    trees.occluded_duke_lists(tmp_path / "DukeMTMC-reID")
+    console = Console(tmp_path / "workspace")
+    for dataset in ("dukemtmc_reid", "occluded_duke"):
+        line = console.mistake("parse", dataset, "--model", "schp-tiny", "--preview")
+        assert f"found --preview for {dataset}" in line and "withdrawn" in line
+    assert not (console.root / "artifacts").exists() and not (console.root / "reports").exists()
 
 
 def test_a_dataset_without_truth_is_told_before_the_parsing(drawn: Console, tmp_path: Path):

@@ -9,7 +9,13 @@ import pytest
 import yaml
 
 from pipeline.errors import ReidpipeError
-from pipeline.manifest import Manifest, _files, list_manifests, load_manifest, parse_manifest
+from pipeline.manifest import (
+    Manifest,
+    list_manifests,
+    load_manifest,
+    manifest_files,
+    parse_manifest,
+)
 
 IDS = {
     "market1501", "dukemtmc_reid", "msmt17", "occluded_duke", "veri776", "vehicleid", "cargo",
@@ -29,7 +35,7 @@ def every() -> list[Manifest]:
 
 
 def content(name: str) -> dict:
-    return yaml.safe_load(_files()[name].read_text(encoding="utf-8"))
+    return yaml.safe_load(manifest_files()[name].read_text(encoding="utf-8"))
 
 
 def test_all_datasets_are_there_and_valid_in_every_variant():
@@ -38,7 +44,7 @@ def test_all_datasets_are_there_and_valid_in_every_variant():
 
 
 def test_ids_equal_file_names():
-    for name in _files():
+    for name in manifest_files():
         assert content(name)["id"] == name
 
 
