@@ -39,8 +39,10 @@ def open_image(source: Path | str | bytes, name: str | None = None) -> Image:
     """Decode ``source`` (a path or the file's bytes) completely; the result is in mode RGB.
 
     The format is found from the content, never from the suffix. The first frame of an animation
-    is used; EXIF orientation is ignored, as every published loader does.
-    Raises DamagedImage, which names the path (or ``name`` when bytes are given).
+    is used; EXIF orientation is ignored, as every published loader does. Of 16 bits per channel the
+    upper 8 count.
+    Raises DamagedImage, which names the path (or ``name`` when bytes are given), also for pixels of
+    32-bit integers or floats, whose white nobody knows.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -50,7 +52,7 @@ def open_image(source: Path | str | bytes, name: str | None = None) -> Image:
         data, name = read_bytes(Path(source)), name or str(source)
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return image.convert("RGB")
+            return _eight_bits(image, name).convert("RGB")
     except UnidentifiedImageError as error:
         what = "an empty file" if not data else "a file that is no image"
         raise DamagedImage(f"found {what} at {name}; expected an image; replace it") from error
@@ -62,6 +64,22 @@ def open_image(source: Path | str | bytes, name: str | None = None) -> Image:
         raise DamagedImage(
             f"found a damaged image at {name} ({reason}); expected a whole one; replace it"
         ) from error
+
+
+def _eight_bits(image: Image, name: str) -> Image:
+    """The image with 8 bits per channel: PIL's own conversion clips wider pixels to white."""
+    from PIL import Image as pil
+
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        # Older Pillows read 16-bit PNG in mode I, newer ones in I;16.
+        return pil.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        what = "32-bit integers" if image.mode == "I" else "floating-point numbers"
+        raise DamagedImage(
+            f"found pixels of mode {image.mode} ({what}) at {name}; expected 8 or 16 bits per "
+            "channel; convert it"
+        )
+    return image
 
 
 def read_bytes(path: Path) -> bytes:

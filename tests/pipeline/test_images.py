@@ -74,6 +74,24 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     assert decode(encoded("TIFF" if mode == "CMYK" else "PNG", mode)).shape == (40, 30, 3)
 
 
+@pytest.mark.parametrize(("format", "mode"), [("PNG", "I;16"), ("TIFF", "I;16"), ("TIFF", "I;16B")])
+def test_sixteen_bits_keep_their_upper_eight(format: str, mode: str) -> None:
+    wide = np.array([[0, 255, 256, 0x7FFF], [0x8000, 0xABCD, 0xFEFF, 0xFFFF]], np.uint16)
+    stored = wide.astype(">u2" if mode.endswith("B") else "<u2")
+    buffer = io.BytesIO()
+    Image.frombytes(mode, (4, 2), stored.tobytes()).save(buffer, format)
+    expected = [[0, 0, 1, 0x7F], [0x80, 0xAB, 0xFE, 0xFF]]
+    np.testing.assert_array_equal(decode(buffer.getvalue()), np.dstack([expected] * 3))
+
+
+@pytest.mark.parametrize(("mode", "what"), [("I", "32-bit integers"), ("F", "floating-point")])
+def test_pixels_of_unknown_range_are_refused(tmp_path: Path, mode: str, what: str) -> None:
+    path = tmp_path / "wide.tif"
+    Image.new(mode, (4, 2), 70_000).save(path)
+    with pytest.raises(DamagedImage, match=rf"mode {mode} \({what}.*wide.tif; expected 8 or 16"):
+        decode(path)
+
+
 def test_real_crops_are_jpeg_under_a_png_name(col780: Path) -> None:
     path = sorted((col780 / "val" / "query").rglob("*.png"))[0]
     assert path.read_bytes()[:2] == b"\xff\xd8"
