@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.atomic import flush_folder, write_text
 from pipeline.errors import ReidpipeError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 16  # what a cut connection can lose
 _TIMEOUT = (15, 60)  # seconds to connect, seconds of silence
+_PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP errors worth another attempt
 _ATTEMPTS = 3  # per source, counted anew whenever bytes arrived
 
 
@@ -84,7 +86,9 @@ def fetch(archive: Archive, folder: Path, *, dataset: str = "ID", progress: bool
     """Fetch one published file into ``folder``; returns its path.
 
     Bytes arrive in ``NAME.part``; a later call, or the next source, continues where a cut
-    connection left off. The file gets its name only after size and checksums are right; one with
+    connection left off. Without a known checksum only the same version is continued: the server's
+    name for it (ETag or Last-Modified) stands in ``NAME.part.version``; if it gave none, the
+    download starts anew. The file gets its name only after size and checksums are right; one with
     wrong checksums is removed. Sources are tried in turn.
     Raises FetchError naming every source with its failure; OSError when the disk is full (what
     has arrived stays in the ``.part`` file).
@@ -103,7 +107,7 @@ def fetch(archive: Archive, folder: Path, *, dataset: str = "ID", progress: bool
                 _accept(part, archive)
             except _SourceFailed:
                 # The old part may come from another version of the file: once more from zero.
-                part.unlink()
+                _remove(part)
                 if not resumed:
                     raise
                 _download(url, part, archive, progress=progress)
@@ -115,6 +119,8 @@ def fetch(archive: Archive, folder: Path, *, dataset: str = "ID", progress: bool
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(target)
+        flush_folder(folder)
+        _version_file(part).unlink(missing_ok=True)
         return target
     tried = "; ".join(failures) or "no source is known"
     raise FetchError(
@@ -160,7 +166,7 @@ def _accept(part: Path, archive: Archive, *, remove: bool = False) -> None:
     wrong = _difference(part, archive)
     if wrong:
         if remove:
-            part.unlink()
+            _remove(part)
         raise _SourceFailed(f"{wrong}, file removed")
 
 
@@ -180,7 +186,7 @@ def _download(url: str, part: Path, archive: Archive, *, progress: bool) -> None
             after = part.stat().st_size if part.is_file() else 0
             attempt = 0 if after > before else attempt + 1
             answer = getattr(error, "response", None)
-            refused = answer is not None and answer.status_code not in (408, 425, 429, 500, 503)
+            refused = answer is not None and answer.status_code not in _PASSING
             if refused or attempt >= _ATTEMPTS:
                 raise _SourceFailed(_reason(error)) from error
             log.info("%s: %s; continuing at byte %d", url, _reason(error), after)
@@ -191,9 +197,18 @@ def _stream(url: str, part: Path, archive: Archive, *, progress: bool) -> None:
     """One request: append to ``part`` what is missing, or start over if the server must."""
     import requests
 
-    have = part.stat().st_size if part.is_file() else 0
     # Compression on the way would make byte positions meaningless.
     headers = {"Accept-Encoding": "identity"}
+    checked = archive.md5 is not None or archive.sha256 is not None
+    version = None
+    if not checked:
+        # Nothing would tell a file spliced from two versions.
+        version = _stored_version(part)
+        if version is None:
+            _remove(part)
+        else:
+            headers["If-Range"] = version
+    have = part.stat().st_size if part.is_file() else 0
     if have:
         headers["Range"] = f"bytes={have}-"
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
@@ -202,12 +217,14 @@ def _stream(url: str, part: Path, archive: Archive, *, progress: bool) -> None:
             total = _total(answer)
             if total == have:
                 return
-            part.unlink()
+            _remove(part)
             raise requests.ConnectionError(f"found {have} bytes, the server has {total}")
         answer.raise_for_status()
         continued = answer.status_code == 206 and _start(answer) == have
+        # Some servers know ranges but not If-Range.
+        continued = continued and version in (None, _version(answer))
         if answer.status_code == 206 and not continued:
-            part.unlink(missing_ok=True)
+            _remove(part)
             raise requests.ConnectionError("the server sent another part than asked for")
         if answer.headers.get("Content-Type", "").startswith("text/html"):
             raise _SourceFailed("a web page in place of the file")
@@ -218,6 +235,10 @@ def _stream(url: str, part: Path, archive: Archive, *, progress: bool) -> None:
         if limit is not None and total is not None and total != limit:
             raise _SourceFailed(f"found {total} bytes, expected {limit}")
         _need(part, (total or limit or have) - have)
+        if not continued:
+            _remove(part)
+            if not checked and (version := _version(answer)):
+                write_text(_version_file(part), version)
         with (
             part.open("ab" if continued else "wb") as file,
             _bar(part, have, total, progress) as bar,
@@ -225,12 +246,33 @@ def _stream(url: str, part: Path, archive: Archive, *, progress: bool) -> None:
             for block in answer.iter_content(_BLOCK):
                 have += len(block)
                 if limit is not None and have > limit:
-                    part.unlink()
+                    _remove(part)
                     raise _SourceFailed(f"found more than the expected {limit} bytes")
                 file.write(block)
                 bar.update(len(block))
         if total is not None and have != total:
             raise requests.ConnectionError(f"connection cut at byte {have} of {total}")
+
+
+def _version_file(part: Path) -> Path:
+    return part.with_name(f"{part.name}.version")
+
+
+def _stored_version(part: Path) -> str | None:
+    path = _version_file(part)
+    return path.read_text(encoding="utf-8") if path.is_file() and part.is_file() else None
+
+
+def _version(answer: Response) -> str | None:
+    """What the server calls this version of the file: a strong ETag, else its date."""
+    tag = answer.headers.get("ETag")
+    return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified")
+
+
+def _remove(part: Path) -> None:
+    # The part first: bytes without a version are never continued.
+    part.unlink(missing_ok=True)
+    _version_file(part).unlink(missing_ok=True)
 
 
 def _total(answer: Response) -> int | None:

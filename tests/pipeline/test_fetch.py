@@ -23,7 +23,11 @@ CONTENT = np.random.default_rng(0).bytes(300_000)
 
 
 class Server(ThreadingHTTPServer):
-    """Serves CONTENT; ``cuts`` connections are cut after 100 kB, ``requests`` are recorded."""
+    """Serves CONTENT; ``cuts`` connections are cut after 100 kB, ``requests`` are recorded.
+
+    version: headers that name the content; if_range: whether the server knows that header; errors:
+    statuses of the next answers.
+    """
 
     daemon_threads = True
 
@@ -32,6 +36,9 @@ class Server(ThreadingHTTPServer):
         self.cuts = 0
         self.ranges = True
         self.content = CONTENT
+        self.version: dict[str, str] = {}
+        self.if_range = True
+        self.errors: list[int] = []
         self.requests: list[str | None] = []
 
     def url(self, path: str = "data.zip") -> str:
@@ -49,8 +56,14 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/absent":
             self.send_error(404)
             return
+        if server.errors:
+            self.send_error(server.errors.pop())
+            return
         content = server.content
         start = 0
+        meant = self.headers.get("If-Range")
+        if server.if_range and meant and meant not in server.version.values():
+            wanted = None
         if wanted and server.ranges:
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
             if start >= len(content):
@@ -63,6 +76,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         else:
             self.send_response(200)
+        for name, value in server.version.items():
+            self.send_header(name, value)
         kind = "text/html" if self.path == "/page" else "application/zip"
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content) - start))
@@ -170,6 +185,79 @@ def test_a_part_of_another_version_is_replaced(
 ) -> None:
     (tmp_path / "data.zip.part").write_bytes(stale)
     assert fetch(archive(server.url()), tmp_path).read_bytes() == CONTENT
+
+
+ETAG, DATE = {"ETag": '"one"'}, {"Last-Modified": "Sat, 21 Nov 2026 10:00:00 GMT"}
+NO_CHECKSUM: dict[str, Any] = {"size": None, "sha256": None, "checksum_source": None}
+
+
+def interrupted(folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    """A file without a checksum whose download was cut after 65,536 bytes and given up."""
+    unchecked = archive(server.url(), **NO_CHECKSUM)
+    server.cuts = 1
+    with monkeypatch.context() as patch:
+        patch.setattr(fetching.time, "sleep", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(unchecked, folder)
+    assert (folder / "data.zip.part").read_bytes() == CONTENT[:65_536]
+    server.requests.clear()
+    return unchecked
+
+
+def _killed(seconds: float) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("version", [ETAG, DATE, DATE | {"ETag": 'W/"weak"'}])
+def test_without_a_checksum_the_same_version_is_continued(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, version: dict[str, str]
+) -> None:
+    server.version = version
+    unchecked = interrupted(tmp_path, server, monkeypatch)
+    assert fetch(unchecked, tmp_path).read_bytes() == CONTENT
+    assert server.requests == ["bytes=65536-"]
+    assert names(tmp_path) == ["data.zip"]
+
+
+@pytest.mark.parametrize("if_range", [True, False])
+@pytest.mark.parametrize("version", [ETAG, DATE, {}])
+def test_without_a_checksum_versions_are_not_spliced(
+    tmp_path: Path,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    version: dict[str, str],
+    if_range: bool,
+) -> None:
+    server.version, server.if_range = version, if_range
+    unchecked = interrupted(tmp_path, server, monkeypatch)
+    server.content = CONTENT[::-1]
+    server.version = {name: value.replace("1", "2") + "x" for name, value in version.items()}
+    assert fetch(unchecked, tmp_path).read_bytes() == CONTENT[::-1]
+    assert names(tmp_path) == ["data.zip"]
+
+
+def test_a_part_of_unknown_origin_is_not_continued_without_a_checksum(
+    tmp_path: Path, server: Server
+) -> None:
+    (tmp_path / "data.zip.part").write_bytes(b"x" * 1234)
+    unchecked = archive(server.url(), **NO_CHECKSUM)
+    assert fetch(unchecked, tmp_path).read_bytes() == CONTENT
+    assert server.requests == [None]
+
+
+def test_passing_errors_are_tried_again(tmp_path: Path, server: Server) -> None:
+    server.errors = [502, 504]
+    assert fetch(archive(server.url()), tmp_path).read_bytes() == CONTENT
+    assert len(server.requests) == 3
+
+
+def test_the_name_of_a_fetched_file_is_flushed(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[Path, list[str]]] = []
+    monkeypatch.setattr(fetching, "flush_folder", lambda path: flushed.append((path, names(path))))
+    fetch(archive(server.url()), tmp_path)
+    assert flushed == [(tmp_path, ["data.zip"])]
 
 
 def test_the_next_source_is_tried(tmp_path: Path, server: Server) -> None:
