@@ -16,7 +16,7 @@ from pipeline.fetch import FetchError, by_hand, fetch_archives, verify_archive
 from pipeline.layouts import find_root, read_layout
 from pipeline.layouts.counts import verify_counts
 from pipeline.manifest import Archive, Manifest, load_manifest
-from pipeline.unpack import unpack
+from pipeline.unpack import DamagedArchive, unpack
 
 DATA_FOLDERS = ("REIDPIPE_DATA", "FASTREID_DATASETS")
 
@@ -69,7 +69,7 @@ def _prepare(
                 raise ReidpipeError(_not_found(manifest))
             folder = _folder(manifest, workspace) / "archives"
             files = fetch_archives(manifest, folder, progress=progress)
-            start = _unpacked(files, manifest, workspace)
+            start = _unpacked_or_removed(files, manifest, workspace)
         found = _locate(start, manifest, workspace, progress)
         rule = rule or registered_rule(workspace, manifest)
     _register(manifest, workspace, found, rule)
@@ -123,10 +123,15 @@ def _locate(start: Path, manifest: Manifest, workspace: Path, progress: bool) ->
         except FetchError as failure:
             raise error from failure
     else:
-        # The tree of the dataset it is built on looks the same; only the counts tell.
-        if manifest.built_on is None or not any(
-            line.startswith("error:")
-            for line in verify_counts(read_layout(root, manifest).rows, manifest)
+        # The tree of the dataset it is built on looks the same; only the counts tell, unless the
+        # lists lie inside.
+        if (
+            manifest.built_on is None
+            or all((root / wanted.name).is_file() for wanted in published)
+            or not any(
+                line.startswith("error:")
+                for line in verify_counts(read_layout(root, manifest).rows, manifest)
+            )
         ):
             return root
         lists = _fetched_lists(manifest, workspace, progress)
@@ -254,3 +259,20 @@ def _unpacked(files: list[Path], manifest: Manifest, workspace: Path) -> Path:
     unpack(files, target)
     atomic.write_json(note, content)
     return target
+
+
+def _unpacked_or_removed(files: list[Path], manifest: Manifest, workspace: Path) -> Path:
+    """``_unpacked`` for fetched files: a bad download that no checksum caught is not kept."""
+    try:
+        return _unpacked(files, manifest, workspace)
+    except DamagedArchive as error:
+        known = {wanted.name for wanted in manifest.archives if wanted.md5 or wanted.sha256}
+        unchecked = [path for path in files if path.name not in known]
+        for path in unchecked:
+            path.unlink()
+        if not unchecked:
+            raise
+        raise DamagedArchive(
+            f"{error}; removed {', '.join(path.name for path in unchecked)}, of which no checksum "
+            f"is known; type `reidpipe prepare {manifest.dataset}` to fetch it again"
+        ) from error

@@ -47,6 +47,10 @@ class _Member(tarfile.TarInfo):
             raise  # empty or zeros: the true end
 
 
+class DamagedArchive(UnpackError):
+    """An archive that is not whole: getting it again may help."""
+
+
 @dataclass
 class _Budget:
     """What an archive may still write."""
@@ -86,8 +90,9 @@ def unpack(
     Each archive may write ``max_bytes`` (default: 50 times its own size plus 1 GiB) in at most
     ``max_members`` files. ``target`` is renamed into place at the end: whatever goes wrong, a full
     disk (OSError) included, it does not appear. Once it has appeared it outlasts a power cut.
-    Raises UnpackError for a member outside the folder, a link, a device, an encrypted or damaged
-    archive, or one beyond the limits; ReidpipeError when ``target`` exists.
+    Raises UnpackError for a member outside the folder, a link, a device, an encrypted archive, or
+    one beyond the limits; DamagedArchive for one that is not whole; ReidpipeError when ``target``
+    exists.
     """
     if target.exists():
         raise ReidpipeError(
@@ -123,7 +128,7 @@ def _unpack_one(archive: Path, folder: Path, budget: _Budget) -> None:
             with archive.open("rb") as file:
                 start = file.read(64).lstrip().lower()
             what = "a web page" if start.startswith(b"<") else "no whole zip or tar archive"
-            raise UnpackError(
+            raise DamagedArchive(
                 f"found {what} in {archive} ({archive.stat().st_size} bytes); expected the "
                 "archive as published; get it again"
             )
@@ -142,7 +147,7 @@ def _plainly(archive: Path) -> Iterator[None]:
         UnicodeDecodeError,
     ) as error:  # fmt: skip
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnpackError(
+        raise DamagedArchive(
             f"found a damaged archive {archive} ({reason}); expected a whole one; get it again"
         ) from error
     except OSError as error:
@@ -150,7 +155,7 @@ def _plainly(archive: Path) -> Iterator[None]:
         # file's start as EINVAL; a full disk has another number.
         if error.errno not in (None, errno.EINVAL):
             raise
-        raise UnpackError(
+        raise DamagedArchive(
             f"found a damaged archive {archive} ({error}); expected a whole one; get it again"
         ) from error
 
