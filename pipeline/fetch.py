@@ -76,9 +76,10 @@ def by_hand(manifest: Manifest) -> str:
     where = manifest.homepage or manifest.terms_url or "its authors"
     terms = manifest.terms_url
     see = f" (terms: {terms})" if terms and terms != where else ""
+    published = ", or `--archive FILE` with the file as published"
     return (
         f"{manifest.title} {reasons[manifest.policy]}; get it from {where}{see}, "
-        f"then {own_copy}, or `--archive FILE` with the file as published"
+        f"then {own_copy}{published if manifest.archives_suffice else ''}"
     )
 
 

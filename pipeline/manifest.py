@@ -198,6 +198,7 @@ class Manifest(Part):
     """One dataset, or one variant of it.
 
     built_on: the dataset whose images it needs (its archives then carry lists only).
+    archives_suffice: whether the archives, unpacked into one folder, are an accepted tree.
     roots: usual names of the root folder. suffixes: endings of image files, lower case.
     id_key: template of the identity, its groups joined and read as an integer. camid_base: the
     number the first camera has in names; camera_map: for numbers with gaps, name -> camid.
@@ -224,6 +225,7 @@ class Manifest(Part):
     redistribute: bool = False
     built_on: str | None = None
     archives: tuple[Archive, ...] = ()
+    archives_suffice: bool = True
     roots: tuple[str, ...] = ()
     layouts: tuple[Layout, ...] = ()
     suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")

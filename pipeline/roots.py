@@ -60,6 +60,12 @@ def _prepare(
     if root is not None:
         found = _locate(root, manifest, workspace, progress)
     elif archive is not None:
+        if not manifest.archives_suffice:
+            raise ReidpipeError(
+                f"found --archive for {manifest.dataset}, whose archives alone are not its tree; "
+                f"expected a folder with {', '.join(manifest.layouts[0].requires)}; unpack and "
+                f"arrange them, then type `reidpipe prepare {manifest.dataset} --root DIR`"
+            )
         files = _with_siblings(archive, manifest)
         found = _locate(_unpacked(files, manifest, workspace), manifest, workspace, progress)
     else:
@@ -67,6 +73,7 @@ def _prepare(
         if start is None:
             if manifest.policy != "direct":
                 raise ReidpipeError(_not_found(manifest))
+            _check_names(manifest, workspace)
             folder = _folder(manifest, workspace) / "archives"
             files = fetch_archives(manifest, folder, progress=progress)
             start = _unpacked_or_removed(files, manifest, workspace)
@@ -259,6 +266,19 @@ def _unpacked(files: list[Path], manifest: Manifest, workspace: Path) -> Path:
     unpack(files, target)
     atomic.write_json(note, content)
     return target
+
+
+def _check_names(manifest: Manifest, workspace: Path) -> None:
+    """Gigabytes must not be fetched only to tell that the list of class names is missing."""
+    if manifest.names_file is None:
+        return
+    # Beside the unpacked tree, and beside ImageNet's: where the reader looks.
+    own = _folder(manifest, workspace) / manifest.names_file
+    if not own.is_file() and not (own.parents[1] / "imagenet" / own.name).is_file():
+        raise ReidpipeError(
+            f"found no {own.name} for {manifest.dataset}; expected ImageNet's list of lines "
+            f"`wnid name` at {own}; put it there and type `reidpipe prepare {manifest.dataset}`"
+        )
 
 
 def _unpacked_or_removed(files: list[Path], manifest: Manifest, workspace: Path) -> Path:

@@ -67,12 +67,12 @@ def test_archive_that_was_cut(console: Console, tmp_path: Path):
     assert f"found no whole zip or tar archive in {archive}" in line
 
 
-def test_archive_with_a_name_that_is_not_published(console: Console, tmp_path: Path):
+def test_an_archive_that_alone_is_not_the_dataset(console: Console, tmp_path: Path):
     (tmp_path / "download.bin").write_bytes(b"x")
     line = console.mistake(
         "prepare", "imagenet", "--archive", tmp_path / "download.bin", notes=TERMS
     )
-    assert "found download.bin; expected one of" in line and "published name" in line
+    assert "found --archive for imagenet" in line and "prepare imagenet --root DIR" in line
 
 
 def test_archive_with_a_wrong_checksum(console: Console, tmp_path: Path):

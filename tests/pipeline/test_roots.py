@@ -9,7 +9,8 @@ import pytest
 
 from pipeline import roots
 from pipeline.errors import ReidpipeError
-from pipeline.fetch import FetchError
+from pipeline.fetch import FetchError, by_hand
+from pipeline.layouts import read_layout
 from pipeline.manifest import Archive, Manifest, load_manifest
 from pipeline.roots import prepare_root
 from pipeline.unpack import DamagedArchive
@@ -91,3 +92,45 @@ def test_lists_inside_the_tree_need_no_network(
     (root / "gallery.list").unlink()
     with pytest.raises(ReidpipeError, match="no network"):
         prepare_root("occluded_duke", tmp_path / "workspace", root=root)
+
+
+@pytest.mark.parametrize("dataset", ["imagenet", "pascal_person_part"])
+def test_archives_that_are_not_the_tree_are_not_unpacked(tmp_path: Path, dataset: str) -> None:
+    archive = make_zip(tmp_path / load_manifest(dataset).archives[0].name, {"a": b"a"})
+    with pytest.raises(ReidpipeError, match=r"archives alone are not its tree.*--root DIR`$"):
+        prepare_root(dataset, tmp_path / "workspace", archive=archive)
+    assert "--archive" not in by_hand(load_manifest(dataset))
+    assert "--archive FILE" in by_hand(load_manifest("market1501"))
+
+
+def test_one_of_several_archives_must_bear_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered(monkeypatch, Archive(name="a.zip"), Archive(name="b.zip"))
+    archive = make_zip(tmp_path / "c.zip", {"a": b"a"})
+    with pytest.raises(ReidpipeError, match="found c.zip; expected one of a.zip, b.zip"):
+        prepare_root("prid2011", tmp_path / "workspace", archive=archive)
+
+
+@pytest.mark.parametrize("dataset", ["imagenet_v2", "imagenet_a", "imagenet_r"])
+@pytest.mark.parametrize("place", ["", "imagenet"])
+def test_names_of_classes_are_asked_for_before_the_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str, place: str
+) -> None:
+    def fetched(manifest: Manifest, folder: Path, **_: Any) -> list[Path]:
+        folder.mkdir(parents=True)
+        (tree,) = manifest.layouts[0].requires
+        image = f"{tree}/{'0' if manifest.numeric_folders else 'n01440764'}/a.jpg"
+        return [make_zip(folder / manifest.archives[0].name, {image: trees.encoded(image)})]
+
+    monkeypatch.setattr(roots, "fetch_archives", fetched)
+    datasets = tmp_path / "workspace" / "datasets"
+    with pytest.raises(ReidpipeError, match=f"found no classnames.txt for {dataset}"):
+        prepare_root(dataset, tmp_path / "workspace")
+    assert not list(datasets.rglob("archives"))
+    names = datasets / (place or dataset) / "classnames.txt"
+    names.parent.mkdir()
+    names.write_text("n01440764 tench\n")
+    root = prepare_root(dataset, tmp_path / "workspace")
+    (row,) = read_layout(root, load_manifest(dataset)).rows
+    assert row.extra["classname"] == "tench"
