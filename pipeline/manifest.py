@@ -225,7 +225,8 @@ class Manifest(Part):
     redistribute: bool = False
     built_on: str | None = None
     archives: tuple[Archive, ...] = ()
-    archives_suffice: bool = True
+    # Not in the dump, whose digest is in the key of the index: the rows do not depend on it.
+    archives_suffice: bool = Field(default=True, exclude=True)
     roots: tuple[str, ...] = ()
     layouts: tuple[Layout, ...] = ()
     suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")

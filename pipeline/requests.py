@@ -14,7 +14,7 @@ from pipeline.atomic import sha256_file
 from pipeline.errors import ReidpipeError
 from pipeline.steps import Step
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 IMAGES_VERSION = 1
 MAPS_VERSION = 2
 SCORES_VERSION = 1

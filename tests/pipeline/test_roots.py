@@ -103,6 +103,12 @@ def test_archives_that_are_not_the_tree_are_not_unpacked(tmp_path: Path, dataset
     assert "--archive FILE" in by_hand(load_manifest("market1501"))
 
 
+def test_how_files_are_got_is_in_no_key() -> None:
+    manifest = load_manifest("imagenet")
+    other = manifest.model_copy(update={"archives_suffice": True})
+    assert not manifest.archives_suffice and manifest.model_dump_json() == other.model_dump_json()
+
+
 def test_one_of_several_archives_must_bear_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
