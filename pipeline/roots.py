@@ -79,6 +79,9 @@ def _prepare(
             start = _unpacked_or_removed(files, manifest, workspace)
         found = _locate(start, manifest, workspace, progress)
         rule = rule or registered_rule(workspace, manifest)
+    if _is_own(manifest):
+        # A folder that cannot be read must not take the place of one that could.
+        read_layout(found, manifest, rule=rule)
     _register(manifest, workspace, found, rule)
     return found
 
@@ -260,10 +263,15 @@ def _unpacked(files: list[Path], manifest: Manifest, workspace: Path) -> Path:
     content = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
     if target.is_dir() and note.is_file() and atomic.read_json(note) == content:
         return target
-    leftovers = target.parent.glob(f".{target.name}.tmp-*")  # of a killed run
-    for folder in (target, *leftovers):
-        shutil.rmtree(folder, ignore_errors=not folder.exists())
-    unpack(files, target)
+    fresh = target.with_name("files.new")
+    leftovers = [fresh, *target.parent.glob(f".{fresh.name}.tmp-*")]  # of a killed run
+    for folder in filter(Path.exists, leftovers):
+        shutil.rmtree(folder)
+    unpack(files, fresh)
+    # Only now: an archive that is refused leaves what was there.
+    if target.exists():
+        shutil.rmtree(target)
+    fresh.rename(target)
     atomic.write_json(note, content)
     return target
 

@@ -92,6 +92,21 @@ def test_archive_and_folder_at_once(console: Console, tmp_path: Path):
     assert "found --root or --archive for mannequins" in line
 
 
+def test_what_is_refused_leaves_what_was_there(console: Console, people: Path, tmp_path: Path):
+    good = tmp_path / "good.zip"
+    with zipfile.ZipFile(good, "w") as file:
+        for path in filter(Path.is_file, people.rglob("*")):
+            file.write(path, Path("people") / path.relative_to(people))
+    evil = tmp_path / "evil.zip"
+    with zipfile.ZipFile(evil, "w") as file:
+        file.writestr("../out.jpg", b"x")
+    (tmp_path / "empty").mkdir()
+    console("prepare", "folder", "--archive", good, "--size", "32x16")
+    console.mistake("prepare", "folder", "--archive", evil, notes=TERMS)
+    console.mistake("prepare", "folder", "--root", tmp_path / "empty", notes=TERMS)
+    assert "nothing to do" in console("prepare", "folder", "--size", "32x16").stdout
+
+
 def test_truncated_images_are_counted_and_named(console: Console, tmp_path: Path):
     """No mistake of the command: it goes on without them."""
     root = market1501(tmp_path)

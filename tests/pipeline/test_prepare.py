@@ -195,7 +195,7 @@ def test_an_archive_is_verified_unpacked_and_found_below(tmp_path: Path, workspa
     assert prepare_root("col780", workspace, archive=archive) == root
     assert (root / "train/001/01_1.png").stat().st_ino == before
     zipped(archive, {*names, "train/002/01_1.png"}, "some/data/")
-    killed = workspace / "datasets" / "col780" / ".files.tmp-1"
+    killed = workspace / "datasets" / "col780" / ".files.new.tmp-1"
     killed.mkdir()
     prepare_root("col780", workspace, archive=archive)
     assert (root / "train/002/01_1.png").is_file()
