@@ -185,8 +185,8 @@ def _json(path: Path) -> dict[str, Any]:
         content = read_json(path)
     except ValueError as error:
         raise ReidpipeError(
-            f"found {path} that is no JSON ({error}); expected what save_pretrained writes; "
-            "copy the model again"
+            f"found {path} that is no JSON ({error.__cause__}); "
+            "expected what save_pretrained writes; copy the model again"
         ) from error
     if not isinstance(content, dict):
         raise ReidpipeError(

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import DamagedFile
+
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
@@ -53,8 +55,13 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """The JSON value stored at ``path``."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """The JSON value stored at ``path``. Raises DamagedFile when it holds no JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedFile(
+            f"found {path} damaged ({error}); expected JSON; type reidpipe cache verify --repair"
+        ) from error
 
 
 def sha256_file(path: Path | str) -> str:

@@ -100,8 +100,6 @@ def verify(terminal: Terminal, repair: bool) -> None:
     """
     rows = []
     for artifact in terminal.workspace.artifacts():
-        if not artifact.complete:
-            continue
         damaged = terminal.workspace.damage(artifact)
         for name in damaged:
             terminal.say(f"damaged: {artifact.step} {artifact.key} {name}")

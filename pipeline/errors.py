@@ -14,6 +14,10 @@ class ReidpipeError(Exception):
     """
 
 
+class DamagedFile(ReidpipeError, ValueError):
+    """A file whose content is not what was written there."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the valid name closest to ``name``, or an empty string."""
     close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)

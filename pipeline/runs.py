@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.atomic import read_json, write_json
-from pipeline.errors import ReidpipeError, nearest
+from pipeline.errors import DamagedFile, ReidpipeError, nearest
 from pipeline.steps import Step
 from pipeline.store import Workspace
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,17 @@ def record_run(
 
 
 def list_runs(workspace: Workspace) -> list[Run]:
-    """All runs, oldest first."""
-    runs = [_read(path) for path in (workspace.root / "runs").glob("*/run.json")]
+    """All runs, oldest first. One whose ``run.json`` cannot be read is left out with a warning."""
+    runs = []
+    for path in sorted((workspace.root / "runs").glob("*/run.json")):
+        try:
+            runs.append(_read(path))
+        except DamagedFile:
+            log.warning(
+                "found %s damaged; expected a run; it is left out, type the reidpipe train "
+                "that made it to write it again",
+                path,
+            )
     return sorted(runs, key=lambda run: (run.created, run.name))
 
 
@@ -95,11 +107,16 @@ def find_run(workspace: Workspace, reference: str | None) -> Run:
 
 def _read(path: Path) -> Run:
     value = read_json(path)
-    return Run(
-        name=value["name"],
-        recipe=value["recipe"],
-        dataset=value["dataset"],
-        seed=value["seed"],
-        created=value["created"],
-        model=Step.from_plain(value["model"]),
-    )
+    try:
+        return Run(
+            name=value["name"],
+            recipe=value["recipe"],
+            dataset=value["dataset"],
+            seed=value["seed"],
+            created=value["created"],
+            model=Step.from_plain(value["model"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedFile(
+            f"found {path} without {error}; expected a run; type reidpipe train"
+        ) from error

@@ -17,12 +17,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.atomic import read_json, sha256_file, write_json
-from pipeline.errors import ReidpipeError
+from pipeline.errors import DamagedFile, ReidpipeError
 from pipeline.steps import Job, Step
 
 log = logging.getLogger(__name__)
 
 MARK = "artifact.json"
+# What commands read of a mark; one that lacks them is as good as none.
+_FIELDS = {"params", "inputs", "resumable", "summary", "started", "seconds", "files"}
 _TRACKED = ("reidpipe", "torch", "numpy", "pillow", "h5py", "open_clip_torch", "scikit-learn")
 
 
@@ -46,8 +48,13 @@ class Artifact:
 
     @property
     def complete(self) -> bool:
-        """Whether its last file, the mark, has been written."""
-        return (self.folder / MARK).is_file()
+        """Whether its last file, the mark, has been written and can be read."""
+        return _marked(self.folder)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether it has a mark that cannot be read: what was made cannot be trusted."""
+        return (self.folder / MARK).is_file() and not self.complete
 
     def provenance(self) -> dict[str, Any]:
         """The content of ``artifact.json``."""
@@ -69,8 +76,8 @@ class Workspace:
         return self.root / "artifacts" / step.name / step.key
 
     def complete(self, step: Step) -> bool:
-        """Whether the step's artifact exists in full."""
-        return (self.folder(step) / MARK).is_file()
+        """Whether the step's artifact exists in full, with a mark that can be read."""
+        return _marked(self.folder(step))
 
     def provenance(self, step: Step) -> dict[str, Any]:
         """``artifact.json`` of a complete step."""
@@ -152,7 +159,11 @@ class Workspace:
             shutil.rmtree(artifact.folder)
 
     def damage(self, artifact: Artifact) -> list[str]:
-        """Files of a complete artifact that are missing, cut or changed, relative to its folder."""
+        """Files of an artifact that are missing, cut or changed, relative to its folder; of one
+        whose mark cannot be read the mark, and of an unfinished one none.
+        """
+        if not artifact.complete:
+            return [MARK] if artifact.damaged else []
         recorded = artifact.provenance()["files"]
         return [
             name
@@ -163,9 +174,10 @@ class Workspace:
     def repair(self, artifact: Artifact, damaged: list[str]) -> None:
         """Take damaged files away so that the next request makes them again.
 
-        A resumable artifact (label maps) loses those files alone; any other is removed whole.
+        A resumable artifact (label maps) loses those files alone; any other is removed whole, and
+        so is one whose mark, which knows what its files were, cannot be read.
         """
-        if not artifact.provenance()["resumable"]:
+        if artifact.damaged or not artifact.provenance()["resumable"]:
             self.remove(artifact)
             return
         with self._lock(artifact.step, artifact.key):
@@ -187,6 +199,17 @@ class Workspace:
                 f"workspace {self.root} cannot be written; expected a folder you may write; "
                 "type --workspace DIR or set REIDPIPE_WORKSPACE"
             )
+
+
+def _marked(folder: Path) -> bool:
+    mark = folder / MARK
+    if not mark.is_file():
+        return False
+    try:
+        content = read_json(mark)
+    except DamagedFile:
+        return False
+    return isinstance(content, dict) and content.keys() >= _FIELDS
 
 
 def _files(folder: Path) -> list[Path]:

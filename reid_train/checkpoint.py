@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.atomic import read_json, replacing, sha256_file, write_json
-from pipeline.errors import ReidpipeError
+from pipeline.errors import DamagedFile, ReidpipeError
 
 WEIGHTS = "model.safetensors"
 META = "model.json"
@@ -48,12 +48,15 @@ def finished_model(folder: Path | str) -> dict[str, Any] | None:
     """``model.json`` of a folder whose weights are the ones it speaks of, else None.
 
     There is one without a complete artifact when a run was killed between the two, and one without
-    weights when ``cache verify --repair`` took damaged ones away.
+    weights when ``cache verify --repair`` took damaged ones away. One that cannot be read is none.
     """
     meta, weights = Path(folder) / META, Path(folder) / WEIGHTS
     if not (meta.is_file() and weights.is_file()):
         return None
-    found = read_json(meta)
+    try:
+        found = read_json(meta)
+    except DamagedFile:
+        return None
     return found if sha256_file(weights) == found["weights_sha256"] else None
 
 
