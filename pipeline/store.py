@@ -16,6 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from pipeline import torchrun
 from pipeline.atomic import read_json, sha256_file, write_json
 from pipeline.errors import DamagedFile, ReidpipeError
 from pipeline.steps import Job, Step
@@ -88,14 +89,17 @@ class Workspace:
 
         An operating-system lock, which dies with its holder, keeps two processes from making
         the same artifact: the second waits and then finds it made. Under torchrun the first
-        process does this, and the others join collective steps and await the rest.
+        process does this. The others join a collective step once the first has the lock and calls
+        them (it may find the artifact made by somebody else), and await the rest.
         """
         folder = self.folder(step)
         if int(os.environ.get("RANK", "0")) > 0:
-            if step.collective and not self.complete(step):
-                folder.mkdir(parents=True, exist_ok=True)
-                step.resolve()(self._job(step, execution))
             # torchrun ends this process when the first one fails.
+            while not self.complete(step):
+                if step.collective and torchrun.called(folder):
+                    step.resolve()(self._job(step, execution))
+                    break
+                time.sleep(0.1)
             while not self.complete(step):
                 time.sleep(0.1)
             return folder
@@ -106,7 +110,8 @@ class Workspace:
                 shutil.rmtree(folder)
             folder.mkdir(parents=True, exist_ok=True)
             started = time.time()
-            summary = step.resolve()(self._job(step, execution))
+            with torchrun.calling(folder) if step.collective else contextlib.nullcontext():
+                summary = step.resolve()(self._job(step, execution))
             write_json(folder / MARK, _provenance(step, folder, summary, started))
         return folder
 
