@@ -121,7 +121,7 @@ def _position(items: list[Any], part: str, path: str) -> int:
     names = [item.get("name") for item in items if isinstance(item, dict)]
     if part in names:
         return names.index(part)
-    if not part.isdigit() or int(part) >= len(items):
+    if not (part.isascii() and part.isdecimal()) or int(part) >= len(items):
         raise ReidpipeError(
             f"found '{path}'; expected a number from 0 to {len(items) - 1}"
             f"{' or a name' if any(names) else ''} in place of '{part}'"

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class Part(BaseModel):
-    """Base of all parts of a recipe: no unknown key, no change after loading."""
+def _finite(value: Any) -> Any:
+    """``value`` itself. Raises ValueError when there is an infinity or NaN anywhere in it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("finite numbers")
+    if isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            _finite(item)
+    return value
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+Options = Annotated[dict[str, Any], AfterValidator(_finite)]
+
+
+class Part(BaseModel):
+    """Base of all parts of a recipe: no unknown key, no change after loading, and no infinity or
+    NaN, for which a key of an artifact has no text.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Head(Part):
@@ -21,7 +37,7 @@ class Head(Part):
 
     kind: str
     on: str
-    options: dict[str, Any] = {}
+    options: Options = {}
 
 
 class Text(Part):
@@ -37,7 +53,7 @@ class Text(Part):
     noun: Literal["person", "vehicle"] = "person"
     tokens: Count = 4
     parts: Literal["none", "fixed", "identity"] = "none"
-    options: dict[str, Any] = {}
+    options: Options = {}
 
 
 class Teacher(Part):
@@ -48,7 +64,7 @@ class Teacher(Part):
 
     trunk: str
     pretrained: str = "openai"
-    options: dict[str, Any] = {}
+    options: Options = {}
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -61,7 +77,7 @@ class Model(Part):
 
     trunk: str
     pretrained: Literal["none", "openai", "imagenet", "clip-tiny"] = "none"
-    options: dict[str, Any] = {}
+    options: Options = {}
     heads: dict[str, Head] = {}
     text: Text | None = None
     teacher: Teacher | None = None
@@ -143,7 +159,7 @@ class Loss(Part):
     loss: str
     on: str | tuple[str, ...]
     weight: float = 1.0
-    options: dict[str, Any] = {}
+    options: Options = {}
 
 
 class Hook(Part):
@@ -152,7 +168,7 @@ class Hook(Part):
     """
 
     hook: Literal["memory", "cluster"]
-    options: dict[str, Any] = {}
+    options: Options = {}
 
 
 class Optimiser(Part):

@@ -20,6 +20,7 @@ from reid_train.commands import changed_recipe, evaluation_step, model_step, pro
 from reid_train.spread import percent, spread
 
 MEASURES = ("mAP", "Rank-1", "Rank-5", "mINP")
+MOST_SEEDS = 1000
 COLUMNS = ("recipe", "dataset", "parsing", "seeds", *MEASURES)
 
 
@@ -43,15 +44,18 @@ class Cell:
 
 
 def read_seeds(texts: Iterable[str]) -> tuple[int, ...]:
-    """``("0-2", "7")`` as (0, 1, 2, 7): numbers and ranges, each seed once."""
+    """``("0-2", "7")`` as (0, 1, 2, 7): numbers and ranges, each seed once, at most a thousand."""
     seeds: dict[int, None] = {}
     for text in ",".join(texts).split(","):
-        found = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
-        if not found or int(found[2] or found[1]) < int(found[1]):
+        found = re.fullmatch(r"([0-9]{1,18})(?:-([0-9]{1,18}))?", text.strip())
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
+        # Counted before they are listed: a range of billions would fill the memory.
+        if not 0 <= last - first < MOST_SEEDS - len(seeds):
             raise ReidpipeError(
-                f"found --seed {text}; expected a number from 0 or a range; type --seed 0-4"
+                f"found --seed {text}; expected a number from 0 or a range, {MOST_SEEDS} seeds at "
+                "most; type --seed 0-4"
             )
-        seeds |= dict.fromkeys(range(int(found[1]), int(found[2] or found[1]) + 1))
+        seeds |= dict.fromkeys(range(first, last + 1))
     return tuple(seeds)
 
 
