@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from pickle import UnpicklingError
@@ -85,7 +86,8 @@ def _require_plain(value: Any, name: str) -> None:
 def load_state(path: Path | str, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read what ``save_state`` wrote. Raises ReidpipeError when the file is damaged."""
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        with _unknown_protocols():
+            return torch.load(path, map_location=device, weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         raise ReidpipeError(
             f"found a training state that cannot be read ({path}: {_first_line(error)}); expected "
@@ -110,14 +112,22 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise _unreadable(path, error) from error
     try:
-        with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
-            # Of protocols it may not know; what it cannot read is an error below.
-            warnings.simplefilter("ignore", UserWarning)
+        with torch.serialization.safe_globals(_numpy_scalars()), _unknown_protocols():
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         # A TorchScript archive ends here too: opening one can run code.
         raise _unreadable(path, error) from error
     return unwrap(content, str(path))
+
+
+@contextmanager
+def _unknown_protocols() -> Iterator[None]:
+    """Without torch's warning about pickle protocols it may not know: what it cannot read is an
+    error.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def _numpy_scalars() -> list[Any]:

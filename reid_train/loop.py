@@ -140,9 +140,10 @@ class _Loop:
         path = self.folder / STATE
         state = load_state(path) if path.is_file() else None
         self.runtime.barrier()  # nobody overwrites the state before everybody has read it
-        if state is not None and state["identity"] != self._identity():
+        identity = state.get("identity") if isinstance(state, dict) else None
+        if state is not None and identity != self._identity():
             raise ReidpipeError(
-                f"found the state of another run in {path}: {state['identity']}; expected "
+                f"found the state of another run in {path}: {identity}; expected "
                 f"{self._identity()}; to start over type rm {path}"
             )
         return state
