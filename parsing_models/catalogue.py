@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ SEMANTIC_WEIGHT = Option(
     "a number from 0 to 1 (negative: none), the one the weights were trained at",
     lambda value: NUMBER.fits(value) and value <= 1,
 )
+# Of a network's input: below, its deepest maps are empty; above, one image fills a machine.
+LEAST_SCALE, GREATEST_SCALE = 0.1, 8.0
 _SIZED = {"input_size": SIZE, "memory_mib": POSITIVE}
 
 
@@ -128,6 +130,16 @@ def entry(kind: str) -> Entry:
             f"{', '.join(CATALOGUE)}, hf:FOLDER, hf:OWNER/NAME; type --model schp-tiny"
         )
     return CATALOGUE[kind]
+
+
+def check_scales(scales: Sequence[float]) -> None:
+    """Raises ReidpipeError unless there is a scale and every one is a sensible number."""
+    # Written so that a NaN, which compares with nothing, fails too.
+    if not scales or not all(LEAST_SCALE <= scale <= GREATEST_SCALE for scale in scales):
+        raise ReidpipeError(
+            f"found scales '{','.join(map(str, scales))}'; expected numbers from {LEAST_SCALE:g} "
+            f"to {GREATEST_SCALE:g}; type --scales 0.75,1.0"
+        )
 
 
 def weights_file(

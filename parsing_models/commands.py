@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from parsing_models.catalogue import entry, weights_file, weights_parts
+from parsing_models.catalogue import check_scales, entry, weights_file, weights_parts
 from parsing_models.comparison import SHEET as COMPARISON_SHEET
 from parsing_models.hub import KIND
 from parsing_models.label_names import read_label_map
@@ -241,12 +241,11 @@ def options_of(
 def _scales(text: str) -> tuple[float, ...]:
     try:
         scales = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        scales = ()
-    if not scales or min(scales) <= 0:
+    except ValueError as error:
         raise ReidpipeError(
-            f"found scales '{text}'; expected positive numbers; type --scales 0.75,1.0"
-        )
+            f"found scales '{text}'; expected numbers; type --scales 0.75,1.0"
+        ) from error
+    check_scales(scales)
     return scales
 
 

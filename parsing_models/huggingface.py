@@ -29,6 +29,7 @@ QUERY_MODELS = ("mask2former", "maskformer", "oneformer", "eomt", "eomt_dinov3")
 # Far below any logit, and finite: flips and scales are averaged.
 ABSENT = -1e4
 SMALLEST = 1e-30
+LEAST_SIDE = 32  # of an input: SegFormer's first attention looks at 8 x 8 places of 4 pixels
 
 
 @dataclass
@@ -245,13 +246,7 @@ def load_segformer(
             ignore_mismatched_sizes=True,
         )
     model, report = loaded
-    _check_filled(model, report, source)
-    if report["unexpected_keys"]:
-        first = sorted(report["unexpected_keys"])[0]
-        raise ReidpipeError(
-            f"found {len(report['unexpected_keys'])} unknown weights in {source}, first '{first}'; "
-            "expected those of a SegFormer for segmentation; give the file that belongs to it"
-        )
+    _check_filled(model, report, source, unknown=True)
     names = _labels(model.config)
     target = target_set(label_set)
     return _parser(
@@ -328,17 +323,24 @@ def _pretrained(saved: hub.Saved, model_type: str) -> Any:
     return model
 
 
-def _check_filled(model: nn.Module, report: Mapping[str, Any], source: str) -> None:
-    """Raise ``ReidpipeError`` when transformers made up weights that its file did not give."""
+def _check_filled(
+    model: nn.Module, report: Mapping[str, Any], source: str, *, unknown: bool = False
+) -> None:
+    """Raise ``ReidpipeError`` when transformers made up weights that its file did not give, or,
+    with ``unknown``, when the file gives others."""
+    others = sorted(report["unexpected_keys"])
+    lacking = report["missing_keys"] or report["mismatched_keys"]
+    also = f" and {len(others)} unknown, first '{others[0]}'" if others and lacking else ""
     wrong = {
         "missing": sorted(report["missing_keys"]),
         "of another shape": sorted(str(each[0]) for each in report["mismatched_keys"]),
+        "unknown": others if unknown else [],
     }
     for what, keys in wrong.items():
         if keys:
             raise ReidpipeError(
-                f"found {len(keys)} weights {what} in {source}, first '{keys[0]}'; expected all of "
-                f"{type(model).__name__}; give a model that was trained for parsing"
+                f"found {len(keys)} weights {what} in {source}, first '{keys[0]}'{also}; expected "
+                f"all of {type(model).__name__}; give a model that was trained for parsing"
             )
 
 
@@ -390,4 +392,9 @@ def _quiet() -> Iterator[None]:
 
 
 def _rescale(inputs: Tensor, scale: float) -> Tensor:
+    height, width = (int(side * scale) for side in inputs.shape[2:])
+    if scale < 1 and min(height, width) < LEAST_SIDE:
+        raise ReidpipeError(
+            f"found input {height}x{width}; expected sides from {LEAST_SIDE}; type --scales 1.0"
+        )
     return F.interpolate(inputs, scale_factor=scale, mode="bilinear", align_corners=False)

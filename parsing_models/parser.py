@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from parsing_models.catalogue import check_scales
 from parsing_models.warp import GrownBox, Placement, Size, to_grid, to_input
 from pipeline.errors import ReidpipeError
 from pipeline.labels import LabelSet
@@ -112,8 +113,8 @@ class Parser:
 
         size: (H, W) of the maps, laid over the whole image; None gives each image's own size.
         flip: average with the mirrored image, sides exchanged. scales: average over input sizes.
-        Averages are of logits, before the soft-max. Raises ``ValueError`` on other images, and
-        ``ReidpipeError`` when the memory is too small for a single one.
+        Averages are of logits, before the soft-max. Raises ``ValueError`` on other images or sizes,
+        ``ReidpipeError`` on senseless scales and when the memory is too small for a single image.
         """
         for image in images:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -122,6 +123,9 @@ class Parser:
                 )
         if not scales:
             raise ValueError("scales is empty; expected at least one, such as (1.0,)")
+        check_scales(scales)
+        if size is not None and not (len(size) == 2 and min(size) >= 1):
+            raise ValueError(f"found size {size}; expected (H, W) of at least 1, or None")
         labels: list[np.ndarray] = []
         confidences: list[np.ndarray] = []
         start = 0
