@@ -16,13 +16,18 @@ import click
 
 from pipeline.errors import ReidpipeError, nearest
 from pipeline.graph import Outcome
+from pipeline.options import check_device
 from pipeline.steps import Step
 from pipeline.store import Execution, Workspace
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MISTAKE = 2
 DEVICE = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:<n>."
+    "--device",
+    default="auto",
+    show_default=True,
+    callback=lambda _ctx, _param, name: check_device(name),
+    help="auto, cpu, cuda or cuda:<n>.",
 )
 LABEL_MAP = click.option(
     "--label-map",

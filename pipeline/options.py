@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,17 @@ FLAG = Option("true or false", lambda value: isinstance(value, bool))
 TEXT = Option("a word", lambda value: isinstance(value, str))
 RGB = Option("three numbers [R,G,B]", lambda value: _listed(value, 3, _number))
 SIZE = Option("[H,W]", lambda value: _listed(value, 2, POSITIVE.fits))
+
+
+def check_device(name: str) -> str:
+    """``name`` if it is ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``, whatever this machine has.
+    Raises ReidpipeError for anything else.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", name):
+        raise ReidpipeError(
+            f"found device '{name}'; expected auto, cpu, cuda or cuda:<n>; type --device auto"
+        )
+    return name
 
 
 def check_option(name: str, value: Any, known: Mapping[str, Option], *, of: str) -> None:

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pipeline.errors import ReidpipeError
+from pipeline.options import check_device
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -198,11 +199,7 @@ def _device(name: str, local_rank: int | None) -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         name = "cuda" if count else "cpu"
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise ReidpipeError(
-            f"found device '{name}'; expected auto, cpu, cuda or cuda:<n>; type --device auto"
-        )
+    kind, _, index = check_device(name).partition(":")
     if kind == "cpu":
         return torch.device("cpu")
     # Several processes on one machine take one GPU each, whatever index was typed.

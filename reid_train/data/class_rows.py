@@ -79,7 +79,7 @@ def read_classes(folder: Path, attribute: str | None = None, wording: str = "{}"
 
 def _own_class(index: Index, row: ImageRow) -> tuple[int, str]:
     label, name = row.extra.get("class", ""), row.extra.get("classname", "")
-    if not label.isdigit() or not name:
+    if not (label.isascii() and label.isdecimal()) or not name:
         raise ReidpipeError(
             f"found image '{row.key}' of {index.dataset} without class and classname; expected a "
             "classification set, or people and one of their attributes; type --dataset "
