@@ -100,7 +100,8 @@ class LazyGroup(click.Group):
 
 
 def _of_the_machine(error: BaseException | None) -> str | None:
-    """What to tell when the disk is full or files are closed to us; None for any other failure.
+    """What to tell when the disk is full or files are closed to us or in the way of each other;
+    None for any other failure.
 
     Libraries wrap such an error (torch) or know its text alone (safetensors), so the chain of
     causes is searched for number and text.
@@ -119,8 +120,36 @@ def _of_the_machine(error: BaseException | None) -> str | None:
                 f"found {name or 'a file'} closed to you ({os.strerror(number)}); expected a place "
                 "you may read and write; change its permissions, or type --workspace DIR"
             )
+        if number in (errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
+            return (
+                f"found {name or 'something'} in the way ({os.strerror(number)}); expected a "
+                "folder where a folder belongs and a file where a file does; move it away, or "
+                "type another --out or --workspace"
+            )
+        if number == errno.EFBIG:
+            return (
+                f"found {name or 'a file'} too large for its disk; expected what fits on it; type "
+                "a smaller --size, or --workspace DIR on another disk"
+            )
         error = error.__cause__ or error.__context__
     return None
+
+
+def check_out(out: Path, *, folder: bool) -> None:
+    """Raise ReidpipeError when ``out`` cannot become a folder, or else a file: before the long work
+    whose result would go there.
+    """
+    if not folder and out.is_dir():
+        raise ReidpipeError(
+            f"found the folder {out} for --out; expected a file to write; type --out {out}/NAME"
+        )
+    place = out if folder else out.parent
+    existing = next((path for path in (place, *place.parents) if path.exists()), place)
+    if existing.exists() and not existing.is_dir():
+        raise ReidpipeError(
+            f"found the file {existing} in the way of --out {out}; expected a folder there; type "
+            "another --out"
+        )
 
 
 def _stop(message: str) -> NoReturn:

@@ -11,7 +11,7 @@ import click
 
 from pipeline import graph
 from pipeline.atomic import read_json, replacing, sha256_file, write_json
-from pipeline.commandline import CONTEXT, Terminal, json_option
+from pipeline.commandline import CONTEXT, Terminal, check_out, json_option
 from pipeline.errors import ReidpipeError, nearest
 from pipeline.options import NUMBER, RGB, SIZE, TEXT, WHOLE, Option, read_option
 from pipeline.runs import Run, find_run, record_run
@@ -136,6 +136,7 @@ def export_model(terminal: Terminal, run: str, format: str, out: Path | None) ->
             f"found --out {file} for {format}; expected a name that ends in {suffix}; "
             f"type --out {file.with_suffix(suffix)}"
         )
+    check_out(file, folder=False)
     if format == "onnx":
         exporting.require_onnx()
     terminal.workspace.writable()

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline import graph
 from pipeline.atomic import read_json, replacing, sha256_file
-from pipeline.commandline import CONTEXT, DEVICE, Terminal, json_option
+from pipeline.commandline import CONTEXT, DEVICE, Terminal, check_out, json_option
 from pipeline.errors import ReidpipeError
 from pipeline.runs import Run, find_run
 from pipeline.steps import Step
@@ -44,6 +44,7 @@ def embed(
     found = find_run(terminal.workspace, run)
     paths = images_below(folder)
     target = out or terminal.workspace.root / "embeddings" / f"{found.name}-{folder.resolve().name}"
+    check_out(target, folder=True)
     features, kept, damaged = _encoder(terminal, found, device, flip)(paths)
     save_features(target, features, [path.relative_to(folder).as_posix() for path in kept])
     _tell_damaged(terminal, damaged)
@@ -94,6 +95,8 @@ def search(
             f"found no file {query}; expected the image of one person; "
             f"type reidpipe search {found.name} IMAGE DIR"
         )
+    picture = out or terminal.workspace.root / "reports" / f"search-{found.name}-{query.stem}.png"
+    check_out(picture, folder=False)
     paths = images_below(gallery)
     encode = _encoder(terminal, found, device, flip)
     wanted, _, _ = encode([query])
@@ -107,7 +110,6 @@ def search(
         similarity = 1 - float(distance) / 2  # of unit vectors: d = 2 - 2 cos
         passes = None if threshold is None else similarity >= threshold
         rows.append({"image": str(kept[place]), "similarity": similarity, "passes": passes})
-    picture = out or terminal.workspace.root / "reports" / f"search-{found.name}-{query.stem}.png"
     _draw(picture, query, rows)
 
     _tell_damaged(terminal, damaged)
