@@ -114,13 +114,13 @@ def train(
     What is missing is made first; a killed training continues by itself.
     Example: reidpipe train slicenet2 --dataset col780 --seed 1 --set stages.0.epochs=20
     """
-    from parsing_models.commands import check_label_map, maps_step, options_of
+    from parsing_models.commands import check_parsers, maps_step, options_of
     from pipeline import graph
     from pipeline.runs import record_run
     from reid_train.commands import model_step
 
     terminal.workspace.writable()
-    check_label_map([parsing], label_map, option="--parsing")
+    check_parsers([parsing], label_map, option="--parsing")
     chosen = options_of([parsing], parser_settings)
     step = model_step(
         terminal,
@@ -130,7 +130,12 @@ def train(
         pretrained=pretrained,
         settings=settings,
         label_maps=lambda index: maps_step(
-            terminal, index, parsing, label_map=label_map, settings=chosen[parsing]
+            terminal,
+            index,
+            parsing,
+            label_map=label_map,
+            settings=chosen[parsing],
+            option="--parsing",
         ),
     )
     outcome = graph.run(
@@ -208,17 +213,24 @@ def run(
       reidpipe run clip-reid-rn50 pi-vl-rn50-h pi-vl-rn50-p pi-vl-rn50 --dataset market1501
       reidpipe run distill-mobilenet-none distill-mobilenet-clip-reid distill-mobilenet-pi-vl
     """
-    from parsing_models.commands import check_label_map, maps_step, options_of
+    from parsing_models.commands import check_parsers, maps_step, options_of
     from pipeline import graph, requests
     from reid_train import run_commands
     from reid_train.commands import report_page, shared_maps
 
     def label_maps(index: Step, parser: str) -> Step:
-        return maps_step(terminal, index, parser, label_map=label_map, settings=chosen[parser])
+        return maps_step(
+            terminal,
+            index,
+            parser,
+            label_map=label_map,
+            settings=chosen[parser],
+            option="--parsing",
+        )
 
     terminal.workspace.writable()
     kinds = run_commands.read_names(parsers or ["schp-tiny"], "--parsing")
-    check_label_map(kinds, label_map, option="--parsing")
+    check_parsers(kinds, label_map, option="--parsing")
     chosen = options_of(kinds, parser_settings)
     cells = run_commands.combinations(
         terminal,

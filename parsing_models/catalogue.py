@@ -119,15 +119,16 @@ HUGGING_FACE = Entry(
 )
 
 
-def entry(kind: str) -> Entry:
+def entry(kind: str, *, option: str = "--model") -> Entry:
     """The catalogue's entry; of ``hf:FOLDER`` and ``hf:OWNER/NAME`` the one of all such models,
-    ``hf``. Raises ``ReidpipeError`` for a kind it does not hold."""
+    ``hf``. Raises ``ReidpipeError`` for a kind it does not hold. option: what the command at hand
+    calls a parser, for the message."""
     if hub.is_hub(kind):
         return HUGGING_FACE
     if kind not in CATALOGUE:
         raise ReidpipeError(
             f"found parser '{kind}'{nearest(kind, CATALOGUE)}; expected one of "
-            f"{', '.join(CATALOGUE)}, hf:FOLDER, hf:OWNER/NAME; type --model schp-tiny"
+            f"{', '.join(CATALOGUE)}, hf:FOLDER, hf:OWNER/NAME; type {option} schp-tiny"
         )
     return CATALOGUE[kind]
 
@@ -143,7 +144,11 @@ def check_scales(scales: Sequence[float]) -> None:
 
 
 def weights_file(
-    kind: str, weights: Path | str | None = None, *, workspace: Path | str | None = None
+    kind: str,
+    weights: Path | str | None = None,
+    *,
+    workspace: Path | str | None = None,
+    option: str = "--model",
 ) -> Path:
     """The file with a parser's weights; the folder of a Hugging Face model.
 
@@ -151,8 +156,9 @@ def weights_file(
     (file or folder), then ``weights/`` of the workspace (default: ``$REIDPIPE_WORKSPACE``, then
     ``./reid-workspace``). Weights that ship with the package need none of these. Raises
     ``ReidpipeError`` in one line when there are none; another network never takes the place.
+    option: as of ``entry``; only beside ``--model`` is there ``--weights``.
     """
-    found = entry(kind)
+    found = entry(kind, option=option)
     if found is HUGGING_FACE:
         return hub.folder_of(kind, weights)
     if weights is not None:
@@ -169,10 +175,12 @@ def weights_file(
     root = Path(workspace or os.environ.get(WORKSPACE_VARIABLE) or "reid-workspace")
     if (named := _inside(found, root / "weights")) is not None:
         return named
+    named = f"type --weights FILE (or set {WEIGHTS_VARIABLE})"
+    if option != "--model":
+        named = f"set {WEIGHTS_VARIABLE} to it"
     raise ReidpipeError(
         f"found no weights for parser '{kind}'; expected {found.source}; put the file into "
-        f"{root / 'weights'}, or type --weights FILE (or set {WEIGHTS_VARIABLE}); "
-        "--model schp-tiny works now"
+        f"{root / 'weights'}, or {named}; {option} schp-tiny works now"
     )
 
 

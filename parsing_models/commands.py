@@ -157,19 +157,20 @@ def maps_step(
     flip: bool = False,
     scales: tuple[float, ...] = (1.0,),
     precision: str = "fp32",
+    option: str = "--model",
 ) -> Step:
     """The label-map step of a dataset's index and a parser, whose weights must be there.
 
     label_map: read for a Hugging Face model alone, into whose key its content enters. settings:
-    options of ``load_parser`` as ``NAME=VALUE``.
+    options of ``load_parser`` as ``NAME=VALUE``. option: with which the command names the parser.
     """
-    found = entry(model)
+    found = entry(model, option=option)
     # A file's path would enter the key without its content: that is what --label-map is for.
-    known = {name: option for name, option in found.options.items() if name != "label_map"}
+    known = {name: value for name, value in found.options.items() if name != "label_map"}
     options = dict(read_option(text, known, of=f"parser '{model}'") for text in settings)
     if label_map is not None and found.kind == KIND:
         options["label_map"] = read_label_map(label_map)
-    checkpoint = weights_file(model, weights, workspace=terminal.workspace.root)
+    checkpoint = weights_file(model, weights, workspace=terminal.workspace.root, option=option)
     parts = weights_parts(found.kind, checkpoint, options)
     return requests.maps(
         index,
@@ -207,15 +208,16 @@ def _parsers(
             f"found {of_model[0]} with two parsers; expected --model to say which of them it "
             f"belongs to; type --model {pair[0]} {of_model[0]}"
         )
-    check_label_map(kinds, label_map, option="--model")
+    check_parsers(kinds, label_map, option="--model")
     return kinds
 
 
-def check_label_map(kinds: Sequence[str], label_map: Path | None, *, option: str) -> None:
-    """Raises ReidpipeError for a ``--label-map`` that none of the parsers reads. option: with which
-    they are named.
+def check_parsers(kinds: Sequence[str], label_map: Path | None, *, option: str) -> None:
+    """Raises ReidpipeError for a parser that there is not, whether its maps will be read or not,
+    and for a ``--label-map`` that none of them reads. option: with which they are named.
     """
-    if label_map is not None and all(entry(kind).kind != KIND for kind in kinds):
+    found = [entry(kind, option=option).kind for kind in kinds]
+    if label_map is not None and KIND not in found:
         raise ReidpipeError(
             f"found --label-map for parser '{kinds[0]}'; expected it beside {option} hf:FOLDER or "
             "hf:OWNER/NAME, whose labels have names; leave it out"
