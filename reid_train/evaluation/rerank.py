@@ -38,7 +38,7 @@ def rerank_distances(
     ones (it squares its input, so they rank with the 4th power) or compute in float16.
     """
     queries, total = len(query), len(query) + len(gallery)
-    _check(total, k1, k2)
+    _check(total, k1, k2, k1 + 1, "leave out --rerank, or in Python give smaller k1, k2")
     _check_memory(queries, len(gallery), query.features.shape[1], k1)
     if not 0 <= lam <= 1:
         raise ReidpipeError(f"found lam={lam}; expected a weight from 0 to 1")
@@ -46,13 +46,14 @@ def rerank_distances(
     if normalise:
         features = unit_rows(features)
     original = np.empty((queries, len(gallery)), np.float32)
-    neighbours = np.empty((total, k1 + 1), np.int64)
+    nearest = max(k1 + 1, k2)
+    neighbours = np.empty((total, nearest), np.int64)
     farthest = np.empty(total, np.float32)
     search = Distances(features, features, normalise=False, memory_mib=MEMORY_MIB)
     for start, chunk in search.chunks():
         for place, row in enumerate(chunk, start):
             farthest[place] = row.max()
-            neighbours[place] = nearest_first(row, k1 + 1)
+            neighbours[place] = nearest_first(row, nearest)
             if place < queries:
                 original[place] = row[queries:]
     farthest[farthest <= 0] = 1  # all images identical: every distance is 0
@@ -60,7 +61,7 @@ def rerank_distances(
     def weights(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return np.exp(-_pair_distances(features, rows, columns) / farthest[rows])
 
-    encoding = _encode(neighbours, _half(k1), k2, weights)
+    encoding = _encode(neighbours, k1 + 1, _half(k1), k2, weights)
     inverted = encoding[queries:].tocsc()
     original *= lam / farthest[:queries, None]
     for place in range(queries):
@@ -82,17 +83,18 @@ def jaccard_graph(features: Any, *, k1: int = 30, k2: int = 6, within: float = 1
     from scipy.sparse import csr_matrix
 
     features = np.ascontiguousarray(to_numpy(features), dtype=np.float32)
-    _check(len(features), k1 - 1, k2)
-    neighbours = np.empty((len(features), k1), np.int64)
+    _check(len(features), k1, k2, k1, "give smaller k1, k2, which a recipe's hook may set")
+    nearest = max(k1, k2)
+    neighbours = np.empty((len(features), nearest), np.int64)
     search = Distances(features, features, normalise=False, memory_mib=MEMORY_MIB)
     for start, chunk in search.chunks():
         for place, row in enumerate(chunk, start):
-            neighbours[place] = nearest_first(row, k1)
+            neighbours[place] = nearest_first(row, nearest)
 
     def weights(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return np.exp(-_pair_distances(features, rows, columns))
 
-    encoding = _encode(neighbours, _half(k1), k2, weights)
+    encoding = _encode(neighbours, k1, _half(k1), k2, weights)
     inverted = encoding.tocsc()
     columns, values, bounds = [], [], [0]
     for place in range(len(features)):
@@ -109,12 +111,15 @@ def jaccard_graph(features: Any, *, k1: int = 30, k2: int = 6, within: float = 1
     return csr_matrix((np.concatenate(values), np.concatenate(columns), bounds), shape=size)
 
 
-def _check(images: int, k1: int, k2: int) -> None:
-    if k1 < 1 or k2 < 1:
-        raise ReidpipeError(f"found k1={k1}, k2={k2}; expected at least 1")
-    if images < max(k1 + 1, k2):
+def _check(images: int, k1: int, k2: int, listed: int, cure: str) -> None:
+    """listed: entries of the reciprocal neighbour list that k1 stands for."""
+    if listed < 2 or k2 < 1:
+        least = 2 - (listed - k1)
+        raise ReidpipeError(f"found k1={k1}, k2={k2}; expected k1 at least {least}, k2 at least 1")
+    if images < max(listed, k2):
         raise ReidpipeError(
-            f"found {images} images for k1={k1}, k2={k2}; expected more images or smaller k1, k2"
+            f"found {images} images for k1={k1}, k2={k2}; expected at least {max(listed, k2)} "
+            f"images; {cure}"
         )
 
 
@@ -148,19 +153,22 @@ def _reciprocal(neighbours: np.ndarray) -> csr_matrix:
 
 def _encode(
     neighbours: np.ndarray,
+    listed: int,
     half: int,
     k2: int,
     weights: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> csr_matrix:
     """The k-reciprocal feature of every image: CSR (N, N), rows sum to 1.
 
-    The set R of an image is its reciprocal neighbours; R(c, k1/2) of a member c joins it when
-    more than two thirds of it are already there (equation 6); members weigh ``weights(i, j)``
-    (equation 7), then each feature becomes the mean over its k2 nearest images (equation 10).
+    neighbours: nearest first, as many as the longest of the three lists that begin with them.
+    The set R of an image is its reciprocal neighbours among the first ``listed``; R(c, k1/2) of a
+    member c joins it when more than two thirds of it are already there (equation 6); members weigh
+    ``weights(i, j)`` (equation 7), then each feature becomes the mean over its k2 nearest images
+    (equation 10).
     """
     from scipy.sparse import csr_matrix
 
-    members = _reciprocal(neighbours)
+    members = _reciprocal(neighbours[:, :listed])
     halves = _reciprocal(neighbours[:, :half])
     count = len(neighbours)
     sizes = np.asarray(halves.sum(axis=1)).ravel()
