@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from pipeline import graph
 from pipeline.commandline import CONTEXT, Terminal, json_option
 from pipeline.errors import ReidpipeError, nearest
 from pipeline.runs import list_runs
@@ -16,16 +17,26 @@ from pipeline.tables import format_table, human_bytes
 @click.command(context_settings=CONTEXT)
 @json_option
 def status(terminal: Terminal) -> None:
-    """What the workspace holds: artifacts, unfinished work, runs.
+    """What the workspace holds: artifacts, unfinished work, runs, and what would be made to have
+    a run's model again.
 
     Example: reidpipe status
     """
     artifacts = terminal.workspace.artifacts()
     rows = [_describe(artifact) for artifact in artifacts]
-    runs = [
-        {"run": run.name, "recipe": run.recipe, "dataset": run.dataset, "seed": run.seed}
-        for run in list_runs(terminal.workspace)
-    ]
+    runs = []
+    for run in list_runs(terminal.workspace):
+        lacking = [step.name for step in graph.missing(terminal.workspace, [run.model])]
+        runs.append(
+            {
+                "run": run.name,
+                "recipe": run.recipe,
+                "dataset": run.dataset,
+                "seed": run.seed,
+                "state": f"would make {len(lacking)}" if lacking else "ready",
+                "would_make": lacking,
+            }
+        )
     terminal.say(f"workspace {terminal.workspace.root}")
     if rows:
         terminal.say(format_table(rows, ["step", "key", "state", "seconds", "size"]))
@@ -33,7 +44,7 @@ def status(terminal: Terminal) -> None:
         terminal.say("no artifacts yet: type reidpipe demo")
     if runs:
         terminal.say("")
-        terminal.say(format_table(runs, ["run", "recipe", "dataset", "seed"]))
+        terminal.say(format_table(runs, ["run", "recipe", "dataset", "seed", "state"]))
     unfinished = [row for row in rows if row["state"] != "complete"]
     if unfinished:
         terminal.say(

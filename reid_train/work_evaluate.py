@@ -199,8 +199,8 @@ def _embeddings(rows: list[ImageRow], features: dict[str, np.ndarray], exclude: 
 
 def _figures(metrics: RetrievalMetrics) -> dict[str, Any]:
     return {
-        "mAP": metrics.mAP,
-        "mINP": metrics.mINP,
+        "mAP": float(metrics.mAP),
+        "mINP": float(metrics.mINP),
         "cmc": {str(rank): float(metrics.cmc[rank - 1]) for rank in RANKS},
     }
 

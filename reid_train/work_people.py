@@ -76,4 +76,4 @@ def retrieve(job: Job) -> dict[str, Any]:
 
 def _figures(metrics: RetrievalMetrics) -> dict[str, Any]:
     ranks = {str(rank): float(metrics.cmc[rank - 1]) for rank in RANKS}
-    return {"mAP": metrics.mAP, "cmc": ranks, "queries": int(metrics.valid.sum())}
+    return {"mAP": float(metrics.mAP), "cmc": ranks, "queries": int(metrics.valid.sum())}

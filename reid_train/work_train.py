@@ -98,6 +98,7 @@ def train(job: Job) -> dict[str, Any]:
             "runtime": runtime.facts(),
             "versions": versions(),
             "training": summary,
+            "metrics": result.figures,  # of training, means over the last epoch
         }
         save_model(job.folder, task.model, meta)
         (job.folder / loop.STATE).unlink(missing_ok=True)

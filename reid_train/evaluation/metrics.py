@@ -20,7 +20,8 @@ class RetrievalMetrics:
     """Results over the queries that have at least one right match in the gallery.
 
     cmc: (max_rank,) float64, cmc[r-1] = share of valid queries whose first right match has rank
-    <= r; longer than the gallery it repeats its last value. mAP, mINP: means over valid queries.
+    <= r; longer than the gallery it repeats its last value. mAP, mINP: float64 means over valid
+    queries, which JSON takes as they are.
     ap: (Q,) float64 average precision, NaN where not valid. valid: (Q,) bool. All in 0..1.
     """
 
@@ -122,8 +123,8 @@ def score(
     counts = np.bincount(hits[hits < max_rank], minlength=max_rank)
     return RetrievalMetrics(
         cmc=np.cumsum(counts) / len(hits),
-        mAP=float(ap[valid].mean()),
-        mINP=float(inp[valid].mean()),
+        mAP=np.float64(ap[valid].mean()),
+        mINP=np.float64(inp[valid].mean()),
         ap=ap,
         valid=valid,
     )

@@ -92,8 +92,8 @@ def _score_top(
         raise ValueError("no valid query: there are no queries")
     return RetrievalMetrics(
         cmc=np.cumsum(counts) / len(ap),
-        mAP=float(ap.mean()),
-        mINP=float(np.mean(inp)) if inp else 0.0,
+        mAP=np.float64(ap.mean()),
+        mINP=np.float64(np.mean(inp) if inp else 0.0),
         ap=ap,
         valid=np.ones(len(ap), bool),
     )
@@ -103,8 +103,8 @@ def mean_of_trials(trials: Sequence[RetrievalMetrics]) -> RetrievalMetrics:
     """Average over repeated draws of the gallery (VehicleID); ap and valid are the first's."""
     return RetrievalMetrics(
         cmc=np.mean([trial.cmc for trial in trials], axis=0),
-        mAP=float(np.mean([trial.mAP for trial in trials])),
-        mINP=float(np.mean([trial.mINP for trial in trials])),
+        mAP=np.float64(np.mean([trial.mAP for trial in trials])),
+        mINP=np.float64(np.mean([trial.mINP for trial in trials])),
         ap=trials[0].ap,
         valid=trials[0].valid,
     )
