@@ -26,6 +26,7 @@ from parsing_models.scoring import Confusion, read_labels
 from parsing_models.self_correction import SelfCorrection
 from pipeline import graph
 from pipeline.atomic import write_json
+from pipeline.commandline import CONTEXT, ToldCommand
 from pipeline.errors import ReidpipeError
 from pipeline.images import decode
 from pipeline.index import ImageRow, Index, read_index
@@ -120,9 +121,15 @@ def held_out(index: Index) -> list[ImageRow]:
     return [row for row in index.rows if row.split != "train" and row.extra.get("label_path")]
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=ToldCommand, context_settings=CONTEXT)
 @click.option("--dataset", default="lip", show_default=True, help="A prepared parsing dataset.")
-@click.option("--workspace", type=click.Path(path_type=Path), default=Path("reid-workspace"))
+@click.option(
+    "--workspace",
+    envvar="REIDPIPE_WORKSPACE",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("reid-workspace"),
+    show_default="./reid-workspace",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder to write to")
 @click.option("--network", type=click.Choice(tuple(NETWORKS)), default="schp", show_default=True)
 @click.option(
@@ -188,6 +195,7 @@ def main(
     result = train(task, stages, runtime=runtime, folder=out, seed=seed, progress=True)
     if correction.cycle:
         correction.finish(task)
+    # In every process, each on its device: waiting for one would be longer than groups wait.
     scores = score_network(task.network, size, index, truth, device)
     meta = {
         "parser": "schp",
@@ -199,9 +207,11 @@ def main(
         "training": result.figures,
         "scores": {**scores, "images": len(held_out(index)), "protocol": PROTOCOL},
     }
-    save_model(out, task.network, meta)
-    write_json(out / "scores.json", meta["scores"])
-    click.echo(f"mIoU {scores['mIoU']} on {len(held_out(index))} images; {out}")
+    if runtime.main:
+        save_model(out, task.network, meta)
+        write_json(out / "scores.json", meta["scores"])
+        click.echo(f"mIoU {scores['mIoU']} on {len(held_out(index))} images; {out}")
+    runtime.barrier()
 
 
 PROTOCOL = (

@@ -27,6 +27,7 @@ class SelfCorrection(Hook):
     last student in and puts the result into the task.
 
     score(network) -> mIoU is asked after every average and logged; ``history`` keeps the answers.
+    Under torchrun every process asks, so that all have the same history and none waits for another.
     """
 
     def __init__(

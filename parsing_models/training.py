@@ -27,6 +27,7 @@ from parsing_models.schp_parser import TINY_INPUT
 from parsing_models.scoring import Confusion
 from parsing_models.self_correction import SelfCorrection
 from pipeline.atomic import replacing, sha256_file, write_json
+from pipeline.commandline import CONTEXT, ToldCommand
 from pipeline.labels import LIP
 from pipeline.mannequins import DEFAULTS, draw, plan
 from pipeline.store import versions
@@ -144,7 +145,7 @@ def stages(
     return listed
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=ToldCommand, context_settings=CONTEXT)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder to write to")
 @click.option("--kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True)
 @click.option("--seed", default=0, show_default=True)
@@ -200,11 +201,12 @@ def main(
     if correction.cycle:
         correction.finish(task)
     weights = out / f"{kind}.safetensors"
-    save_half(task.network, weights)
+    if runtime.main:
+        save_half(task.network, weights)
+    runtime.barrier()  # the others read what the first one wrote
     scores = score(load_parser(kind, weights, device=device), scored)
-    write_json(
-        weights.with_suffix(".json"),
-        {
+    if runtime.main:
+        about = {
             "command": (
                 f"python -m parsing_models.training --out DIR --kind {kind} --seed {seed} "
                 f"--images {images} --epochs {' '.join(map(str, epochs))} --batch {batch} "
@@ -219,9 +221,10 @@ def main(
             "runtime": runtime.facts(),
             "versions": versions(),
             "scores": scores,
-        },
-    )
-    click.echo(f"mIoU {scores['mIoU']:.4f} on {scores['images']} images; {weights}")
+        }
+        write_json(weights.with_suffix(".json"), about)
+        click.echo(f"mIoU {scores['mIoU']:.4f} on {scores['images']} images; {weights}")
+    runtime.barrier()
 
 
 def save_half(network: nn.Module, path: Path) -> None:

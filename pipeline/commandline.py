@@ -44,6 +44,39 @@ PARSER_OPTION = click.option(
 )
 
 
+def run_told(main: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
+    """Call click's ``main`` and leave the process: a mistake is one line on stderr and exit code 2.
+    Bugs keep their traceback.
+    """
+    kwargs["standalone_mode"] = False
+    try:
+        code = main(*args, **kwargs)
+    except ReidpipeError as error:
+        _stop(str(error))
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "reidpipe"
+        _stop(f"{error.format_message().rstrip('.')}; type {path} -h")
+    except click.ClickException as error:
+        _stop(error.format_message())
+    except click.Abort:
+        click.echo("Aborted", err=True)
+        sys.exit(130)
+    except Exception as error:
+        told = _of_the_machine(error)
+        if told is None:
+            raise
+        _stop(told)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+class ToldCommand(click.Command):
+    """A command that stands alone (``python -m ...``) and tells mistakes as ``reidpipe`` does."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line, as ``run_told`` says."""
+        run_told(super().main, *args, **kwargs)
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called or described.
 
@@ -77,26 +110,8 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command line: a mistake is one line on stderr and exit code 2."""
-        kwargs["standalone_mode"] = False
-        try:
-            code = super().main(*args, **kwargs)
-        except ReidpipeError as error:
-            _stop(str(error))
-        except click.UsageError as error:
-            path = error.ctx.command_path if error.ctx else "reidpipe"
-            _stop(f"{error.format_message().rstrip('.')}; type {path} -h")
-        except click.ClickException as error:
-            _stop(error.format_message())
-        except click.Abort:
-            click.echo("Aborted", err=True)
-            sys.exit(130)
-        except Exception as error:
-            told = _of_the_machine(error)
-            if told is None:
-                raise
-            _stop(told)
-        sys.exit(code if isinstance(code, int) else 0)
+        """Run the command line, as ``run_told`` says."""
+        run_told(super().main, *args, **kwargs)
 
 
 def _of_the_machine(error: BaseException | None) -> str | None:

@@ -18,6 +18,7 @@ from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
 from pipeline.atomic import replacing, sha256_file, write_json
+from pipeline.commandline import CONTEXT, ToldCommand
 from pipeline.store import versions
 from reid_train.data.captions import CaptionBatches, vocabulary
 from reid_train.loop import train
@@ -146,7 +147,7 @@ def save(task: CaptionTask, vocabulary: Tensor, path: Path) -> None:
         save_file(halved, temporary)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=ToldCommand, context_settings=CONTEXT)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder to write to")
 @click.option(
     "--tower", type=click.Choice([*TOWERS]), default="resnet", show_default=True, help="for images"
@@ -211,11 +212,12 @@ def main(
     )
     balance(task, batches)
     weights = out / FILES[task.tower.model].name
-    save(task, words, weights)
+    if runtime.main:
+        save(task, words, weights)
+    runtime.barrier()  # the others read what the first one wrote
     scores = score(weights, scored)
-    write_json(
-        weights.with_suffix(".json"),
-        {
+    if runtime.main:
+        about = {
             "command": (
                 f"python -m reid_train.pretraining --out DIR --tower {tower} --seed {seed} "
                 f"--people {people} --images {images} --epochs {epochs} --batch {batch} --lr {lr} "
@@ -237,9 +239,11 @@ def main(
             "runtime": runtime.facts(),
             "versions": versions(),
             "scores": scores,
-        },
-    )
-    click.echo(f"recall@1 {scores['recall']['1']:.3f} of {scores['captions']} captions; {weights}")
+        }
+        write_json(weights.with_suffix(".json"), about)
+        recalled = scores["recall"]["1"]
+        click.echo(f"recall@1 {recalled:.3f} of {scores['captions']} captions; {weights}")
+    runtime.barrier()
 
 
 if __name__ == "__main__":
