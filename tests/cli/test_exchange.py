@@ -64,7 +64,7 @@ def test_imported_checkpoint_is_a_run(trained: Console, checkpoint: Path, people
     assert metrics["seed"] is None and "-s0-" not in run
     assert run in page and "<code>unknown</code>" in page
     (line,) = [line for line in trained("status").stdout.splitlines() if run in line]
-    assert line.split() == [run, "ViT_person_60", "imported", "-"]
+    assert line.split() == [run, "ViT_person_60", "imported", "-", "ready"]
     gallery = people / "images" / "gallery"
     assert trained.json("embed", run, gallery, "--out", tmp_path / "out")["dimension"] == 72
     picture = sorted(gallery.iterdir())[0]
