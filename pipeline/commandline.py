@@ -151,20 +151,21 @@ def _of_the_machine(error: BaseException | None) -> str | None:
 
 
 def check_out(out: Path, *, folder: bool) -> None:
-    """Raise ReidpipeError when ``out`` cannot become a folder, or else a file: before the long work
-    whose result would go there.
+    """Make the folder that ``out`` is, or else the one it will be a file of: before the long work
+    whose result goes there. Raises ReidpipeError where that cannot be.
     """
     if not folder and out.is_dir():
         raise ReidpipeError(
             f"found the folder {out} for --out; expected a file to write; type --out {out}/NAME"
         )
     place = out if folder else out.parent
-    existing = next((path for path in (place, *place.parents) if path.exists()), place)
-    if existing.exists() and not existing.is_dir():
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
         raise ReidpipeError(
-            f"found the file {existing} in the way of --out {out}; expected a folder there; type "
-            "another --out"
-        )
+            f"found no way to make the folder {place} ({error.strerror}); expected one for --out "
+            f"{out}; type another --out"
+        ) from error
 
 
 def _stop(message: str) -> NoReturn:

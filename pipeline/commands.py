@@ -156,7 +156,12 @@ def _row(manifest: Manifest) -> dict[str, Any]:
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
     # isdigit alone lets ² through, isdecimal digits of other scripts.
-    numbers = all(side.isascii() and side.isdecimal() for side in (height, width))
-    if not (numbers and int(height) and int(width)):
-        raise ReidpipeError(f"found size '{text}'; expected HEIGHTxWIDTH; type --size 256x128")
+    if not all(
+        side.isascii() and side.isdecimal() and len(side) <= 5 and int(side)
+        for side in (height, width)
+    ):
+        raise ReidpipeError(
+            f"found size '{text}'; expected HEIGHTxWIDTH, five digits each at most; "
+            "type --size 256x128"
+        )
     return int(height), int(width)

@@ -96,8 +96,8 @@ def search(
             f"type reidpipe search {found.name} IMAGE DIR"
         )
     picture = out or terminal.workspace.root / "reports" / f"search-{found.name}-{query.stem}.png"
-    check_out(picture, folder=False)
     paths = images_below(gallery)
+    check_out(picture, folder=False)
     encode = _encoder(terminal, found, device, flip)
     wanted, _, _ = encode([query])
     features, kept, damaged = encode(paths)

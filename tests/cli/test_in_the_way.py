@@ -32,8 +32,14 @@ def test_out_is_checked_before_the_work(
     }
     monkeypatch.setattr("pipeline.graph.run", no_work)
     line = trained.mistake(command, "baseline-tiny", *words[command], "--out", out)
-    assert f"found the {'file' if taken.is_file() else 'folder'} {taken}" in line
+    assert f"found the folder {taken}" in line or f"no way to make the folder {taken}" in line
     assert "--out" in line.rpartition("type ")[2]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no /proc here")
+def test_out_where_nothing_can_be_made(trained: Console, people: Path):
+    line = trained.mistake("embed", "baseline-tiny", people / "images", "--out", "/proc/none")
+    assert "no way to make the folder /proc/none" in line
 
 
 def no_work(*_: Any, **__: Any) -> None:

@@ -9,7 +9,9 @@ from pipeline.errors import ReidpipeError
 from pipeline.options import check_device
 
 
-@pytest.mark.parametrize("text", ["²x²", "٣x٣", "0x4", "4", "x", "-4x4", "4.0x4", ""])
+@pytest.mark.parametrize(
+    "text", ["²x²", "٣x٣", "0x4", "4", "x", "-4x4", "4.0x4", "", "256x999999", "9" * 5000 + "x4"]
+)
 def test_other_sizes_are_refused(text: str):
     with pytest.raises(ReidpipeError, match="found size .*type --size 256x128"):
         _size(text)
