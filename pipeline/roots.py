@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,12 +12,14 @@ from typing import Any
 from filelock import FileLock
 
 from pipeline import atomic
-from pipeline.errors import ReidpipeError
+from pipeline.errors import DamagedFile, ReidpipeError
 from pipeline.fetch import FetchError, by_hand, fetch_archives, verify_archive
 from pipeline.layouts import find_root, read_layout
 from pipeline.layouts.counts import verify_counts
 from pipeline.manifest import Archive, Manifest, load_manifest
 from pipeline.unpack import DamagedArchive, unpack
+
+log = logging.getLogger(__name__)
 
 DATA_FOLDERS = ("REIDPIPE_DATA", "FASTREID_DATASETS")
 
@@ -165,16 +168,22 @@ def _folder(manifest: Manifest, workspace: Path) -> Path:
 
 def _registration(manifest: Manifest, workspace: Path) -> dict[str, Any]:
     """What was registered for this variant, or else for the dataset as a whole."""
-    path = workspace / "datasets" / f"{manifest.id}.json"
-    if not path.is_file():
-        return {}
-    stored = atomic.read_json(path)
+    stored = _stored(workspace / "datasets" / f"{manifest.id}.json")
     return stored.get("variants", {}).get(manifest.variant or "", stored)
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """What a registration says; nothing when there is none or a power cut left it damaged."""
+    try:
+        return atomic.read_json(path) if path.is_file() else {}
+    except DamagedFile as error:
+        log.warning("%s; taken as not registered", error)
+        return {}
 
 
 def _register(manifest: Manifest, workspace: Path, root: Path, rule: str | None) -> None:
     path = workspace / "datasets" / f"{manifest.id}.json"
-    variants = atomic.read_json(path).get("variants", {}) if path.is_file() else {}
+    variants = _stored(path).get("variants", {})
     entry = {"root": str(root)} | ({"rule": rule} if rule else {})
     if manifest.variant:
         variants[manifest.variant] = entry
@@ -221,6 +230,11 @@ def _not_found(manifest: Manifest) -> str:
     unset = [f"${name}" for name in DATA_FOLDERS if not os.environ.get(name)]
     also = f"; {' and '.join(unset)} not set" if unset else ""
     names = ", ".join(dict.fromkeys((*manifest.roots, manifest.id)))
+    if _is_own(manifest):
+        return (
+            f"found no images of yours (searched {places} for {names}{also}); expected a folder or "
+            f"a CSV table of images; type `reidpipe prepare {manifest.id} --root DIR`"
+        )
     cure = (
         f"type `reidpipe prepare {manifest.dataset}` to fetch it"
         if manifest.policy == "direct" and manifest.archives

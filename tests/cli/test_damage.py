@@ -71,3 +71,13 @@ def test_a_damaged_model_json_is_trained_again(trained: Console):
     trained("cache", "rm", "evaluation")
     assert "made 2 artifacts" in trained("eval", "--device", "cpu").stdout
     assert json.loads((target.folder / "model.json").read_text())["recipe"]
+
+
+@pytest.mark.parametrize("content", ["", "xx"])
+def test_a_damaged_registration_is_made_anew(trained: Console, people: Path, content: str, caplog):
+    (trained.root / "datasets" / "folder.json").write_text(content)
+    words = ("prepare", "folder", "--size", "32x16", "--filter", "bilinear")
+    assert "found no images of yours" in trained.mistake(*words, notes=1)
+    assert "taken as not registered" in caplog.text
+    assert "nothing to do" in trained(*words, "--root", people).stdout
+    assert "nothing to do" in trained(*words).stdout

@@ -161,24 +161,6 @@ def test_rerank_of_too_few_images(console: Console, tmp_path: Path):
         (("train", "--set", "stages.0.epochs"), ("found --set stages.0.epochs", "KEY=VALUE")),
         (("train", "--set", "=3"), ("found --set =3", "KEY=VALUE")),
         (("train", "--set", "stages.7.epochs=3"), ("stages.7",)),
-        (("parse", "--option", "memory_mib=abc"), ("memory_mib='abc'", "a positive whole number")),
-        (("parse", "--option", "input_size=3"), ("input_size=3", "[H,W]")),
-        (("parse", "--option", "label_set=5"), ("label_set=5", "the name of a label set")),
-        (("parse", "--option", "input_size=["), ("input_size='['", "[H,W]")),
-        (("parse", "--option", "input_sise=3"), ("did you mean 'input_size'?",)),
-        (("parse", "--option", "label_map=a.json"), ("option 'label_map'", "'schp-tiny'")),
-        (
-            ("parse", "--option", "memory_mib=9", "--compare", "schp-tiny", "segformer-tiny"),
-            ("with two parsers", "type --model schp-tiny --option memory_mib=9"),
-        ),
-        (
-            ("train", "--parsing-option", "schp", "memory_mib=9"),
-            ("did you mean 'schp-tiny'?", "type --parsing-option schp-tiny memory_mib=9"),
-        ),
-        (
-            ("run", "pi-vl-tiny", "--parsing-option", "schp-tiny", "upscale=true"),
-            ("option 'upscale' for parser 'schp-tiny'",),
-        ),
         (
             ("train", "baseline-tinny"),
             ("recipe 'baseline-tinny'", "did you mean 'baseline-tiny'?", "type reidpipe recipes"),

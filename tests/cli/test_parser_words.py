@@ -27,3 +27,33 @@ def test_a_device_that_there_is_not_though_all_is_cached(trained: Console):
     line = trained.mistake("eval", "--device", "tpu")
     assert "found device 'tpu'" in line and "type --device auto" in line
     trained("eval", "--device", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("parse", "--option", "memory_mib=abc"), ("memory_mib='abc'", "a positive whole number")),
+        (("parse", "--option", "input_size=3"), ("input_size=3", "[H,W]")),
+        (("parse", "--option", "label_set=5"), ("label_set=5", "the name of a label set")),
+        (("parse", "--option", "input_size=["), ("input_size='['", "[H,W]")),
+        (("parse", "--option", "input_sise=3"), ("did you mean 'input_size'?",)),
+        (("parse", "--option", "label_map=a.json"), ("option 'label_map'", "'schp-tiny'")),
+        (
+            ("parse", "--option", "memory_mib=9", "--compare", "schp-tiny", "segformer-tiny"),
+            ("with two parsers", "type --model schp-tiny --option memory_mib=9"),
+        ),
+        (
+            ("train", "--parsing-option", "schp", "memory_mib=9"),
+            ("did you mean 'schp-tiny'?", "type --parsing-option schp-tiny memory_mib=9"),
+        ),
+        (
+            ("run", "pi-vl-tiny", "--parsing-option", "schp-tiny", "upscale=true"),
+            ("option 'upscale' for parser 'schp-tiny'",),
+        ),
+    ],
+    ids=lambda value: " ".join(value) if value[0].islower() else "",
+)
+def test_options_of_parsers(console: Console, words: tuple[str, ...], parts: tuple[str, ...]):
+    line = console.mistake(*words)
+    assert all(part in line for part in parts), line
+    assert not list(console.root.glob("artifacts/*/*"))
