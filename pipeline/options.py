@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from pipeline.errors import ReidpipeError, nearest
@@ -19,7 +20,7 @@ class Option:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
 def _whole(value: Any) -> bool:
@@ -42,6 +43,9 @@ SIZE = Option("[H,W]", lambda value: _listed(value, 2, POSITIVE.fits))
 def check_device(name: str) -> str:
     """``name`` if it is ``auto``, ``cpu``, ``cuda`` or ``cuda:<n>``, whatever this machine has.
     Raises ReidpipeError for anything else.
+
+    It stands here because a command line is checked without torch; ``reid_train.runtime`` finds the
+    device.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,4})?", name):
         raise ReidpipeError(

@@ -117,6 +117,7 @@ def test_a_file_of_col780_with_its_options(console: Console, tmp_path: Path):
         (("text.pth", "--from", "col780", "--set", "input_size=big"), ("'big'", "[H,W]")),
         (("text.pth", "--from", "col780", "--set", "input_size=[0,4]"), ("input_size",)),
         (("text.pth", "--from", "clip-reid", "--set", "stride=1.5"), ("a whole number",)),
+        (("text.pth", "--from", "col780", "--set", "mean=[0,.inf,0]"), ("three numbers",)),
     ],
     ids=lambda value: " ".join(value),
 )
