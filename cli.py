@@ -15,6 +15,7 @@ from pipeline.commandline import (
     DEVICE,
     LABEL_MAP,
     PARSER_OPTION,
+    WORKSPACE,
     LazyGroup,
     Terminal,
     json_option,
@@ -47,14 +48,7 @@ COMMANDS = {
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS, context_settings=CONTEXT)
-@click.option(
-    "--workspace",
-    envvar="REIDPIPE_WORKSPACE",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("reid-workspace"),
-    show_default="./reid-workspace",
-    help="Folder for artifacts, runs, weights and reports (or REIDPIPE_WORKSPACE).",
-)
+@WORKSPACE
 @click.version_option(version("reidpipe"), prog_name="reidpipe")
 def main(workspace: Path) -> None:
     """Person re-identification from datasets to metrics.

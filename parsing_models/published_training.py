@@ -26,7 +26,7 @@ from parsing_models.scoring import Confusion, read_labels
 from parsing_models.self_correction import SelfCorrection
 from pipeline import graph
 from pipeline.atomic import write_json
-from pipeline.commandline import CONTEXT, ToldCommand
+from pipeline.commandline import CONTEXT, WORKSPACE, ToldCommand
 from pipeline.errors import ReidpipeError
 from pipeline.images import decode
 from pipeline.index import ImageRow, Index, read_index
@@ -123,13 +123,7 @@ def held_out(index: Index) -> list[ImageRow]:
 
 @click.command(cls=ToldCommand, context_settings=CONTEXT)
 @click.option("--dataset", default="lip", show_default=True, help="A prepared parsing dataset.")
-@click.option(
-    "--workspace",
-    envvar="REIDPIPE_WORKSPACE",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("reid-workspace"),
-    show_default="./reid-workspace",
-)
+@WORKSPACE
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="folder to write to")
 @click.option("--network", type=click.Choice(tuple(NETWORKS)), default="schp", show_default=True)
 @click.option(

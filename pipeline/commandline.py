@@ -22,6 +22,14 @@ from pipeline.store import Execution, Workspace
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MISTAKE = 2
+WORKSPACE = click.option(
+    "--workspace",
+    envvar="REIDPIPE_WORKSPACE",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("reid-workspace"),
+    show_default="./reid-workspace",
+    help="Folder for artifacts, runs, weights and reports (or REIDPIPE_WORKSPACE).",
+)
 DEVICE = click.option(
     "--device",
     default="auto",

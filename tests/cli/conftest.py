@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,7 @@ from click.testing import CliRunner, Result
 import cli
 from pipeline.mannequins import DEFAULTS, checked, render
 from pipeline.steps import Job
+from tests.conftest import PROJECT
 
 SMALL: dict[str, Any] = {
     "identities": {"train": 4, "test": 6},
@@ -59,6 +63,23 @@ class Console:
         assert len(lines) == notes + 1, result.stderr
         assert lines[-1].startswith("Error: ") and not result.stdout
         return lines[-1]
+
+
+def as_two_processes(module: str, *words: str) -> str:
+    """What ``python -m module words`` prints when torchrun starts it twice; it must succeed."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    # Port 0: any that is free.
+    launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+    finished = subprocess.run(
+        [*launcher, "-m", module, *words],
+        cwd=PROJECT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
 
 
 @pytest.fixture(autouse=True)

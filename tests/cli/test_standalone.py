@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -14,7 +11,7 @@ from click.testing import CliRunner
 
 from parsing_models import published_training, training
 from reid_train import pretraining
-from tests.conftest import PROJECT
+from tests.cli.conftest import as_two_processes
 
 
 def mistake(command: click.Command, *words: str) -> str:
@@ -60,17 +57,7 @@ def test_the_workspace_is_the_environment_s(tmp_path: Path, monkeypatch):
     ids=["parser", "clip"],
 )
 def test_two_processes_write_and_tell_once(tmp_path: Path, module: str, words: str, name: str):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    finished = subprocess.run(
-        [*launcher, "--master-addr", "127.0.0.1", "--master-port", "29571", "-m", module]
-        + ["--out", str(tmp_path), *words.split(), "--scored", "2"],
-        cwd=PROJECT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert len(finished.stdout.splitlines()) == 1, finished.stdout
+    printed = as_two_processes(module, "--out", str(tmp_path), *words.split(), "--scored", "2")
+    assert len(printed.splitlines()) == 1, printed
     about = json.loads((tmp_path / f"{name}.json").read_text())
     assert about["runtime"]["processes"] == 2
