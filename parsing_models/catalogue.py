@@ -175,12 +175,12 @@ def weights_file(
     root = Path(workspace or os.environ.get(WORKSPACE_VARIABLE) or "reid-workspace")
     if (named := _inside(found, root / "weights")) is not None:
         return named
-    named = f"type --weights FILE (or set {WEIGHTS_VARIABLE})"
+    cure = f"type --weights FILE (or set {WEIGHTS_VARIABLE})"
     if option != "--model":
-        named = f"set {WEIGHTS_VARIABLE} to it"
+        cure = f"set {WEIGHTS_VARIABLE} to it"
     raise ReidpipeError(
         f"found no weights for parser '{kind}'; expected {found.source}; put the file into "
-        f"{root / 'weights'}, or {named}; {option} schp-tiny works now"
+        f"{root / 'weights'}, or {cure}; {option} schp-tiny works now"
     )
 
 

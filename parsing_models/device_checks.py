@@ -85,6 +85,8 @@ class OneClassGuard:
 
     def check(self) -> None:
         """Judge the images since the last check; raises ``ReidpipeError`` on other than a CPU."""
+        from reid_train.runtime import on_cpu
+
         counts, images = self._counts, self.images
         self.__post_init__()
         self.images = 0
@@ -95,8 +97,6 @@ class OneClassGuard:
         if share <= ONE_CLASS_SHARE:
             return
         found = f"{share:.1%} of the pixels of {images} images are '{self.label_set.names[top]}'"
-        from reid_train.runtime import on_cpu
-
         if not on_cpu(self.device):
             raise ReidpipeError(
                 f"found that {found}, computed on {self.device}; expected people with several "

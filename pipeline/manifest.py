@@ -222,7 +222,6 @@ class Manifest(Part):
     homepage: str | None = None
     terms_url: str | None = None
     notice: str
-    redistribute: bool = False
     built_on: str | None = None
     archives: tuple[Archive, ...] = ()
     # Not in the dump, whose digest is in the key of the index: the rows do not depend on it.

@@ -146,6 +146,7 @@ def _features(
 ) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
     """Features by key of every image that a trial needs, and the image size (H, W)."""
     from reid_train import load_model
+    from reid_train.data.dataset import all_known
     from reid_train.runtime import Runtime
 
     needed = {row.key for trial in trials for side in trial for row in side}
@@ -167,18 +168,13 @@ def _features(
         runtime=runtime,
         batch=BATCH,
         flip=job.params["flip"],
-        camids=_column([row.camid for row in rows]),
-        views=_column([row.view for row in rows]),
+        camids=all_known([row.camid for row in rows]),
+        views=all_known([row.view for row in rows]),
         progress=job.progress,
     )
     keys = [row.key for row in rows]
     save_features(job.folder, features, keys)
     return dict(zip(keys, features, strict=True)), packed.size
-
-
-def _column(values: list[int | None]) -> np.ndarray | None:
-    known = [value for value in values if value is not None]
-    return np.array(known, np.int64) if len(known) == len(values) else None
 
 
 def _embeddings(rows: list[ImageRow], features: dict[str, np.ndarray], exclude: str) -> Embeddings:

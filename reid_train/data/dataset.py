@@ -57,8 +57,8 @@ class TrainingSet:
         self.pids: list[int] = found.tolist()
         copies = 2 if flipped_copies else 1
         self.labels = np.tile(inverse.astype(np.int64), copies)
-        self.camids = _numbers([row.camid for row in rows], copies)
-        self.views = _numbers([row.view for row in rows], copies)
+        self.camids = all_known([row.camid for row in rows] * copies)
+        self.views = all_known([row.view for row in rows] * copies)
         if maps is not None:
             absent = [key for key in self.keys if key not in maps]
             if absent:
@@ -112,10 +112,12 @@ class TrainingSet:
         return nearest_resized(label, self.size), nearest_resized(steps, self.size)
 
 
-def _numbers(values: list[int | None], copies: int) -> np.ndarray | None:
-    """None when some are unknown: a table of cameras must not be indexed by a guess."""
+def all_known(values: list[int | None]) -> np.ndarray | None:
+    """``values`` as int64 (N,); None when some are unknown: a table of cameras must not be indexed
+    by a guess.
+    """
     known = [value for value in values if value is not None]
-    return np.tile(np.array(known, np.int64), copies) if len(known) == len(values) else None
+    return np.array(known, np.int64) if len(known) == len(values) else None
 
 
 class ReidBatches:
