@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from pipeline.commandline import (
+from pipeline.artifacts.steps import Step
+from pipeline.terminal.commandline import (
     CONTEXT,
     DEVICE,
     LABEL_MAP,
@@ -20,29 +21,31 @@ from pipeline.commandline import (
     Terminal,
     json_option,
 )
-from pipeline.steps import Step
 
 COMMANDS = {
-    "prepare": ("Fetch, verify, index, check and pack a dataset.", "pipeline.commands:prepare"),
+    "prepare": (
+        "Fetch, verify, index, check and pack a dataset.",
+        "pipeline.datasets.commands:prepare",
+    ),
     "parse": ("Cache human-parsing label maps.", "parsing_models.commands:parse"),
     "train": ("Train a recipe; makes what is missing, resumes.", "cli:train"),
-    "eval": ("Evaluate a run: CMC, mAP, mINP, report.", "reid_train.commands:evaluate"),
+    "eval": ("Evaluate a run: CMC, mAP, mINP, report.", "reid_train.evaluation.commands:evaluate"),
     "run": ("All of it for many recipes, parsers, seeds: a table.", "cli:run"),
-    "report": ("One HTML page for a run or a comparison.", "reid_train.commands:report"),
-    "classify": ("Prompt learners by class name: tables.", "reid_train.classify_commands:classify"),
-    "embed": ("Features of a folder of images.", "reid_train.search_commands:embed"),
-    "search": ("Ranked matches of an image in a folder.", "reid_train.search_commands:search"),
-    "score": ("Similarity of two images.", "reid_train.search_commands:score"),
-    "import": ("A published checkpoint as a run.", "reid_train.exchange_commands:import_model"),
+    "report": ("One HTML page for a run or a comparison.", "reid_train.figures.commands:report"),
+    "classify": ("Prompt learners by class name: tables.", "reid_train.classify.commands:classify"),
+    "embed": ("Features of a folder of images.", "reid_train.search.commands:embed"),
+    "search": ("Ranked matches of an image in a folder.", "reid_train.search.commands:search"),
+    "score": ("Similarity of two images.", "reid_train.search.commands:score"),
+    "import": ("A published checkpoint as a run.", "reid_train.exchange.commands:import_model"),
     "export": (
         "A run's model as ONNX or torch.export.",
-        "reid_train.exchange_commands:export_model",
+        "reid_train.exchange.commands:export_model",
     ),
     "demo": ("The whole graph on generated people.", "cli:demo"),
-    "status": ("What exists and what was left unfinished.", "pipeline.cache_commands:status"),
-    "cache": ("List, remove or verify artifacts.", "pipeline.cache_commands:cache"),
-    "datasets": ("Datasets, their licences and citations.", "pipeline.commands:datasets"),
-    "recipes": ("Recipes and what they train.", "reid_train.commands:recipes"),
+    "status": ("What exists and what was left unfinished.", "pipeline.artifacts.commands:status"),
+    "cache": ("List, remove or verify artifacts.", "pipeline.artifacts.commands:cache"),
+    "datasets": ("Datasets, their licences and citations.", "pipeline.datasets.commands:datasets"),
+    "recipes": ("Recipes and what they train.", "reid_train.recipe.commands:recipes"),
     "doctor": ("Versions, devices, disk, what is missing.", "cli:doctor"),
 }
 
@@ -63,7 +66,7 @@ def finished(result: Any, **options: Any) -> None:
     """Called when a command has done its work."""
     del result, options
     if "WORLD_SIZE" in os.environ:
-        from reid_train.runtime import leave
+        from reid_train.engine.runtime import leave
 
         leave()
 
@@ -109,9 +112,9 @@ def train(
     Example: reidpipe train slicenet2 --dataset col780 --seed 1 --set stages.0.epochs=20
     """
     from parsing_models.commands import check_parsers, maps_step, options_of
-    from pipeline import graph
-    from pipeline.runs import record_run
-    from reid_train.commands import model_step
+    from pipeline.artifacts import graph
+    from pipeline.artifacts.runs import record_run
+    from reid_train.recipe.commands import model_step
 
     terminal.workspace.writable()
     check_parsers([parsing], label_map, option="--parsing")
@@ -208,9 +211,9 @@ def run(
       reidpipe run distill-mobilenet-none distill-mobilenet-clip-reid distill-mobilenet-pi-vl
     """
     from parsing_models.commands import check_parsers, maps_step, options_of
-    from pipeline import graph, requests
-    from reid_train import run_commands
-    from reid_train.commands import report_page, shared_maps
+    from pipeline.artifacts import graph, requests
+    from reid_train.figures.commands import report_page, shared_maps
+    from reid_train.recipe import combinations
 
     def label_maps(index: Step, parser: str) -> Step:
         return maps_step(
@@ -223,15 +226,15 @@ def run(
         )
 
     terminal.workspace.writable()
-    kinds = run_commands.read_names(parsers or ["schp-tiny"], "--parsing")
+    kinds = combinations.read_names(parsers or ["schp-tiny"], "--parsing")
     check_parsers(kinds, label_map, option="--parsing")
     chosen = options_of(kinds, parser_settings)
-    cells = run_commands.combinations(
+    cells = combinations.combinations(
         terminal,
         recipes,
-        run_commands.read_names(datasets or ["mannequins"], "--dataset"),
+        combinations.read_names(datasets or ["mannequins"], "--dataset"),
         kinds,
-        run_commands.read_seeds(seeds or ["0"]),
+        combinations.read_seeds(seeds or ["0"]),
         label_maps=label_maps,
         pretrained=pretrained,
         settings=settings,
@@ -244,9 +247,9 @@ def run(
     outcome = graph.run(
         terminal.workspace, targets, terminal.execution(device=device), announce=terminal.announce
     )
-    rows = run_commands.results(terminal, cells, run_commands.record(terminal, cells))
-    terminal.say(run_commands.table(rows))
-    for line in run_commands.protocols(rows):
+    rows = combinations.results(terminal, cells, combinations.record(terminal, cells))
+    terminal.say(combinations.table(rows))
+    for line in combinations.protocols(rows):
         terminal.say(line)
     terminal.told(outcome)
     page = report_page(terminal, targets[-1]) if with_report else None
@@ -275,18 +278,14 @@ def demo(terminal: Terminal, seed: int, device: str) -> None:
     Example: reidpipe demo
     """
     from parsing_models.commands import maps_step
-    from pipeline import graph, requests
-    from pipeline.atomic import read_json
-    from pipeline.runs import record_run
-    from pipeline.sources import GENERATED, index_step
-    from pipeline.tables import format_table
-    from reid_train.commands import (
-        METRIC_COLUMNS,
-        metrics_row,
-        model_step,
-        protocol_line,
-        report_page,
-    )
+    from pipeline.artifacts import graph, requests
+    from pipeline.artifacts.atomic import read_json
+    from pipeline.artifacts.runs import record_run
+    from pipeline.datasets.sources import GENERATED, index_step
+    from pipeline.terminal.tables import format_table
+    from reid_train.evaluation.results import METRIC_COLUMNS, metrics_row, protocol_line
+    from reid_train.figures.commands import report_page
+    from reid_train.recipe.commands import model_step
 
     terminal.workspace.writable()
     index = index_step(terminal.workspace, GENERATED)
@@ -342,11 +341,11 @@ def doctor(terminal: Terminal) -> None:
 
     Example: reidpipe doctor
     """
-    from parsing_models.catalogue import CATALOGUE, weights_file
-    from pipeline.errors import ReidpipeError
-    from pipeline.store import versions
-    from pipeline.tables import human_bytes
-    from reid_train.runtime import list_devices
+    from parsing_models.parsers.catalogue import CATALOGUE, weights_file
+    from pipeline.artifacts.store import versions
+    from pipeline.terminal.errors import ReidpipeError
+    from pipeline.terminal.tables import human_bytes
+    from reid_train.engine.runtime import list_devices
 
     found = versions()
     for package, number in found.items():

@@ -31,14 +31,14 @@ from PIL import Image
 from torch import nn
 
 from parsing_models import work
-from parsing_models.catalogue import weights_file
-from parsing_models.schp import SCHP, Bottleneck
-from parsing_models.schp_parser import MEAN_BGR, PUBLISHED, STD_BGR, TINY_INPUT, build
-from pipeline.index import Index, read_index
+from parsing_models.networks.schp.network import SCHP, Bottleneck
+from parsing_models.parsers.catalogue import weights_file
+from parsing_models.parsers.schp import MEAN_BGR, PUBLISHED, STD_BGR, TINY_INPUT, build
+from pipeline.artifacts.steps import Job
+from pipeline.datasets.index import Index, read_index
+from pipeline.labels.maps import LabelMapReader
 from pipeline.mannequins import DEFAULTS, checked, render
-from pipeline.maps import LabelMapReader
-from pipeline.steps import Job
-from reid_train.checkpoint import read_state_dict, unwrap
+from reid_train.engine.checkpoint import read_state_dict, unwrap
 
 HEIGHT, WIDTH = work.GRID
 

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from pipeline.labels import LIP
-from reid_train.models.clip_text import ClipText
+from pipeline.labels.sets import LIP
+from reid_train.models.clip.text import ClipText
 from reid_train.models.prompts import IdentityPrompts, IdentityTexts, tokenise
 
 IDENTITIES = 751

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from parsing_models.parser import Parser
+    from parsing_models.parsers.interface import Parser
 
 
 def load_parser(
@@ -23,8 +23,8 @@ def load_parser(
     kind: ``schp`` (the published networks; LIP, ATR or Pascal, told apart by their class count),
     ``solider``, ``invpt``, ``hf:FOLDER`` or ``hf:OWNER/NAME``, and ``schp-tiny`` and
     ``segformer-tiny``, which ship with the package. weights: a file, a folder that holds it, or a
-    state dict; None looks where ``parsing_models.catalogue.weights_file`` says. device: ``cpu``,
-    ``cuda``, ``cuda:<n>`` or ``auto``. options: ``input_size`` (H, W), ``memory_mib``;
+    state dict; None looks where ``parsing_models.parsers.catalogue.weights_file`` says. device:
+    ``cpu``, ``cuda``, ``cuda:<n>`` or ``auto``. options: ``input_size`` (H, W), ``memory_mib``;
     ``label_set`` ("cihp" for a 20-class network trained on CIHP); of solider
     ``semantic_weight``, required where the file does not say; of invpt ``upscale`` (False: the
     authors' own preprocessing, which pads and never resizes); of hf ``label_map`` ({their name:
@@ -32,8 +32,8 @@ def load_parser(
     Raises ``ReidpipeError`` for an unknown kind or option, missing weights, weights of another
     network, or a device that is not there.
     """
-    from parsing_models.catalogue import entry
-    from pipeline.options import check_option
+    from parsing_models.parsers.catalogue import entry
+    from pipeline.terminal.options import check_option
 
     found = entry(kind)
     for name, value in options.items():

@@ -10,24 +10,24 @@ from typing import Any
 
 import click
 
-from parsing_models.catalogue import check_scales, entry, weights_file, weights_parts
 from parsing_models.comparison import SHEET as COMPARISON_SHEET
-from parsing_models.hub import KIND
-from parsing_models.label_names import read_label_map
+from parsing_models.parsers.catalogue import check_scales, entry, weights_file, weights_parts
+from parsing_models.parsers.hub import KIND
+from parsing_models.parsers.label_names import read_label_map
 from parsing_models.preview import IMAGES, SHEET
 from parsing_models.scoring import check_truth
-from pipeline import graph, requests
-from pipeline.atomic import replacing
-from pipeline.commandline import CONTEXT, DEVICE, LABEL_MAP, Terminal, json_option
-from pipeline.errors import ReidpipeError, nearest
-from pipeline.graph import Outcome
-from pipeline.index import read_index
-from pipeline.labels import LABEL_SETS
-from pipeline.manifest import load_manifest
-from pipeline.options import read_option
-from pipeline.sources import GENERATED, index_step
-from pipeline.steps import Step
-from pipeline.tables import format_table
+from pipeline.artifacts import graph, requests
+from pipeline.artifacts.atomic import replacing
+from pipeline.artifacts.graph import Outcome
+from pipeline.artifacts.steps import Step
+from pipeline.datasets.index import read_index
+from pipeline.datasets.manifest import load_manifest
+from pipeline.datasets.sources import GENERATED, index_step
+from pipeline.labels.sets import LABEL_SETS
+from pipeline.terminal.commandline import CONTEXT, DEVICE, LABEL_MAP, Terminal, json_option
+from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.options import read_option
+from pipeline.terminal.tables import format_table
 
 DEFAULT_PARSER = "schp-tiny"
 PRECISIONS = ("fp32", "bf16", "fp16")

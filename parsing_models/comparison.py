@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from parsing_models.scoring import Confusion
-from pipeline.atomic import write_json
-from pipeline.errors import ReidpipeError
-from pipeline.images import decode
-from pipeline.index import Index, read_index
-from pipeline.label_pictures import (
+from pipeline.artifacts.atomic import write_json
+from pipeline.datasets.index import Index, read_index
+from pipeline.datasets.withheld import card, pictures_allowed
+from pipeline.images.pixels import decode
+from pipeline.labels.maps import LabelMapReader
+from pipeline.labels.pictures import (
     LegendEntry,
     Tile,
     contact_sheet,
@@ -23,12 +24,11 @@ from pipeline.label_pictures import (
     save_picture,
     shown_size,
 )
-from pipeline.labels import PARTS, LabelSet, nearest_resized
-from pipeline.maps import LabelMapReader
-from pipeline.withheld import card, pictures_allowed
+from pipeline.labels.sets import PARTS, LabelSet, nearest_resized
+from pipeline.terminal.errors import ReidpipeError
 
 if TYPE_CHECKING:
-    from pipeline.steps import Job
+    from pipeline.artifacts.steps import Job
 
 COMPARISON, SHEET = "comparison.json", "sheet.png"
 MOST_DIFFERENT = 12

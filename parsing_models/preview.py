@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.images import decode
-from pipeline.index import SPLITS, ImageRow, Index, read_index
-from pipeline.label_pictures import (
+from pipeline.datasets.index import SPLITS, ImageRow, Index, read_index
+from pipeline.images.pixels import decode
+from pipeline.labels.maps import LabelMapReader
+from pipeline.labels.pictures import (
     Tile,
     contact_sheet,
     fitted,
@@ -18,10 +19,9 @@ from pipeline.label_pictures import (
     save_picture,
     shown_size,
 )
-from pipeline.maps import LabelMapReader
 
 if TYPE_CHECKING:
-    from pipeline.steps import Job
+    from pipeline.artifacts.steps import Job
 
 SHEET, OVERLAYS = "sheet.png", "overlays"
 HEIGHT, OVERLAY_HEIGHT = 192, 384

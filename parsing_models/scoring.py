@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.atomic import write_json
-from pipeline.errors import ReidpipeError
-from pipeline.index import ImageRow, Index, read_index
-from pipeline.labels import IGNORE, LABEL_SETS, PARTS, LabelSet, nearest_resized
-from pipeline.maps import LabelMapReader
+from pipeline.artifacts.atomic import write_json
+from pipeline.datasets.index import ImageRow, Index, read_index
+from pipeline.labels.maps import LabelMapReader
+from pipeline.labels.sets import IGNORE, LABEL_SETS, PARTS, LabelSet, nearest_resized
+from pipeline.terminal.errors import ReidpipeError
 
 if TYPE_CHECKING:
-    from pipeline.steps import Job
+    from pipeline.artifacts.steps import Job
 
 SCORES = "scores.json"
 TEST_SIDE = ("query", "gallery")

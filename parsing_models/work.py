@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from parsing_models.catalogue import weights_file
-from parsing_models.device_checks import OneClassGuard, check_device, check_precision
-from pipeline.errors import ReidpipeError
-from pipeline.images import DamagedImage, decode
-from pipeline.index import ImageRow, read_index
-from pipeline.maps import SHARD_IMAGES, LabelMapReader, MapWriter, finished_keys
-from pipeline.processes import spread, spread_pinned
+from parsing_models.parsers.catalogue import weights_file
+from parsing_models.parsers.device_checks import OneClassGuard, check_device, check_precision
+from pipeline.artifacts.processes import spread, spread_pinned
+from pipeline.datasets.index import ImageRow, read_index
+from pipeline.images.pixels import DamagedImage, decode
+from pipeline.labels.maps import SHARD_IMAGES, LabelMapReader, MapWriter, finished_keys
+from pipeline.terminal.errors import ReidpipeError
 
 if TYPE_CHECKING:
-    from parsing_models.parser import LabelMaps, Parser
-    from pipeline.steps import Job
+    from parsing_models.parsers.interface import LabelMaps, Parser
+    from pipeline.artifacts.steps import Job
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def _made(work: Work, rows: list[ImageRow], job: Job) -> list[str]:
 
 def _devices(name: str) -> list[str]:
     """The devices to use for what a user typed: all GPUs where the name fits several."""
-    from reid_train.runtime import list_devices, on_cpu
+    from reid_train.engine.runtime import list_devices, on_cpu
 
     if ":" in name or on_cpu(name):
         return [name]
@@ -181,7 +181,7 @@ def make_maps(
     inside torch this loses nothing on a busy machine, and maps do not depend on the number. A GPU
     has two batches under way, each in a stream of its own: one is copied while one is computed.
     """
-    from reid_train.runtime import on_cpu, own_stream
+    from reid_train.engine.runtime import on_cpu, own_stream
 
     parser = _parser(work.model, work.weights, work.options, work.device, work.precision)
     attributes = {**parser.attributes(flip=work.flip, scales=work.scales), "grid": list(GRID)}
@@ -224,8 +224,8 @@ def make_maps(
 @lru_cache(maxsize=1)
 def _parser(model: str, weights: Path, options: str, device: str, precision: str) -> Parser:
     from parsing_models import load_parser
-    from parsing_models.parser import in_precision
-    from reid_train.runtime import Runtime
+    from parsing_models.parsers.interface import in_precision
+    from reid_train.engine.runtime import Runtime
 
     device = str(Runtime.create(device).device)
     return in_precision(
@@ -250,8 +250,8 @@ def _checked(work: Work, parser: Parser, images: list[np.ndarray]) -> dict[str, 
     """Compare the first maps with the CPU's and with fp32's, where these are others; what the
     cache records about it."""
     from parsing_models import load_parser
-    from parsing_models.parser import in_precision
-    from reid_train.runtime import on_cpu
+    from parsing_models.parsers.interface import in_precision
+    from reid_train.engine.runtime import on_cpu
 
     full = in_precision(parser, "fp32")
     if not on_cpu(parser.device):

@@ -6,14 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reid_train.importers import load_model
-    from reid_train.prompt_classifier import load_prompt_classifier
+    from reid_train.classify.classifier import load_prompt_classifier
+    from reid_train.exchange.importers import load_model
 
 __all__ = ["load_model", "load_prompt_classifier"]
 
 _HOMES = {
-    "load_model": "reid_train.importers",
-    "load_prompt_classifier": "reid_train.prompt_classifier",
+    "load_model": "reid_train.exchange.importers",
+    "load_prompt_classifier": "reid_train.classify.classifier",
 }
 
 

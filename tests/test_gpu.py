@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.maps import LabelMapReader
+from pipeline.labels.maps import LabelMapReader
 from reid_train import load_model
-from reid_train.loop import train
-from reid_train.runtime import Runtime
+from reid_train.engine.loop import train
+from reid_train.engine.runtime import Runtime
 from tests.cli.conftest import TRAIN, Console, people, same_threads  # noqa: F401
 from tests.cli.test_torchrun import PARTS
-from tests.train.test_loop import Interrupt
-from tests.train.toy import Toy, toy_stages
+from tests.reid_train.engine.test_loop import Interrupt
+from tests.reid_train.toy import Toy, toy_stages
 
 pytestmark = pytest.mark.gpu
 GPU = "cuda"

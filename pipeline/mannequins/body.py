@@ -8,7 +8,7 @@ from pipeline.mannequins.bag import bag
 from pipeline.mannequins.head import head
 from pipeline.mannequins.identities import SKINS, Identity, Rgb
 from pipeline.mannequins.pose import Leg, Point, Skeleton
-from pipeline.mannequins.shape import (
+from pipeline.mannequins.shape import (  # fmt: skip
     COAT,
     DRESS,
     FACE,
@@ -27,7 +27,7 @@ from pipeline.mannequins.shape import (
     UPPER,
     Section,
     Shape,
-)  # fmt: skip
+)
 
 
 def shoulder_width(who: Identity) -> float:

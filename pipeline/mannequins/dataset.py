@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from pipeline.atomic import write_text
-from pipeline.check import check_rows
-from pipeline.errors import ReidpipeError, nearest
-from pipeline.index import ImageRow, Index, write_index
-from pipeline.manifest import load_manifest
+from pipeline.artifacts.atomic import write_text
+from pipeline.artifacts.processes import spread
+from pipeline.datasets.check import check_rows
+from pipeline.datasets.index import ImageRow, Index, write_index
+from pipeline.datasets.manifest import load_manifest
 from pipeline.mannequins.drawing import draw
 from pipeline.mannequins.identities import TWIN_EVERY, Identity, identity
-from pipeline.processes import spread
+from pipeline.terminal.errors import ReidpipeError, nearest
 
 if TYPE_CHECKING:
-    from pipeline.steps import Job
+    from pipeline.artifacts.steps import Job
 
 DEFAULTS: dict[str, Any] = {
     "dataset": "mannequins",

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline.labels import IGNORE
+from pipeline.labels.sets import IGNORE
 
 
 @dataclass(frozen=True)

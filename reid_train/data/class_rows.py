@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import ReidpipeError, nearest
-from pipeline.index import ImageRow, Index, read_index
+from pipeline.datasets.index import ImageRow, Index, read_index
+from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.data.shots import Row, halve_classes, names_of_classes
 
 PEOPLE = "identities.csv"

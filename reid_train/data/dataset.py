@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import ReidpipeError
-from pipeline.images import PackedImages
-from pipeline.index import ImageRow
-from pipeline.labels import nearest_resized
-from pipeline.maps import CONFIDENCE_STEPS
+from pipeline.datasets.index import ImageRow
+from pipeline.images.packed import PackedImages
+from pipeline.labels.maps import CONFIDENCE_STEPS
+from pipeline.labels.sets import nearest_resized
+from pipeline.terminal.errors import ReidpipeError
 from reid_train.data.augmentation import Augmentation, Draws
 from reid_train.data.prefetch import prefetch
 from reid_train.data.sampler import Sampler
-from reid_train.runtime import derive_seed
-from reid_train.task import share
+from reid_train.engine.runtime import derive_seed
+from reid_train.engine.task import share
 
 if TYPE_CHECKING:
-    from pipeline.maps import LabelMapReader
+    from pipeline.labels.maps import LabelMapReader
 
 
 class TrainingSet:

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from pipeline.errors import ReidpipeError
-from reid_train.runtime import derive_seed
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.engine.runtime import derive_seed
 
 
 class Sampler(Protocol):

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.atomic import read_json, write_json
-from pipeline.errors import ReidpipeError
+from pipeline.artifacts.atomic import read_json, write_json
+from pipeline.terminal.errors import ReidpipeError
 
 VALIDATION_SHOTS = 4  # at most, whatever the number for training
 

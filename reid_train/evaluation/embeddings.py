@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import atomic
-from pipeline.errors import ReidpipeError
+from pipeline.artifacts import atomic
+from pipeline.terminal.errors import ReidpipeError
 
 if TYPE_CHECKING:
     import torch
 
-    from reid_train.runtime import Runtime
+    from reid_train.engine.runtime import Runtime
 
 FEATURES = "features.npy"
 FEATURE_KEYS = "features.json"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.errors import ReidpipeError, nearest
+from pipeline.terminal.errors import ReidpipeError, nearest
 
 RULES = ("same-camera", "same-image", "none")
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.errors import ReidpipeError
-from pipeline.images import DamagedImage, open_image, resize
-from pipeline.layouts.rows import walk_images
+from pipeline.datasets.layouts.rows import walk_images
+from pipeline.images.pixels import DamagedImage, open_image, resize
+from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.embeddings import embed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from reid_train.models.reid_model import ReidModel
-    from reid_train.runtime import Runtime
+    from reid_train.engine.runtime import Runtime
+    from reid_train.models.deployable import ReidModel
 
 BATCH = 64
 

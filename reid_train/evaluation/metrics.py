@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import ReidpipeError
+from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.distances import Distances
 from reid_train.evaluation.embeddings import Embeddings, to_numpy
 from reid_train.evaluation.exclusion import Matches

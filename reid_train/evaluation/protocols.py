@@ -7,8 +7,8 @@ from importlib import resources
 
 import numpy as np
 
-from pipeline.errors import ReidpipeError, nearest
-from pipeline.manifest import Protocol, load_manifest
+from pipeline.datasets.manifest import Protocol, load_manifest
+from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics, score
 from reid_train.evaluation.ranking import match_positions, nearest_first

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.errors import ReidpipeError
+from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.distances import Distances, unit_rows
 from reid_train.evaluation.embeddings import Embeddings, to_numpy
 from reid_train.evaluation.ranking import nearest_first

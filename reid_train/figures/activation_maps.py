@@ -13,7 +13,7 @@ from reid_train.evaluation.distances import unit_rows
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from reid_train.models.reid_model import ReidModel
+    from reid_train.models.deployable import ReidModel
 
 CELLS = (8, 4)
 

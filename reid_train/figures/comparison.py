@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.images import resize
-from pipeline.maps import LabelMapReader
+from pipeline.images.pixels import resize
+from pipeline.labels.maps import LabelMapReader
 from reid_train.evaluation.embeddings import load_features
 from reid_train.figures import part_features
 from reid_train.figures.activation_maps import class_activation, class_rows, tint
@@ -17,8 +17,8 @@ from reid_train.figures.embedding_map import FEWEST, choose, part_map
 from reid_train.figures.report import Comparison, Explained, PartFigure, Pictures, RunView
 
 if TYPE_CHECKING:
-    from pipeline.index import ImageRow
-    from reid_train.models.reid_model import ReidModel
+    from pipeline.datasets.index import ImageRow
+    from reid_train.models.deployable import ReidModel
 
 QUERIES = 4
 DRAWN_IDENTITIES, DRAWN_CELLS = 6, 5

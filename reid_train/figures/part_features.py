@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.labels import LabelSet, nearest_resized
+from pipeline.labels.sets import LabelSet, nearest_resized
 from reid_train.evaluation.distances import unit_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipeline.index import ImageRow
-    from pipeline.maps import LabelMapReader
-    from reid_train.models.reid_model import ReidModel
+    from pipeline.datasets.index import ImageRow
+    from pipeline.labels.maps import LabelMapReader
+    from reid_train.models.deployable import ReidModel
 
 GROUPS = ("Head", "Body", "Shoes")
 _GROUP_OF = {

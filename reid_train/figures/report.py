@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import atomic
-from pipeline.errors import ReidpipeError
-from pipeline.images import PackedImages, decode
-from pipeline.index import Index, read_index
-from pipeline.label_pictures import legend, overlay
-from pipeline.withheld import card, pictures_allowed
+from pipeline.artifacts import atomic
+from pipeline.datasets.index import Index, read_index
+from pipeline.datasets.withheld import card, pictures_allowed
+from pipeline.images.packed import PackedImages
+from pipeline.images.pixels import decode
+from pipeline.labels.pictures import legend, overlay
+from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.embeddings import load_features
-from reid_train.evaluation.rankings_file import StoredRanking
+from reid_train.evaluation.stored_ranking import StoredRanking
 from reid_train.figures.charts import read_epochs, similarity_histogram, training_curves
 from reid_train.figures.embedding_map import choose, embedding_map
 from reid_train.figures.ranked_lists import Match, draw_ranked_list
@@ -302,7 +303,7 @@ def _embedding_map(view: RunView, pictures: Pictures) -> str | None:
 
 
 def _maps(view: RunView, pictures: Pictures) -> dict[str, Any]:
-    from pipeline.maps import LabelMapReader
+    from pipeline.labels.maps import LabelMapReader
 
     assert view.maps is not None
     reader = LabelMapReader(view.maps)

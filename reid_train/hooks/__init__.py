@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from reid_train.engine.task import Hook
 from reid_train.hooks.cluster import ClusterHook
 from reid_train.hooks.memory import MemoryHook
-from reid_train.task import Hook
 
 HOOKS: dict[str, Callable[..., Hook]] = {
     "cluster": ClusterHook,

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pipeline.errors import ReidpipeError
+from pipeline.terminal.errors import ReidpipeError
 from reid_train.data.dataset import ReidBatches
 from reid_train.data.sampler import RestartedSampler
+from reid_train.engine.runtime import Runtime
+from reid_train.engine.task import ReidTask
 from reid_train.evaluation.rerank import jaccard_graph
 from reid_train.hooks.memory import MemoryHook, training_features
-from reid_train.recipe_task import RecipeTask
-from reid_train.runtime import Runtime
-from reid_train.task import ReidTask
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -62,7 +61,6 @@ class ClusterHook(MemoryHook):
         batches.data = batches.data.relabelled(np.full(images, -1))
 
     def begin_epoch(self, task: ReidTask, epoch: int) -> Mapping[str, float]:
-        assert isinstance(task, RecipeTask)
         features = training_features(task, self.batches.data, self.runtime, self.batch)
         found = np.full(len(features), -1)
         if self.runtime.main:

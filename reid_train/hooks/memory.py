@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from reid_train.data.dataset import ReidBatches, TrainingSet
+from reid_train.engine.runtime import Runtime, gather
+from reid_train.engine.task import Hook, ReidTask
 from reid_train.evaluation.embeddings import embed
 from reid_train.losses.memory import CameraPrototypes, PrototypeMemory
-from reid_train.recipe_task import RecipeTask
-from reid_train.runtime import Runtime, gather
-from reid_train.task import Hook, ReidTask
 
 
 class MemoryHook(Hook):
@@ -33,15 +32,13 @@ class MemoryHook(Hook):
         self.epoch = 0
 
     def begin_stage(self, task: ReidTask) -> None:
-        assert isinstance(task, RecipeTask)
         self.memories = [
-            term.loss
-            for term in task.active
-            if isinstance(term.loss, PrototypeMemory | CameraPrototypes)
+            loss
+            for loss in task.active_losses()
+            if isinstance(loss, PrototypeMemory | CameraPrototypes)
         ]
 
     def begin_epoch(self, task: ReidTask, epoch: int) -> Mapping[str, float] | None:
-        assert isinstance(task, RecipeTask)
         features = training_features(task, self.batches.data, self.runtime, self.batch)
         return self._rebuild(features, epoch)
 
@@ -79,7 +76,7 @@ class MemoryHook(Hook):
 
 
 def training_features(
-    task: RecipeTask, data: TrainingSet, runtime: Runtime, batch: int
+    task: ReidTask, data: TrainingSet, runtime: Runtime, batch: int
 ) -> np.ndarray:
     """L2-normalised retrieval features N,D float32 of the training images in their order, the same
     in every process: each computes a share. ``task`` is left in eval mode.
@@ -87,7 +84,7 @@ def training_features(
     task.eval()
 
     def encode(images: Tensor) -> Tensor:
-        return torch.nn.functional.normalize(task.model(images).float(), dim=1)
+        return torch.nn.functional.normalize(task.embed(images).float(), dim=1)
 
     count = len(data.keys)
     # Equal shares, as gathering needs; the first images fill up the last share.

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.labels import IGNORE
+from pipeline.labels.sets import IGNORE
 from reid_train.data.cells import Cells
 
 _LEAST_NORM = 1e-6  # of a vector that is divided by its norm: bounds the gradient

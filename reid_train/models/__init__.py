@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from reid_train.models import clip_tiny
+from reid_train.models.clip.tiny import sizes as clip_tiny
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,13 +35,13 @@ def _slicenet2(**options: Any) -> nn.Module:
 
 
 def _clip_vit(*, neck: str = "before", **options: Any) -> nn.Module:
-    from reid_train.models.clip_visual import ClipVit, with_neck
+    from reid_train.models.clip.visual import ClipVit, with_neck
 
     return with_neck(ClipVit(**options), neck)
 
 
 def _clip_resnet(*, neck: str = "before", **options: Any) -> nn.Module:
-    from reid_train.models.clip_visual import ClipResNet, with_neck
+    from reid_train.models.clip.visual import ClipResNet, with_neck
 
     return with_neck(ClipResNet(**options), neck)
 

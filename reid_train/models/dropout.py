@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_train.runtime import on_cpu
+from reid_train.engine.runtime import on_cpu
 
 
 class _Drop(torch.autograd.Function):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from reid_train.checkpoint import read_state_dict
+from reid_train.engine.checkpoint import read_state_dict
 from reid_train.models.published_file import published_file
 
 

@@ -9,8 +9,8 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from reid_train.models.clip_text import ClipText
-from reid_train.models.prompt_learners import replace_words
+from reid_train.models.clip.text import ClipText
+from reid_train.models.learners import replace_words
 
 
 class DeepPrompts(NamedTuple):

@@ -7,8 +7,8 @@ from pathlib import Path
 from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import MobileNetV2
 
-from pipeline.errors import ReidpipeError
-from reid_train.checkpoint import load_strict
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.engine.checkpoint import load_strict
 from reid_train.models.heads import BNNeck
 from reid_train.models.imagenet import MOBILENET_V2_025, imagenet_state
 

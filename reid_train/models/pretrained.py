@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.atomic import sha256_file
-from pipeline.errors import ReidpipeError
-from reid_train.checkpoint import read_state_dict
+from pipeline.artifacts.atomic import sha256_file
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.engine.checkpoint import read_state_dict
 from reid_train.models.published_file import published_file
 from reid_train.models.token_rows import expand
 

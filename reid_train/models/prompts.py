@@ -13,8 +13,8 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
-from pipeline.errors import ReidpipeError
-from reid_train.models.clip_text import ClipText
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.models.clip.text import ClipText
 
 SUBJECTS = ("person", "vehicle")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipeline.atomic import sha256_file
-from pipeline.errors import ReidpipeError
-from pipeline.fetch import FetchError, fetch
-from pipeline.manifest import Archive
+from pipeline.artifacts.atomic import sha256_file
+from pipeline.datasets.fetch import FetchError, fetch
+from pipeline.datasets.manifest import Archive
+from pipeline.terminal.errors import ReidpipeError
 
 
 def published_file(

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from reid_train.checkpoint import load_strict
+from reid_train.engine.checkpoint import load_strict
 from reid_train.models.imagenet import RESNET50, imagenet_state
 
 

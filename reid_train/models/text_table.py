@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from pipeline.atomic import read_json, replacing, write_json
-from pipeline.errors import ReidpipeError
+from pipeline.artifacts.atomic import read_json, replacing, write_json
+from pipeline.terminal.errors import ReidpipeError
 
 ROWS, ABOUT = "text.safetensors", "text.json"
 

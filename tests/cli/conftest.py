@@ -17,8 +17,8 @@ import torch
 from click.testing import CliRunner, Result
 
 import cli
+from pipeline.artifacts.steps import Job
 from pipeline.mannequins import DEFAULTS, checked, render
-from pipeline.steps import Job
 from tests.conftest import PROJECT
 
 SMALL: dict[str, Any] = {

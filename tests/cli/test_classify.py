@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from pipeline.atomic import read_json
+from pipeline.artifacts.atomic import read_json
 from reid_train import load_prompt_classifier
-from reid_train.classify_tables import learner_rows
+from reid_train.classify.tables import learner_rows
 from tests.cli.conftest import Console
-from tests.models.small_clip import small_state
+from tests.reid_train.models.small_clip import small_state
 from tests.trees import lines, picture
 
 PETS = ("abyssinian", "beagle", "egyptian_mau", "pug", "samoyed")

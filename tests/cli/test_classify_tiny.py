@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.atomic import read_json
-from reid_train.data.captions import vocabulary
-from reid_train.pretraining import initial, save
+from pipeline.artifacts.atomic import read_json
+from reid_train.weights.captions import vocabulary
+from reid_train.weights.pretraining import initial, save
 from tests.cli.conftest import Console
 
 RECIPES = ("zero-shot-tiny-vit", "coop-tiny-vit", "cocoop-tiny-vit", "maple-tiny")

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.atomic import read_json
-from pipeline.manifest import list_manifests
+from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.runs import list_runs
+from pipeline.artifacts.store import Workspace
+from pipeline.datasets.manifest import list_manifests
+from pipeline.datasets.withheld import GREY
 from pipeline.mannequins import DEFAULTS
-from pipeline.runs import list_runs
-from pipeline.store import Workspace
-from pipeline.withheld import GREY
-from reid_train.learner_recipe import list_learners
-from reid_train.recipe import list_recipes
+from reid_train.classify.recipe import list_learners
+from reid_train.recipe.loading import list_recipes
 from tests.cli.conftest import TRAIN, Console
 
 METRICS = {
@@ -69,7 +69,7 @@ def test_prepare_packs_with_the_filter_that_was_typed(trained: Console):
 
 
 def test_parse_caches_maps_of_every_image(console: Console, few_people: None):
-    from pipeline.maps import LabelMapReader
+    from pipeline.labels.maps import LabelMapReader
 
     DEFAULTS.update(identities={"train": 1, "test": 1}, cameras=1, images=2)
     found = console.json("parse", "--device", "cpu")

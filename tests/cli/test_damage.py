@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.store import MARK, Artifact, Workspace
+from pipeline.artifacts.store import MARK, Artifact, Workspace
 from tests.cli.conftest import Console
 
 DAMAGED = ["", "xx", "{}", "[1]", "\udcff"]

@@ -12,12 +12,13 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from reid_train import exporting, load_model
-from reid_train.exchange_commands import called
+from reid_train import load_model
+from reid_train.exchange import exporting
+from reid_train.exchange.commands import called
 from reid_train.models.bignet import SliceNet2
-from reid_train.models.clip_visual import ClipVit
+from reid_train.models.clip.visual import ClipVit
+from reid_train.models.deployable import build_model
 from reid_train.models.heads import CosineSoftmax
-from reid_train.models.reid_model import build_model
 from tests.cli.conftest import Console
 from tests.cli.test_repeat import assert_idle
 

@@ -30,7 +30,7 @@ def test_out_is_checked_before_the_work(
         "search": (photo, images),
         "export": ("--format", "safetensors"),
     }
-    monkeypatch.setattr("pipeline.graph.run", no_work)
+    monkeypatch.setattr("pipeline.artifacts.graph.run", no_work)
     line = trained.mistake(command, "baseline-tiny", *words[command], "--out", out)
     assert f"found the folder {taken}" in line or f"no way to make the folder {taken}" in line
     assert "--out" in line.rpartition("type ")[2]
@@ -72,6 +72,6 @@ def test_what_the_machine_refuses_is_one_line(trained: Console, monkeypatch, num
     def refused(*_: Any, **__: Any) -> None:
         raise OSError(number, os.strerror(number), "/disk/pixels.npy")
 
-    monkeypatch.setattr("pipeline.images.os.posix_fallocate", refused)
+    monkeypatch.setattr("pipeline.images.work.os.posix_fallocate", refused)
     line = trained.mistake("prepare", "folder", "--size", "48x24", notes=2)
     assert "found /disk/pixels.npy" in line and told in line

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from pipeline.runs import list_runs
-from pipeline.store import Workspace
+from pipeline.artifacts.runs import list_runs
+from pipeline.artifacts.store import Workspace
 from tests.cli.conftest import TRAIN, Console
 from tests.trees import market1501, prid2011
 
@@ -320,7 +320,7 @@ def no_room(*_: Any, **__: Any) -> None:
 def test_full_disk_while_packing(trained: Console, monkeypatch):
     words = ("prepare", "folder", "--size", "48x24")
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.images.os.posix_fallocate", no_room)
+        patch.setattr("pipeline.images.work.os.posix_fallocate", no_room)
         line = trained.mistake(*words, notes=TERMS + 1)
     assert (
         "found the disk full at /disk/pixels.npy" in line and "type the same command again" in line
@@ -338,7 +338,7 @@ def test_full_disk_told_by_a_library(trained: Console, monkeypatch):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     words = ("train", "baseline-tiny", "--dataset", "folder", *TRAIN, "--device", "cpu")
-    monkeypatch.setattr("reid_train.checkpoint.save_file", full)
+    monkeypatch.setattr("reid_train.engine.checkpoint.save_file", full)
     line = trained.mistake(*words, "--seed", "3", notes=1)
     assert "found the disk full; expected room" in line
     assert len(list_runs(Workspace(trained.root))) == 1
@@ -348,7 +348,7 @@ def test_files_that_are_closed_to_us(trained: Console, monkeypatch):
     def closed(*_: Any, **__: Any) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/elsewhere/metrics.json")
 
-    monkeypatch.setattr("pipeline.store.write_json", closed)
+    monkeypatch.setattr("pipeline.artifacts.store.write_json", closed)
     line = trained.mistake("eval", "--exclude", "none", notes=1)
     assert "found /elsewhere/metrics.json closed to you" in line and "--workspace DIR" in line
 
@@ -360,7 +360,7 @@ def test_workspace_that_cannot_be_written(tmp_path: Path, monkeypatch):
     for words in (("prepare",), ("parse",), ("train",), ("demo",)):
         line = inside.mistake(*words)
         assert f"workspace {inside.root} cannot be made" in line and "--workspace DIR" in line
-    monkeypatch.setattr("pipeline.store.os.access", lambda *_: False)
+    monkeypatch.setattr("pipeline.artifacts.store.os.access", lambda *_: False)
     line = Console(tmp_path / "readonly").mistake("prepare")
     assert "cannot be written" in line and "REIDPIPE_WORKSPACE" in line
 
@@ -391,6 +391,6 @@ def test_programming_errors_keep_their_traceback(trained: Console, monkeypatch):
     def broken(*_: Any, **__: Any) -> None:
         raise KeyError("mAP")
 
-    monkeypatch.setattr("reid_train.commands.metrics_row", broken)
+    monkeypatch.setattr("reid_train.evaluation.results.metrics_row", broken)
     with pytest.raises(KeyError):
         trained("eval")

@@ -9,20 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import requests
-from pipeline.commandline import Terminal
-from pipeline.errors import ReidpipeError
-from pipeline.steps import Step
-from pipeline.store import Workspace
-from reid_train.commands import shared_maps
-from reid_train.run_commands import (
-    Cell,
-    combinations,
-    read_names,
-    read_seeds,
-    table,
-)
-from reid_train.spread import spread
+from pipeline.artifacts import requests
+from pipeline.artifacts.steps import Step
+from pipeline.artifacts.store import Workspace
+from pipeline.terminal.commandline import Terminal
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.evaluation.spread import spread
+from reid_train.figures.commands import shared_maps
+from reid_train.recipe.combinations import Cell, combinations, read_names, read_seeds, table
 from tests.cli.conftest import TRAIN, Console
 
 RUN = ("run", "baseline-tiny", "--dataset", "folder", *TRAIN, "--device", "cpu")

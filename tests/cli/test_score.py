@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from reid_train.models import clip_tiny
-from reid_train.models.clip_text import ClipText
-from reid_train.models.clip_visual import ClipResNet
+from reid_train.models.clip.text import ClipText
+from reid_train.models.clip.tiny import sizes as clip_tiny
+from reid_train.models.clip.visual import ClipResNet
 from reid_train.models.prompts import tokenise
 from tests.cli.conftest import Console
 
@@ -91,7 +91,7 @@ def test_score_tells_its_verdict(trained: Console, people: Path):
 def test_score_of_a_sentence_is_the_cosine_where_the_towers_meet(
     clip_run: Console, clip_file: Path, people: Path
 ):
-    from pipeline.images import open_image, resize
+    from pipeline.images.pixels import open_image, resize
     from reid_train import load_model
 
     picture, other = pictures(people, 2)

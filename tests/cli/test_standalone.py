@@ -9,8 +9,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from parsing_models import published_training, training
-from reid_train import pretraining
+from parsing_models.training import published as published_training
+from parsing_models.training import small as training
+from reid_train.weights import pretraining
 from tests.cli.conftest import as_two_processes
 
 
@@ -51,8 +52,12 @@ def test_the_workspace_is_the_environment_s(tmp_path: Path, monkeypatch):
 @pytest.mark.parametrize(
     ("module", "words", "name"),
     [
-        ("parsing_models.training", "--images 8 --epochs 1 1 1 1 --batch 4", "schp-tiny"),
-        ("reid_train.pretraining", "--people 8 --images 2 --epochs 1 --batch 4", "clip-tiny"),
+        ("parsing_models.training.small", "--images 8 --epochs 1 1 1 1 --batch 4", "schp-tiny"),
+        (
+            "reid_train.weights.pretraining",
+            "--people 8 --images 2 --epochs 1 --batch 4",
+            "clip-tiny",
+        ),
     ],
     ids=["parser", "clip"],
 )

@@ -6,8 +6,8 @@ import json
 import subprocess
 import sys
 
-from pipeline.runs import find_run
-from pipeline.store import Workspace
+from pipeline.artifacts.runs import find_run
+from pipeline.artifacts.store import Workspace
 from tests.cli.conftest import Console
 
 

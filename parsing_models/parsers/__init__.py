@@ -1,0 +1,1 @@
+"""Parsers behind one interface: weights found and checked, images warped, maps made."""

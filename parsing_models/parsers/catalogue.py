@@ -1,0 +1,213 @@
+"""The parsers a command may name, and where their weights are. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from parsing_models.parsers import hub
+from pipeline.labels.sets import LabelSet
+from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.options import FLAG, NUMBER, POSITIVE, SIZE, Option
+
+WEIGHTS_VARIABLE = "REIDPIPE_WEIGHTS"
+WORKSPACE_VARIABLE = "REIDPIPE_WORKSPACE"
+_PACKAGED = Path(__file__).resolve().parent.parent / "weights"
+
+LABEL_SET = Option("the name of a label set", lambda value: isinstance(value, str | LabelSet))
+LABEL_MAP = Option(
+    "a table {their name: our name} or a JSON file",
+    lambda value: isinstance(value, Mapping | str | Path),
+)
+SEMANTIC_WEIGHT = Option(
+    "a number from 0 to 1 (negative: none), the one the weights were trained at",
+    lambda value: NUMBER.fits(value) and value <= 1,
+)
+# Of a network's input: below, its deepest maps are empty; above, one image fills a machine.
+LEAST_SCALE, GREATEST_SCALE = 0.1, 8.0
+_SIZED = {"input_size": SIZE, "memory_mib": POSITIVE}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kind of parser. files: names its weights go by. loader: ``module:function``, called as
+    ``f(kind, weights, device=, options=) -> Parser``. source: where a user gets the weights; empty
+    for those that ship with the package. licence: of the published weights. options: what
+    ``load_parser`` takes besides."""
+
+    kind: str
+    files: tuple[str, ...]
+    title: str
+    loader: str
+    options: Mapping[str, Option]
+    source: str = ""
+    licence: str = "MIT"
+
+
+CATALOGUE: dict[str, Entry] = {
+    entry.kind: entry
+    for entry in (
+        Entry(
+            "schp",
+            (
+                "exp-schp-201908261155-lip.pth",
+                "exp-schp-201908301523-atr.pth",
+                "exp-schp-201908270938-pascal-person-part.pth",
+            ),
+            "SCHP (Li et al. 2019), ResNet-101",
+            "parsing_models.parsers.schp:load_schp",
+            {"label_set": LABEL_SET, **_SIZED},
+            source=(
+                "exp-schp-201908261155-lip.pth (about 267 MB) from the authors' Google Drive, "
+                "linked at https://github.com/GoGoDuck912/Self-Correction-Human-Parsing"
+            ),
+        ),
+        Entry(
+            "schp-tiny",
+            ("schp-tiny.safetensors",),
+            "SCHP's network, small, trained here",
+            "parsing_models.parsers.schp:load_schp",
+            {"label_set": LABEL_SET, **_SIZED},
+        ),
+        Entry(
+            "segformer-tiny",
+            ("segformer-tiny.safetensors",),
+            "SegFormer, small, trained here",
+            "parsing_models.parsers.segformer:load_segformer_tiny",
+            _SIZED,
+        ),
+        Entry(
+            "solider",
+            ("schp_4_checkpoint.pth.tar", "solider.safetensors"),
+            "SOLIDER's parser (Chen et al. 2023), Swin",
+            "parsing_models.parsers.solider:load_solider",
+            {"semantic_weight": SEMANTIC_WEIGHT, "label_set": LABEL_SET, **_SIZED},
+            source=(
+                "schp_4_checkpoint.pth.tar from your own training with "
+                "https://github.com/tinyvision/SOLIDER-HumanParsing (the authors publish backbones "
+                "only, no trained parser)"
+            ),
+            licence="no published parser; its code is MIT, the backbones' repository Apache-2.0",
+        ),
+        Entry(
+            "invpt",
+            # The authors give no name in their text; this is the one to save it under.
+            ("invpt.pth",),
+            "InvPT (Ye and Xu 2022), ViT-L/16, seven parts",
+            "parsing_models.parsers.invpt:load_invpt",
+            {"label_set": LABEL_SET, "upscale": FLAG, "memory_mib": POSITIVE},
+            source=(
+                "the PASCAL-Context model, linked in InvPT/README.md at "
+                "https://github.com/prismformore/Multi-Task-Transformer, saved as invpt.pth"
+            ),
+            licence="CC BY-NC 4.0",
+        ),
+    )
+}
+# Not in the catalogue: its weights are wherever its name says, so there is nothing to list.
+HUGGING_FACE = Entry(
+    hub.KIND,
+    (hub.CONFIG,),
+    "a segmentation model in Hugging Face's layout",
+    "parsing_models.parsers.huggingface:load_huggingface",
+    {"label_map": LABEL_MAP, "label_set": LABEL_SET, **_SIZED},
+    source="a folder written by save_pretrained, or an id of https://huggingface.co/models",
+    licence="the model's own",
+)
+
+
+def entry(kind: str, *, option: str = "--model") -> Entry:
+    """The catalogue's entry; of ``hf:FOLDER`` and ``hf:OWNER/NAME`` the one of all such models,
+    ``hf``. Raises ``ReidpipeError`` for a kind it does not hold. option: what the command at hand
+    calls a parser, for the message."""
+    if hub.is_hub(kind):
+        return HUGGING_FACE
+    if kind not in CATALOGUE:
+        raise ReidpipeError(
+            f"found parser '{kind}'{nearest(kind, CATALOGUE)}; expected one of "
+            f"{', '.join(CATALOGUE)}, hf:FOLDER, hf:OWNER/NAME; type {option} schp-tiny"
+        )
+    return CATALOGUE[kind]
+
+
+def check_scales(scales: Sequence[float]) -> None:
+    """Raises ReidpipeError unless there is a scale and every one is a sensible number."""
+    # Written so that a NaN, which compares with nothing, fails too.
+    if not scales or not all(LEAST_SCALE <= scale <= GREATEST_SCALE for scale in scales):
+        raise ReidpipeError(
+            f"found scales '{','.join(map(str, scales))}'; expected numbers from {LEAST_SCALE:g} "
+            f"to {GREATEST_SCALE:g}; type --scales 0.75,1.0"
+        )
+
+
+def weights_file(
+    kind: str,
+    weights: Path | str | None = None,
+    *,
+    workspace: Path | str | None = None,
+    option: str = "--model",
+) -> Path:
+    """The file with a parser's weights; the folder of a Hugging Face model.
+
+    ``weights``, when given, is the file, or a folder that holds it. Else ``$REIDPIPE_WEIGHTS``
+    (file or folder), then ``weights/`` of the workspace (default: ``$REIDPIPE_WORKSPACE``, then
+    ``./reid-workspace``). Weights that ship with the package need none of these. Raises
+    ``ReidpipeError`` in one line when there are none; another network never takes the place.
+    option: as of ``entry``; only beside ``--model`` is there ``--weights``.
+    """
+    found = entry(kind, option=option)
+    if found is HUGGING_FACE:
+        return hub.folder_of(kind, weights)
+    if weights is not None:
+        return _given(found, Path(weights).expanduser())
+    if not found.source:
+        return _PACKAGED / found.files[0]
+    variable = os.environ.get(WEIGHTS_VARIABLE)
+    if variable:
+        path = Path(variable).expanduser()
+        if path.is_file():
+            return path
+        if (named := _inside(found, path)) is not None:
+            return named
+    root = Path(workspace or os.environ.get(WORKSPACE_VARIABLE) or "reid-workspace")
+    if (named := _inside(found, root / "weights")) is not None:
+        return named
+    cure = f"type --weights FILE (or set {WEIGHTS_VARIABLE})"
+    if option != "--model":
+        cure = f"set {WEIGHTS_VARIABLE} to it"
+    raise ReidpipeError(
+        f"found no weights for parser '{kind}'; expected {found.source}; put the file into "
+        f"{root / 'weights'}, or {cure}; {option} schp-tiny works now"
+    )
+
+
+def weights_parts(
+    kind: str, checkpoint: Path, options: Mapping[str, Any] | None = None
+) -> dict[str, Path]:
+    """Name -> each file that changes what a parser makes of an image: ``weights_file``'s, or those
+    of a Hugging Face model's folder, whose labels must fit the options."""
+    if not hub.is_hub(kind):
+        return {"weights": checkpoint}
+    saved = hub.read(checkpoint)
+    saved.table(options or {})
+    return saved.files
+
+
+def _inside(found: Entry, folder: Path) -> Path | None:
+    return next((folder / name for name in found.files if (folder / name).is_file()), None)
+
+
+def _given(found: Entry, path: Path) -> Path:
+    if path.is_file():
+        return path
+    named = _inside(found, path)
+    if named is None:
+        state = f"no {' or '.join(found.files)} in folder" if path.is_dir() else "no file"
+        raise ReidpipeError(
+            f"found {state} {path}; expected weights of parser '{found.kind}'; "
+            "type --weights FILE" + (f", the file being {found.source}" if found.source else "")
+        )
+    return named

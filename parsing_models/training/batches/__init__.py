@@ -1,0 +1,1 @@
+"""What parsers train on: generated people, and datasets with label maps."""

@@ -1,0 +1,91 @@
+"""What a parser is trained with: Lovasz-softmax, cross-entropy, part edges."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.labels.sets import IGNORE
+
+
+def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
+    """The Lovasz extension of 1 - IoU, mean over the classes present (Berman et al. 2018, eq. 11).
+
+    logits P,C and labels P (int64; ``IGNORE`` is left out), P being all pixels of the batch
+    together. Scalar, float32; 0 when no pixel counts.
+    """
+    counted = labels != IGNORE
+    labels = labels[counted]
+    if labels.numel() == 0:
+        return logits.sum() * 0.0
+    probabilities = logits[counted].float().softmax(1)
+    losses = []
+    for number in labels.unique().tolist():
+        truth = (labels == number).float()
+        errors = (truth - probabilities[:, number]).abs()
+        errors, order = errors.sort(descending=True)
+        # Not a dot product: autocast would take it in bfloat16.
+        losses.append((errors * _jaccard_steps(truth[order])).sum())
+    return torch.stack(losses).mean()
+
+
+def _jaccard_steps(truth: Tensor) -> Tensor:
+    """Growth of the Jaccard loss as pixels are added in this order (Alg. 1 of the paper)."""
+    total = truth.sum()
+    jaccard = 1 - (total - truth.cumsum(0)) / (total + (1 - truth).cumsum(0))
+    return torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
+
+
+def edges(labels: Tensor) -> Tensor:
+    """1 where a label changes to the right, below or diagonally, dilated 3x3, else 0.
+
+    Labels N,H,W int64 -> N,H,W int64; transitions to and from ``IGNORE`` do not count, and ignored
+    pixels stay ``IGNORE``.
+    """
+    found = torch.zeros_like(labels, dtype=torch.float32)
+    height, width = labels.shape[1:]
+    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        left = max(0, -right)
+        here = labels[:, : height - down, left : width - max(0, right)]
+        there = labels[:, down:, left + right : width + min(0, right)]
+        change = (here != there) & (here != IGNORE) & (there != IGNORE)
+        found[:, : height - down, left : width - max(0, right)] += change
+    grown = F.max_pool2d((found > 0).float()[:, None], 3, 1, 1)[:, 0].long()
+    return torch.where(labels == IGNORE, labels, grown)
+
+
+def edge_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of edge logits N,2,H,W against ``edges(labels)``, each side weighted by the
+    other's share of the batch, as in SCHP (edges are few)."""
+    target = edges(labels)
+    counted = target != IGNORE
+    share = target[counted].float().sum() / counted.sum().clamp(min=1)
+    weight = torch.stack([share, 1 - share])
+    total = F.cross_entropy(logits.float(), target, weight, ignore_index=IGNORE, reduction="sum")
+    # A batch that is ignored throughout has weight 0, not a loss of 0/0.
+    return total / weight[target[counted]].sum().clamp(min=1e-6)
+
+
+def refined_targets(logits: Tensor, labels: Tensor, trust: float) -> Tensor:
+    """SCHP's refined labels: softmax(trust x logits + (1 - trust) x one-hot), N,C,H,W in 0..1.
+
+    logits N,C,H,W of the averaged model; labels int64 N,H,W; trust is n / (n + 1) in cycle n. As
+    published it mixes logits with a one-hot, so the labels count for little. Where labels are
+    ``IGNORE`` there is nothing to mix in (the authors turn such pixels into background, in the
+    label map itself); ``soft_loss`` leaves them out.
+    """
+    known = labels != IGNORE
+    onehot = F.one_hot(labels.where(known, 0), logits.shape[1]).permute(0, 3, 1, 2)
+    mixed = trust * logits.float() + (1 - trust) * onehot * known[:, None]
+    return mixed.softmax(1)
+
+
+def soft_loss(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
+    """KL(targets || softmax(logits)), mean over the ``counted`` pixels (bool N,H,W).
+
+    The authors divide by the number of pixels times classes, which makes it C times smaller than
+    the cross-entropy it takes the place of; here it keeps that one's scale.
+    """
+    each = F.kl_div(logits.float().log_softmax(1), targets, reduction="none").sum(1)
+    return each[counted].sum() / counted.sum().clamp(min=1)

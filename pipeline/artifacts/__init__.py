@@ -1,0 +1,1 @@
+"""Steps, their artifacts on disk, and the graph that makes what is missing."""

@@ -1,0 +1,149 @@
+"""``reidpipe status`` and ``reidpipe cache``: what exists, what it weighs, what is damaged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pipeline.artifacts import graph
+from pipeline.artifacts.runs import list_runs
+from pipeline.artifacts.store import Artifact
+from pipeline.terminal.commandline import CONTEXT, Terminal, json_option
+from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.tables import format_table, human_bytes
+
+
+@click.command(context_settings=CONTEXT)
+@json_option
+def status(terminal: Terminal) -> None:
+    """What the workspace holds: artifacts, unfinished work, runs, and what would be made to have
+    a run's model again.
+
+    Example: reidpipe status
+    """
+    artifacts = terminal.workspace.artifacts()
+    rows = [_describe(artifact) for artifact in artifacts]
+    runs = []
+    for run in list_runs(terminal.workspace):
+        lacking = [step.name for step in graph.missing(terminal.workspace, [run.model])]
+        runs.append(
+            {
+                "run": run.name,
+                "recipe": run.recipe,
+                "dataset": run.dataset,
+                "seed": run.seed,
+                "state": f"would make {len(lacking)}" if lacking else "ready",
+                "would_make": lacking,
+            }
+        )
+    terminal.say(f"workspace {terminal.workspace.root}")
+    if rows:
+        terminal.say(format_table(rows, ["step", "key", "state", "seconds", "size"]))
+    else:
+        terminal.say("no artifacts yet: type reidpipe demo")
+    if runs:
+        terminal.say("")
+        terminal.say(format_table(runs, ["run", "recipe", "dataset", "seed", "state"]))
+    unfinished = [row for row in rows if row["state"] != "complete"]
+    if unfinished:
+        terminal.say(
+            f"\n{len(unfinished)} unfinished: the command that began them continues them; "
+            "reidpipe cache rm unfinished drops them"
+        )
+    terminal.result({"workspace": str(terminal.workspace.root), "artifacts": rows, "runs": runs})
+
+
+@click.group(context_settings=CONTEXT)
+def cache() -> None:
+    """Artifacts on disk: list, remove, verify.
+
+    Example: reidpipe cache ls
+    """
+
+
+@cache.command("ls", context_settings=CONTEXT)
+@json_option
+def list_artifacts(terminal: Terminal) -> None:
+    """List artifacts with their size.
+
+    Example: reidpipe cache ls
+    """
+    rows = [_describe(artifact) for artifact in terminal.workspace.artifacts()]
+    terminal.say(format_table(rows, ["step", "key", "state", "size", "about"]))
+    total = sum(row["bytes"] for row in rows)
+    terminal.say(f"{len(rows)} artifacts, {human_bytes(total)} in {terminal.workspace.root}")
+    terminal.result(rows)
+
+
+@cache.command("rm", context_settings=CONTEXT)
+@click.argument("reference")
+@json_option
+def remove(terminal: Terminal, reference: str) -> None:
+    """Remove artifacts: REFERENCE is a key's first digits, a step's name, or 'unfinished'.
+
+    Example: reidpipe cache rm maps
+    """
+    found = terminal.workspace.artifacts()
+    if reference == "unfinished":
+        chosen = [artifact for artifact in found if not artifact.complete]
+    else:
+        chosen = terminal.workspace.find(reference)
+        if not chosen:
+            known = {artifact.step for artifact in found} | {artifact.key for artifact in found}
+            raise ReidpipeError(
+                f"found no artifact '{reference}'{nearest(reference, known)}; expected a step's "
+                "name or at least 4 digits of a key; type reidpipe cache ls"
+            )
+    for artifact in chosen:
+        terminal.workspace.remove(artifact)
+        terminal.say(f"removed {artifact.step} {artifact.key}")
+    terminal.result([{"step": artifact.step, "key": artifact.key} for artifact in chosen])
+
+
+@cache.command("verify", context_settings=CONTEXT)
+@click.option("--repair", is_flag=True, help="Take damaged files away so they are made again.")
+@json_option
+def verify(terminal: Terminal, repair: bool) -> None:
+    """Compare every file with the checksum recorded when it was made.
+
+    Exit code 1 when something is damaged. Example: reidpipe cache verify --repair
+    """
+    rows = []
+    for artifact in terminal.workspace.artifacts():
+        damaged = terminal.workspace.damage(artifact)
+        for name in damaged:
+            terminal.say(f"damaged: {artifact.step} {artifact.key} {name}")
+            rows.append({"step": artifact.step, "key": artifact.key, "file": name})
+        if damaged and repair:
+            terminal.workspace.repair(artifact, damaged)
+    cure = "taken away; repeat the command that made them" if repair else "cure: --repair"
+    terminal.say(
+        f"{len(rows)} damaged files, {cure}" if rows else "all files are as they were made"
+    )
+    terminal.result({"damaged": rows, "repaired": repair})
+    if rows:
+        click.get_current_context().exit(1)
+
+
+def _describe(artifact: Artifact) -> dict[str, Any]:
+    size = artifact.size()
+    row: dict[str, Any] = {
+        "step": artifact.step,
+        "key": artifact.key,
+        "state": "complete" if artifact.complete else "unfinished",
+        "size": human_bytes(size),
+        "bytes": size,
+    }
+    if artifact.complete:
+        provenance = artifact.provenance()
+        row["seconds"] = provenance["seconds"]
+        row["about"] = _about(provenance["params"])
+    return row
+
+
+def _about(params: dict) -> str:
+    recipe = params.get("recipe")
+    if recipe:
+        return f"{recipe.get('name')} seed {params.get('seed')}"
+    return str(params.get("dataset") or params.get("model") or params.get("size") or "")

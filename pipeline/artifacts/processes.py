@@ -1,0 +1,252 @@
+"""One way to spread work over processes: dask, local or on a cluster."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, SupportsIndex
+
+from pipeline.terminal.errors import ReidpipeError
+
+_WATCH_SECONDS = 0.5
+_CONNECT_SECONDS = 10
+
+
+def spread(
+    function: Callable[[list[Any]], list[Any]],
+    items: Sequence[Any],
+    *,
+    workers: int,
+    scheduler: str | None = None,
+    chunk: int = 32,
+    worthwhile: int = 1,
+    progress: str | None = None,
+) -> list[Any]:
+    """Results of ``function`` for all ``items``, in their order.
+
+    ``function`` is importable by name (or a ``functools.partial`` of such a one); it gets up to
+    ``chunk`` items as a list and returns as many results. With ``scheduler`` (a dask address such
+    as ``tcp://host:8786``) it runs on that cluster, else in ``workers`` local processes, or in
+    this process when ``workers`` <= 1. No process is started for fewer than ``worthwhile`` items,
+    where starting would cost more than it saves. Local processes are started fresh and end when
+    this process dies, however it dies. ``progress`` labels a bar on stderr, on a terminal only.
+
+    An exception of ``function`` propagates with its own type and a note that names the item.
+    """
+    chunks = [
+        _Chunk(function, tuple(items[start : start + chunk]), start)
+        for start in range(0, len(items), chunk)
+    ]
+    workers = min(workers, len(chunks), len(items) // worthwhile)
+    with _Bar(progress, len(items)) as bar:
+        if not chunks:
+            parts = []
+        elif scheduler is not None:
+            parts = _on_cluster(chunks, scheduler, bar)
+        elif workers <= 1:
+            parts = [bar.count(part()) for part in chunks]
+        else:
+            parts = _in_processes(chunks, workers, bar)
+    return [result for part in parts for result in part]
+
+
+def spread_pinned(
+    functions: Sequence[Callable[[list[Any]], list[Any]]],
+    items: Sequence[Any],
+    *,
+    chunk: int = 32,
+    progress: str | None = None,
+) -> list[Any]:
+    """Results for all ``items``, in their order, from one local process per function.
+
+    ``functions`` do the same, each with something of its own, such as a GPU: a process keeps its
+    function and takes the next chunk whenever it is free, so a slow one holds nobody up. Otherwise
+    as ``spread``: fresh processes, which end with this one; a failure propagates with a note.
+    """
+    starts = deque(range(0, len(items), chunk))
+    done: dict[int, list[Any]] = {}
+    with (
+        _Bar(progress, len(items)) as bar,
+        ThreadPoolExecutor(len(functions), "pinned") as threads,
+    ):
+
+        def drive(function: Callable[[list[Any]], list[Any]]) -> None:
+            with _fresh_processes(1) as pool:
+                try:
+                    while (start := _taken(starts)) is not None:
+                        task = _Chunk(function, tuple(items[start : start + chunk]), start)
+                        done[start] = bar.count(pool.submit(task).result())
+                except BrokenProcessPool as error:
+                    starts.clear()
+                    raise ReidpipeError(
+                        "found a worker process killed from outside (often: not enough memory); "
+                        "expected it to finish; type the command again: what is stored is kept"
+                    ) from error
+                except BaseException:
+                    starts.clear()  # the others stop after the chunk they are at
+                    raise
+
+        busy = functions[: len(starts)]
+        for driving in [threads.submit(drive, function) for function in busy]:
+            driving.result()
+    return [result for start in sorted(done) for result in done[start]]
+
+
+def _taken(starts: deque[int]) -> int | None:
+    """The next of them, None when another thread took the last."""
+    try:
+        return starts.popleft()
+    except IndexError:
+        return None
+
+
+class _Watched(list[Any]):
+    """A list that remembers the item last taken, so that a failure can be blamed on it."""
+
+    current: Any = None
+    taken = False
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in super().__iter__():
+            self.current, self.taken = item, True
+            yield item
+
+    def __getitem__(self, place: SupportsIndex | slice) -> Any:
+        item = super().__getitem__(place)
+        if not isinstance(place, slice):
+            self.current, self.taken = item, True
+        return item
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """One task. Being opaque to dask, items that look like graph keys or tasks stay items."""
+
+    function: Callable[[list[Any]], list[Any]]
+    items: tuple[Any, ...]
+    start: int
+
+    def __call__(self) -> list[Any]:
+        watched = _Watched(self.items)
+        try:
+            results = list(self.function(watched))
+        except Exception as error:
+            last = self.start + len(self.items) - 1
+            what = f"item {watched.current!r}" if watched.taken else f"items {self.start} to {last}"
+            error.add_note(f"while working on {what[:500]}")
+            raise
+        if len(results) != len(self.items):
+            raise RuntimeError(
+                f"{self.function} returned {len(results)} results for {len(self.items)} items"
+            )
+        return results
+
+
+class _Bar:
+    """Progress on stderr; nothing at all without a label or away from a terminal."""
+
+    def __init__(self, label: str | None, total: int) -> None:
+        self._bar = None
+        if label is not None and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, desc=label, file=sys.stderr)
+
+    def count(self, part: list[Any]) -> list[Any]:
+        if self._bar is not None:
+            self._bar.update(len(part))
+        return part
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _in_processes(chunks: list[_Chunk], workers: int, bar: _Bar) -> list[list[Any]]:
+    import dask.multiprocessing
+    from dask.callbacks import Callback
+
+    def finished(_key: Any, result: Any, *_: Any) -> None:
+        bar.count(result)
+
+    names = [("chunk", number) for number in range(len(chunks))]
+    graph = {name: (task,) for name, task in zip(names, chunks, strict=True)}
+    with _fresh_processes(workers) as pool:
+        try:
+            with Callback(posttask=finished):
+                results: Any = dask.multiprocessing.get(
+                    graph, names, pool=pool, chunksize=1, optimize_graph=False
+                )
+                return list(results)
+        except BrokenProcessPool as error:
+            raise ReidpipeError(
+                f"found a worker process killed from outside (often: not enough memory for "
+                f"{workers} workers); expected it to finish; type reidpipe prepare "
+                "(or parse) DATASET --workers 1 first"
+            ) from error
+        except dask.multiprocessing.RemoteException as error:
+            # dask's stand-in prints a worker's traceback as its message; hand on the original.
+            original = error.exception
+            original.add_note(f"in a worker process:\n{error.traceback}")
+            raise original from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _fresh_processes(count: int) -> ProcessPoolExecutor:
+    # Spawned, not forked: a fork of a process with threads (torch, HDF5) can deadlock.
+    return ProcessPoolExecutor(
+        count,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_end_with,
+        initargs=(os.getpid(),),
+    )
+
+
+def _on_cluster(chunks: list[_Chunk], scheduler: str, bar: _Bar) -> list[list[Any]]:
+    from distributed import Client, as_completed
+
+    try:
+        client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ReidpipeError(
+            f"found no dask scheduler at {scheduler}; expected a running one, such as "
+            "tcp://127.0.0.1:8786; type `dask scheduler` there, or use `--workers N`"
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=60)
+        except TimeoutError as error:
+            raise ReidpipeError(
+                f"found no worker at the dask scheduler {scheduler}; expected at least one; "
+                f"type `dask worker {scheduler}` on the machines that shall work"
+            ) from error
+        futures = [client.submit(task, pure=False) for task in chunks]
+        for future in as_completed(futures, loop=client.loop):
+            bar.count(future.result())
+        return [future.result() for future in futures]
+
+
+def _end_with(parent: int) -> None:
+    """Make this worker exit soon after ``parent`` (a process id) is gone, and on Ctrl-C at once."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def watch() -> None:
+        # A killed parent cannot tell its workers: they notice being handed to another parent.
+        while os.getppid() == parent:
+            time.sleep(_WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

@@ -1,0 +1,122 @@
+"""Runs: a name for each trained model, and what it was trained from."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts.atomic import read_json, write_json
+from pipeline.artifacts.steps import Step
+from pipeline.artifacts.store import Workspace
+from pipeline.terminal.errors import DamagedFile, ReidpipeError, nearest
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model: ``runs/<name>/run.json``.
+
+    name: ``<recipe>-<dataset>-s<seed>-<6 digits of the model's key>``. recipe: its name.
+    dataset: id with variant. seed: None of a model trained elsewhere, whose name then has none.
+    model: the step whose artifact holds the weights.
+    """
+
+    name: str
+    recipe: str
+    dataset: str
+    seed: int | None
+    created: float
+    model: Step
+
+
+def run_name(recipe: str, dataset: str, seed: int | None, key: str) -> str:
+    """How the run of a model with this key is called."""
+    place = dataset.replace(":", "_").replace("/", "_")
+    part = "" if seed is None else f"-s{seed}"
+    return f"{recipe}-{place}{part}-{key[:6]}"
+
+
+def record_run(
+    workspace: Workspace, *, recipe: str, dataset: str, seed: int | None, model: Step
+) -> Run:
+    """Write ``run.json`` for a model, or renew its date when the run is already known."""
+    name = run_name(recipe, dataset, seed, model.key)
+    run = Run(name, recipe, dataset, seed, time.time(), model)
+    content: dict[str, Any] = {
+        "name": name,
+        "recipe": recipe,
+        "dataset": dataset,
+        "seed": seed,
+        "created": run.created,
+        "model": model.plain(),
+        "model_key": model.key,
+    }
+    write_json(workspace.root / "runs" / name / "run.json", content)
+    return run
+
+
+def list_runs(workspace: Workspace) -> list[Run]:
+    """All runs, oldest first. One whose ``run.json`` cannot be read is left out with a warning."""
+    runs = []
+    for path in sorted((workspace.root / "runs").glob("*/run.json")):
+        try:
+            runs.append(_read(path))
+        except DamagedFile:
+            log.warning(
+                "found %s damaged; expected a run; it is left out, type the reidpipe train "
+                "that made it to write it again",
+                path,
+            )
+    return sorted(runs, key=lambda run: (run.created, run.name))
+
+
+def find_run(workspace: Workspace, reference: str | None) -> Run:
+    """The run called ``reference`` or whose name or model key starts with it; None: the newest.
+
+    Raises ReidpipeError when there is none, or when several match.
+    """
+    runs = list_runs(workspace)
+    if not runs:
+        raise ReidpipeError(
+            f"found no run in {workspace.root}; expected a trained model; type reidpipe train"
+        )
+    if reference is None:
+        return runs[-1]
+    exact = [run for run in runs if run.name == reference]
+    matches = exact or [
+        run for run in runs if run.name.startswith(reference) or run.model.key.startswith(reference)
+    ]
+    if not matches:
+        hint = nearest(reference, [run.name for run in runs])
+        raise ReidpipeError(
+            f"found no run '{reference}'{hint}; expected one of the runs of reidpipe status; "
+            f"type reidpipe eval {runs[-1].name}"
+        )
+    if len(matches) > 1:
+        names = ", ".join(run.name for run in matches[:4])
+        raise ReidpipeError(
+            f"found {len(matches)} runs for '{reference}' ({names}); expected one; "
+            "type more of its name"
+        )
+    return matches[0]
+
+
+def _read(path: Path) -> Run:
+    value = read_json(path)
+    try:
+        return Run(
+            name=value["name"],
+            recipe=value["recipe"],
+            dataset=value["dataset"],
+            seed=value["seed"],
+            created=value["created"],
+            model=Step.from_plain(value["model"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedFile(
+            f"found {path} without {error}; expected a run; type reidpipe train"
+        ) from error

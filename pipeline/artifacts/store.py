@@ -1,0 +1,248 @@
+"""Artifacts on disk: ``artifacts/<step>/<key>/``, complete once ``artifact.json`` is there."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pipeline.artifacts import torchrun
+from pipeline.artifacts.atomic import read_json, sha256_file, write_json
+from pipeline.artifacts.steps import Job, Step
+from pipeline.terminal.errors import DamagedFile, ReidpipeError
+
+log = logging.getLogger(__name__)
+
+MARK = "artifact.json"
+# What commands read of a mark; one that lacks them is as good as none.
+_FIELDS = {"params", "inputs", "resumable", "summary", "started", "seconds", "files"}
+_TRACKED = ("reidpipe", "torch", "numpy", "pillow", "h5py", "open_clip_torch", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How steps are executed; nothing here changes a key. Fields as in ``Job``."""
+
+    workers: int = 1
+    scheduler: str | None = None
+    device: str = "auto"
+    progress: bool = False
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder below ``artifacts/`` as found on disk."""
+
+    step: str
+    key: str
+    folder: Path
+
+    @property
+    def complete(self) -> bool:
+        """Whether its last file, the mark, has been written and can be read."""
+        return _marked(self.folder)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether it has a mark that cannot be read: what was made cannot be trusted."""
+        return (self.folder / MARK).is_file() and not self.complete
+
+    def provenance(self) -> dict[str, Any]:
+        """The content of ``artifact.json``."""
+        return read_json(self.folder / MARK)
+
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(path.stat().st_size for path in _files(self.folder))
+
+
+class Workspace:
+    """A folder with everything ``reidpipe`` made: artifacts, runs, weights, reports."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).resolve()
+
+    def folder(self, step: Step) -> Path:
+        """Where the step's artifact lives, made or not."""
+        return self.root / "artifacts" / step.name / step.key
+
+    def complete(self, step: Step) -> bool:
+        """Whether the step's artifact exists in full, with a mark that can be read."""
+        return _marked(self.folder(step))
+
+    def provenance(self, step: Step) -> dict[str, Any]:
+        """``artifact.json`` of a complete step."""
+        return read_json(self.folder(step) / MARK)
+
+    def make(self, step: Step, execution: Execution) -> Path:
+        """Execute ``step`` unless its artifact is complete; its inputs must be complete.
+
+        An operating-system lock, which dies with its holder, keeps two processes from making
+        the same artifact: the second waits and then finds it made. Under torchrun the first
+        process does this. The others join a collective step once the first has the lock and calls
+        them (it may find the artifact made by somebody else), and await the rest.
+        """
+        folder = self.folder(step)
+        if int(os.environ.get("RANK", "0")) > 0:
+            # torchrun ends this process when the first one fails.
+            while not self.complete(step):
+                if step.collective and torchrun.called(folder):
+                    step.resolve()(self._job(step, execution))
+                    break
+                time.sleep(0.1)
+            while not self.complete(step):
+                time.sleep(0.1)
+            return folder
+        with self._lock(step.name, step.key):
+            if self.complete(step):
+                return folder
+            if folder.exists() and not step.resumable:
+                shutil.rmtree(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            started = time.time()
+            with torchrun.calling(folder) if step.collective else contextlib.nullcontext():
+                summary = step.resolve()(self._job(step, execution))
+            write_json(folder / MARK, _provenance(step, folder, summary, started))
+        return folder
+
+    def _job(self, step: Step, execution: Execution) -> Job:
+        return Job(
+            folder=self.folder(step),
+            params=dict(step.params),
+            inputs={name: self.folder(source) for name, source in step.inputs.items()},
+            workspace=self.root,
+            files={name: Path(path) for name, path in step.files.items()},
+            workers=execution.workers,
+            scheduler=execution.scheduler,
+            device=execution.device,
+            progress=execution.progress,
+        )
+
+    @contextlib.contextmanager
+    def _lock(self, name: str, key: str) -> Iterator[None]:
+        path = self.root / "artifacts" / name / f"{key}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.warning("%s %s is being made by another process: waiting", name, key)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def artifacts(self) -> list[Artifact]:
+        """Everything below ``artifacts/``, complete or left behind, ordered by step and key."""
+        folders = sorted((self.root / "artifacts").glob("*/*/"))
+        return [Artifact(folder.parent.name, folder.name, folder) for folder in folders]
+
+    def find(self, reference: str) -> list[Artifact]:
+        """Artifacts whose step is ``reference`` or whose key starts with it (4 digits at least)."""
+        return [
+            artifact
+            for artifact in self.artifacts()
+            if artifact.step == reference
+            or (len(reference) >= 4 and artifact.key.startswith(reference))
+        ]
+
+    def remove(self, artifact: Artifact) -> None:
+        """Delete an artifact; the mark goes first, so a kill leaves nothing that looks whole."""
+        with self._lock(artifact.step, artifact.key):
+            (artifact.folder / MARK).unlink(missing_ok=True)
+            shutil.rmtree(artifact.folder)
+
+    def damage(self, artifact: Artifact) -> list[str]:
+        """Files of an artifact that are missing, cut or changed, relative to its folder; of one
+        whose mark cannot be read the mark, and of an unfinished one none.
+        """
+        if not artifact.complete:
+            return [MARK] if artifact.damaged else []
+        recorded = artifact.provenance()["files"]
+        return [
+            name
+            for name, expected in sorted(recorded.items())
+            if _entry(artifact.folder / name) != expected
+        ]
+
+    def repair(self, artifact: Artifact, damaged: list[str]) -> None:
+        """Take damaged files away so that the next request makes them again.
+
+        A resumable artifact (label maps) loses those files alone; any other is removed whole, and
+        so is one whose mark, which knows what its files were, cannot be read.
+        """
+        if artifact.damaged or not artifact.provenance()["resumable"]:
+            self.remove(artifact)
+            return
+        with self._lock(artifact.step, artifact.key):
+            (artifact.folder / MARK).unlink()
+            for name in damaged:
+                (artifact.folder / name).unlink(missing_ok=True)
+
+    def writable(self) -> None:
+        """Fail early, in one line, when the workspace cannot be written."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ReidpipeError(
+                f"workspace {self.root} cannot be made ({error.strerror}); expected a folder you "
+                "may write; type --workspace DIR or set REIDPIPE_WORKSPACE"
+            ) from error
+        if not os.access(self.root, os.W_OK):
+            raise ReidpipeError(
+                f"workspace {self.root} cannot be written; expected a folder you may write; "
+                "type --workspace DIR or set REIDPIPE_WORKSPACE"
+            )
+
+
+def _marked(folder: Path) -> bool:
+    mark = folder / MARK
+    if not mark.is_file():
+        return False
+    try:
+        content = read_json(mark)
+    except DamagedFile:
+        return False
+    return isinstance(content, dict) and content.keys() >= _FIELDS
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MARK]
+
+
+def _entry(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    return {"size": path.stat().st_size, "sha256": sha256_file(path)}
+
+
+def _provenance(step: Step, folder: Path, summary: dict, started: float) -> dict[str, Any]:
+    return {
+        **step.plain(),
+        "key": step.key,
+        "summary": summary,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(time.time() - started, 3),
+        "versions": versions(),
+        "files": {str(path.relative_to(folder)): _entry(path) for path in _files(folder)},
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change a number, without importing them."""
+    found = {"python": platform.python_version()}
+    for package in _TRACKED:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found

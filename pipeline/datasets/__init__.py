@@ -1,0 +1,1 @@
+"""A dataset on disk to its index: find, fetch, unpack, read, check."""

@@ -1,0 +1,167 @@
+"""``reidpipe prepare`` and ``reidpipe datasets``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.artifacts import graph, requests
+from pipeline.datasets.manifest import Manifest, list_manifests, load_manifest
+from pipeline.datasets.sources import GENERATED, index_step
+from pipeline.terminal.commandline import CONTEXT, Terminal, json_option
+from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.tables import format_table
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("dataset", default=GENERATED)
+@click.option("--root", type=click.Path(path_type=Path), help="Folder (or CSV) with your copy.")
+@click.option("--archive", type=click.Path(path_type=Path), help="Published archive you fetched.")
+@click.option("--rule", help="Regular expression on file names, for the dataset 'folder'.")
+@click.option("--size", metavar="HxW", help="Size of the packed pixels.  [default: the dataset's]")
+@click.option(
+    "--filter",
+    "filter",
+    type=click.Choice(["bicubic", "bilinear"]),
+    default="bicubic",
+    show_default=True,
+    help="Resize filter of the packed pixels.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: all cores]")
+@click.option("--scheduler", metavar="ADDR", help="dask cluster to spread images over.")
+@json_option
+def prepare(
+    terminal: Terminal,
+    dataset: str,
+    root: Path | None,
+    archive: Path | None,
+    rule: str | None,
+    size: str | None,
+    filter: str,
+    workers: int | None,
+    scheduler: str | None,
+) -> None:
+    """Fetch where the licence allows, verify, unpack, index, check and pack DATASET.
+
+    Without DATASET: generated people (mannequins). Example: reidpipe prepare market1501 --root DIR
+    """
+    manifest = load_manifest(dataset)
+    terminal.workspace.writable()
+    if manifest.id == GENERATED:
+        if root is not None or archive is not None:
+            raise ReidpipeError(
+                f"found --root or --archive for {manifest.id}; expected neither, its images are "
+                f"generated; type reidpipe prepare {manifest.id}"
+            )
+    else:
+        from pipeline.datasets.work import prepare_root
+
+        if manifest.notice:
+            terminal.note(f"{manifest.title}: {manifest.notice}")
+        prepare_root(
+            dataset,
+            terminal.workspace.root,
+            root=root,
+            archive=archive,
+            rule=rule,
+            progress=terminal.execution().progress,
+        )
+    index = index_step(terminal.workspace, dataset)
+    height, width = _size(size) if size else manifest.input_size or (256, 128)
+    packed = requests.images(index, size=(height, width), filter=filter)
+    outcome = graph.run(
+        terminal.workspace,
+        [index, packed],
+        terminal.execution(workers=workers, scheduler=scheduler),
+        announce=terminal.announce,
+    )
+    summary = terminal.workspace.provenance(index)["summary"]
+    terminal.say(format_table(summary["counts"], ["subset", "ids", "images", "cameras"]))
+    for line in summary["lines"]:
+        terminal.say(line)
+    terminal.told(outcome)
+    terminal.result(
+        {
+            "dataset": manifest.dataset,
+            **summary,
+            "index": str(terminal.workspace.folder(index)),
+            "images_folder": str(terminal.workspace.folder(packed)),
+            "made": [step.key for step in outcome.made],
+        }
+    )
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("dataset", required=False)
+@json_option
+def datasets(terminal: Terminal, dataset: str | None) -> None:
+    """All datasets with licence and counts, or everything known about one.
+
+    Example: reidpipe datasets market1501
+    """
+    if dataset is not None:
+        _describe(terminal, load_manifest(dataset))
+        return
+    manifests = list_manifests()
+    rows = [_row(manifest) for manifest in manifests]
+    terminal.say(
+        format_table(rows, ["dataset", "kind", "policy", "train", "query", "gallery", "licence"])
+    )
+    terminal.say(
+        "\npolicy: direct = reidpipe fetches it; manual, request = you fetch it, then type "
+        "reidpipe prepare ID --root DIR\nor --archive FILE; never = withdrawn, only your own copy. "
+        "Citations: reidpipe datasets ID"
+    )
+    terminal.result([_plain(manifest) for manifest in manifests])
+
+
+def _describe(terminal: Terminal, manifest: Manifest) -> None:
+    terminal.say(f"{manifest.title} ({manifest.dataset}, {manifest.kind}, {manifest.year})")
+    for name in ("licence", "policy", "homepage", "terms_url", "notice"):
+        if getattr(manifest, name):
+            terminal.say(f"{name}: {getattr(manifest, name)}")
+    for text in manifest.citation:
+        terminal.say(f"cite: {text}")
+    if manifest.variants:
+        names = ", ".join(f"{manifest.id}:{variant}" for variant in manifest.variants)
+        terminal.say(f"variants: {names}")
+    for protocol in manifest.protocols:
+        terminal.say(f"protocol {protocol.name} (exclude {protocol.exclude}): {protocol.note}")
+    terminal.result(_plain(manifest))
+
+
+def _plain(manifest: Manifest) -> dict[str, Any]:
+    return manifest.model_dump(mode="json", exclude={"layouts", "assign"})
+
+
+def _row(manifest: Manifest) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "dataset": manifest.id,
+        "kind": manifest.kind,
+        "policy": manifest.policy,
+        "licence": manifest.licence
+        if len(manifest.licence) < 48
+        else manifest.licence[:45] + "...",
+    }
+    for split in ("train", "query", "gallery"):
+        counts = manifest.counts.get(split)
+        if counts is not None and counts.images is not None:
+            ids = f"{counts.ids.one_of[0]}/" if counts.ids is not None else ""
+            row[split] = f"{ids}{counts.images.one_of[0]}"
+    return row
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    # isdigit alone lets ² through, isdecimal digits of other scripts.
+    if not all(
+        side.isascii() and side.isdecimal() and len(side) <= 5 and int(side)
+        for side in (height, width)
+    ):
+        raise ReidpipeError(
+            f"found size '{text}'; expected HEIGHTxWIDTH, five digits each at most; "
+            "type --size 256x128"
+        )
+    return int(height), int(width)

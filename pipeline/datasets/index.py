@@ -1,0 +1,196 @@
+"""The index table: one CSV row per image of a dataset, read and written as a whole."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from pipeline.artifacts import atomic
+from pipeline.terminal.errors import ReidpipeError, nearest
+
+SPLITS = ("train", "query", "gallery", "val")
+COLUMNS = (
+    "key", "path", "split", "pid", "camid", "view", "sequence", "frame",
+    "width", "height", "digest",
+)  # fmt: skip
+TABLE = "index.csv"
+ABOUT = "dataset.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """One image in one split.
+
+    ``key`` names the row everywhere (packed pixels, label maps, rankings): the posix ``path``
+    relative to the dataset's root, or ``path@split`` where one file serves a second split.
+    ``camid`` counts from 0; None means unknown in every optional field. ``width`` and ``height``
+    are pixels of the stored image, ``digest`` the SHA-256 hex of the file's bytes. ``extra`` has
+    the columns a dataset adds; after reading, every row has every extra column, empty if unknown.
+    """
+
+    key: str
+    path: str
+    split: str
+    pid: int | None
+    camid: int | None
+    view: int | None
+    sequence: str
+    frame: int | None
+    width: int
+    height: int
+    digest: str
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Index:
+    """All rows of one dataset; ``root`` is the absolute folder that row paths are relative to."""
+
+    dataset: str
+    root: Path
+    rows: list[ImageRow]
+
+    def split(self, name: str) -> list[ImageRow]:
+        """The rows of one split, in table order; an unknown split name raises ReidpipeError."""
+        if name not in SPLITS:
+            raise ReidpipeError(
+                f"found split '{name}'{nearest(name, SPLITS)}; expected one of {', '.join(SPLITS)}"
+            )
+        return [row for row in self.rows if row.split == name]
+
+    def pids(self, split: str) -> list[int]:
+        """Identities of one split in ascending order, so that labels never depend on hashing."""
+        return sorted({row.pid for row in self.split(split) if row.pid is not None})
+
+
+def write_index(folder: Path, index: Index) -> None:
+    """Write ``index.csv`` and ``dataset.json`` into ``folder``, each whole or not at all.
+
+    A root inside ``folder`` is stored relative to it, so that the folder can be moved.
+    Raises ReidpipeError for rows that could not be read back (see ``read_index``).
+    """
+    folder = Path(folder).absolute()
+    _validate(index.rows, "the index of " + index.dataset)
+    extra = list(dict.fromkeys(name for row in index.rows for name in row.extra))
+    reserved = sorted(set(extra) & set(COLUMNS))
+    if reserved:
+        raise ReidpipeError(f"found extra column '{reserved[0]}'; expected a name not yet in use")
+    with (
+        atomic.replacing(folder / TABLE) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*COLUMNS, *extra])
+        for row in index.rows:
+            fields = [getattr(row, name) for name in COLUMNS]
+            writer.writerow(
+                ["" if value is None else value for value in fields]
+                + [row.extra.get(name, "") for name in extra]
+            )
+    root = index.root.absolute()
+    inside = root.is_relative_to(folder)
+    stored = root.relative_to(folder).as_posix() if inside else root.as_posix()
+    atomic.write_json(folder / ABOUT, {"dataset": index.dataset, "root": stored})
+
+
+def read_index(folder: Path) -> Index:
+    """Read what ``write_index`` (or a person with a spreadsheet) wrote into ``folder``.
+
+    Raises ReidpipeError, naming file and line, for a missing table or column, a number that is
+    none, an unknown split, a key that appears twice or a path that leaves the root.
+    """
+    folder = Path(folder).absolute()
+    table = folder / TABLE
+    for path in (table, folder / ABOUT):
+        if not path.is_file():
+            raise ReidpipeError(
+                f"found no {path.name} in {folder}; expected the folder of a prepared dataset; "
+                "type `reidpipe prepare DATASET`"
+            )
+    about = atomic.read_json(folder / ABOUT)
+    # utf-8-sig: spreadsheets write a byte-order mark before the first column's name.
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        missing = [name for name in COLUMNS if name not in header]
+        if missing:
+            raise ReidpipeError(
+                f"{table}: found no column '{missing[0]}'{nearest(missing[0], header)}; "
+                f"expected the columns {','.join(COLUMNS)}"
+            )
+        if len(set(header)) < len(header):
+            raise ReidpipeError(f"{table}: found a column twice; expected each column name once")
+        extra = [(place, name) for place, name in enumerate(header) if name not in COLUMNS]
+        places = [header.index(name) for name in COLUMNS]
+        rows = [
+            _parse(fields, header, places, extra, f"{table} line {reader.line_num}")
+            for fields in reader
+        ]
+    _validate(rows, str(table))
+    root = Path(os.path.normpath(folder / about["root"]))
+    return Index(dataset=about["dataset"], root=root, rows=rows)
+
+
+def _parse(
+    fields: list[str],
+    header: list[str],
+    places: list[int],
+    extra: list[tuple[int, str]],
+    where: str,
+) -> ImageRow:
+    if len(fields) != len(header):
+        raise ReidpipeError(f"{where}: found {len(fields)} fields; expected {len(header)}")
+    key, path, split, pid, camid, view, sequence, frame, width, height, digest = (
+        fields[place] for place in places
+    )
+    try:
+        return ImageRow(
+            key=key,
+            path=path,
+            split=split,
+            pid=int(pid) if pid else None,
+            camid=int(camid) if camid else None,
+            view=int(view) if view else None,
+            sequence=sequence,
+            frame=int(frame) if frame else None,
+            width=int(width),
+            height=int(height),
+            digest=digest,
+            extra={name: fields[place] for place, name in extra},
+        )
+    except ValueError as error:
+        raise ReidpipeError(
+            f"{where}: found {error.args[0].split(': ')[-1]}; expected a whole number "
+            "(pid, camid, view, frame may be empty)"
+        ) from error
+
+
+def _validate(rows: Iterable[ImageRow], where: str) -> None:
+    seen: set[str] = set()
+    for row in rows:
+        if row.key in seen:
+            raise ReidpipeError(f"{where}: found key '{row.key}' twice; expected each key once")
+        seen.add(row.key)
+        if row.split not in SPLITS:
+            raise ReidpipeError(
+                f"{where}: found split '{row.split}' for '{row.key}'{nearest(row.split, SPLITS)}; "
+                f"expected one of {', '.join(SPLITS)}"
+            )
+        if row.key not in (row.path, f"{row.path}@{row.split}"):
+            raise ReidpipeError(
+                f"{where}: found key '{row.key}' for path '{row.path}'; "
+                f"expected the path, or '{row.path}@{row.split}' for a second split"
+            )
+        pure = PurePosixPath(row.path)
+        if not row.path or pure.is_absolute() or ".." in pure.parts:
+            raise ReidpipeError(
+                f"{where}: found path '{row.path}'; expected a path inside the dataset's root"
+            )
+        if row.width < 1 or row.height < 1 or (row.camid is not None and row.camid < 0):
+            raise ReidpipeError(
+                f"{where}: found width {row.width}, height {row.height}, camid {row.camid} for "
+                f"'{row.key}'; expected a size of at least 1 and cameras counted from 0"
+            )

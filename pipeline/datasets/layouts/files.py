@@ -1,0 +1,186 @@
+"""Reading trees whose files are described by folders, list files and one name rule."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.datasets.layouts.roots import locate
+from pipeline.datasets.layouts.rows import LayoutRow, read_lines, shortened, walk_images
+from pipeline.datasets.manifest import Layout, Manifest, Source
+from pipeline.terminal.errors import ReidpipeError
+
+
+@dataclass
+class Reading:
+    """What accumulates while a tree is read."""
+
+    root: Path
+    manifest: Manifest
+    layout: Layout
+    lists: Path | None = None
+    rows: list[LayoutRow] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+    unmatched: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    _places: dict[str, Path | None] = field(default_factory=dict)
+
+    def place(self, name: str) -> Path | None:
+        """Where an entry of the layout lies; looked for once."""
+        if name not in self._places:
+            self._places[name] = locate(self.root, name, self.layout, self.lists)
+        return self._places[name]
+
+    def file(self, name: str) -> Path | None:
+        """An existing file ``folder/.../name`` whose first folder is an entry of the layout."""
+        first, _, rest = name.partition("/")
+        folder = self.place(first) if rest else self.root
+        if folder is None:
+            return None
+        path = folder / (rest or first)
+        return path if path.is_file() else None
+
+    def relative(self, path: Path) -> str:
+        """Posix path below the root."""
+        return path.relative_to(self.root).as_posix()
+
+
+def read_files(reading: Reading) -> None:
+    """Fill a reading from the sources of its layout.
+
+    Raises ReidpipeError for list entries without a file, list lines that cannot be read, image
+    names that break the rule of a strict dataset, and images without their label map.
+    """
+    for source in reading.layout.sources:
+        if source.optional and reading.place(source.list or source.folder) is None:
+            continue
+        text = source.rule or reading.layout.rule
+        rule = re.compile(text) if text else None
+        for path, pid in _images(reading, source):
+            _add(reading, source, path, pid, rule)
+    if reading.unmatched and reading.manifest.strict:
+        raise ReidpipeError(
+            f"found {len(reading.unmatched)} image names of {reading.manifest.title} in "
+            f"{reading.root} that break its naming rule: {shortened(reading.unmatched)}; "
+            "expected every image to carry identity and camera; remove or rename them"
+        )
+
+
+def _images(reading: Reading, source: Source) -> Iterator[tuple[Path, str | None]]:
+    if source.list is None:
+        folder = reading.place(source.folder)
+        assert folder is not None, source.folder
+        for path in walk_images(folder, depth=source.depth):
+            yield path, None
+        return
+    listing = reading.place(source.list)
+    assert listing is not None, source.list
+    line_rule = re.compile(source.line)
+    absent: list[str] = []
+    for number, line in enumerate(read_lines(listing), start=1):
+        match = line_rule.match(line)
+        if match is None:
+            raise ReidpipeError(
+                f"{listing} line {number}: found '{line[:80]}'; expected {source.line}; "
+                "fetch the list file again"
+            )
+        fields = match.groupdict()
+        candidates = (reading.file(t.format(path=fields["path"])) for t in source.images)
+        path = next((candidate for candidate in candidates if candidate is not None), None)
+        if path is None:
+            absent.append(fields["path"])
+        else:
+            yield path, fields.get("pid")
+    if absent:
+        raise ReidpipeError(
+            f"{listing.name} names {len(absent)} images that are not in {reading.root}: "
+            f"{shortened(absent)}; expected the whole {reading.manifest.title}; unpack it again"
+        )
+
+
+def _add(
+    reading: Reading, source: Source, path: Path, listed: str | None, rule: re.Pattern[str] | None
+) -> None:
+    manifest = reading.manifest
+    fields: dict[str, str] = {}
+    if path.suffix.lower() not in manifest.suffixes:
+        reading.unmatched.append(reading.relative(path))
+        return
+    if rule is not None:
+        match = rule.match(path.name)
+        if match is None:
+            reading.unmatched.append(reading.relative(path))
+            return
+        fields = {name: value or "" for name, value in match.groupdict().items()}
+    pid, extra = _identity(manifest, source, path, listed, fields)
+    if pid in manifest.junk:
+        reading.dropped[f"junk identity {pid}"] += 1
+        return
+    if source.labels is not None:
+        label = reading.file(source.labels.format(stem=path.stem))
+        if label is None:
+            raise ReidpipeError(
+                f"found no label map of {reading.relative(path)} in {reading.root}; expected "
+                f"{source.labels.format(stem=path.stem)}; unpack the annotations beside the images"
+            )
+        extra["label_path"] = reading.relative(label)
+    reading.rows.append(
+        LayoutRow(
+            path=reading.relative(path),
+            split=source.split,
+            pid=pid,
+            camid=_camid(manifest, source, fields),
+            view=int(fields["view"]) - manifest.view_base if fields.get("view") else None,
+            sequence=_template(manifest.sequence_key, fields),
+            frame=int(fields["frame"]) if fields.get("frame") else None,
+            extra=extra,
+        )
+    )
+
+
+def _identity(
+    manifest: Manifest,
+    source: Source,
+    path: Path,
+    listed: str | None,
+    fields: dict[str, str],
+) -> tuple[int | None, dict[str, str]]:
+    if source.pid_from == "none":
+        return None, {}
+    if source.pid_from == "list":
+        if listed is None:
+            raise ReidpipeError(
+                f"{source.list}: found no identity beside {path.name}; expected `path identity`"
+            )
+        return int(listed), {}
+    name = path.parent.name if source.pid_from == "folder" else None
+    if name is None:
+        name = _template(manifest.id_key, fields)
+    try:
+        return int(name), {}
+    except ValueError:
+        return None, {"identity": name}
+
+
+def _camid(manifest: Manifest, source: Source, fields: dict[str, str]) -> int | None:
+    if source.camid is not None:
+        return source.camid
+    if not fields.get("camid"):
+        return None
+    number = int(fields["camid"])
+    if manifest.camera_map is not None:
+        if number not in manifest.camera_map:
+            raise ReidpipeError(
+                f"found camera {number} in {manifest.title}; expected one of "
+                f"{', '.join(map(str, manifest.camera_map))}; the archive is another release"
+            )
+        return manifest.camera_map[number]
+    return number - manifest.camid_base
+
+
+def _template(template: str, fields: dict[str, str]) -> str:
+    # A template may name groups that only some layouts of the dataset have.
+    return re.sub(r"\{(\w+)\}", lambda match: fields.get(match[1], ""), template)

@@ -1,0 +1,88 @@
+"""From a dataset's tree on disk to rows: the one entrance for every layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.datasets.layouts.classes import read_class_folders, read_flowers, read_pets
+from pipeline.datasets.layouts.cuhk03 import read_cuhk03_mat
+from pipeline.datasets.layouts.files import Reading, read_files
+from pipeline.datasets.layouts.own import read_own
+from pipeline.datasets.layouts.parsing import read_pascal_context
+from pipeline.datasets.layouts.roots import find_root, match_layout
+from pipeline.datasets.layouts.rows import LayoutResult, shortened
+from pipeline.datasets.layouts.splits import complete
+from pipeline.datasets.manifest import Manifest
+from pipeline.terminal.errors import ReidpipeError
+
+# Readers of trees that folders, lists and a name rule do not describe.
+READERS = {
+    "files": read_files,
+    "class_folders": read_class_folders,
+    "pets": read_pets,
+    "flowers": read_flowers,
+}
+# Readers that unpack label maps or images which exist only inside .mat files.
+EXTRACTORS = {"cuhk03_mat": read_cuhk03_mat, "pascal_context": read_pascal_context}
+
+
+def read_layout(
+    root: Path,
+    manifest: Manifest,
+    *,
+    output: Path | None = None,
+    rule: str | None = None,
+    lists: Path | None = None,
+) -> LayoutResult:
+    """All rows of a dataset whose root ``find_root`` has found (or whose root was typed exactly).
+
+    output: where readers that extract from .mat files put PNG files; needed by those only, and
+    then rows are relative to it (CUHK03) or name label maps in it (Pascal-Context). rule: regular
+    expression on file names with groups ``pid`` and optionally ``camid, view, frame``, for the
+    dataset ``folder``. lists: folder with fetched list files, for datasets whose lists are not
+    kept beside the images (Occluded-Duke).
+
+    Rows are sorted by split and path. Raises ReidpipeError for every mistake of a tree: nothing
+    accepted, list entries without a file, names that break a strict rule, no image at all.
+    """
+    root = Path(root).expanduser().absolute()
+    if any(layout.reader == "own" for layout in manifest.layouts):
+        return read_own(root, rule=rule)
+    if rule is not None:
+        raise ReidpipeError(
+            f"found a naming rule for {manifest.dataset}; its names are known; "
+            "type reidpipe prepare folder --root DIR for a tree of your own"
+        )
+    layout = match_layout(root, manifest, lists=lists)
+    if layout is None:
+        root = find_root(root, manifest, lists=lists)
+        layout = match_layout(root, manifest, lists=lists)
+        assert layout is not None
+    reading = Reading(root=root, manifest=manifest, layout=layout, lists=lists)
+    if layout.reader in EXTRACTORS:
+        if output is None:
+            raise ReidpipeError(
+                f"found {manifest.title} as .mat files in {root}; expected a folder to extract "
+                f"to; type reidpipe prepare {manifest.dataset} --root {root}"
+            )
+        EXTRACTORS[layout.reader](reading, Path(output).absolute())
+    else:
+        READERS[layout.reader](reading)
+    complete(reading)
+    if not reading.rows:
+        odd = f"; names such as {shortened(reading.unmatched)} break the rule" * bool(
+            reading.unmatched
+        )
+        raise ReidpipeError(
+            f"found no image of {manifest.title} in {reading.root}{odd}; expected names like "
+            f"{layout.rule or 'those of the published archive'}; unpack the archive again"
+        )
+    reading.rows.sort(key=lambda row: (row.split, row.path))
+    return LayoutResult(
+        root=reading.root,
+        rows=reading.rows,
+        layout=layout.name,
+        dropped=dict(reading.dropped),
+        unmatched=reading.unmatched,
+        notes=reading.notes,
+    )

@@ -1,0 +1,163 @@
+"""What reading a tree yields: rows without pixels, and the walk over image files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.terminal.errors import ReidpipeError
+
+SKIPPED_NAMES = frozenset({"__MACOSX", "Thumbs.db"})
+# Anything a person may call an image; which of them a dataset uses is said by its manifest.
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutRow:
+    """One image in one split, before its file has been read.
+
+    path: posix, relative to the root of its LayoutResult. camid and view count from 0; None:
+    unknown. extra: columns the dataset adds.
+    """
+
+    path: str
+    split: str
+    pid: int | None
+    camid: int | None = None
+    view: int | None = None
+    sequence: str = ""
+    frame: int | None = None
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LayoutResult:
+    """All rows of a tree, and what was left out.
+
+    root: absolute folder that paths are relative to (the output folder where images had to be
+    extracted). layout: name of the accepted layout. dropped: reason -> number of images left out
+    on purpose. unmatched: image files whose names break the rule. notes: decisions a report must
+    mention, such as a split drawn by us.
+    """
+
+    root: Path
+    rows: list[LayoutRow]
+    layout: str
+    dropped: dict[str, int] = field(default_factory=dict)
+    unmatched: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def is_skipped(name: str) -> bool:
+    """Whether an entry is hidden or left behind by an operating system, and never data."""
+    return name in SKIPPED_NAMES or name.startswith(".")
+
+
+def is_workspace(folder: Path | str) -> bool:
+    """Whether a folder is a workspace of ours: what it holds was made from data and is none.
+
+    ``prepare`` leaves a lock in it before it looks at any image, every other command the index.
+    """
+    folder = Path(folder)
+    return (folder / "artifacts" / "index").is_dir() or any((folder / "datasets").glob("*.lock"))
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in ``folder`` that are not hidden and no clutter, in sorted order."""
+    with os.scandir(folder) as entries:
+        names = sorted(e.name for e in entries if not is_skipped(e.name) and _is_folder(e))
+    return [folder / name for name in names]
+
+
+def walk_files(folder: Path, *, depth: int | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """All that is no folder below ``folder``, as (posix path of its folder, entry), sorted.
+
+    ``depth=1`` stays in the folder itself. Hidden entries, clutter and workspaces are left out;
+    links to folders are followed, except into a folder that the walk is in already.
+    """
+    if folder.is_dir():
+        yield from _walk(str(folder), ".", depth, ())
+
+
+def _walk(
+    folder: str, place: str, depth: int | None, above: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    found = Path(folder).stat()
+    here = (found.st_dev, found.st_ino)
+    if here in above:
+        return
+    with os.scandir(folder) as scanned:
+        entries = sorted(scanned, key=lambda entry: entry.name)
+    for entry in entries:
+        if is_skipped(entry.name):
+            continue
+        if not _is_folder(entry):
+            yield place, entry
+        elif (depth is None or depth > 1) and not is_workspace(entry.path):
+            inner = entry.name if place == "." else f"{place}/{entry.name}"
+            yield from _walk(entry.path, inner, depth and depth - 1, (*above, here))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself leads to nothing
+        return False
+
+
+def walk_images(folder: Path, *, depth: int | None = None) -> Iterator[Path]:
+    """Image files below ``folder`` in sorted order; ``depth=1`` stays in the folder itself.
+
+    A link to a missing file is yielded, so that its reader names it; a device or pipe is not.
+    Raises ReidpipeError for a name that is no UTF-8: no table could hold it.
+    """
+    for place, entry in walk_files(folder, depth=depth):
+        if Path(entry.name).suffix.lower() not in IMAGE_SUFFIXES or not _is_file(entry):
+            continue
+        try:
+            f"{place}/{entry.name}".encode()
+        except UnicodeEncodeError as error:
+            shown = f"{place}/{entry.name}".encode(errors="backslashreplace").decode()
+            raise ReidpipeError(
+                f"found the name {shown} in {folder}, which is no UTF-8; expected names that a "
+                "table can hold; rename it"
+            ) from error
+        yield Path(entry.path)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
+    except OSError:  # a link to itself leads to nothing
+        return False
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a UTF-8 file, line ends as they are; ``what`` says which file is expected.
+
+    Raises ReidpipeError for bytes that are no UTF-8.
+    """
+    try:
+        # utf-8-sig: spreadsheets write a byte-order mark before the first character.
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ReidpipeError(
+            f"{path}: found bytes that are no UTF-8 text; expected {what}"
+        ) from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """The non-empty lines of a list file, stripped.
+
+    Raises ReidpipeError for a file that is no UTF-8 text.
+    """
+    text = read_text(path, "a list file; fetch it again")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def shortened(names: list[str], most: int = 3) -> str:
+    """``a, b, c and 7 more`` for messages."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

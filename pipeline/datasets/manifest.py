@@ -1,0 +1,384 @@
+"""Manifests: what is known about a dataset, as data. Schema, loading, validation.
+
+A manifest is one YAML file of ``data_manifests``. A dataset with variants is addressed as
+``id:variant`` (``msmt17:v2``); a variant is a set of fields laid over the others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from importlib import resources
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline.terminal.errors import ReidpipeError, nearest
+
+Kind = Literal["reid", "parsing", "classification"]
+Policy = Literal["direct", "manual", "request", "never"]
+Exclude = Literal["same-camera", "same-image", "none"]
+Reader = Literal["files", "cuhk03_mat", "pascal_context", "class_folders", "pets", "flowers", "own"]
+
+
+class Part(BaseModel):
+    """Base of all parts of a manifest: no unknown field, no change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Archive(Part):
+    """A published file. A checksum stands here only when a source for it is known.
+
+    content: ``images`` or, for small files, ``lists`` and ``annotations``. size: bytes.
+    urls: where to fetch it; empty when a person has to. checksum_source: who published the
+    digests.
+    """
+
+    name: str
+    content: Literal["images", "lists", "annotations"] = "images"
+    size: int | None = None
+    md5: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    urls: tuple[str, ...] = ()
+    checksum_source: str | None = None
+
+    @model_validator(mode="after")
+    def _digests_have_a_source(self) -> Archive:
+        if (self.md5 or self.sha256) and not self.checksum_source:
+            raise ValueError(f"{self.name}: a checksum needs checksum_source")
+        return self
+
+
+class Expected(Part):
+    """A number to expect: ``7`` (exact), ``{one_of: [7, 8]}`` or ``{warn: 7}``.
+
+    severity ``exact``: anything else is an error; ``warn``: worth a line, not a failure.
+    """
+
+    one_of: tuple[int, ...]
+    severity: Literal["exact", "warn"] = "exact"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        if isinstance(value, int):
+            return {"one_of": [value]}
+        if isinstance(value, dict) and "warn" in value:
+            warn = value["warn"]
+            return {"one_of": warn if isinstance(warn, list) else [warn], "severity": "warn"}
+        return value
+
+
+class Counts(Part):
+    """Expected numbers of one split; None: nothing is known."""
+
+    ids: Expected | None = None
+    images: Expected | None = None
+    cameras: Expected | None = None
+
+
+class Totals(Part):
+    """Both ways papers add up a dataset: files as published, rows a loader uses."""
+
+    files_official: int | None = None
+    used_by_loader: int | None = None
+
+
+class Source(Part):
+    """Where the images of one split are.
+
+    folder: relative to the root, read recursively in sorted order. list: a text file naming the
+    images instead; each line must match ``line`` (groups ``path`` and optionally ``pid``) and
+    becomes the first existing file among the templates ``images`` (field ``{path}``).
+    labels: template of the label map, field ``{stem}``. rule: in place of the layout's.
+    camid: for splits whose names carry no camera. pid_from: where the identity is written.
+    depth: 1 reads the folder itself only.
+    """
+
+    split: Literal["train", "query", "gallery", "val", "pool"]
+    folder: str = "."
+    list: str | None = None
+    line: str = r"^(?P<path>\S+)(?:\s+(?P<pid>\d+))?$"
+    images: tuple[str, ...] = ()
+    labels: str | None = None
+    rule: str | None = None
+    camid: int | None = None
+    pid_from: Literal["name", "folder", "list", "none"] = "name"
+    depth: int | None = None
+    optional: bool = False
+
+
+class Layout(Part):
+    """One accepted tree: ``requires`` must exist below the root.
+
+    spread: the required folders may lie apart, up to three levels below the root (original
+    archives unpack into doubled folders). rule: regular expression on file names (never on
+    paths); its groups pid, camid, view, frame and any others feed the manifest's templates.
+    membership: list files (inside the root or beside it) that protocols select by.
+    viewpoints: optional files that give a view per image. pid_offset_in_test: numbers of test
+    identities restart at 0.
+    """
+
+    name: str
+    requires: tuple[str, ...]
+    reader: Reader = "files"
+    spread: bool = False
+    rule: str | None = None
+    sources: tuple[Source, ...] = ()
+    membership: tuple[str, ...] = ()
+    viewpoints: tuple[str, ...] = ()
+    pid_offset_in_test: bool = False
+
+
+class Assignment(Part):
+    """Splits made from a pool of rows by explicit lists.
+
+    train_ids: identities whose images train. query: explicit image paths (relative to the pool's
+    folder), or None: every image of the query_cameras. query_max_pid: greater identities of these
+    cameras are left out (their numbers mean other people elsewhere). Everything else of the
+    gallery_cameras (None: all) is gallery; a query is also in the gallery only when listed in
+    query_in_gallery.
+    """
+
+    train_ids: tuple[int, ...]
+    query: tuple[str, ...] | None = None
+    query_in_gallery: tuple[str, ...] = ()
+    query_cameras: tuple[int, ...] | None = None
+    query_max_pid: int | None = None
+    gallery_cameras: tuple[int, ...] | None = None
+
+
+class Drawn(Part):
+    """Splits drawn by us with a stated seed because none is published: shares per split."""
+
+    seed: int
+    shares: dict[Literal["train", "val", "query"], int]
+    total: int
+
+
+class Trials(Part):
+    """Galleries drawn anew per trial: ``gallery_per_id`` images of each test identity.
+
+    One trial per seed; the draws are stored in the index as column ``gallery_trials``.
+    """
+
+    seeds: tuple[int, ...]
+    gallery_per_id: int = 1
+
+
+class Protocol(Part):
+    """How queries meet the gallery and what is counted.
+
+    exclude: which gallery rows a query does not see (``same-camera``: those of its own identity
+    and camera). query_cameras, gallery_cameras: 0-based cameras that take part (None: all).
+    camera_groups: camera -> group; the group takes the camera's place. list: member file whose
+    rows take part. trials: how many drawn galleries are averaged. top_k: ranks looked at
+    (None: all). average_precision ``found-in-top-k``: mean precision at the hits inside the first
+    top_k ranks, divided by the number of hits found there; 0 without any.
+    """
+
+    name: str
+    note: str = ""
+    exclude: Exclude = "same-camera"
+    query_cameras: tuple[int, ...] | None = None
+    gallery_cameras: tuple[int, ...] | None = None
+    camera_groups: dict[int, int] | None = None
+    list: str | None = None
+    trials: int = 1
+    direction: str = ""
+    top_k: int | None = None
+    average_precision: Literal["full", "found-in-top-k"] = "full"
+    counts: dict[Literal["query", "gallery"], Counts] = Field(default_factory=dict)
+
+
+class Manifest(Part):
+    """One dataset, or one variant of it.
+
+    built_on: the dataset whose images it needs (its archives then carry lists only).
+    archives_suffice: whether the archives, unpacked into one folder, are an accepted tree.
+    roots: usual names of the root folder. suffixes: endings of image files, lower case.
+    id_key: template of the identity, its groups joined and read as an integer. camid_base: the
+    number the first camera has in names; camera_map: for numbers with gaps, name -> camid.
+    view_base: the same for views. sequence_key: template of the sequence. strict: a file whose
+    name breaks the rule stops the reading. junk: identities to drop; distractors: identities kept
+    as negatives only. generated: parameters of images that are drawn, where they are not the
+    default. overlap: images (identity and file name) that are both query and gallery.
+    input_size: H, W of the reference code. label_set: of the label maps. template: prompt with
+    ``{}`` for the class name. names_file: file that gives class names.
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9_]+$")
+    variant: str | None = None
+    variants: tuple[str, ...] = ()
+    title: str
+    year: int
+    kind: Kind
+    policy: Policy
+    licence: str
+    citation: tuple[str, ...]
+    homepage: str | None = None
+    terms_url: str | None = None
+    notice: str
+    built_on: str | None = None
+    archives: tuple[Archive, ...] = ()
+    # Not in the dump, whose digest is in the key of the index: the rows do not depend on it.
+    archives_suffice: bool = Field(default=True, exclude=True)
+    roots: tuple[str, ...] = ()
+    layouts: tuple[Layout, ...] = ()
+    suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+    id_key: str = "{pid}"
+    camid_base: int = 0
+    camera_map: dict[int, int] | None = None
+    view_base: int = 0
+    sequence_key: str = "{seq}"
+    strict: bool = False
+    junk: tuple[int, ...] = ()
+    distractors: tuple[int, ...] = ()
+    assign: Assignment | None = None
+    drawn: Drawn | None = None
+    generated: dict[str, Any] = Field(default_factory=dict)
+    trials: Trials | None = None
+    counts: dict[Literal["train", "val", "query", "gallery"], Counts] = Field(default_factory=dict)
+    totals: Totals = Totals()
+    overlap: int | None = None
+    protocols: tuple[Protocol, ...] = ()
+    input_size: tuple[int, int] | None = None
+    label_set: Literal["lip", "cihp", "atr", "pascal"] | None = None
+    template: str | None = None
+    names_file: str | None = None
+    numeric_folders: bool = False
+
+    @property
+    def dataset(self) -> str:
+        """``id`` or ``id:variant``: what the index table and the reports call it."""
+        return f"{self.id}:{self.variant}" if self.variant else self.id
+
+    @property
+    def pictures_allowed(self) -> bool:
+        """Whether its images may be shown: not if they, or those it is built on, are withdrawn."""
+        source = load_manifest(self.built_on) if self.built_on else None
+        return self.policy != "never" and (source is None or source.pictures_allowed)
+
+    @cached_property
+    def default_protocol(self) -> Protocol:
+        """The first protocol; sets without one are ranked by the plain Market rule."""
+        return self.protocols[0] if self.protocols else Protocol(name="standard")
+
+    def protocol(self, name: str | None) -> Protocol:
+        """The protocol called ``name`` (None: the default); unknown names raise ReidpipeError."""
+        if name is None:
+            return self.default_protocol
+        known = {self.default_protocol.name: self.default_protocol}
+        known |= {protocol.name: protocol for protocol in self.protocols}
+        if name not in known:
+            raise ReidpipeError(
+                f"found protocol '{name}'{nearest(name, known)}; {self.dataset} has "
+                f"{', '.join(known)}; type --protocol {next(iter(known))}"
+            )
+        return known[name]
+
+    @field_validator("junk", "distractors", mode="before")
+    @classmethod
+    def _pids(cls, value: Any) -> Any:
+        return value["pids"] if isinstance(value, dict) and set(value) == {"pids"} else value
+
+    @model_validator(mode="after")
+    def _addresses_follow_the_policy(self) -> Manifest:
+        if self.policy == "never":
+            for text in _texts(self.model_dump(exclude={"layouts"})):
+                if re.search(r"://|\bwww\.|\b[\w-]+\.(?:com|org|net|edu|cn|io)\b", text):
+                    raise ValueError(f"policy 'never' allows no address anywhere, found '{text}'")
+        if self.built_on:
+            for archive in self.archives:
+                if archive.content == "images":
+                    raise ValueError(
+                        f"{archive.name}: images come from the user's copy of {self.built_on}, "
+                        "only lists may be archives"
+                    )
+        if self.policy != "direct" and any(
+            archive.urls for archive in self.archives if archive.content == "images"
+        ):
+            raise ValueError(f"policy '{self.policy}' allows no fetched image archive")
+        return self
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+
+
+def parse_manifest(content: dict[str, Any], variant: str | None = None) -> Manifest:
+    """Validate the plain content of a YAML file, with one variant laid over it.
+
+    ``default_variant`` is taken when none is named; without either, the fields stand as they are.
+    Raises ReidpipeError naming the first wrong field or the unknown variant.
+    """
+    fields = {key: value for key, value in content.items() if key != "default_variant"}
+    variants: dict[str, Any] = fields.pop("variants", {})
+    name = content.get("id", "?")
+    variant = variant or content.get("default_variant")
+    if variant is not None:
+        if variant not in variants:
+            raise ReidpipeError(
+                f"found variant '{variant}' of {name}{nearest(variant, variants)}; "
+                f"expected one of {', '.join(variants) or 'none'}; type reidpipe datasets"
+            )
+        fields = _overlaid(fields, variants[variant] or {})
+    fields |= {"variants": list(variants), "variant": variant}
+    try:
+        return Manifest.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "content"
+        raise ReidpipeError(
+            f"manifest {name}: found a wrong '{where}': {first['msg']}; "
+            f"expected the fields of pipeline/datasets/manifest.py"
+        ) from error
+
+
+def _overlaid(base: Any, over: Any) -> Any:
+    if isinstance(base, dict) and isinstance(over, dict):
+        return {
+            key: _overlaid(base[key], over[key]) if key in base and key in over
+            else over.get(key, base.get(key))
+            for key in (*base, *(key for key in over if key not in base))
+        }  # fmt: skip
+    return over
+
+
+def load_manifest(dataset: str) -> Manifest:
+    """The manifest of ``id`` or ``id:variant``.
+
+    Raises ReidpipeError naming the nearest known id or variant.
+    """
+    name, _, variant = dataset.partition(":")
+    known = manifest_files()
+    if name not in known:
+        raise ReidpipeError(
+            f"found dataset '{name}'{nearest(name, known)}; expected one of "
+            f"{', '.join(sorted(known))}; type reidpipe datasets"
+        )
+    content = yaml.safe_load(known[name].read_text(encoding="utf-8"))
+    return parse_manifest(content, variant or None)
+
+
+def list_manifests() -> list[Manifest]:
+    """All datasets in their default variant, sorted by kind and id."""
+    manifests = [load_manifest(name) for name in manifest_files()]
+    order = ("reid", "parsing", "classification")
+    return sorted(manifests, key=lambda manifest: (order.index(manifest.kind), manifest.id))
+
+
+def manifest_files() -> dict[str, Any]:
+    """id -> YAML file of all datasets."""
+    entries = resources.files("data_manifests").iterdir()
+    return {e.name.removesuffix(".yaml"): e for e in entries if e.name.endswith(".yaml")}

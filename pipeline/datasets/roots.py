@@ -1,0 +1,320 @@
+"""Where a dataset's images are: typed, registered, found in a usual place, unpacked or fetched."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from pipeline.artifacts import atomic
+from pipeline.datasets.fetch import FetchError, by_hand, fetch_archives, verify_archive
+from pipeline.datasets.layouts import find_root, read_layout
+from pipeline.datasets.layouts.counts import verify_counts
+from pipeline.datasets.manifest import Archive, Manifest, load_manifest
+from pipeline.datasets.unpack import DamagedArchive, unpack
+from pipeline.terminal.errors import DamagedFile, ReidpipeError
+
+log = logging.getLogger(__name__)
+
+DATA_FOLDERS = ("REIDPIPE_DATA", "FASTREID_DATASETS")
+
+
+def prepare_root(
+    dataset: str,
+    workspace: Path,
+    *,
+    root: Path | None = None,
+    archive: Path | None = None,
+    rule: str | None = None,
+    progress: bool = False,
+) -> Path:
+    """Find, unpack or fetch a dataset's images and register their folder in the workspace.
+
+    dataset: ``id`` or ``id:variant``. root: a folder that holds the dataset, up to three levels
+    down (for images of your own: the folder or CSV table itself). archive: a published file got
+    by hand; it is verified and unpacked, further ones are expected beside it. Without either: the
+    registered folder, else the usual places, else a download where the licence allows one.
+    rule: naming rule for images of your own.
+    Returns the dataset's root. Raises ReidpipeError when nothing usable is there.
+    """
+    manifest = load_manifest(dataset)
+    if root is not None and archive is not None:
+        raise ReidpipeError("found both --root and --archive; expected one of them")
+    (workspace / "datasets").mkdir(parents=True, exist_ok=True)
+    # Two commands that fetch the same dataset would write the same files; the lock dies with
+    # its holder.
+    with FileLock(workspace / "datasets" / f"{manifest.id}.lock"):
+        return _prepare(manifest, workspace, root, archive, rule, progress)
+
+
+def _prepare(
+    manifest: Manifest,
+    workspace: Path,
+    root: Path | None,
+    archive: Path | None,
+    rule: str | None,
+    progress: bool,
+) -> Path:
+    if root is not None:
+        found = _locate(root, manifest, workspace, progress)
+    elif archive is not None:
+        if not manifest.archives_suffice:
+            raise ReidpipeError(
+                f"found --archive for {manifest.dataset}, whose archives alone are not its tree; "
+                f"expected a folder with {', '.join(manifest.layouts[0].requires)}; unpack and "
+                f"arrange them, then type `reidpipe prepare {manifest.dataset} --root DIR`"
+            )
+        files = _with_siblings(archive, manifest)
+        found = _locate(_unpacked(files, manifest, workspace), manifest, workspace, progress)
+    else:
+        start = _search(manifest, workspace)
+        if start is None:
+            if manifest.policy != "direct":
+                raise ReidpipeError(_not_found(manifest))
+            _check_names(manifest, workspace)
+            folder = _folder(manifest, workspace) / "archives"
+            files = fetch_archives(manifest, folder, progress=progress)
+            start = _unpacked_or_removed(files, manifest, workspace)
+        found = _locate(start, manifest, workspace, progress)
+        rule = rule or registered_rule(workspace, manifest)
+    if _is_own(manifest):
+        # A folder that cannot be read must not take the place of one that could.
+        read_layout(found, manifest, rule=rule)
+    _register(manifest, workspace, found, rule)
+    return found
+
+
+def registered_root(workspace: Path, dataset: str) -> Path:
+    """The dataset's root: as registered, else below $REIDPIPE_DATA, $FASTREID_DATASETS, ./data.
+
+    Raises ReidpipeError saying what was searched and what to type.
+    """
+    manifest = load_manifest(dataset)
+    start = _search(manifest, workspace)
+    if start is None:
+        raise ReidpipeError(_not_found(manifest))
+    if _is_own(manifest):
+        return start
+    return find_root(start, manifest, lists=lists_folder(manifest, workspace))
+
+
+def registered_rule(workspace: Path, manifest: Manifest) -> str | None:
+    """The naming rule a person gave for images of their own."""
+    return _registration(manifest, workspace).get("rule")
+
+
+def lists_folder(manifest: Manifest, workspace: Path) -> Path | None:
+    """The folder with list files fetched for this dataset, if there is one."""
+    folder = _folder(manifest, workspace) / "lists"
+    return folder if folder.is_dir() else None
+
+
+def _locate(start: Path, manifest: Manifest, workspace: Path, progress: bool) -> Path:
+    """The root below ``start``; published lists are fetched when the tree lacks them."""
+    start = start.expanduser().absolute()
+    if _is_own(manifest):
+        if not start.exists():
+            raise ReidpipeError(
+                f"found nothing at {start}; expected a folder of images or a CSV table; "
+                f"type `reidpipe prepare {manifest.dataset} --root DIR`"
+            )
+        return start
+    lists = lists_folder(manifest, workspace)
+    published = [a for a in manifest.archives if a.content == "lists" and a.urls]
+    if lists is not None or not published or not start.is_dir():
+        return find_root(start, manifest, lists=lists)
+    try:
+        root = find_root(start, manifest)
+    except ReidpipeError as error:
+        try:
+            lists = _fetched_lists(manifest, workspace, progress)
+        except FetchError as failure:
+            raise error from failure
+    else:
+        # The tree of the dataset it is built on looks the same; only the counts tell, unless the
+        # lists lie inside.
+        if (
+            manifest.built_on is None
+            or all((root / wanted.name).is_file() for wanted in published)
+            or not any(
+                line.startswith("error:")
+                for line in verify_counts(read_layout(root, manifest).rows, manifest)
+            )
+        ):
+            return root
+        lists = _fetched_lists(manifest, workspace, progress)
+    return find_root(start, manifest, lists=lists)
+
+
+def _fetched_lists(manifest: Manifest, workspace: Path, progress: bool) -> Path:
+    folder = _folder(manifest, workspace)
+    files = fetch_archives(manifest, folder / "archives", content=("lists",), progress=progress)
+    unpack(files, folder / "lists")
+    return folder / "lists"
+
+
+def _is_own(manifest: Manifest) -> bool:
+    return any(layout.reader == "own" for layout in manifest.layouts)
+
+
+def _folder(manifest: Manifest, workspace: Path) -> Path:
+    return workspace.absolute() / "datasets" / manifest.dataset.replace(":", "-")
+
+
+def _registration(manifest: Manifest, workspace: Path) -> dict[str, Any]:
+    """What was registered for this variant, or else for the dataset as a whole."""
+    stored = _stored(workspace / "datasets" / f"{manifest.id}.json")
+    return stored.get("variants", {}).get(manifest.variant or "", stored)
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """What a registration says; nothing when there is none or a power cut left it damaged."""
+    try:
+        return atomic.read_json(path) if path.is_file() else {}
+    except DamagedFile as error:
+        log.warning("%s; taken as not registered", error)
+        return {}
+
+
+def _register(manifest: Manifest, workspace: Path, root: Path, rule: str | None) -> None:
+    path = workspace / "datasets" / f"{manifest.id}.json"
+    variants = _stored(path).get("variants", {})
+    entry = {"root": str(root)} | ({"rule": rule} if rule else {})
+    if manifest.variant:
+        variants[manifest.variant] = entry
+    atomic.write_json(path, entry | ({"variants": variants} if variants else {}))
+
+
+def _search(manifest: Manifest, workspace: Path) -> Path | None:
+    """A folder at or above the dataset's root; None when nothing is there."""
+    for known in (manifest, *([load_manifest(manifest.built_on)] if manifest.built_on else [])):
+        entry = _registration(known, workspace)
+        if entry:
+            root = Path(entry["root"])
+            if not root.exists():
+                raise ReidpipeError(
+                    f"found the registered folder {root} of {known.dataset} gone; expected its "
+                    f"images; type `reidpipe prepare {known.dataset} --root DIR`"
+                )
+            return root
+    lists = lists_folder(manifest, workspace)
+    failures = []
+    for place in filter(Path.is_dir, _usual_places(manifest)):
+        try:
+            return place if _is_own(manifest) else find_root(place, manifest, lists=lists)
+        except ReidpipeError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return None
+
+
+def _bases() -> list[tuple[str, Path]]:
+    bases = [(f"${name}", os.environ.get(name)) for name in DATA_FOLDERS]
+    return [(name, Path(value)) for name, value in [*bases, ("./data", "data")] if value]
+
+
+def _usual_places(manifest: Manifest) -> Iterator[Path]:
+    for _, base in _bases():
+        for name in (*manifest.roots, manifest.id):
+            yield base.expanduser().absolute() / name
+
+
+def _not_found(manifest: Manifest) -> str:
+    places = ", ".join(name if name == "./data" else f"{name}={path}" for name, path in _bases())
+    unset = [f"${name}" for name in DATA_FOLDERS if not os.environ.get(name)]
+    also = f"; {' and '.join(unset)} not set" if unset else ""
+    names = ", ".join(dict.fromkeys((*manifest.roots, manifest.id)))
+    if _is_own(manifest):
+        return (
+            f"found no images of yours (searched {places} for {names}{also}); expected a folder or "
+            f"a CSV table of images; type `reidpipe prepare {manifest.id} --root DIR`"
+        )
+    cure = (
+        f"type `reidpipe prepare {manifest.dataset}` to fetch it"
+        if manifest.policy == "direct" and manifest.archives
+        else by_hand(manifest)
+    )
+    return f"found no {manifest.dataset} (searched {places} for {names}{also}); {cure}"
+
+
+def _with_siblings(archive: Path, manifest: Manifest) -> list[Path]:
+    """All published files of the dataset, verified: the one typed and the others beside it.
+
+    Lists with an address may be absent: they are fetched when the tree needs them.
+    """
+    archive = archive.expanduser().absolute()
+    source = load_manifest(manifest.built_on) if manifest.built_on else manifest
+    published = source.archives or (Archive(name=archive.name),)
+    chosen = next((wanted for wanted in published if wanted.name == archive.name), None)
+    if chosen is None:
+        images = [wanted for wanted in published if wanted.content == "images"]
+        if len(images) != 1:
+            raise ReidpipeError(
+                f"found {archive.name}; expected one of {', '.join(a.name for a in published)}; "
+                "give the file its published name"
+            )
+        chosen = images[0]
+    files = []
+    for wanted in published:
+        path = archive if wanted is chosen else archive.with_name(wanted.name)
+        if wanted is not chosen and not path.exists() and wanted.content == "lists" and wanted.urls:
+            continue
+        verify_archive(path, wanted, dataset=manifest.dataset)
+        files.append(path)
+    return files
+
+
+def _unpacked(files: list[Path], manifest: Manifest, workspace: Path) -> Path:
+    """The folder with the content of ``files``; unpacked once per set of files."""
+    target = _folder(manifest, workspace) / "files"
+    note = _folder(manifest, workspace) / "unpacked.json"
+    content = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
+    if target.is_dir() and note.is_file() and atomic.read_json(note) == content:
+        return target
+    fresh = target.with_name("files.new")
+    leftovers = [fresh, *target.parent.glob(f".{fresh.name}.tmp-*")]  # of a killed run
+    for folder in filter(Path.exists, leftovers):
+        shutil.rmtree(folder)
+    unpack(files, fresh)
+    # Only now: an archive that is refused leaves what was there.
+    if target.exists():
+        shutil.rmtree(target)
+    fresh.rename(target)
+    atomic.write_json(note, content)
+    return target
+
+
+def _check_names(manifest: Manifest, workspace: Path) -> None:
+    """Gigabytes must not be fetched only to tell that the list of class names is missing."""
+    if manifest.names_file is None:
+        return
+    # Beside the unpacked tree, and beside ImageNet's: where the reader looks.
+    own = _folder(manifest, workspace) / manifest.names_file
+    if not own.is_file() and not (own.parents[1] / "imagenet" / own.name).is_file():
+        raise ReidpipeError(
+            f"found no {own.name} for {manifest.dataset}; expected ImageNet's list of lines "
+            f"`wnid name` at {own}; put it there and type `reidpipe prepare {manifest.dataset}`"
+        )
+
+
+def _unpacked_or_removed(files: list[Path], manifest: Manifest, workspace: Path) -> Path:
+    """``_unpacked`` for fetched files: a bad download that no checksum caught is not kept."""
+    try:
+        return _unpacked(files, manifest, workspace)
+    except DamagedArchive as error:
+        known = {wanted.name for wanted in manifest.archives if wanted.md5 or wanted.sha256}
+        unchecked = [path for path in files if path.name not in known]
+        for path in unchecked:
+            path.unlink()
+        if not unchecked:
+            raise
+        raise DamagedArchive(
+            f"{error}; removed {', '.join(path.name for path in unchecked)}, of which no checksum "
+            f"is known; type `reidpipe prepare {manifest.dataset}` to fetch it again"
+        ) from error

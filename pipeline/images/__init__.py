@@ -1,0 +1,1 @@
+"""Images: decoded by content, resized, packed into one array."""

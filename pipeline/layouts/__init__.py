@@ -1,7 +1,0 @@
-"""From a dataset's tree on disk to rows: published layouts, and trees of one's own."""
-
-from pipeline.layouts.reading import read_layout
-from pipeline.layouts.roots import find_root
-from pipeline.layouts.rows import LayoutResult, LayoutRow
-
-__all__ = ["LayoutResult", "LayoutRow", "find_root", "read_layout"]

@@ -1,0 +1,1 @@
+"""How commands speak: one-line mistakes, options, tables, machine-readable results."""

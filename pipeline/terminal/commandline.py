@@ -1,0 +1,247 @@
+"""How commands behave: loaded when called, mistakes told in one line, ``--json`` everywhere."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from pipeline.artifacts.graph import Outcome
+from pipeline.artifacts.steps import Step
+from pipeline.artifacts.store import Execution, Workspace
+from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.options import check_device
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+MISTAKE = 2
+WORKSPACE = click.option(
+    "--workspace",
+    envvar="REIDPIPE_WORKSPACE",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("reid-workspace"),
+    show_default="./reid-workspace",
+    help="Folder for artifacts, runs, weights and reports (or REIDPIPE_WORKSPACE).",
+)
+DEVICE = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    callback=lambda _ctx, _param, name: check_device(name),
+    help="auto, cpu, cuda or cuda:<n>.",
+)
+LABEL_MAP = click.option(
+    "--label-map",
+    type=click.Path(path_type=Path),
+    help="JSON file {their label: label of lip} for a hf: parser whose labels are not known.",
+)
+PARSER_OPTION = click.option(
+    "--parsing-option",
+    "parser_settings",
+    nargs=2,
+    multiple=True,
+    metavar="MODEL NAME=VALUE",
+    help="Of a parser, such as solider semantic_weight=0.8; as --option of parse.",
+)
+
+
+def run_told(main: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
+    """Call click's ``main`` and leave the process: a mistake is one line on stderr and exit code 2.
+    Bugs keep their traceback.
+    """
+    kwargs["standalone_mode"] = False
+    try:
+        code = main(*args, **kwargs)
+    except ReidpipeError as error:
+        _stop(str(error))
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "reidpipe"
+        _stop(f"{error.format_message().rstrip('.')}; type {path} -h")
+    except click.ClickException as error:
+        _stop(error.format_message())
+    except click.Abort:
+        click.echo("Aborted", err=True)
+        sys.exit(130)
+    except Exception as error:
+        told = _of_the_machine(error)
+        if told is None:
+            raise
+        _stop(told)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+class ToldCommand(click.Command):
+    """A command that stands alone (``python -m ...``) and tells mistakes as ``reidpipe`` does."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line, as ``run_told`` says."""
+        run_told(super().main, *args, **kwargs)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called or described.
+
+    commands: name -> ``(short help, "module:function")``; the short help is shown by ``--help``
+    without importing the module, so that the list of commands costs nothing.
+    """
+
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in self.lazy:
+            return None
+        module, _, function = self.lazy[cmd_name][1].partition(":")
+        return getattr(importlib.import_module(module), function)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (text, _) in self.lazy.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None:
+            hint = nearest(args[0], self.list_commands(ctx))
+            raise click.UsageError(f"found unknown command '{args[0]}'{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line, as ``run_told`` says."""
+        run_told(super().main, *args, **kwargs)
+
+
+def _of_the_machine(error: BaseException | None) -> str | None:
+    """What to tell when the disk is full or files are closed to us or in the way of each other;
+    None for any other failure.
+
+    Libraries wrap such an error (torch) or know its text alone (safetensors), so the chain of
+    causes is searched for number and text.
+    """
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        name = error.filename if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
+            return (
+                f"found the disk full{f' at {name}' if name else ''}; expected room for the "
+                "artifact; free some space (reidpipe cache ls shows what is large) and type the "
+                "same command again"
+            )
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return (
+                f"found {name or 'a file'} closed to you ({os.strerror(number)}); expected a place "
+                "you may read and write; change its permissions, or type --workspace DIR"
+            )
+        if number in (errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
+            return (
+                f"found {name or 'something'} in the way ({os.strerror(number)}); expected a "
+                "folder where a folder belongs and a file where a file does; move it away, or "
+                "type another --out or --workspace"
+            )
+        if number == errno.EFBIG:
+            return (
+                f"found {name or 'a file'} too large for its disk; expected what fits on it; type "
+                "a smaller --size, or --workspace DIR on another disk"
+            )
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def check_out(out: Path, *, folder: bool) -> None:
+    """Make the folder that ``out`` is, or else the one it will be a file of: before the long work
+    whose result goes there. Raises ReidpipeError where that cannot be.
+    """
+    if not folder and out.is_dir():
+        raise ReidpipeError(
+            f"found the folder {out} for --out; expected a file to write; type --out {out}/NAME"
+        )
+    place = out if folder else out.parent
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReidpipeError(
+            f"found no way to make the folder {place} ({error.strerror}); expected one for --out "
+            f"{out}; type another --out"
+        ) from error
+
+
+def _stop(message: str) -> NoReturn:
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    sys.exit(MISTAKE)
+
+
+class Terminal:
+    """What a command prints through: text for people, or one JSON value for machines.
+
+    Under torchrun the first process alone prints.
+    """
+
+    def __init__(self, workspace: Workspace, *, as_json: bool) -> None:
+        self.workspace = workspace
+        self.as_json = as_json
+        self.first = int(os.environ.get("RANK", "0")) == 0
+
+    def say(self, text: str) -> None:
+        """A line for people on stdout; silent with ``--json``."""
+        if self.first and not self.as_json:
+            click.echo(text)
+
+    def note(self, text: str) -> None:
+        """A line of progress on stderr."""
+        if self.first:
+            click.echo(text, err=True)
+
+    def announce(self, step: Step) -> None:
+        """Say on stderr that a step is about to be executed."""
+        self.note(f"making {step.name} {step.key[:8]}")
+
+    def told(self, outcome: Outcome) -> None:
+        """Say what was made and what was reused; nothing to do is said as such."""
+        if outcome.made:
+            self.say(f"made {len(outcome.made)} artifacts, reused {len(outcome.reused)}")
+        else:
+            self.say(f"nothing to do: all {len(outcome.reused)} artifacts exist")
+
+    def result(self, value: Any) -> None:
+        """The command's result on stdout when ``--json`` was given."""
+        if self.first and self.as_json:
+            click.echo(json.dumps(value, indent=2, sort_keys=True, default=str))
+
+    def execution(
+        self,
+        *,
+        device: str = "auto",
+        workers: int | None = None,
+        scheduler: str | None = None,
+    ) -> Execution:
+        """How this command executes steps: by default one process per available core."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return Execution(
+            workers=workers or cores or 1,
+            scheduler=scheduler,
+            device=device,
+            progress=sys.stderr.isatty(),
+        )
+
+
+def json_option(function: Callable) -> Callable:
+    """Add ``--json`` and hand the command a ``Terminal`` first. Stands next to the function."""
+
+    def wrapped(ctx: click.Context, as_json: bool, **options: Any) -> Any:
+        workspace = Workspace(ctx.find_root().params["workspace"])
+        return function(Terminal(workspace, as_json=as_json), **options)
+
+    functools.update_wrapper(wrapped, function)
+    option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+    return option(click.pass_context(wrapped))

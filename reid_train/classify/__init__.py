@@ -1,0 +1,1 @@
+"""Zero-shot CLIP and prompt learners: recipes, classifiers, tasks and tables."""

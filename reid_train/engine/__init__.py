@@ -1,0 +1,1 @@
+"""How anything trains: the task interface, the one loop, devices, checkpoints. Knows no method."""

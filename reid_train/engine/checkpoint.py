@@ -1,0 +1,224 @@
+"""Model files and training state. Nothing here runs code found in a file."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline.artifacts.atomic import read_json, replacing, sha256_file, write_json
+from pipeline.terminal.errors import DamagedFile, ReidpipeError
+
+WEIGHTS = "model.safetensors"
+META = "model.json"
+
+# Files of the field wrap the weights under one of these keys, beside epoch, optimiser, arguments.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "net", "network", "params")
+PREFIXES = ("module.", "_orig_mod.")
+# A module makes these itself; a file's copy is never needed nor trusted.
+REBUILT = ("*relative_position_index", "*token_prefix", "*token_suffix")
+OPTIONAL = ("*num_batches_tracked",)
+
+
+def save_model(folder: Path | str, model: nn.Module, meta: Mapping[str, Any]) -> None:
+    """Write ``model.safetensors`` (every parameter and buffer) and ``model.json``.
+
+    ``meta`` is JSON-plain; the SHA-256 of the weights is added to it as ``weights_sha256``. The
+    JSON is written last, so a folder with one has the weights it speaks of.
+    """
+    folder = Path(folder)
+    tensors = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+    with replacing(folder / WEIGHTS) as temporary:
+        # safetensors refuses tensors that share memory, and writes dense ones only.
+        save_file({key: value.contiguous().clone() for key, value in tensors.items()}, temporary)
+    write_json(folder / META, {**meta, "weights_sha256": sha256_file(folder / WEIGHTS)})
+
+
+def finished_model(folder: Path | str) -> dict[str, Any] | None:
+    """``model.json`` of a folder whose weights are the ones it speaks of, else None.
+
+    There is one without a complete artifact when a run was killed between the two, and one without
+    weights when ``cache verify --repair`` took damaged ones away. One that cannot be read is none.
+    """
+    meta, weights = Path(folder) / META, Path(folder) / WEIGHTS
+    if not (meta.is_file() and weights.is_file()):
+        return None
+    try:
+        found = read_json(meta)
+    except DamagedFile:
+        return None
+    return found if sha256_file(weights) == found["weights_sha256"] else None
+
+
+def save_state(path: Path | str, state: Mapping[str, Any]) -> None:
+    """Write tensors and plain Python values so that ``load_state`` can read them back.
+
+    Raises TypeError, naming the entry, for any other type: found now and not at resume.
+    """
+    _require_plain(state, "state")
+    # Through a file of our own: torch's reports a full disk as a RuntimeError about positions.
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(dict(state), file)
+
+
+def _require_plain(value: Any, name: str) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _require_plain(item, f"{name}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _require_plain(item, f"{name}.{index}")
+    elif not (value is None or type(value) in (bool, int, float, str) or torch.is_tensor(value)):
+        raise TypeError(f"{name} is {type(value).__name__}; training state holds plain values only")
+
+
+def load_state(path: Path | str, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read what ``save_state`` wrote. Raises ReidpipeError when the file is damaged."""
+    try:
+        with _unknown_protocols():
+            return torch.load(path, map_location=device, weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        raise ReidpipeError(
+            f"found a training state that cannot be read ({path}: {_first_line(error)}); expected "
+            f"tensors and plain values; delete it to start over: type rm {path}"
+        ) from error
+
+
+def read_state_dict(path: Path | str) -> dict[str, Tensor]:
+    """Name -> tensor on the CPU from a ``.safetensors`` or PyTorch file, with wrappers and
+    ``module.`` prefixes removed.
+
+    PyTorch files are read with ``weights_only=True``; numpy scalars (a metric saved beside the
+    weights) are let through, they run no code. Raises ReidpipeError when the file is absent,
+    damaged, holds objects that are not tensors, or holds no tensor.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ReidpipeError(f"found no file {path}; expected weights; type the path of a file")
+    if path.suffix == ".safetensors":
+        try:
+            return unwrap(load_file(path), str(path))
+        except SafetensorError as error:
+            raise _unreadable(path, error) from error
+    try:
+        with torch.serialization.safe_globals(_numpy_scalars()), _unknown_protocols():
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        # A TorchScript archive ends here too: opening one can run code.
+        raise _unreadable(path, error) from error
+    return unwrap(content, str(path))
+
+
+@contextmanager
+def _unknown_protocols() -> Iterator[None]:
+    """Without torch's warning about pickle protocols it may not know: what it cannot read is an
+    error.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def _numpy_scalars() -> list[Any]:
+    scalar = np.array(1.0)[()].__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "b1")]
+    names = ["numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"]
+    return [*((scalar, name) for name in names), np.dtype, *kinds]
+
+
+def _unreadable(path: Path, error: Exception) -> ReidpipeError:
+    return ReidpipeError(
+        f"found a file that is not plain weights ({path}: {_first_line(error)}); expected tensors "
+        "only (.safetensors, or .pt/.pth readable with weights_only); save its state_dict() alone"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # torch puts the refused object into a later line of a long explanation.
+    named = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
+    return (named or lines or [type(error).__name__])[0][:160]
+
+
+def unwrap(content: Any, source: str = "state dict") -> dict[str, Tensor]:
+    """The tensors inside ``content``: known wrappers opened, then prefixes that all keys share
+    (``module.``) stripped. Values that are not tensors are dropped.
+
+    Raises ReidpipeError when there is no tensor.
+    """
+    while isinstance(content, Mapping):
+        inner = next((content[w] for w in WRAPPERS if isinstance(content.get(w), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    tensors = {}
+    if isinstance(content, Mapping):
+        tensors = {str(key): value for key, value in content.items() if torch.is_tensor(value)}
+    if not tensors:
+        raise ReidpipeError(
+            f"found no tensors in {source}; expected a state dict (name -> tensor), bare or under "
+            f"{', '.join(WRAPPERS)}; type the path of a weights file"
+        )
+    stripped = True
+    while stripped:
+        stripped = False
+        for prefix in PREFIXES:
+            if all(key.startswith(prefix) for key in tensors):
+                tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+                stripped = True
+    return tensors
+
+
+def load_strict(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    optional: Iterable[str] = (),
+    source: str = "state dict",
+) -> None:
+    """Copy ``state`` into ``module``; every key must be there, with its shape, and no other.
+
+    Key patterns in ``optional`` and batch-norm counters may be missing (the module keeps its
+    value) or unknown (ignored); index and token buffers (``REBUILT``) are always the module's own.
+    Raises ReidpipeError naming the first missing key, the first unknown key and the first wrong
+    shape; the module is then unchanged.
+    """
+    rebuilt = REBUILT
+    free = (*OPTIONAL, *optional)
+    own = {key: value for key, value in module.state_dict().items() if not _any(key, rebuilt)}
+    given = {key: value for key, value in state.items() if not _any(key, rebuilt)}
+    missing = [key for key in own if key not in given and not _any(key, free)]
+    unknown = [key for key in given if key not in own and not _any(key, free)]
+    shapes = [
+        f"'{key}' {tuple(given[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own
+        if key in given and given[key].shape != own[key].shape
+    ]
+    faults = []
+    if missing:
+        faults.append(f"{len(missing)} missing keys, first '{missing[0]}'")
+    if unknown:
+        faults.append(f"{len(unknown)} unknown keys, first '{unknown[0]}'")
+    if shapes:
+        faults.append(f"{len(shapes)} wrong shapes, first {shapes[0]}")
+    if faults:
+        raise ReidpipeError(
+            f"found weights of another network in {source}: {', '.join(faults)}; expected the "
+            f"{len(own)} entries of {type(module).__name__}; give the file that belongs to it"
+        )
+    module.load_state_dict({key: given[key] for key in own if key in given}, strict=False)
+
+
+def _any(key: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(key, pattern) for pattern in patterns)

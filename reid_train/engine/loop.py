@@ -1,0 +1,393 @@
+"""The training loop, the only one: every method and the parsers train here.
+
+Resuming is exact. Learning rates are functions of the position, batches of the source's seed and
+the epoch; dropout draws from torch's global generator, which is seeded anew for every step from
+(seed, stage, epoch, step, rank). So position, weights and optimiser are all there is to save, and
+a run killed between two steps continues to the bit (on CPUs and the same number of threads).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.engine.checkpoint import load_state, load_strict, save_state
+from reid_train.engine.runtime import Runtime, derive_seed
+from reid_train.engine.task import ReidTask, Stage
+
+log = logging.getLogger(__name__)
+
+STATE = "state.pt"
+LOG = "log.jsonl"
+NAN_BATCH = "nan-batch.pt"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """``figures``: means over the last epoch of the losses by name, of their sum ``loss`` and of
+    what the task reports; ``images`` and ``seconds`` of the whole run, all sessions.
+    """
+
+    figures: dict[str, float]
+    epochs: int
+    steps: int
+    images: int
+    seconds: float
+
+    @property
+    def images_per_s(self) -> float:
+        return self.images / max(self.seconds, 1e-9)
+
+
+def train(
+    task: ReidTask,
+    stages: Sequence[Stage],
+    *,
+    runtime: Runtime,
+    folder: Path | str,
+    seed: int = 0,
+    progress: bool = False,
+    channels_last: bool = False,
+    save_every: int | None = None,
+    save_seconds: float = 300.0,
+) -> TrainResult:
+    """Train ``task`` (in place, on ``runtime.device``) through ``stages``.
+
+    ``folder`` gets ``log.jsonl`` and ``state.pt``; when a state is there, training goes on from
+    it. The state is written at the end of every epoch, every ``save_every`` batches and when
+    ``save_seconds`` have passed. ``progress`` draws a bar on stderr if that is a terminal.
+
+    Raises ReidpipeError when a loss or gradient is not finite (its batch is saved as
+    ``nan-batch.pt``), when the state belongs to another run, or when a stage's patterns match
+    nothing.
+    """
+    loop = _Loop(task, list(stages), runtime, Path(folder), seed)
+    loop.progress = progress and runtime.main and sys.stderr.isatty()
+    loop.channels_last = channels_last
+    loop.save_every, loop.save_seconds = save_every, save_seconds
+    with runtime.isolated_randomness():
+        return loop.run()
+
+
+@dataclass
+class _Step:
+    """A step whose losses may still be on their way from the device."""
+
+    number: int
+    lr: float
+    names: list[str]  # losses, then "gradient", then what the task reports
+    losses: int
+    values: Tensor
+    batch: dict[str, Tensor]
+
+
+class _Loop:
+    progress = False
+    channels_last = False
+    save_every: int | None = None
+    save_seconds = 300.0
+
+    def __init__(
+        self, task: ReidTask, stages: list[Stage], runtime: Runtime, folder: Path, seed: int
+    ) -> None:
+        self.task, self.stages, self.runtime = task, stages, runtime
+        self.folder, self.seed = folder, seed
+        self.trainable = [name for name, p in task.named_parameters() if p.requires_grad]
+        self.sums: dict[str, float] = {}
+        self.images, self.steps, self.seconds = 0, 0, 0.0
+        self.pending: _Step | None = None
+
+    def run(self) -> TrainResult:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = self._read_state()
+        self.task.to(self.runtime.device)
+        if self.channels_last:
+            self.task.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        first = 0
+        if state is not None:
+            first = state["stage"]
+            self.sums, self.images = state["sums"], state["images"]
+            self.steps, self.seconds = state["steps"], state["seconds"]
+        self._open_log(0 if state is None else state["log_bytes"])
+        try:
+            for index in range(first, len(self.stages)):
+                self._stage(index, state if index == first else None)
+        finally:
+            self.log.close()
+        epochs = sum(stage.epochs for stage in self.stages)
+        return TrainResult(dict(self.sums), epochs, self.steps, self.images, self.seconds)
+
+    def _identity(self) -> dict[str, Any]:
+        stages = [[stage.name, stage.epochs, len(stage.batches)] for stage in self.stages]
+        return {"seed": self.seed, "stages": stages}
+
+    def _read_state(self) -> dict[str, Any] | None:
+        path = self.folder / STATE
+        state = load_state(path) if path.is_file() else None
+        self.runtime.barrier()  # nobody overwrites the state before everybody has read it
+        identity = state.get("identity") if isinstance(state, dict) else None
+        if state is not None and identity != self._identity():
+            raise ReidpipeError(
+                f"found the state of another run in {path}: {identity}; expected "
+                f"{self._identity()}; to start over type rm {path}"
+            )
+        return state
+
+    def _open_log(self, kept: int) -> None:
+        # Lines after the saved position are written again by the resumed steps.
+        path = self.folder / LOG if self.runtime.main else Path(os.devnull)
+        self.log = path.open("a", encoding="utf-8")
+        if self.runtime.main:
+            self.log.truncate(min(kept, path.stat().st_size))
+
+    def _write_log(self, **line: Any) -> None:
+        self.log.write(json.dumps(line) + "\n")
+
+    # ------------------------------------------------------------------ one stage
+
+    def _stage(self, index: int, state: dict[str, Any] | None) -> None:
+        stage, task = self.stages[index], self.task
+        task.begin_stage(stage.name)
+        if state is not None:
+            # Hooks may need trained weights and may create buffers, which are then overwritten.
+            own = {key: value.shape for key, value in task.state_dict().items()}
+            known = {k: v for k, v in state["task"].items() if own.get(k) == v.shape}
+            task.load_state_dict(known, strict=False)
+        for hook in stage.hooks:
+            hook.begin_stage(task)
+        if state is not None:
+            load_strict(task, state["task"], source=str(self.folder / STATE))
+            for hook, saved in zip(stage.hooks, state["hooks"], strict=True):
+                hook.load_state_dict(saved)
+
+        multipliers = stage.select(self.trainable)
+        for name, parameter in task.named_parameters():
+            parameter.requires_grad_(name in multipliers)
+        self.module = self.runtime.parallel(task)
+        parameters = dict(task.named_parameters())
+        self.optimiser = stage.optimiser.build(
+            {name: (parameters[name], factor) for name, factor in multipliers.items()}
+        )
+        self.trained = [parameters[name] for name in multipliers]
+        self.scaler = self.runtime.scaler()
+        self.ema = _averaged(task) if stage.ema is not None else None
+        epoch, step = 0, 0
+        if state is not None:
+            epoch, step = state["epoch"], state["step"]
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.scaler.load_state_dict(state["scaler"])
+            if self.ema is not None:
+                self.ema = {k: v.to(self.runtime.device) for k, v in state["ema"].items()}
+        self._epochs(index, epoch, step)
+        if self.ema is not None:
+            task.load_state_dict(self.ema, strict=False)
+        for name, parameter in task.named_parameters():
+            parameter.requires_grad_(name in self.trainable)
+
+    def _epochs(self, index: int, epoch: int, step: int) -> None:
+        stage = self.stages[index]
+        steps = len(stage.batches)
+        self.saved_at = time.monotonic()
+        with tqdm(
+            total=stage.epochs * steps,
+            initial=epoch * steps + step,
+            desc=stage.name,
+            unit="batch",
+            disable=not self.progress,
+        ) as self.bar:
+            for number in range(epoch, stage.epochs):
+                self._epoch(index, number, step if number == epoch else 0)
+
+    # ------------------------------------------------------------------ one epoch
+
+    def _epoch(self, index: int, epoch: int, first: int) -> None:
+        stage = self.stages[index]
+        steps = len(stage.batches)
+        if first == 0:
+            self.sums = {}
+            for hook in stage.hooks:
+                figures = hook.begin_epoch(self.task, epoch)
+                if figures:
+                    self._write_log(event="hook", stage=stage.name, epoch=epoch, **figures)
+        self.task.train()
+        self.clock = time.monotonic()
+        started, images, seconds = self.clock, self.images, self.seconds
+        batches = stage.batches.epoch(epoch, self.runtime.rank, self.runtime.world)
+        step = first
+        for step, batch in enumerate(islice(batches, first, None), start=first):
+            self._step(index, epoch, step, batch)
+            boundary = (step + 1) % stage.accumulate == 0 and step + 1 < steps
+            if boundary and self._due(step + 1):
+                self._save(index, epoch, step + 1)
+        if step + 1 != steps:
+            raise RuntimeError(f"batch source gave {step + 1} batches; its length is {steps}")
+        self._settle(index, epoch)
+        self.runtime.synchronise()
+        self._tick()
+        self.sums = {name: value / steps for name, value in self.sums.items()}
+        rate = (self.images - images) / max(self.seconds - seconds, 1e-9)
+        self._write_log(
+            event="epoch",
+            stage=stage.name,
+            epoch=epoch,
+            **self.sums,
+            images_per_s=round(rate, 2),
+            seconds=round(time.monotonic() - started, 3),
+        )
+        log.info(
+            "%s epoch %d/%d: loss %.4f, %.0f images/s",
+            *(stage.name, epoch + 1, stage.epochs, self.sums["loss"], rate),
+        )
+        self._save(index, epoch + 1, 0)
+
+    def _step(self, index: int, epoch: int, step: int, batch: dict[str, Tensor]) -> None:
+        stage, steps = self.stages[index], len(self.stages[index].batches)
+        factor = stage.schedule(epoch, step, steps, stage.epochs)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        group_start = step - step % stage.accumulate
+        group_size = min(stage.accumulate, steps - group_start)
+        last = step + 1 == group_start + group_size
+        self.images += len(next(iter(batch.values()))) * self.runtime.world
+        moved = self.runtime.move(batch, channels_last=self.channels_last)
+        rank = self.runtime.rank
+        torch.manual_seed(derive_seed(self.seed, "step", stage.name, epoch, step, rank))
+
+        with nullcontext() if last else _no_sync(self.module):
+            with self.runtime.autocast():
+                losses, report = self.module(moved)
+            total = torch.stack([loss.float() for loss in losses.values()]).sum()
+            self.scaler.scale(total / group_size).backward()
+        norm = torch.full((), 0.0)
+        if last:
+            self.scaler.unscale_(self.optimiser)
+            norm = self._clip(stage.clip)
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
+            self.optimiser.zero_grad(set_to_none=True)
+            for hook in stage.hooks:
+                hook.after_step(self.task)
+            if self.ema is not None and stage.ema is not None:
+                _average(self.ema, self.task, stage.ema)
+        self.steps += 1
+        # Reading the values waits for the device: they are read when the next step is queued.
+        self._settle(index, epoch)
+        figures = [*losses.values(), norm, *report.values()]
+        values = torch.stack(
+            [torch.as_tensor(v, dtype=torch.float32, device=total.device).detach() for v in figures]
+        )
+        lr = self.optimiser.param_groups[0]["lr"]
+        names = [*losses, "gradient", *report]
+        self.pending = _Step(step, lr, names, len(losses), self.runtime.mean(values), batch)
+
+    def _clip(self, clip: float | None) -> Tensor:
+        """Norm of all gradients, before they are scaled down to ``clip``."""
+        if clip is not None:
+            return nn.utils.clip_grad_norm_(self.trained, clip)
+        return nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
+
+    def _settle(self, index: int, epoch: int) -> None:
+        """Read, check and log the step whose losses are pending."""
+        step, self.pending = self.pending, None
+        if step is None:
+            return
+        stage = self.stages[index]
+        values = dict(zip(step.names, step.values.tolist(), strict=True))
+        # fp16 overflows now and then in the backward pass: its scaler skips such a step.
+        checked = step.names[: step.losses + (0 if self.scaler.is_enabled() else 1)]
+        bad = {name: values[name] for name in checked if not math.isfinite(values[name])}
+        if bad:
+            self._stop(stage, epoch, step, bad)
+        figures = {"loss": sum(values[name] for name in step.names[: step.losses]), **values}
+        for name, value in figures.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self._write_log(
+            event="step", stage=stage.name, epoch=epoch, step=step.number, lr=step.lr, **figures
+        )
+        self.bar.set_postfix(loss=f"{figures['loss']:.3f}", refresh=False)
+        self.bar.update()
+
+    def _stop(self, stage: Stage, epoch: int, step: _Step, bad: dict[str, float]) -> None:
+        rank = self.runtime.rank
+        path = self.folder / (NAN_BATCH if rank == 0 else f"nan-batch-{rank}.pt")
+        place = {"stage": stage.name, "epoch": epoch, "step": step.number}
+        save_state(path, {"batch": step.batch, "figures": bad, **place})
+        found = ", ".join(f"{name} {value}" for name, value in bad.items())
+        raise ReidpipeError(
+            f"found a loss that is not finite ({found}) in stage '{stage.name}', epoch {epoch}, "
+            f"step {step.number}; expected finite losses; its batch is {path}: look at it, or type "
+            "a lower learning rate or precision=fp32"
+        )
+
+    # ------------------------------------------------------------------ state
+
+    def _due(self, step: int) -> bool:
+        late = time.monotonic() - self.saved_at > self.save_seconds
+        return late or (self.save_every is not None and step % self.save_every == 0)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self.seconds += now - self.clock
+        self.clock = now
+
+    def _save(self, index: int, epoch: int, step: int) -> None:
+        """``epoch`` and ``step`` are the next to do."""
+        if not self.runtime.main:
+            return
+        self._settle(index, epoch)  # a state with weights that a NaN has reached is worth nothing
+        self._tick()
+        self.log.flush()
+        save_state(
+            self.folder / STATE,
+            {
+                "identity": self._identity(),
+                "stage": index,
+                "epoch": epoch,
+                "step": step,
+                "task": self.task.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "ema": self.ema,
+                "hooks": [hook.state_dict() for hook in self.stages[index].hooks],
+                "sums": self.sums,
+                "images": self.images,
+                "steps": self.steps,
+                "seconds": self.seconds,
+                "log_bytes": (self.folder / LOG).stat().st_size,
+            },
+        )
+        self.saved_at = time.monotonic()
+
+
+def _no_sync(module: nn.Module) -> Any:
+    """Gradients of all but the last batch of an accumulated step stay in the process."""
+    return module.no_sync() if hasattr(module, "no_sync") else nullcontext()  # type: ignore[operator]
+
+
+def _float_state(task: ReidTask) -> Iterator[tuple[str, Tensor]]:
+    return ((k, v.detach()) for k, v in task.state_dict().items() if v.is_floating_point())
+
+
+def _averaged(task: ReidTask) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in _float_state(task)}
+
+
+@torch.no_grad()
+def _average(ema: dict[str, Tensor], task: ReidTask, decay: float) -> None:
+    for key, value in _float_state(task):
+        ema[key].lerp_(value, 1 - decay)

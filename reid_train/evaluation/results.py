@@ -1,0 +1,71 @@
+"""Evaluations as steps, and their figures as lines of a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.artifacts import requests
+from pipeline.artifacts.steps import Step
+from pipeline.datasets.manifest import load_manifest
+from pipeline.datasets.sources import index_step
+from pipeline.terminal.commandline import Terminal
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.evaluation.protocols import find_protocol
+
+METRIC_COLUMNS = ["run", "mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", "queries", "gallery"]
+
+
+def metrics_row(name: str, metrics: dict[str, Any]) -> dict[str, Any]:
+    """One line of the metrics table; shares as percent."""
+    return {
+        "run": name,
+        "mAP": 100 * metrics["mAP"],
+        "mINP": 100 * metrics["mINP"],
+        **{f"Rank-{rank}": 100 * metrics["cmc"][str(rank)] for rank in (1, 5, 10)},
+        "queries": metrics["valid_queries"],
+        "gallery": metrics["gallery"],
+    }
+
+
+def protocol_line(metrics: dict[str, Any], step: Step) -> str:
+    """What the numbers depend on, in one line to print beside them."""
+    height, width = step.inputs["images"].params["size"]
+    flip = "with" if step.params["flip"] else "no"
+    return (
+        f"protocol: {metrics['dataset']} {metrics['protocol']}, excluded {metrics['exclude']}, "
+        f"{metrics['valid_queries']} of {metrics['queries']} queries valid, {height}x{width}, "
+        f"{flip} flip; index {step.inputs['index'].key[:8]}"
+    )
+
+
+def evaluation_step(
+    terminal: Terminal,
+    model: Step,
+    *,
+    dataset: str | None = None,
+    protocol: str | None = None,
+    exclude: str | None = None,
+    flip: bool = False,
+    rerank: bool = False,
+) -> Step:
+    """The evaluation step of a model, with what the dataset and the recipe say by default.
+
+    Raises ReidpipeError for an imported model when no dataset is named: it was trained elsewhere.
+    """
+    if dataset is None and "index" not in model.inputs:
+        raise ReidpipeError(
+            f"found an imported model ('{model.params['recipe']['name']}') and no dataset; "
+            "expected one to evaluate it on; type reidpipe eval RUN --dataset mannequins"
+        )
+    target = index_step(terminal.workspace, dataset) if dataset else model.inputs["index"]
+    name = target.params["dataset"]
+    default = load_manifest(name).default_protocol
+    chosen = find_protocol(name, protocol) if protocol else default
+    return requests.evaluation(
+        model,
+        target,
+        protocol=chosen.name,
+        exclude=exclude or chosen.exclude,
+        flip=flip or model.params["recipe"]["test"]["flip"],
+        rerank={"k1": 20, "k2": 6, "lam": 0.3} if rerank else None,
+    )

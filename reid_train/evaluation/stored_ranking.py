@@ -1,0 +1,95 @@
+"""The stored ranking: the best gallery images of each query, for figures and inspection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.artifacts import atomic
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.evaluation.exclusion import Matches
+from reid_train.evaluation.metrics import RetrievalMetrics
+from reid_train.evaluation.ranking import nearest_first
+
+TOP = 50
+SHOWN_JUNK = 50
+
+
+class RankingRecorder:
+    """Notes the top of each query's ranking while distances pass by.
+
+    Images hidden by the exclusion rule are listed too, flagged ``junk``: so many extra places are
+    kept (50 at most) that the first 50 ranks that count are there in any usual case.
+    """
+
+    def __init__(self, q_pids: np.ndarray, g_pids: np.ndarray, matches: Matches) -> None:
+        self.q_pids, self.g_pids, self.matches = q_pids, g_pids, matches
+        hidden = [len(matches.of(place)[1]) for place in range(len(q_pids))]
+        places = min(TOP + min(max(hidden, default=0), SHOWN_JUNK), len(g_pids))
+        self.indices = np.full((len(q_pids), places), -1, np.int32)
+        self.similarities = np.full(self.indices.shape, np.nan, np.float32)
+        self.correct = np.zeros(self.indices.shape, bool)
+        self.junk = np.zeros(self.indices.shape, bool)
+
+    def watch(self, chunks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+        """Pass on chunks of squared distances (n, G) between unit vectors."""
+        for start, chunk in chunks:
+            for place, row in enumerate(chunk, start):
+                chosen = nearest_first(row, self.indices.shape[1])
+                self.indices[place] = chosen
+                self.similarities[place] = 1 - row[chosen] / 2
+                self.junk[place] = np.isin(chosen, self.matches.of(place)[1])
+                same = self.g_pids[chosen] == self.q_pids[place]
+                self.correct[place] = same & ~self.junk[place]
+            yield start, chunk
+
+    def write(
+        self,
+        path: Path,
+        query_keys: Sequence[str],
+        gallery_keys: Sequence[str],
+        metrics: RetrievalMetrics,
+    ) -> None:
+        """Write an npz: query_keys (Q,), gallery_keys (G,) str; indices (Q, K) int32 into the
+        gallery; similarities (Q, K) cosine; correct, junk (Q, K) bool; ap (Q,), valid (Q,).
+        """
+        with atomic.replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                query_keys=np.array(query_keys),
+                gallery_keys=np.array(gallery_keys),
+                indices=self.indices,
+                similarities=self.similarities,
+                correct=self.correct,
+                junk=self.junk,
+                ap=metrics.ap,
+                valid=metrics.valid,
+            )
+
+
+@dataclass(frozen=True)
+class StoredRanking:
+    """What ``RankingRecorder.write`` wrote; fields as there."""
+
+    query_keys: np.ndarray
+    gallery_keys: np.ndarray
+    indices: np.ndarray
+    similarities: np.ndarray
+    correct: np.ndarray
+    junk: np.ndarray
+    ap: np.ndarray
+    valid: np.ndarray
+
+    @classmethod
+    def read(cls, path: Path) -> StoredRanking:
+        """Read an npz; ReidpipeError when there is none."""
+        if not path.is_file():
+            raise ReidpipeError(f"found no ranking at {path}; expected one; type reidpipe eval")
+        with np.load(path, allow_pickle=False) as file:
+            return cls(**{name: file[name] for name in cls.__dataclass_fields__})
+
+    def __len__(self) -> int:
+        return len(self.query_keys)

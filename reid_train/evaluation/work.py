@@ -1,0 +1,206 @@
+"""Worker of step "evaluation": a model and a dataset to metrics, ranking and threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.artifacts import atomic
+from pipeline.artifacts.store import versions
+from pipeline.datasets.index import ImageRow, Index, read_index
+from pipeline.datasets.protocols import apply_protocol
+from pipeline.images.packed import PackedImages
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.evaluation.distances import Distances
+from reid_train.evaluation.embeddings import Embeddings, embed, save_features
+from reid_train.evaluation.exclusion import Matches
+from reid_train.evaluation.metrics import RetrievalMetrics
+from reid_train.evaluation.protocols import find_protocol, mean_of_trials, score_protocol
+from reid_train.evaluation.ranking import match_rule
+from reid_train.evaluation.rerank import rerank_distances
+from reid_train.evaluation.stored_ranking import RankingRecorder
+from reid_train.evaluation.threshold import PairStatistics
+
+if TYPE_CHECKING:
+    from pipeline.artifacts.steps import Job
+    from pipeline.datasets.manifest import Protocol
+
+METRICS, PROTOCOL, THRESHOLD, RANKING = (
+    "metrics.json", "protocol.json", "threshold.json", "ranking.npz",
+)  # fmt: skip
+RANKS = (1, 5, 10)
+BATCH = 64
+
+
+def evaluate(job: Job) -> dict[str, Any]:
+    """Embed the test images, rank, score; returns the content of ``metrics.json``.
+
+    inputs: model, index, images (packed at the model's input size). params: protocol and
+    exclude by name, flip (sum of the features of image and
+    mirror image), rerank (None or {k1, k2, lam}). Writes, besides ``metrics.json``:
+    ``protocol.json`` (all that the numbers depend on), ``ranking.npz`` (see ``RankingRecorder``),
+    ``threshold.json`` (see ``PairStatistics``), ``features.npy`` and ``features.json``.
+    Features are computed in float32. Over several trials metrics are averaged; ranking and
+    threshold are those of the first. Raises ReidpipeError for anything the user can cure.
+    """
+    index = read_index(job.inputs["index"])
+    protocol = find_protocol(index.dataset, job.params["protocol"])
+    exclude = job.params["exclude"]
+    trials = [apply_protocol(index.rows, protocol, trial=t) for t in range(protocol.trials)]
+    meta = atomic.read_json(job.inputs["model"] / "model.json")
+    features, size = _features(job, index, trials)
+
+    outcomes = []
+    for number, rows in enumerate(trials):
+        query, gallery = (_embeddings(side, features, exclude) for side in rows)
+        watchers = _Watchers.of(query, gallery, exclude) if number == 0 else None
+        try:
+            outcomes.append(_score_trial(job, protocol, query, gallery, exclude, watchers))
+        except ValueError as error:
+            raise ReidpipeError(
+                f"{index.dataset}: {error}; expected images of the same people in query and "
+                "gallery from different cameras; type --exclude none or another --protocol"
+            ) from error
+        if watchers is not None:
+            query_keys, gallery_keys = ([row.key for row in side] for side in rows)
+            watchers.ranking.write(
+                job.folder / RANKING, query_keys, gallery_keys, metrics=outcomes[0][0]
+            )
+            atomic.write_json(job.folder / THRESHOLD, watchers.pairs.summary())
+    plain = mean_of_trials([metrics for metrics, _ in outcomes])
+    reranked = [metrics for _, metrics in outcomes if metrics is not None]
+    result = {
+        "dataset": index.dataset,
+        "protocol": protocol.name,
+        "exclude": exclude,
+        "queries": len(trials[0][0]),
+        "valid_queries": int(plain.valid.sum()),
+        "gallery": len(trials[0][1]),
+        **_figures(plain),
+        "rerank": {**job.params["rerank"], **_figures(mean_of_trials(reranked))}
+        if reranked
+        else None,
+        "recipe": _recipe_name(meta),
+        "seed": meta.get("seed"),
+        "versions": versions(),
+    }
+    about = {
+        "definition": protocol.model_dump(exclude={"counts"}),
+        "exclude": exclude,
+        "flip": bool(job.params["flip"]),
+        "rerank": job.params["rerank"],
+        "image_size": list(size),
+        "precision": "fp32",
+        "trials": protocol.trials,
+        "inputs": {name: folder.name for name, folder in sorted(job.inputs.items())},
+    }
+    atomic.write_json(job.folder / PROTOCOL, about)
+    atomic.write_json(job.folder / METRICS, result)
+    return result
+
+
+@dataclass(frozen=True)
+class _Watchers:
+    """What is noted about the distances while they are scored."""
+
+    matches: Matches
+    pairs: PairStatistics
+    ranking: RankingRecorder
+
+    @classmethod
+    def of(cls, query: Embeddings, gallery: Embeddings, exclude: str) -> _Watchers:
+        matches = match_rule(query, gallery, exclude)
+        recorder = RankingRecorder(query.pids, gallery.pids, matches)
+        return cls(matches, PairStatistics(matches), recorder)
+
+    def watch(self, chunks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+        return self.ranking.watch(self.pairs.watch(chunks))
+
+
+def _score_trial(
+    job: Job,
+    protocol: Protocol,
+    query: Embeddings,
+    gallery: Embeddings,
+    exclude: str,
+    watchers: _Watchers | None,
+) -> tuple[RetrievalMetrics, RetrievalMetrics | None]:
+    matches = watchers.matches if watchers else match_rule(query, gallery, exclude)
+    distances = Distances(query.features, gallery.features, normalise=True, memory_mib=1024)
+    chunks = distances.chunks()
+    if watchers is not None:
+        chunks = watchers.watch(chunks)
+    ids = {"q_pids": query.pids, "g_pids": gallery.pids, "matches": matches, "protocol": protocol}
+    plain = score_protocol(chunks, **ids)
+    if job.params["rerank"] is None:
+        return plain, None
+    reranked = rerank_distances(query, gallery, **job.params["rerank"])
+    return plain, score_protocol([(0, reranked)], **ids)
+
+
+def _features(
+    job: Job, index: Index, trials: list[tuple[list[ImageRow], list[ImageRow]]]
+) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
+    """Features by key of every image that a trial needs, and the image size (H, W)."""
+    from reid_train import load_model
+    from reid_train.data.dataset import all_known
+    from reid_train.engine.runtime import Runtime
+
+    needed = {row.key for trial in trials for side in trial for row in side}
+    # The index's own rows: a protocol may have replaced cameras by groups, which only the
+    # exclusion rule must see.
+    rows = [row for row in index.rows if row.key in needed]
+    packed = PackedImages.open(job.inputs["images"])
+    runtime = Runtime.create(job.device, "fp32")
+    model = load_model(job.inputs["model"], device=str(runtime.device))
+    if tuple(packed.size) != tuple(model.input_size):
+        raise ReidpipeError(
+            f"found images packed at {packed.size} for a model that takes {model.input_size}; "
+            "expected the same height and width; type reidpipe eval RUN, which packs them so"
+        )
+    features = embed(
+        model,
+        packed.pixels,
+        [packed.row(row.key) for row in rows],
+        runtime=runtime,
+        batch=BATCH,
+        flip=job.params["flip"],
+        camids=all_known([row.camid for row in rows]),
+        views=all_known([row.view for row in rows]),
+        progress=job.progress,
+    )
+    keys = [row.key for row in rows]
+    save_features(job.folder, features, keys)
+    return dict(zip(keys, features, strict=True)), packed.size
+
+
+def _embeddings(rows: list[ImageRow], features: dict[str, np.ndarray], exclude: str) -> Embeddings:
+    unnamed = [row.key for row in rows if row.pid is None]
+    if unnamed:
+        raise ReidpipeError(
+            f"found {len(unnamed)} test images without identity, the first is {unnamed[0]}; "
+            "expected a pid for each; correct index.csv or prepare the dataset again"
+        )
+    return Embeddings(
+        np.stack([features[row.key] for row in rows]),
+        np.array([row.pid for row in rows], np.int64),
+        [row.camid for row in rows] if exclude == "same-camera" else None,
+        # Identical bytes are the identical image, wherever the file lies.
+        [row.digest or row.key for row in rows] if exclude == "same-image" else None,
+    )
+
+
+def _figures(metrics: RetrievalMetrics) -> dict[str, Any]:
+    return {
+        "mAP": float(metrics.mAP),
+        "mINP": float(metrics.mINP),
+        "cmc": {str(rank): float(metrics.cmc[rank - 1]) for rank in RANKS},
+    }
+
+
+def _recipe_name(meta: dict[str, Any]) -> str | None:
+    recipe = meta.get("recipe")
+    return recipe.get("name") if isinstance(recipe, dict) else recipe

@@ -1,0 +1,229 @@
+"""``reidpipe import`` and ``reidpipe export``: other people's checkpoints in, ours out."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.artifacts import graph
+from pipeline.artifacts.atomic import read_json, replacing, sha256_file, write_json
+from pipeline.artifacts.runs import Run, find_run, record_run
+from pipeline.artifacts.steps import Step
+from pipeline.terminal.commandline import CONTEXT, Terminal, check_out, json_option
+from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.options import NUMBER, RGB, SIZE, TEXT, WHOLE, Option, read_option
+from reid_train.exchange.formats import FORMATS
+
+CHECKPOINT_VERSION = 1
+IMPORT_VERSION = 1
+ELSEWHERE = "imported"  # where an imported model was trained, as a run's name has it
+PATH = click.Path(path_type=Path)
+
+
+# Of all formats; a format's reader says which are its own.
+OPTIONS = {
+    "input_size": SIZE,
+    "mean": RGB,
+    "std": RGB,
+    "stride": WHOLE,
+    "views": WHOLE,
+    "sie_coefficient": NUMBER,
+    "sie": Option("camera, view or camera-view", TEXT.fits),
+    "neck": Option("before or after", TEXT.fits),
+}
+
+
+@click.command("import", context_settings=CONTEXT)
+@click.argument("file", type=PATH)
+@click.option(
+    "--from", "format", required=True, metavar="FORMAT", help=f"One of {', '.join(FORMATS)}."
+)
+@click.option("--name", help="What to call it.  [default: the file's name]")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help=f"What the file does not say: {', '.join(OPTIONS)}.",
+)
+@json_option
+def import_model(
+    terminal: Terminal, file: Path, format: str, name: str | None, settings: tuple[str, ...]
+) -> None:
+    """Make a run of a published checkpoint FILE, for eval, embed, search, score and export.
+
+    Only tensors are read from it. It was trained elsewhere, so eval needs --dataset.
+
+    \b
+    Example: reidpipe import MSMT17_clipreid_ViT-B-16_60.pth --from clip-reid --name msmt17
+    Example: reidpipe import slicenet1.pth --from col780 --set input_size=[128,48]
+    """
+    terminal.workspace.writable()
+    if not file.is_file():
+        raise ReidpipeError(f"found no file {file}; expected a checkpoint; type the path of one")
+    if format not in FORMATS:
+        raise ReidpipeError(
+            f"found format '{format}'{nearest(format, FORMATS)}; expected one of "
+            f"{', '.join(FORMATS)}; type --from {next(iter(FORMATS))}"
+        )
+    description = checkpoint_step(
+        file, format, dict(read_option(text, OPTIONS, of=format) for text in settings)
+    )
+    execution = terminal.execution()
+    first = graph.run(terminal.workspace, [description], execution, announce=terminal.announce)
+    network = read_json(terminal.workspace.folder(description) / "network.json")
+    model = imported_step(description, network, called(name or file.stem))
+    second = graph.run(terminal.workspace, [model], execution, announce=terminal.announce)
+    run = record_run(
+        terminal.workspace,
+        recipe=model.params["recipe"]["name"],
+        dataset=ELSEWHERE,
+        seed=model.params["seed"],
+        model=model,
+    )
+    made = first.made + second.made
+    kept = [step for step in (description, model) if step not in made]
+    terminal.told(graph.Outcome(made, tuple(kept)))
+    summary = terminal.workspace.provenance(model)["summary"]
+    terminal.say(f"run {run.name}")
+    height, width = summary["input_size"]
+    terminal.say(
+        f"  {summary['trunk']}, {summary['parameters']} parameters, images {height}x{width} "
+        f"{network['test_filter']}"
+    )
+    terminal.say(f"next: reidpipe eval {run.name} --dataset mannequins")
+    terminal.result(
+        {
+            "run": run.name,
+            "model": str(terminal.workspace.folder(model)),
+            "made": [step.key for step in made],
+            **summary,
+        }
+    )
+
+
+@click.command("export", context_settings=CONTEXT)
+@click.argument("run")
+@click.option(
+    "--format",
+    "format",
+    type=click.Choice(["onnx", "torch-export", "safetensors"]),
+    required=True,
+    help="safetensors: weights and model.json as they are.",
+)
+@click.option("--out", type=PATH, help="File to write.  [default: in the workspace's exports/]")
+@json_option
+def export_model(terminal: Terminal, run: str, format: str, out: Path | None) -> None:
+    """Write the model of RUN as a program that needs no reidpipe.
+
+    It takes RGB images N,3,H,W in 0..1, any N, at the model's input size, and gives the features
+    N,D, not normalised. The program is compared with the model on random images before it is
+    written; FILE.json beside it says what goes in and out, and how far they are apart.
+    onnx needs pip install onnx onnxscript onnxruntime.
+    Example: reidpipe export baseline-tiny --format torch-export --out person.pt2
+    """
+    from reid_train import load_model
+    from reid_train.exchange import exporting
+
+    found = find_run(terminal.workspace, run)
+    suffix = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}[format]
+    file = out or terminal.workspace.root / "exports" / f"{found.name}{suffix}"
+    if file.suffix != suffix:
+        raise ReidpipeError(
+            f"found --out {file} for {format}; expected a name that ends in {suffix}; "
+            f"type --out {file.with_suffix(suffix)}"
+        )
+    check_out(file, folder=False)
+    if format == "onnx":
+        exporting.require_onnx()
+    terminal.workspace.writable()
+    execution = terminal.execution()
+    graph.run(terminal.workspace, [found.model], execution, announce=terminal.announce)
+    folder = terminal.workspace.folder(found.model)
+    if format == "safetensors":
+        with replacing(file) as temporary:
+            shutil.copyfile(folder / "model.safetensors", temporary)
+        about = read_json(folder / "model.json")
+    else:
+        model = load_model(folder)
+        write = exporting.export_onnx if format == "onnx" else exporting.export_torch
+        about = {**_about(found, model), **write(model, file), "format": format}
+        terminal.say(
+            f"largest difference from the model {about['max_error']:.2g} "
+            f"({about['relative_error']:.2g} of the largest feature), "
+            f"batches of {' and '.join(map(str, about['batches']))} random images"
+        )
+    beside = file.with_suffix(".json")
+    write_json(beside, about)
+    terminal.say(f"wrote {file} and {beside.name}")
+    terminal.result({"run": found.name, "file": str(file), "about": str(beside), **about})
+
+
+def checkpoint_step(file: Path, format: str, options: dict[str, Any]) -> Step:
+    """The step that finds out what network a published file holds; its bytes enter the key."""
+    return Step(
+        "checkpoint",
+        CHECKPOINT_VERSION,
+        "reid_train.exchange.work:describe",
+        {"format": format, "options": options},
+        weights={"checkpoint": sha256_file(file)},
+        files={"checkpoint": str(file.resolve())},
+    )
+
+
+def imported_step(description: Step, network: dict[str, Any], name: str) -> Step:
+    """The model step of a published file; ``network`` is the content of its description."""
+    spec, filter = network["model"], network["test_filter"]
+    given = {
+        "size": spec["input_size"],
+        "mean": spec["mean"],
+        "std": spec["std"],
+        "train_filter": filter,
+        "test_filter": filter,
+    }
+    recipe = {
+        "name": name,
+        "model": {"trunk": spec["trunk"], "options": spec["options"], "text": None},
+        "input": given,
+        "stages": [],
+        "test": {"flip": network["flip"]},
+    }
+    return Step(
+        "model",
+        IMPORT_VERSION,
+        "reid_train.exchange.work:convert",
+        {
+            **description.params,
+            "sha256": description.weights["checkpoint"],
+            "recipe": recipe,
+            "dataset": ELSEWHERE,
+            "seed": None,
+        },
+        {"checkpoint": description},
+        weights=description.weights,
+        files=description.files,
+    )
+
+
+def called(name: str) -> str:
+    """A name that can stand in a run's: letters, digits, dots, dashes and underscores."""
+    plain = re.sub(r"[^\w.-]+", "_", name).strip("._-")
+    if not plain:
+        raise ReidpipeError(f"found name '{name}'; expected letters or digits; type --name mine")
+    return plain
+
+
+def _about(run: Run, model: Any) -> dict[str, Any]:
+    """What somebody must know to use an exported program."""
+    height, width = model.input_size
+    return {
+        "run": run.name,
+        "input": f"images N,3,{height},{width} float32, RGB in 0..1; mean and std are inside",
+        "resize": run.model.params["recipe"]["input"]["test_filter"],
+        "output": "features N,D float32, not normalised; compare them by their cosine",
+        "add_mirrored": run.model.params["recipe"]["test"]["flip"],
+    }

@@ -1,0 +1,75 @@
+"""What a published checkpoint becomes, and how its entries are taken from the state dict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.models.deployable import ReidModel
+
+State = dict[str, Tensor]
+
+
+def model_spec(
+    trunk: str,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    input_size: Sequence[int],
+    **options: Any,
+) -> dict[str, Any]:
+    """The description ``build_model`` reads, as JSON values."""
+    return {
+        "trunk": trunk,
+        "options": options,
+        "mean": list(mean),
+        "std": list(std),
+        "input_size": list(input_size),
+    }
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A published checkpoint taken apart.
+
+    spec: what ``build_model`` reads to make the same network. model: the network with the file's
+    weights. heads: the classifiers it was trained with (feature name -> ``forward(feature N,D) ->
+    logits N,C``), which retrieval does without. test_filter and flip: how its authors resize test
+    images (PIL's name) and whether they add the feature of the mirrored image.
+    """
+
+    spec: dict[str, Any]
+    model: ReidModel
+    heads: dict[str, nn.Module] = field(default_factory=dict)
+    test_filter: str = "bilinear"
+    flip: bool = False
+
+
+class PublishedFile(nn.Module):
+    """Modules arranged under a file's own key names, so that every refusal names the file's keys:
+    the children and parameters of ``merged`` at the top, ``children`` under their names.
+    """
+
+    def __init__(self, *merged: nn.Module, **children: nn.Module) -> None:
+        super().__init__()
+        for module in merged:
+            for name, child in module.named_children():
+                self.add_module(name, child)
+            for name, parameter in module.named_parameters(recurse=False):
+                self.register_parameter(name, parameter)
+        for name, child in children.items():
+            self.add_module(name, child)
+
+
+def shape_of(state: State, key: str, source: str) -> tuple[int, ...]:
+    """Shape of an entry the format must have; ReidpipeError when it is absent."""
+    if key not in state:
+        raise ReidpipeError(
+            f"found no key '{key}' in {source}; expected a file of this format; "
+            "give the file that belongs to it or another format"
+        )
+    return tuple(state[key].shape)

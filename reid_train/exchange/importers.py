@@ -1,0 +1,104 @@
+"""Checkpoints into models: the published files of other people, and our own runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts.atomic import read_json
+from pipeline.terminal.errors import ReidpipeError, nearest
+from reid_train.engine.checkpoint import META, WEIGHTS, load_strict, read_state_dict, unwrap
+from reid_train.engine.runtime import Runtime
+from reid_train.exchange.formats import FORMATS
+from reid_train.exchange.formats.imported import Imported
+from reid_train.models.deployable import ReidModel, build_model
+
+
+def load_model(
+    run_or_file: str | Path | Mapping[str, Any],
+    *,
+    format: str | None = None,
+    device: str = "cpu",
+    **options: Any,
+) -> ReidModel:
+    """A retrieval model in eval mode on ``device``.
+
+    ``model(images N,3,H,W float RGB 0..1, camids=None, views=None)`` gives embeddings N,D, not
+    normalised; images must be ``model.input_size`` (H, W), mean and std are inside.
+
+    ``run_or_file`` with ``format`` None: a run's folder, a model's folder, its
+    ``model.safetensors`` or ``model.json``. With one of :data:`FORMATS`: a published file or a
+    plain state dict; ``module.`` prefixes and usual wrappers are stripped, and a missing or
+    unknown key or a wrong shape is refused by name. Options by format:
+
+    - ``col780``: ``input_size`` (128, 48), ``mean`` and ``std`` (the training set's);
+    - ``clip-reid``: ``input_size`` (256, 128) and ``stride`` (both read off the positions when not
+      given), ``sie_coefficient`` 1.0, ``sie`` "camera" | "view" | "camera-view" with the number of
+      ``views`` for the last, ``neck`` "before" | "after" batch norm;
+    - ``pcl-clip``: those of ``clip-reid`` but ``neck``, which is always after;
+    - ``ianet``, ``simple-reid``: ``input_size`` (256, 128).
+
+    Raises :class:`ReidpipeError`.
+    """
+    target = Runtime.create(device).device
+    if format is not None:
+        model = import_checkpoint(run_or_file, format, **options).model
+    elif options:
+        raise ReidpipeError(
+            f"found option '{next(iter(options))}' for a model of ours; expected none, its "
+            f"{META} says all; give a format ({', '.join(FORMATS)}) for a published file"
+        )
+    else:
+        model = _load_own(run_or_file)
+    return model.to(target).eval()
+
+
+def import_checkpoint(
+    file: str | Path | Mapping[str, Any], format: str, **options: Any
+) -> Imported:
+    """A published file (or its state dict) as model and classifiers; see :func:`load_model`."""
+    if format not in FORMATS:
+        raise ReidpipeError(
+            f"found format '{format}'{nearest(format, FORMATS)}; expected one of "
+            f"{', '.join(FORMATS)}; leave it out for a model of ours"
+        )
+    reader = import_module(FORMATS[format])
+    for name in options:
+        if name not in reader.OPTIONS:
+            raise ReidpipeError(
+                f"found option '{name}'{nearest(name, reader.OPTIONS)} for {format}; expected one "
+                f"of {', '.join(reader.OPTIONS)}; leave it out"
+            )
+    if isinstance(file, Mapping):
+        return reader.read(unwrap(file), "the state dict", **options)
+    return reader.read(read_state_dict(file), str(file), **options)
+
+
+def _load_own(run_or_file: str | Path | Mapping[str, Any]) -> ReidModel:
+    if isinstance(run_or_file, Mapping):
+        raise ReidpipeError(
+            "found a state dict and no format; expected a folder or file of ours; "
+            f"give the format: {', '.join(FORMATS)}"
+        )
+    folder = _model_folder(Path(run_or_file))
+    model = build_model(read_json(folder / META)["model"])
+    load_strict(model, read_state_dict(folder / WEIGHTS), source=str(folder / WEIGHTS))
+    return model
+
+
+def _model_folder(path: Path) -> Path:
+    """Folder with both files of a model, from a run's folder, that folder or one of the files."""
+    folder = path.parent if path.name in (META, WEIGHTS) else path
+    if (folder / "run.json").is_file():
+        # <workspace>/runs/<run>/run.json -> <workspace>/artifacts/model/<key>
+        key = read_json(folder / "run.json")["model_key"]
+        folder = folder.resolve().parent.parent / "artifacts" / "model" / key
+    for name in (META, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ReidpipeError(
+                f"found no {name} in {folder}; expected a run or a model of ours; give its folder, "
+                f"or a format ({', '.join(FORMATS)}) for a published file"
+            )
+    return folder

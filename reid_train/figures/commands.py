@@ -1,0 +1,76 @@
+"""``reidpipe report``: pages that show runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from pipeline.artifacts import graph, requests
+from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.runs import find_run
+from pipeline.artifacts.steps import Step
+from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option
+from pipeline.terminal.tables import format_table
+from reid_train.evaluation.results import evaluation_step
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("runs", nargs=-1, required=True)
+@DEVICE
+@json_option
+def report(terminal: Terminal, runs: tuple[str, ...], device: str) -> None:
+    """One self-contained HTML page for one run or a comparison of several.
+
+    Each run is evaluated under its dataset's first protocol. When one of them read label maps of
+    the first one's dataset, their features by body part are drawn and measured too.
+    Example: reidpipe report baseline-tiny pi-vl-tiny
+    """
+    found = [find_run(terminal.workspace, reference) for reference in runs]
+    steps = [evaluation_step(terminal, run.model) for run in found]
+    page = requests.report(" / ".join(run.name for run in found), steps, shared_maps(steps))
+    outcome = graph.run(
+        terminal.workspace, [page], terminal.execution(device=device), announce=terminal.announce
+    )
+    terminal.told(outcome)
+    terminal.say(f"report {report_page(terminal, page)}")
+    parts = terminal.workspace.folder(page) / "parts.json"
+    measured = read_json(parts) if parts.is_file() else None
+    if measured is not None:
+        terminal.say(format_table(_part_rows(measured["runs"]), _PART_COLUMNS))
+        terminal.say(measured["protocol"])
+    terminal.result({"report": report_page(terminal, page), "parts": measured})
+
+
+_PART_COLUMNS = ["run", "map", "silhouette", "groups", "same_identity", "other_identity", "gap"]
+
+
+def _part_rows(runs: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"run": run, "map": name}
+        | {column: _thousandths(found[column]) for column in _PART_COLUMNS[2:]}
+        for run, maps in runs.items()
+        for name, found in maps.items()
+    ]
+
+
+def _thousandths(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def shared_maps(evaluations: Sequence[Step]) -> Step | None:
+    """The label maps of a report on ``evaluations``: those of the first one's dataset that a model
+    read, if one did.
+    """
+    index = evaluations[0].inputs["index"].key
+    for step in evaluations:
+        maps = step.inputs["model"].inputs.get("maps")
+        if maps is not None and maps.inputs["index"].key == index:
+            return maps
+    return None
+
+
+def report_page(terminal: Terminal, step: Step) -> str:
+    """Path of the page a report step wrote."""
+    return str(terminal.workspace.folder(step) / "report.html")

@@ -1,0 +1,129 @@
+"""Worker of step "report": evaluations to one HTML page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.artifacts import atomic
+from pipeline.artifacts.runs import run_name
+from pipeline.images.pixels import resize
+from reid_train.figures.activation_maps import Explainable, explain_pair
+from reid_train.figures.comparison import compare
+from reid_train.figures.report import Explained, Pictures, RunView, write_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from pipeline.artifacts.steps import Job
+    from pipeline.datasets.index import ImageRow
+    from reid_train.models.deployable import ReidModel
+
+PAGE, PARTS = "report.html", "parts.json"
+PAIRS = 2
+
+
+def report(job: Job) -> dict[str, Any]:
+    """Write ``report.html``, and ``parts.json`` with its numbers about features by body part where
+    there are label maps; returns the names of the runs it shows.
+
+    params: title, evaluations (how many). inputs: evaluation0, model0, index0, evaluation1, ...;
+    maps (label maps of index0) where wanted. Runs on another index than the first one's are shown
+    without a comparison of activations and parts.
+    """
+    from reid_train import load_model
+
+    views, networks = [], {}
+    for number in range(job.params["evaluations"]):
+        model = job.inputs[f"model{number}"]
+        meta = atomic.read_json(model / "model.json")
+        view = RunView(
+            name=_run_name(meta, model),
+            evaluation=job.inputs[f"evaluation{number}"],
+            index=job.inputs[f"index{number}"],
+            model=model,
+            maps=job.inputs.get("maps") if number == 0 else None,
+            provenance=_provenance(meta),
+        )
+        network = load_model(model, device=job.device)
+        views.append(replace(view, explained=_explained(view, network)))
+        networks[view.name] = network
+    same = [view for view in views if view.index == views[0].index]
+    comparison = compare(same, networks, job.inputs.get("maps"))
+    write_report(job.folder / PAGE, views, job.params["title"], comparison)
+    if comparison.parts:
+        measured = {name: figure.numbers for name, figure in comparison.parts.items()}
+        atomic.write_json(job.folder / PARTS, {"protocol": comparison.protocol, "runs": measured})
+    return {"runs": [view.name for view in views]}
+
+
+def _explained(view: RunView, network: ReidModel) -> list[Explained]:
+    """Activation maps of the best queries of different people with their first right match; none of
+    images that may not be shown.
+    """
+    ranking, pictures = view.ranking, Pictures(view)
+    if not pictures.allowed:
+        return []
+    pairs, people = [], set()
+    valid = np.flatnonzero(ranking.valid & ranking.correct.any(axis=1))
+    for query in valid[np.argsort(-ranking.ap[valid], kind="stable")]:
+        row = pictures.rows[str(ranking.query_keys[query])]
+        if row.pid not in people and len(people) < PAIRS:
+            people.add(row.pid)
+            first = int(np.flatnonzero(ranking.correct[query])[0])
+            match = pictures.rows[str(ranking.gallery_keys[ranking.indices[query, first]])]
+            pairs.append((row, match, float(ranking.similarities[query, first])))
+    explained = []
+    for query, match, similarity in pairs:
+        sides = (
+            Explainable(
+                resize(pictures[row.key], network.input_size, "bilinear"), _encoder(network, row)
+            )
+            for row in (query, match)
+        )
+        caption = f"{query.key} and {match.key}, similarity {similarity:.2f}"
+        explained.append(Explained(caption, explain_pair(*sides)))
+    return explained
+
+
+def _encoder(network: ReidModel, row: ImageRow) -> Callable[[Tensor], Tensor]:
+    """``network`` on variants of one image, as the camera and view of ``row`` saw it."""
+    import torch
+
+    place = next(network.parameters()).device
+    known = {"camids": row.camid, "views": row.view}
+
+    def encode(images: Tensor) -> Tensor:
+        side = {
+            name: torch.full((len(images),), value, device=place)
+            for name, value in known.items()
+            if value is not None
+        }
+        return network(images.to(place), **side)
+
+    return encode
+
+
+def _run_name(meta: dict[str, Any], model: Path) -> str:
+    """The run's name as ``reidpipe status`` prints it; imported models have their key only."""
+    recipe = meta.get("recipe") or {}
+    if "name" not in recipe:
+        return f"model {model.name[:6]}"
+    return run_name(recipe["name"], str(meta.get("dataset")), meta["seed"], model.name)
+
+
+def _provenance(meta: dict[str, Any]) -> dict[str, Any]:
+    """What ``model.json`` tells about the training, in the order of the table."""
+    told = {
+        "trained on": meta.get("dataset"),
+        "pretrained": meta.get("pretrained"),
+        "training": meta.get("training"),
+        "runtime": meta.get("runtime"),
+        "weights": meta.get("weights_sha256"),
+    }
+    return {name: value for name, value in told.items() if value is not None}

@@ -1,0 +1,1 @@
+"""CLIP's towers, as trunks, as text encoders and whole."""

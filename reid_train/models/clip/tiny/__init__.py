@@ -1,0 +1,1 @@
+"""``clip-tiny`` and ``clip-tiny-vit``, which ship with the package."""

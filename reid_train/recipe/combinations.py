@@ -1,0 +1,180 @@
+"""What ``reidpipe run`` asks for: every combination of recipe, dataset, parser and seed as one
+request, and the table of the results.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.runs import record_run
+from pipeline.artifacts.steps import Step
+from pipeline.datasets.sources import index_step
+from pipeline.terminal.commandline import Terminal
+from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.tables import format_table
+from reid_train.evaluation.results import evaluation_step, protocol_line
+from reid_train.evaluation.spread import percent, spread
+from reid_train.recipe.commands import changed_recipe, model_step
+
+MEASURES = ("mAP", "Rank-1", "Rank-5", "mINP")
+MOST_SEEDS = 1000
+COLUMNS = ("recipe", "dataset", "parsing", "seeds", *MEASURES)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a ``run``: what it was asked for, its model and its evaluation. ``parsing``
+    is None where the recipe reads no label maps.
+    """
+
+    recipe: str
+    dataset: str
+    parsing: str | None
+    seed: int
+    model: Step
+    evaluation: Step
+
+    @property
+    def row(self) -> tuple[str, str, str | None]:
+        """What it shares with the other seeds of its line in the table."""
+        return self.recipe, self.dataset, self.parsing
+
+
+def read_seeds(texts: Iterable[str]) -> tuple[int, ...]:
+    """``("0-2", "7")`` as (0, 1, 2, 7): numbers and ranges, each seed once, at most a thousand."""
+    seeds: dict[int, None] = {}
+    for text in ",".join(texts).split(","):
+        found = re.fullmatch(r"([0-9]{1,18})(?:-([0-9]{1,18}))?", text.strip())
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
+        # Counted before they are listed: a range of billions would fill the memory.
+        if not 0 <= last - first < MOST_SEEDS - len(seeds):
+            raise ReidpipeError(
+                f"found --seed {text}; expected a number from 0 or a range, {MOST_SEEDS} seeds at "
+                "most; type --seed 0-4"
+            )
+        seeds |= dict.fromkeys(range(first, last + 1))
+    return tuple(seeds)
+
+
+def read_names(texts: Iterable[str], option: str) -> tuple[str, ...]:
+    """Names given one by one or joined by commas, each once."""
+    names = [name.strip() for text in texts for name in text.split(",")]
+    if not all(names):
+        raise ReidpipeError(
+            f"found an empty name in {option} {','.join(names)}; expected names joined by commas; "
+            f"type {option} A,B"
+        )
+    return tuple(dict.fromkeys(names))
+
+
+def combinations(
+    terminal: Terminal,
+    recipes: Sequence[str],
+    datasets: Sequence[str],
+    parsers: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    label_maps: Callable[[Step, str], Step],
+    pretrained: str | None = None,
+    settings: tuple[str, ...] = (),
+) -> list[Cell]:
+    """Everything to train and evaluate, row after row of the table.
+
+    Parsers vary only under recipes that read label maps. ``label_maps(index, parser)`` gives
+    the maps and is asked once per pair. Raises ReidpipeError for the first mistake in any of the
+    combinations, before anything is executed.
+    """
+    loaded = {recipe: changed_recipe(recipe, settings) for recipe in dict.fromkeys(recipes)}
+    names = [recipe.name for recipe in loaded.values()]
+    for name in names:
+        if names.count(name) > 1:
+            raise ReidpipeError(
+                f"found {names.count(name)} recipes called '{name}'; expected a name of its own "
+                "for each row of the table; rename a file"
+            )
+    indices = {name: index_step(terminal.workspace, name) for name in dict.fromkeys(datasets)}
+    maps: dict[tuple[str, str], Step] = {}
+    cells = []
+    for given, recipe in loaded.items():
+        for dataset, index in indices.items():
+            for parsing in parsers if recipe.reads_maps else (None,):
+                if parsing is not None and (dataset, parsing) not in maps:
+                    maps[dataset, parsing] = label_maps(index, parsing)
+                for seed in seeds:
+                    model = model_step(
+                        terminal,
+                        given,
+                        dataset,
+                        seed=seed,
+                        pretrained=pretrained,
+                        settings=settings,
+                        label_maps=lambda _, at=(dataset, parsing): maps[at],  # type: ignore[index]
+                        index=index,
+                    )
+                    evaluation = evaluation_step(terminal, model)
+                    cells.append(Cell(recipe.name, dataset, parsing, seed, model, evaluation))
+    return cells
+
+
+def record(terminal: Terminal, cells: Iterable[Cell]) -> list[str]:
+    """Write each trained model down as a run; the names, in order."""
+    return [
+        record_run(
+            terminal.workspace,
+            recipe=cell.recipe,
+            dataset=cell.dataset,
+            seed=cell.seed,
+            model=cell.model,
+        ).name
+        for cell in cells
+    ]
+
+
+def results(terminal: Terminal, cells: Sequence[Cell], runs: Sequence[str]) -> list[dict[str, Any]]:
+    """One mapping per row of the table: its figures per seed (0..1), mean and spread."""
+    rows: dict[tuple[str, str, str | None], list[tuple[Cell, str, dict[str, Any]]]] = {}
+    for cell, run in zip(cells, runs, strict=True):
+        metrics = read_json(terminal.workspace.folder(cell.evaluation) / "metrics.json")
+        rows.setdefault(cell.row, []).append((cell, run, metrics))
+    return [
+        {
+            "recipe": recipe,
+            "dataset": dataset,
+            "parsing": parsing,
+            "seeds": [cell.seed for cell, _, _ in members],
+            "runs": [run for _, run, _ in members],
+            "protocol": protocol_line(members[0][2], members[0][0].evaluation),
+            **{
+                name: spread([_measure(metrics, name) for _, _, metrics in members])
+                for name in MEASURES
+            },
+        }
+        for (recipe, dataset, parsing), members in rows.items()
+    ]
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows of ``results`` as text: percent, mean ± sample standard deviation."""
+    shown = [
+        {
+            **{name: row[name] for name in ("recipe", "dataset", "parsing")},
+            "seeds": len(row["seeds"]),
+            **{name: percent(row[name]) for name in MEASURES},
+        }
+        for row in rows
+    ]
+    return format_table(shown, COLUMNS)
+
+
+def protocols(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The protocol lines of all rows, each once."""
+    return list(dict.fromkeys(row["protocol"] for row in rows))
+
+
+def _measure(metrics: dict[str, Any], name: str) -> float:
+    rank = name.removeprefix("Rank-")
+    return metrics["cmc"][rank] if rank != name else metrics[name]

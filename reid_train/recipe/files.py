@@ -1,0 +1,129 @@
+"""Recipe files as plain mappings: bases merged in, single values set."""
+
+from __future__ import annotations
+
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.terminal.errors import ReidpipeError, nearest
+
+
+def packaged(folder: str) -> Traversable:
+    """A folder of recipes that comes with the package."""
+    return resources.files("reid_train") / folder
+
+
+def names_in(folder: str) -> list[str]:
+    """Names of the recipes of a packaged folder, sorted."""
+    return sorted(Path(file.name).stem for file in packaged(folder).iterdir() if is_file(file.name))
+
+
+def is_file(reference: str) -> bool:
+    """Whether a recipe is given as a YAML file, not by name."""
+    return reference.endswith((".yaml", ".yml"))
+
+
+def read(
+    reference: str, folder: str, *, see: str, beside: Path | None = None, seen: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The mapping of a recipe, by name in a packaged folder or from a file; what ``base:`` names is
+    merged in (a file beside the one that names it), then ``set:`` applied. ``seen``: the recipes
+    that led here. Raises ReidpipeError, in one line; ``see``: the command that lists the names.
+    """
+    if reference in seen:
+        raise ReidpipeError(f"found recipes that are each other's base: {', '.join(seen)}")
+    if is_file(reference):
+        file: Any = (beside / reference) if beside else Path(reference)
+    else:
+        file = packaged(folder) / f"{reference}.yaml"
+    if not file.is_file():
+        names = names_in(folder)
+        raise ReidpipeError(
+            f"found recipe '{reference}'{nearest(reference, names)}; expected a .yaml file or one "
+            f"of {', '.join(names)}; type {see}"
+        )
+    try:
+        content = _named(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ReidpipeError(f"found YAML that cannot be read in {file}: {reason}") from error
+    if not isinstance(content, dict):
+        raise ReidpipeError(f"found no mapping in {file}; expected the keys of a recipe")
+    base, changes = content.pop("base", None), content.pop("set", {})
+    if base is not None:
+        parent = file.parent if is_file(reference) else None
+        inherited = read(str(base), folder, see=see, beside=parent, seen=(*seen, reference))
+        content = merged(inherited, content)
+    for path, value in changes.items():
+        put(content, path, value)
+    return content
+
+
+def put_text(content: dict[str, Any], path: str, text: str) -> None:
+    """``put`` of a value written in YAML, as ``--set PATH=TEXT`` has it."""
+    try:
+        value = _named(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ReidpipeError(
+            f"found {path}={text}; expected a YAML value; type --set {path}=VALUE"
+        ) from error
+    put(content, path, value)
+
+
+def _named(value: Any) -> Any:
+    """``value`` with the key ``on`` restored: YAML 1.1 reads a bare ``on:`` as true."""
+    if isinstance(value, dict):
+        return {"on" if key is True else key: _named(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_named(item) for item in value]
+    return value
+
+
+def merged(base: Any, over: Any) -> Any:
+    """``over`` on ``base``: mappings key by key, anything else replaced."""
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    # Another kind of schedule or data has other keys: nothing of the base's is kept.
+    if "kind" in over and over["kind"] != base.get("kind"):
+        return over
+    return {**base, **{key: merged(base.get(key), value) for key, value in over.items()}}
+
+
+def put(content: dict[str, Any], path: str, value: Any) -> None:
+    """Set one value by its dotted path; levels that are not there yet are made, and the number
+    after a list's last adds to it."""
+    *parents, last = path.split(".")
+    place: Any = content
+    for depth, part in enumerate(parents):
+        place = _step(place, part, ".".join(parents[: depth + 1]))
+    if isinstance(place, list):
+        if last == str(len(place)):
+            place.append(value)
+        else:
+            place[_position(place, last, path)] = value
+    else:
+        place[last] = value
+
+
+def _step(place: Any, part: str, path: str) -> Any:
+    if isinstance(place, list):
+        return place[_position(place, part, path)]
+    if not isinstance(place.get(part), dict | list):
+        place[part] = {}
+    return place[part]
+
+
+def _position(items: list[Any], part: str, path: str) -> int:
+    names = [item.get("name") for item in items if isinstance(item, dict)]
+    if part in names:
+        return names.index(part)
+    if not (part.isascii() and part.isdecimal()) or int(part) >= len(items):
+        raise ReidpipeError(
+            f"found '{path}'; expected a number from 0 to {len(items) - 1}"
+            f"{' or a name' if any(names) else ''} in place of '{part}'"
+        )
+    return int(part)

@@ -1,0 +1,111 @@
+"""Recipes: how a method is trained, as typed data. Importing this needs no torch.
+
+A recipe file is YAML. ``base: other`` starts from another recipe (a name, or a file beside this
+one); mappings are merged, lists replaced, and ``set: {"stages.0.epochs": 3}`` changes single
+values, as ``--set stages.0.epochs=3`` does on the command line.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ValidationError
+
+from pipeline.terminal.errors import ReidpipeError, nearest
+from reid_train.recipe import files
+from reid_train.recipe.schema import DATA_KINDS, Part, Recipe
+
+FOLDER = "recipe/published"
+
+
+def from_plain(value: Mapping[str, Any]) -> Recipe:
+    """A recipe from its ``plain`` form."""
+    return _validated(dict(value), str(value.get("name", "recipe")))
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that come with the package, sorted."""
+    return files.names_in(FOLDER)
+
+
+def load_recipe(name_or_path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe:
+    """A recipe by name or from a YAML file, with single values replaced.
+
+    overrides: dotted path -> YAML text, e.g. ``{"stages.0.epochs": "3"}``; stages may be addressed
+    by name. Raises ReidpipeError, in one line, for an unknown recipe, key or value.
+    """
+    given = str(name_or_path)
+    name = Path(given).stem if files.is_file(given) else given
+    content = files.read(given, FOLDER, see="reidpipe recipes")
+    for path, text in (overrides or {}).items():
+        files.put_text(content, path, text)
+    return _validated({"name": name, **content}, name)
+
+
+def _validated(content: dict[str, Any], name: str) -> Recipe:
+    check_keys(Recipe, content, "", name)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        # The tag of a union is in the location, but not in the path a user types.
+        tags = {*DATA_KINDS, *_SCHEDULE_KINDS}
+        path = ".".join(str(part) for part in first["loc"] if part not in tags) or "recipe"
+        found = "no value" if first["type"] == "missing" else repr(first["input"])[:80]
+        message = first["msg"].removeprefix("Value error, ")
+        raise ReidpipeError(
+            f"recipe '{name}': found {found} for {path}; expected: {message}; "
+            f"type --set {path}=VALUE"
+        ) from error
+
+
+_SCHEDULE_KINDS = ("constant", "warmup-multistep", "cosine", "one-cycle")
+
+
+def check_keys(kind: Any, value: Any, path: str, name: str) -> None:
+    """Raise for a key that no part has, naming the nearest one that exists. Values are checked by
+    pydantic afterwards, which cannot say what a misspelt key was meant to be.
+    """
+    arguments = typing.get_args(kind)
+    if isinstance(kind, type) and issubclass(kind, Part):
+        if not isinstance(value, dict):
+            return
+        for key in value:
+            if key not in kind.model_fields:
+                prefix = f"{path}." if path else ""
+                near = nearest(str(key), kind.model_fields).replace("'", f"'{prefix}", 1)
+                raise ReidpipeError(
+                    f"recipe '{name}': found unknown key '{prefix}{key}'{near}; expected one of "
+                    f"{', '.join(kind.model_fields)}; type reidpipe recipes NAME to see a whole one"
+                )
+        hints = _hints(kind)
+        for key, item in value.items():
+            check_keys(hints[key], item, f"{path}.{key}" if path else str(key), name)
+    elif isinstance(value, list | tuple) and arguments and typing.get_origin(kind) is tuple:
+        for index, item in enumerate(value):
+            check_keys(arguments[0], item, f"{path}.{index}", name)
+    elif isinstance(value, dict) and typing.get_origin(kind) is dict:
+        for key, item in value.items():
+            check_keys(arguments[1], item, f"{path}.{key}", name)
+    elif typing.get_origin(kind) is Annotated:
+        check_keys(arguments[0], value, path, name)
+    elif typing.get_origin(kind) in (typing.Union, types.UnionType) and isinstance(value, dict):
+        check_keys(_alternative(arguments, value), value, path, name)
+
+
+def _hints(kind: type[Part]) -> dict[str, Any]:
+    return typing.get_type_hints(kind, include_extras=True)
+
+
+def _alternative(kinds: tuple[Any, ...], value: dict[str, Any]) -> Any:
+    """The member of a union whose ``kind`` the value has; None leaves the refusal to pydantic."""
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, Part) and "kind" in kind.model_fields:
+            literal = _hints(kind)["kind"]
+            if value.get("kind") in typing.get_args(literal):
+                return kind
+    return None

@@ -1,0 +1,40 @@
+"""Training that starts from another run's model: domain adaptation, or more epochs elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.engine.checkpoint import load_strict, read_state_dict
+from reid_train.models.deployable import ReidModel
+
+
+def is_model_of_ours(pretrained: str) -> bool:
+    """Whether this is the ``model.safetensors`` of a run, by the names inside."""
+    path = Path(pretrained)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    names = set(read_state_dict(path))
+    own = {name for name in names if name.startswith("trunk.")}
+    return bool(own) and names - own == {"mean", "std"}
+
+
+def start_from(model: ReidModel, path: str) -> None:
+    """Load a run's weights, batch norms' statistics included, into ``model``, which must be of the
+    same trunk and options.
+
+    Raises ReidpipeError for other names or shapes, and when the run normalised its images by other
+    constants: its weights would then see other colours.
+    """
+    state = read_state_dict(path)
+    for name in ("mean", "std"):
+        found, own = state[name].flatten(), getattr(model, name).flatten()
+        if not torch.allclose(found, own, atol=1e-6):
+            text = "[" + ", ".join(f"{value:.6g}" for value in found.tolist()) + "]"
+            raise ReidpipeError(
+                f"found weights for images normalised by {name} {text} in {path}; expected "
+                f"{[round(value, 6) for value in own.tolist()]}; type --set 'input.{name}={text}'"
+            )
+    load_strict(model, state, source=path)

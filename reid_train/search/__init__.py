@@ -1,0 +1,1 @@
+"""Features of one's own images, and ranked matches among them."""

@@ -1,0 +1,67 @@
+"""Scales, sizes and weights that make no sense to a parser."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import parsing_models
+from parsing_models import load_parser
+from parsing_models.commands import _scales
+from parsing_models.parsers.interface import Parser
+from pipeline.terminal.errors import ReidpipeError
+
+IMAGES = np.zeros((1, 16, 8, 3), np.uint8)
+PACKAGED = Path(parsing_models.__file__).parent / "weights"
+
+
+@pytest.fixture(scope="module")
+def parser() -> Parser:
+    return load_parser("schp-tiny")
+
+
+@pytest.mark.parametrize("scales", [(0,), (math.nan,), (1.0, math.inf), (-1,), (0.05,), (9.0,)])
+def test_scales_of_a_parser(parser: Parser, scales: Any):
+    with pytest.raises(ReidpipeError, match="found scales .*from 0.1 to 8"):
+        parser.parse(IMAGES, scales=scales)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1e-9", "1,0", "-1", "", "1,", "1,x"])
+def test_scales_as_typed(text: str):
+    with pytest.raises(ReidpipeError, match="found scales .*; type --scales 0.75,1.0"):
+        _scales(text)
+
+
+def test_scales_that_are_fine():
+    assert _scales("0.1,1,8") == (0.1, 1.0, 8.0)
+
+
+@pytest.mark.parametrize("size", [(0, 0), (16, 0), (-1, 4), (16,)])
+def test_sizes_of_maps(parser: Parser, size: Any):
+    with pytest.raises(ValueError, match=r"found size \(.*expected \(H, W\)"):
+        parser.parse(IMAGES, size)
+
+
+def test_a_scale_below_what_the_network_can_read():
+    with pytest.raises(ReidpipeError, match="found input 48x24; expected sides from 32"):
+        load_parser("segformer-tiny").parse(IMAGES, scales=(0.25,))
+
+
+def test_weights_of_another_network_name_the_first_missing_and_the_first_unknown():
+    state = load_file(PACKAGED / "schp-tiny.safetensors")
+    with pytest.raises(ReidpipeError) as caught:
+        load_parser("segformer-tiny", state)
+    text = str(caught.value)
+    assert " weights missing in " in text and f"unknown, first '{min(state)}'" in text
+
+
+def test_one_weight_too_many_is_named_once():
+    state = load_file(PACKAGED / "segformer-tiny.safetensors") | {"zebra": torch.zeros(1)}
+    with pytest.raises(ReidpipeError, match="found 1 weights unknown in .*first 'zebra'; expected"):
+        load_parser("segformer-tiny", state)

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.artifacts.processes import spread
+from pipeline.terminal.errors import ReidpipeError
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+def double(items: list[int]) -> list[int]:
+    return [2 * item for item in items]
+
+
+def tagged(items: list[object], *, tag: str) -> list[object]:
+    return [(tag, item) for item in items]
+
+
+def picky(items: list[int]) -> list[int]:
+    results = []
+    for item in items:
+        if item == 37:
+            raise ValueError("cannot work with this one")
+        results.append(item)
+    return results
+
+
+def user_error(items: list[int]) -> list[int]:
+    raise ReidpipeError("found x; expected y; type z")
+
+
+def full_disk(items: list[int]) -> list[int]:
+    raise OSError(28, "No space left on device", "/somewhere")
+
+
+def forgetful(items: list[int]) -> list[int]:
+    return list(items)[1:]
+
+
+def witness(items: list[int]) -> list[tuple[int, int, bool]]:
+    return [(item, os.getpid(), "torch" in sys.modules) for item in items]
+
+
+def killed(items: list[int]) -> list[int]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return items
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers()), st.integers(1, 7))
+def test_order_and_length_for_any_chunk(items: list[int], chunk: int) -> None:
+    assert spread(double, items, workers=1, chunk=chunk) == [2 * item for item in items]
+
+
+def test_processes_keep_the_order_and_start_without_torch() -> None:
+    results = spread(witness, range(20), workers=2, chunk=3, worthwhile=10)
+    assert [item for item, _, _ in results] == list(range(20))
+    assert os.getpid() not in {pid for _, pid, _ in results}
+    assert not any(torch for _, _, torch in results)
+
+
+def test_few_items_start_no_process() -> None:
+    results = spread(witness, range(19), workers=2, chunk=1, worthwhile=10)
+    assert {pid for _, pid, _ in results} == {os.getpid()}
+
+
+def test_items_that_look_like_tasks_and_keys_stay_items() -> None:
+    items = [("chunk", 0), "chunk", (len, "abc"), ["nested", ("chunk", 1)], {"chunk": 0}]
+    result = spread(partial(tagged, tag="t"), items, workers=2, chunk=2)
+    assert result == [("t", item) for item in items]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_exception_keeps_its_type_and_names_the_item(workers: int) -> None:
+    with pytest.raises(ValueError, match="cannot work with this one") as caught:
+        spread(picky, range(100), workers=workers, chunk=10)
+    assert str(caught.value) == "cannot work with this one"
+    assert "while working on item 37" in caught.value.__notes__
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_errors_arrive_as_they_left(workers: int) -> None:
+    with pytest.raises(ReidpipeError) as caught:
+        spread(user_error, range(4), workers=workers, chunk=2)
+    assert type(caught.value) is ReidpipeError
+    assert str(caught.value) == "found x; expected y; type z"
+    with pytest.raises(OSError) as full:
+        spread(full_disk, range(4), workers=workers, chunk=2)
+    assert (full.value.errno, full.value.filename) == (28, "/somewhere")
+
+
+def test_lost_results_are_an_error() -> None:
+    with pytest.raises(RuntimeError, match="1 results for 2 items"):
+        spread(forgetful, [1, 2], workers=1)
+
+
+def test_a_killed_worker_is_one_line() -> None:
+    with pytest.raises(ReidpipeError, match="killed from outside.*--workers 1") as caught:
+        spread(killed, range(4), workers=2, chunk=2)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_bar_away_from_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    spread(double, range(10), workers=1, progress="double")
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    spread(double, range(10), workers=1, chunk=2, progress="double")
+    assert "double" in terminal.getvalue() and "10/10" in terminal.getvalue()
+
+
+def test_no_scheduler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.artifacts.processes._CONNECT_SECONDS", 0.5)
+    with pytest.raises(ReidpipeError, match="no dask scheduler at tcp://127.0.0.1:1"):
+        spread(double, range(4), workers=1, scheduler="tcp://127.0.0.1:1")
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_same() -> None:
+    from distributed import LocalCluster
+
+    cluster: Any = LocalCluster(
+        host="127.0.0.1", n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+    )
+    with cluster:
+        address = cluster.scheduler_address
+        items = list(range(50))
+        expected = [2 * item for item in items]
+        assert spread(double, items, workers=1, scheduler=address, chunk=7) == expected
+        with pytest.raises(ValueError, match="cannot work") as caught:
+            spread(picky, range(100), workers=1, scheduler=address, chunk=10)
+        assert "while working on item 37" in caught.value.__notes__
+
+
+SLEEPER = """
+    import os, sys, time
+    from pathlib import Path
+    from pipeline.artifacts.processes import spread
+
+    def sleep(items):
+        (Path(sys.argv[1]) / str(os.getpid())).touch()
+        time.sleep(600)
+        return items
+
+    if __name__ == "__main__":
+        spread(sleep, range(4), workers=2, chunk=1)
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    (tmp_path / "sleeper.py").write_text(textwrap.dedent(SLEEPER))
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "sleeper.py", pids],
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(pids.iterdir())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        workers = [int(path.name) for path in pids.iterdir()]
+        assert len(workers) == 2
+    finally:
+        parent.kill()
+        parent.wait()
+    deadline = time.monotonic() + 5
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    left = [pid for pid in workers if alive(pid)]
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert left == []

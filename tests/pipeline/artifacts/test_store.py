@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.artifacts.graph import missing, run
+from pipeline.artifacts.steps import Step
+from pipeline.artifacts.store import Execution, Workspace
+
+WORKERS = "tests.pipeline.artifacts.workers"
+
+
+def step(value: int, *, worker: str = "number", resumable: bool = False, **inputs: Step) -> Step:
+    return Step("numbers", 1, f"{WORKERS}:{worker}", {"value": value}, inputs, resumable=resumable)
+
+
+def calls(workspace: Workspace) -> list[str]:
+    path = workspace.root / "calls.txt"
+    return path.read_text().split() if path.exists() else []
+
+
+def test_key_changes_with_everything_it_names_and_with_nothing_else() -> None:
+    base = step(1, a=step(2))
+    assert base.key == step(1, a=step(2)).key
+    assert base.key != step(3, a=step(2)).key
+    assert base.key != step(1, a=step(3)).key
+    assert base.key != step(1, b=step(2)).key
+    assert base.key != Step("numbers", 2, base.worker, base.params, base.inputs).key
+    assert base.key != Step("numbers", 1, base.worker, base.params, base.inputs, {"w": "00"}).key
+    assert Step.from_plain(base.plain()).key == base.key
+
+
+def test_shared_input_is_made_once_and_a_second_run_makes_nothing(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    shared = step(1)
+    left, right = step(10, source=shared), step(20, source=shared)
+    top = step(100, left=left, right=right)
+    outcome = run(workspace, [top])
+    assert (workspace.folder(top) / "number.txt").read_text() == "132"
+    assert sorted(calls(workspace)) == ["1", "10", "100", "20"]
+    assert len(outcome.made) == 4 and not outcome.reused
+    again = run(workspace, [top])
+    assert not again.made and len(again.reused) == 4
+    assert len(calls(workspace)) == 4
+    assert workspace.provenance(top)["summary"] == {"total": 132}
+
+
+def test_a_result_stands_without_its_inputs(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    top = step(2, source=step(1))
+    run(workspace, [top])
+    (source,) = [a for a in workspace.artifacts() if a.key == top.inputs["source"].key]
+    workspace.remove(source)
+    assert missing(workspace, [top]) == []
+
+
+def test_failure_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    broken = step(1, worker="fail_after_writing")
+    with pytest.raises(OSError, match="No space left"):
+        run(workspace, [broken])
+    assert not workspace.complete(broken)
+    assert missing(workspace, [broken]) == [broken]
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_killed_worker_frees_its_lock_and_only_a_resumable_step_keeps_files(
+    tmp_path: Path, resumable: bool
+) -> None:
+    workspace = Workspace(tmp_path)
+    target = step(1, worker="killed_once", resumable=resumable)
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_make, args=(tmp_path, target))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -9
+    run(workspace, [target])
+    expected = ["first.txt"] if resumable else []
+    assert workspace.provenance(target)["summary"] == {"left": expected}
+
+
+def test_two_processes_wanting_one_artifact_make_it_once(tmp_path: Path) -> None:
+    target = step(1, worker="slow")
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_make, args=(tmp_path, target)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert calls(Workspace(tmp_path)) == ["slow"]
+
+
+def test_damage_is_named_and_repaired(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    whole, resumable = step(1), step(2, resumable=True)
+    run(workspace, [whole, resumable])
+    for target in (whole, resumable):
+        (workspace.folder(target) / "number.txt").write_text("9")
+    for artifact in workspace.artifacts():
+        assert workspace.damage(artifact) == ["number.txt"]
+        workspace.repair(artifact, ["number.txt"])
+    assert not workspace.folder(whole).exists()
+    assert workspace.folder(resumable).exists() and not workspace.complete(resumable)
+    run(workspace, [whole, resumable])
+    assert all(workspace.damage(artifact) == [] for artifact in workspace.artifacts())
+
+
+def test_nothing_heavy_is_imported_when_all_is_there(tmp_path: Path) -> None:
+    import subprocess
+
+    workspace = Workspace(tmp_path)
+    run(workspace, [step(1)])
+    code = (
+        "import sys; from pathlib import Path; from pipeline.artifacts.graph import run;"
+        "from pipeline.artifacts.store import Workspace;"
+        "from tests.pipeline.artifacts.test_store import step;"
+        f"assert not run(Workspace(Path({str(tmp_path)!r})), [step(1)]).made;"
+        "assert not {'torch', 'dask', 'open_clip', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+
+
+def _make(root: Path, target: Step) -> None:
+    Workspace(root).make(target, Execution())
+
+
+@pytest.mark.parametrize("collective", [False, True])
+def test_under_torchrun_others_join_collective_steps_and_await_the_rest(
+    tmp_path: Path, collective: bool
+) -> None:
+    target = Step("numbers", 1, f"{WORKERS}:slow", {"value": 1}, collective=collective)
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_rank, args=(rank, tmp_path, target)) for rank in (1, 0)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert calls(Workspace(tmp_path)) == ["slow"] * (2 if collective else 1)
+
+
+def _rank(rank: int, root: Path, target: Step) -> None:
+    import os
+
+    os.environ["RANK"] = str(rank)
+    _make(root, target)
+    assert Workspace(root).complete(target)

@@ -1,0 +1,46 @@
+"""Workers that the tests of the store and the graph execute."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from pipeline.artifacts.steps import Job
+
+
+def number(job: Job) -> dict[str, Any]:
+    """Write ``params["value"]`` plus the numbers of all inputs."""
+    total = job.params["value"]
+    for folder in job.inputs.values():
+        total += int((folder / "number.txt").read_text())
+    (job.folder / "number.txt").write_text(str(total))
+    with (job.workspace / "calls.txt").open("a") as file:
+        file.write(f"{job.params['value']}\n")
+    return {"total": total}
+
+
+def fail_after_writing(job: Job) -> dict[str, Any]:
+    """Leave a file, then fail."""
+    (job.folder / "half.txt").write_text("half")
+    raise OSError(28, "No space left on device")
+
+
+def killed_once(job: Job) -> dict[str, Any]:
+    """Die by SIGKILL on the first call; on the second say what the first left behind."""
+    left = sorted(path.name for path in job.folder.iterdir())
+    if not (job.workspace / "died").exists():
+        (job.workspace / "died").touch()
+        (job.folder / "first.txt").write_text("1")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"left": left}
+
+
+def slow(job: Job) -> dict[str, Any]:
+    """Take half a second, and leave one line per execution."""
+    import time
+
+    time.sleep(0.5)
+    with (job.workspace / "calls.txt").open("a") as file:
+        file.write("slow\n")
+    return {}

@@ -1,0 +1,118 @@
+"""A student without a text side of its own learns from texts that a CLIP encoder's prompts gave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.artifacts import requests
+from pipeline.artifacts.steps import Step
+from pipeline.terminal.errors import ReidpipeError
+from reid_train import load_model
+from reid_train.models.heads import Projection
+from reid_train.models.text_table import TextTable
+from reid_train.recipe.assembly import build_task, count_parameters
+from reid_train.recipe.loading import load_recipe
+from tests.reid_train.recipe.test_work_prompts import chain, execute, inputs, leaf
+
+__all__ = ["inputs"]  # a fixture
+
+STUDENTS = ("distill-mobilenet-none", "distill-mobilenet-clip-reid", "distill-mobilenet-pi-vl")
+SMALL = {
+    "input.size": "[64, 32]",
+    "stages.image.epochs": "2",
+    "stages.image.data.ids": "4",
+    "stages.image.data.images_per_id": "2",
+}
+TEXTS = {
+    **SMALL,
+    "stages.identity-prompts.epochs": "1",
+    "model.text": "{architecture: clip-tiny, options: {layers: 1, width: 32, heads: 2}}",
+    "model.teacher.trunk": "clip-tiny",
+    "model.teacher.options": "{width: 8, heads: 4}",
+}
+PARTS = {
+    **TEXTS,
+    "stages.part-prompts.epochs": "1",
+    "model.text": "{architecture: clip-tiny, parts: identity, "
+    "options: {layers: 1, width: 32, heads: 2}}",
+}
+
+
+def test_three_students_differ_in_what_they_learn_from_alone(tmp_path: Path, inputs: Path) -> None:
+    images = torch.rand(2, 3, 64, 32)
+    shapes = []
+    for name, overrides in zip(STUDENTS, (SMALL, TEXTS, PARTS), strict=True):
+        step = chain(name, overrides=overrides)
+        model = load_model(execute(step, tmp_path, inputs))
+        assert model(images).shape == (2, 1280)
+        shapes.append([(key, value.shape) for key, value in model.state_dict().items()])
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert len({count_parameters(load_recipe(name)) for name in STUDENTS}) == 1
+
+
+def _texts(name: str, *, student: str = "imagenet", teacher: str = "openai") -> Step:
+    step = requests.model(leaf("index"), load_recipe(name).plain(), seed=0, pretrained=student,
+                          teacher=teacher, label_maps=leaf("maps"))  # fmt: skip
+    return step.inputs["text"]
+
+
+def test_the_teacher_is_clip_reid_s_own_and_its_texts_are_shared() -> None:
+    for student, teacher in (
+        ("distill-mobilenet-clip-reid", "clip-reid-rn50"),
+        ("distill-mobilenet-pi-vl", "pi-vl-rn50"),
+    ):
+        assert _texts(student).key == _texts(teacher, student="openai").key
+
+
+def test_weights_of_student_and_teacher_enter_different_keys(tmp_path: Path) -> None:
+    file = tmp_path / "student.pth"
+    file.write_bytes(b"weights")
+    recipe = load_recipe("distill-mobilenet-clip-reid").plain()
+
+    def request(pretrained: str, teacher: str) -> Step:
+        return requests.model(leaf("index"), recipe, seed=0, pretrained=pretrained, teacher=teacher)
+
+    first = request("imagenet", "openai")
+    other = request(str(file), "openai")
+    assert first.key != other.key and first.inputs["text"].key == other.inputs["text"].key
+    taught = request("imagenet", str(file))
+    assert taught.inputs["text"].key != first.inputs["text"].key and taught.key != first.key
+    assert "teacher" not in first.params["recipe"]["model"]
+
+
+def test_a_projection_leads_into_the_space_of_the_texts() -> None:
+    recipe = load_recipe("distill-mobilenet-clip-reid", SMALL)
+    torch.manual_seed(0)
+    table = TextTable(torch.randn(6, 12), list(range(6)))
+    task = build_task(recipe, classes=6, texts=table)
+    head = task.heads["projected"]
+    assert isinstance(head, Projection) and (head.in_features, head.out_features) == (1280, 12)
+    assert task.reads["identity_text"] == "projected"
+    task.begin_stage("image")
+    batch = {
+        "images": torch.randint(0, 256, (4, 3, 64, 32), dtype=torch.uint8),
+        "labels": torch.tensor([0, 0, 3, 3]),
+    }
+    losses, _ = task.training_forward(batch)
+    task.eval()
+    with torch.no_grad():
+        feature = task.model.features(task.pixels(batch))["global"]
+        logits = (feature @ head.weight.T + head.bias) @ table.identities.T
+        torch.testing.assert_close(task.heads["identity_text"](head(feature)), logits)
+    losses["cross-entropy/identity_text"].backward()
+    assert head.weight.grad is not None and head.weight.grad.abs().sum() > 0
+    assert task.model.trunk.features[0][0].weight.grad.abs().sum() > 0  # type: ignore[index, union-attr]
+
+
+def test_a_projection_needs_texts_and_a_teacher_a_text_side() -> None:
+    with pytest.raises(ReidpipeError, match="kind projection.*without model.text"):
+        recipe = load_recipe(
+            "distill-mobilenet-none", {"model.heads.p": "{kind: projection, on: global}"}
+        )
+        build_task(recipe, classes=3)
+    teacher = "{trunk: clip-rn50, mean: [0, 0, 0], std: [1, 1, 1]}"
+    with pytest.raises(ReidpipeError, match=r"a teacher.*need model\.text"):
+        load_recipe("distill-mobilenet-none", {"model.teacher": teacher})
