@@ -20,8 +20,8 @@ from pipeline.artifacts import graph, requests
 from pipeline.artifacts.atomic import replacing
 from pipeline.artifacts.graph import Outcome
 from pipeline.artifacts.steps import Step
+from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.index import read_index
-from pipeline.datasets.manifest import load_manifest
 from pipeline.datasets.sources import GENERATED, index_step
 from pipeline.labels.sets import LABEL_SETS
 from pipeline.terminal.commandline import CONTEXT, DEVICE, LABEL_MAP, Terminal, json_option

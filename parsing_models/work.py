@@ -51,7 +51,7 @@ class Work:
     folder: Path
     root: Path
     model: str
-    weights: Path
+    weights: Path | None
     options: str  # JSON
     flip: bool
     scales: tuple[float, ...]
@@ -120,7 +120,7 @@ def _work(job: Job, root: Path) -> Work:
         folder=job.folder,
         root=root,
         model=params["model"],
-        weights=weights.resolve(),
+        weights=weights.resolve() if weights else None,
         options=json.dumps(params.get("options") or {}, sort_keys=True),
         flip=bool(params.get("flip", False)),
         scales=tuple(float(scale) for scale in params.get("scales") or (1.0,)),
@@ -222,7 +222,7 @@ def make_maps(
 
 
 @lru_cache(maxsize=1)
-def _parser(model: str, weights: Path, options: str, device: str, precision: str) -> Parser:
+def _parser(model: str, weights: Path | None, options: str, device: str, precision: str) -> Parser:
     from parsing_models import load_parser
     from parsing_models.parsers.interface import in_precision
     from reid_train.engine.runtime import Runtime

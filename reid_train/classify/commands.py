@@ -9,7 +9,7 @@ import click
 
 from pipeline.artifacts import graph
 from pipeline.artifacts.steps import Step
-from pipeline.datasets.manifest import load_manifest
+from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.sources import GENERATED, index_step
 from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError

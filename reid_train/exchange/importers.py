@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +64,17 @@ def import_checkpoint(
             f"found format '{format}'{nearest(format, FORMATS)}; expected one of "
             f"{', '.join(FORMATS)}; leave it out for a model of ours"
         )
-    reader = import_module(FORMATS[format])
+    read = FORMATS[format]
+    known = [p.name for p in signature(read).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for name in options:
-        if name not in reader.OPTIONS:
+        if name not in known:
             raise ReidpipeError(
-                f"found option '{name}'{nearest(name, reader.OPTIONS)} for {format}; expected one "
-                f"of {', '.join(reader.OPTIONS)}; leave it out"
+                f"found option '{name}'{nearest(name, known)} for {format}; expected one "
+                f"of {', '.join(known)}; leave it out"
             )
     if isinstance(file, Mapping):
-        return reader.read(unwrap(file), "the state dict", **options)
-    return reader.read(read_state_dict(file), str(file), **options)
+        return read(unwrap(file), "the state dict", **options)
+    return read(read_state_dict(file), str(file), **options)
 
 
 def _load_own(run_or_file: str | Path | Mapping[str, Any]) -> ReidModel:

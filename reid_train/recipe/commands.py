@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from pipeline.artifacts import requests
 from pipeline.artifacts.steps import Step
 from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import CONTEXT, Terminal, json_option
@@ -16,6 +15,7 @@ from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.tables import format_table
 from reid_train.classify.recipe import list_learners, load_learner
 from reid_train.models.clip.tiny import sizes as clip_tiny
+from reid_train.recipe import steps
 from reid_train.recipe.loading import list_recipes, load_recipe
 from reid_train.recipe.schema import Recipe
 
@@ -80,9 +80,7 @@ def model_step(
     index = index or index_step(terminal.workspace, dataset)
     maps = label_maps(index) if label_maps is not None and loaded.reads_maps else None
     teacher = _start(loaded.model.teacher.pretrained) if loaded.model.teacher else "none"
-    return requests.model(
-        index, loaded.plain(), seed=seed, pretrained=start, teacher=teacher, label_maps=maps
-    )
+    return steps.model(index, loaded, seed=seed, pretrained=start, teacher=teacher, label_maps=maps)
 
 
 def changed_recipe(recipe: str, settings: tuple[str, ...]) -> Recipe:
@@ -91,7 +89,7 @@ def changed_recipe(recipe: str, settings: tuple[str, ...]) -> Recipe:
 
 
 def _start(pretrained: str) -> str:
-    """What to start from, for ``requests.model``."""
+    """What to start from, for ``steps.model``."""
     if pretrained in clip_tiny.FILES:
         return str(clip_tiny.FILES[pretrained])
     if pretrained not in ("none", "openai", "imagenet") and not Path(pretrained).is_file():

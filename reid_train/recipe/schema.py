@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -30,6 +38,14 @@ class Part(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Fields that decide no result: names, and what is told.
+    UNKEYED: ClassVar[frozenset[str]] = frozenset()
+
+    def keyed(self) -> dict[str, Any]:
+        """What stands in the key of a step, as JSON values: the fields that decide a result and are
+        not at their default, so that a later field changes no key.
+        """
+        return self.model_dump(mode="json", exclude_defaults=True, exclude=set(self.UNKEYED))
 
 
 class Head(Part):
@@ -147,6 +163,7 @@ class Features(Part):
 
 
 Images = IdentityBatches | Shuffled
+TOLD = {"summary", "citation", "expected", "deviations"}
 DATA_KINDS = ("identity-batches", "shuffled", "features")
 MEMORIES = ("prototypes", "camera-prototypes")
 
@@ -224,9 +241,22 @@ class OneCycle(Part):
     final_division: float = 1e4
 
 
+def _ordered(value: Any) -> Any:
+    """Patterns as a list, in which order counts. In a mapping it does not: the pattern with more
+    letters stands later, and so decides.
+    """
+    if isinstance(value, dict):
+        return sorted(value.items(), key=lambda item: (len(re.sub(r"[*?]", "", item[0])), item[0]))
+    return value
+
+
+Trains = Annotated[tuple[tuple[str, float], ...], BeforeValidator(_ordered)]
+
+
 class Stage(Part):
     """One part of training; ``trains``, ``accumulate``, ``clip`` and ``ema`` as in
-    ``reid_train.engine.task.Stage``.
+    ``reid_train.engine.task.Stage``. ``trains`` is a list ``[[pattern, multiplier], ...]`` whose
+    last match decides, or a mapping, where the longer pattern does.
     """
 
     name: str
@@ -237,7 +267,7 @@ class Stage(Part):
     schedule: Annotated[
         Constant | WarmupMultistep | Cosine | OneCycle, Field(discriminator="kind")
     ] = Constant()
-    trains: dict[str, float] = {"*": 1.0}
+    trains: Trains = (("*", 1.0),)
     accumulate: Count = 1
     clip: float | None = None
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
@@ -267,7 +297,9 @@ class Expected(Part):
 
 
 class Recipe(Part):
-    """A method. precision: ``auto`` is bf16 on a GPU that has it, else fp32."""
+    """A method. precision: ``auto`` is bf16 on a GPU that has it, else fp32. deviations: what it
+    does otherwise than its source, and why, a sentence each.
+    """
 
     name: str
     summary: str = ""
@@ -279,6 +311,9 @@ class Recipe(Part):
     channels_last: bool = False
     test: Test = Test()
     expected: tuple[Expected, ...] = ()
+    deviations: tuple[str, ...] = ()
+
+    UNKEYED = frozenset({"name", *TOLD})
 
     @property
     def prompt_stages(self) -> tuple[Stage, ...]:
@@ -329,7 +364,7 @@ class Recipe(Part):
         return self
 
     def plain(self) -> dict[str, Any]:
-        """The recipe as JSON values, without what does not change the model (summary, citation,
-        expected results); ``from_plain`` is the inverse for the rest.
+        """The recipe as JSON values, without what is said about it (summary, citation, expected
+        results, deviations); ``from_plain`` is the inverse for the rest.
         """
-        return self.model_dump(mode="json", exclude={"summary", "citation", "expected"})
+        return self.model_dump(mode="json", exclude=TOLD)

@@ -10,8 +10,9 @@ from reid_train.losses.triplet import Triplet
 from reid_train.models.heads import LinearClassifier
 from reid_train.models.ianet import IANet
 from reid_train.models.resnet import ResNet50
-from reid_train.recipe.assembly import RecipeTask, build_task
+from reid_train.recipe.assembly import build_task
 from reid_train.recipe.loading import list_recipes, load_recipe
+from reid_train.recipe.task import RecipeTask
 
 SMALL = {"input.size": "[64, 32]", "model.options": "{layers: [1, 1, 1, 1]}"}
 RECIPES = [name for name in list_recipes() if name.startswith(("resnet50-", "ianet-"))]
@@ -80,7 +81,7 @@ def test_training_is_the_published_one(name):
 
 
 def test_rate_falls_when_epochs_20_and_40_begin():
-    from reid_train.engine.schedules import SCHEDULES
+    from reid_train.engine import SCHEDULES
 
     plain = load_recipe("resnet50-triplet").stages[0].schedule.model_dump()
     rate = SCHEDULES[plain.pop("kind")](**plain)
