@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +210,31 @@ def _parsers(
         )
     check_parsers(kinds, label_map, option="--model")
     return kinds
+
+
+def parsers_of(
+    terminal: Terminal,
+    kinds: Sequence[str],
+    label_map: Path | None = None,
+    settings: Sequence[tuple[str, str]] = (),
+) -> Callable[[Step, str], Step]:
+    """What gives the label maps of an index by one of ``kinds``, the parsers of ``--parsing``, each
+    with its own ``settings`` (parser, ``NAME=VALUE``). Raises ReidpipeError for what there is not.
+    """
+    check_parsers(kinds, label_map, option="--parsing")
+    chosen = options_of(kinds, settings)
+
+    def label_maps(index: Step, kind: str) -> Step:
+        return maps_step(
+            terminal,
+            index,
+            kind,
+            label_map=label_map,
+            settings=chosen[kind],
+            option="--parsing",
+        )
+
+    return label_maps
 
 
 def check_parsers(kinds: Sequence[str], label_map: Path | None, *, option: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from pipeline import plugins
 from pipeline.artifacts import torchrun
 from pipeline.artifacts.atomic import read_json, sha256_file, write_json
 from pipeline.artifacts.kinds import KINDS
@@ -112,6 +113,7 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True)
             started = time.time()
             check_files(step)
+            plugins.require(step.weights, f"{step.name} {step.key[:8]}")
             with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
                 summary = step.resolve()(self._job(step, execution))
             write_json(folder / MARK, _provenance(step, folder, summary, started))

@@ -14,9 +14,20 @@ Nothing is imported because a file in a workspace names it: only what the user g
 from __future__ import annotations
 
 from pipeline.plugins.door import Door, described, digests, require
-from pipeline.plugins.registry import from_environment, plugins, register, use
+from pipeline.plugins.registry import (
+    ensure,
+    from_environment,
+    given,
+    load_given,
+    plugins,
+    register,
+    use,
+)
 
 __all__ = [
+    "ensure",
+    "given",
+    "load_given",
     "Door",
     "described",
     "digests",

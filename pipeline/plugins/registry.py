@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -38,6 +38,7 @@ class _Given:
     installed: list[Plugin] | None = None
     registered: dict[Name, Registered] = field(default_factory=dict)
     importing: list[Plugin] = field(default_factory=list)
+    imported: set[str] = field(default_factory=set)
 
 
 _given = _Given()
@@ -50,7 +51,7 @@ def use(references: Iterable[str]) -> None:
     """
     plugins = list({p.reference: p for p in map(Plugin.read, references)}.values())
     _given.plugins, _given.installed = plugins, None
-    _given.registered = {}
+    _given.registered, _given.imported = {}, set()
     _check_names(plugins)
     if plugins:
         os.environ[VARIABLE] = os.pathsep.join(plugin.reference for plugin in plugins)
@@ -63,18 +64,30 @@ def from_environment() -> list[str]:
     return [text for text in os.environ.get(VARIABLE, "").split(os.pathsep) if text]
 
 
-def plugins() -> list[Plugin]:
-    """The plugins of this process: those given, then those installed. A process that was started by
-    another has them from the environment.
+def given() -> list[Plugin]:
+    """The plugins that the user gave. A process that was started by another has them from the
+    environment.
     """
     if _given.plugins is None:
         use(from_environment())
     assert _given.plugins is not None
+    return _given.plugins
+
+
+def ensure(references: Sequence[str]) -> None:
+    """``use`` these unless they are in use."""
+    if [plugin.reference for plugin in given()] != list(references):
+        use(references)
+
+
+def plugins() -> list[Plugin]:
+    """The plugins of this process: those given, then those installed."""
+    own = given()
     if _given.installed is None:
         found = entry_points(group=GROUP)
         _given.installed = [Plugin.read(point.value.partition(":")[0]) for point in found]
-        _check_names([*_given.plugins, *_given.installed])
-    return [*_given.plugins, *_given.installed]
+        _check_names([*own, *_given.installed])
+    return [*own, *_given.installed]
 
 
 def _check_names(given: list[Plugin]) -> None:
@@ -98,7 +111,8 @@ def provider(kind: str, name: str) -> Plugin | None:
     for plugin in plugins():
         if (kind, name) in plugin.names:
             return plugin
-        if plugin.computes_names:
+        if plugin.computes_names or not plugin.names:
+            # What it registers shows when it is imported, and so does why it registers nothing.
             _import(plugin)
             if (found := _given.registered.get((kind, name))) is not None:
                 return found.plugin
@@ -119,8 +133,14 @@ def registered(kind: str, name: str) -> Registered | None:
     return _given.registered[kind, name]
 
 
+def load_given() -> None:
+    """Import every plugin the user gave, used or not: one that is broken is told, not passed over."""
+    for plugin in given():
+        _import(plugin)
+
+
 def _import(plugin: Plugin) -> None:
-    if any(found.plugin == plugin for found in _given.registered.values()):
+    if plugin.reference in _given.imported:
         return
     _given.importing.append(plugin)
     try:
@@ -146,6 +166,7 @@ def _import(plugin: Plugin) -> None:
         ) from error
     finally:
         _given.importing.pop()
+    _given.imported.add(plugin.reference)
 
 
 def _line_of(error: Exception, plugin: Plugin) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.atomic import read_json
+from pipeline.plugins import require
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.engine.checkpoint import META, WEIGHTS, load_strict, read_state_dict, unwrap
 from reid_train.engine.runtime import Runtime
@@ -84,7 +85,12 @@ def _load_own(run_or_file: str | Path | Mapping[str, Any]) -> ReidModel:
             f"give the format: {', '.join(FORMATS)}"
         )
     folder = _model_folder(Path(run_or_file))
-    model = build_model(read_json(folder / META)["model"])
+    about = read_json(folder / META)
+    # What trained it is history; its trunk is what computes.
+    for file, used in about.get("plugins", {}).items():
+        trunks = {name: used["sha256"] for name in used["names"] if name.startswith("trunk ")}
+        require(trunks, f"the model {folder.name[:8]}, made with plugin {file}")
+    model = build_model(about["model"])
     load_strict(model, read_state_dict(folder / WEIGHTS), source=str(folder / WEIGHTS))
     return model
 

@@ -15,6 +15,7 @@ from reid_train.data.sampler import Sampler
 from reid_train.engine import SCHEDULES
 from reid_train.engine.optimiser import Optimiser
 from reid_train.engine.runtime import Runtime, derive_seed
+from reid_train.engine.schedules import Schedule
 from reid_train.engine.task import BatchSource, Hook, Stage
 from reid_train.hooks import HOOKS
 from reid_train.recipe import schema
@@ -52,21 +53,26 @@ def build_stages(
 
 def build_stage(stage: schema.Stage, batches: BatchSource) -> Stage:
     """A recipe's stage over a source of batches, without its hooks."""
-    schedule = stage.schedule.model_dump()
-    kind = schedule.pop("kind")
-    rate = make(SCHEDULES, kind, schedule, f"stages.{stage.name}.schedule")
-    check_fields(rate, ["__call__"], f"schedule '{kind}'")
     return Stage(
         stage.name,
         stage.epochs,
         batches,
         Optimiser(**{f.name: getattr(stage.optimiser, f.name) for f in fields(Optimiser)}),
-        rate,
+        build_schedule(stage),
         stage.trains,
         stage.accumulate,
         stage.clip,
         stage.ema,
     )
+
+
+def build_schedule(stage: schema.Stage) -> Schedule:
+    """The factor on a stage's learning rates."""
+    options = stage.schedule.model_dump()
+    kind = options.pop("kind")
+    schedule = make(SCHEDULES, kind, options, f"stages.{stage.name}.schedule")
+    check_fields(schedule, ["__call__"], f"schedule '{kind}'")
+    return schedule
 
 
 def _image_stage(

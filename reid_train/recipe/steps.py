@@ -6,7 +6,7 @@ at its default, and no name (``reid_train.recipe.schema.Part.keyed``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.artifacts import requests
 from pipeline.artifacts.atomic import sha256_file
 from pipeline.artifacts.steps import Step
+from pipeline.plugins import digests
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.recipe.schema import Features, Part, Recipe, Stage, Text
 
@@ -79,7 +80,7 @@ def model(
             "stages": recipe.image_stages,
         }
     )
-    return _step("model", {"recipe": images}, {"seed": seed}, inputs, start)
+    return _step("model", {"recipe": images}, {"seed": seed}, inputs, start, recipe.names())
 
 
 def _step(
@@ -88,8 +89,11 @@ def _step(
     others: Mapping[str, Any],
     inputs: Mapping[str, Step],
     start: Start,
+    used: Sequence[tuple[str, str]] = (),
 ) -> Step:
-    """A step with parts of a recipe among its parameters, from a start."""
+    """A step with parts of a recipe among its parameters, from a start. used: what it names that
+    may be a plugin's, whose text then is in its key.
+    """
     others = {**others, "pretrained": start.name}
     full = {
         key: part.plain() if isinstance(part, Recipe) else part.model_dump(mode="json")
@@ -99,7 +103,7 @@ def _step(
         name,
         {**full, **others},
         inputs,
-        weights=start.weights,
+        weights={**start.weights, **digests(used)},
         files=start.files,
         keyed={**{key: part.keyed() for key, part in parts.items()}, **others},
     )
@@ -121,7 +125,14 @@ def _text(
         inputs = {"features": _features(source, recipe, seed, start, stage, label_maps)}
         if prompts is not None:
             inputs["prompts"] = prompts
-        prompts = _step("prompts", {"text": early, "stage": stage}, {"seed": seed}, inputs, start)
+        prompts = _step(
+            "prompts",
+            {"text": early, "stage": stage},
+            {"seed": seed},
+            inputs,
+            start,
+            stage.names(),
+        )
     if prompts is None:
         raise ValueError(f"recipe '{recipe.name}' has a text side and no stage on features")
     inputs = {"prompts": prompts}
@@ -156,7 +167,7 @@ def _features(
         "input_size": list(given.size),
     }
     others = {"model": trunk, "parts": stage.data.parts, "seed": start.seed(seed)}
-    return _step("features", {}, others, inputs, start)
+    return _step("features", {}, others, inputs, start, [("trunk", encoder.trunk)])
 
 
 def _needed(label_maps: Step | None, recipe: Recipe) -> Step:

@@ -19,6 +19,11 @@ TEXT_TOWERS: dict[str, dict[str, Any]] = {
 }
 
 
+def text_dim(spec: schema.Text) -> int:
+    """Numbers in a text row, D."""
+    return {"output_dim": 512, **TEXT_TOWERS[spec.architecture], **spec.options}["output_dim"]
+
+
 def build_texts(
     spec: schema.Text, *, classes: int, pretrained: str, weights: Path | None = None
 ) -> IdentityTexts:
