@@ -176,6 +176,14 @@ class _Loop:
                 hook.load_state_dict(saved)
 
         multipliers = stage.select(self.trainable)
+        self.names = list(multipliers)
+        if state is not None and state.get("trained") != self.names:
+            # The optimiser's state is by position: in another order it would fit other tensors.
+            raise ReidpipeError(
+                f"found the state of other parameters in {self.folder / STATE}; expected "
+                f"{', '.join(self.names[:3])}, ... in this order; to start over type rm "
+                f"{self.folder / STATE}"
+            )
         for name, parameter in task.named_parameters():
             parameter.requires_grad_(name in multipliers)
         self.module = self.runtime.parallel(task)
@@ -360,6 +368,7 @@ class _Loop:
                 "epoch": epoch,
                 "step": step,
                 "task": self.task.state_dict(),
+                "trained": self.names,
                 "optimiser": self.optimiser.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "ema": self.ema,
