@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.engine.checkpoint import load_state, load_strict, save_state
+from reid_train.engine.checkpoint import check_order, load_state, load_strict, save_state
 from reid_train.engine.runtime import Runtime, derive_seed
 from reid_train.engine.task import ReidTask, Stage
 
@@ -177,13 +177,6 @@ class _Loop:
 
         multipliers = stage.select(self.trainable)
         self.names = list(multipliers)
-        if state is not None and state.get("trained") != self.names:
-            # The optimiser's state is by position: in another order it would fit other tensors.
-            raise ReidpipeError(
-                f"found the state of other parameters in {self.folder / STATE}; expected "
-                f"{', '.join(self.names[:3])}, ... in this order; to start over type rm "
-                f"{self.folder / STATE}"
-            )
         for name, parameter in task.named_parameters():
             parameter.requires_grad_(name in multipliers)
         self.module = self.runtime.parallel(task)
@@ -196,6 +189,7 @@ class _Loop:
         self.ema = _averaged(task) if stage.ema is not None else None
         epoch, step = 0, 0
         if state is not None:
+            check_order(state, self.names, self.folder / STATE)
             epoch, step = state["epoch"], state["step"]
             self.optimiser.load_state_dict(state["optimiser"])
             self.scaler.load_state_dict(state["scaler"])
