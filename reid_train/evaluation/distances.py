@@ -36,10 +36,12 @@ class Shape(NamedTuple):
 # OpenBLAS for AVX2 packs 320 rows at once and multiplies the first and last 8 in another way.
 AVX2 = Shape(unit=320, edge=8, step=12)
 PLAIN = Shape(unit=64, edge=0, step=8)
-# Measured on every core type that OpenBLAS runs on x86; by the names threadpoolctl gives them.
-SHAPES = dict.fromkeys(("Haswell", "Zen"), AVX2) | dict.fromkeys(
-    ("SkylakeX", "Nehalem", "Sandybridge", "Katmai", "Prescott"), PLAIN
-)
+# By the names of threadpoolctl: all core types of numpy's wheels for x86, each measured. They have
+# Haswell's kernels for Zen; a library with kernels named Zen has not been met.
+SHAPES: dict[str, Shape] = {
+    "Haswell": AVX2,
+    **dict.fromkeys(("SkylakeX", "Nehalem", "Sandybridge", "Katmai", "Prescott"), PLAIN),
+}
 # A library of unknown habits: both cures, and no product below ENTRIES x LEAST_DIMS.
 CAREFUL = Shape(unit=320, edge=8, step=48)
 # Below 10^6 multiplications OpenBLAS takes other kernels: ENTRIES x LEAST_DIMS is more than that.
