@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-all lint types check clean
+.PHONY: demo test test-all kernels lint types check clean
 
 demo: $(READY)
 	$(BIN)/reidpipe demo
@@ -15,6 +15,11 @@ test: $(READY)
 test-all: $(READY)
 	$(BIN)/python -m pytest
 
+# What is compared by numbers, on the kernels of another processor than this one.
+kernels: $(READY)
+	OPENBLAS_CORETYPE=$$($(BIN)/python -m tests.other_kernel) $(BIN)/python -m pytest -m "not slow" \
+	  tests/reid_train/evaluation tests/reid_train/losses tests/reid_train/models
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -22,7 +27,7 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/pyright
 
-check: lint types test-all
+check: lint types test-all kernels
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
