@@ -7,7 +7,7 @@ from threadpoolctl import threadpool_info
 
 
 def other_core() -> str:
-    """``Haswell``, the kernels of most desktops, or where they are the machine's own ``Nehalem``."""
+    """``Haswell``, the kernels of most desktops; where they are the machine's own, ``Nehalem``."""
     own = {library.get("architecture") for library in threadpool_info()}
     return "Nehalem" if own & {"Haswell", "Zen"} else "Haswell"
 
