@@ -12,10 +12,10 @@ from functools import cached_property
 from importlib import resources
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.yaml_text import read_yaml
 
 Kind = Literal["reid", "parsing", "classification"]
 Policy = Literal["direct", "manual", "request", "never"]
@@ -367,7 +367,7 @@ def load_manifest(dataset: str) -> Manifest:
             f"found dataset '{name}'{nearest(name, known)}; expected one of "
             f"{', '.join(sorted(known))}; type reidpipe datasets"
         )
-    content = yaml.safe_load(known[name].read_text(encoding="utf-8"))
+    content = read_yaml(known[name].read_text(encoding="utf-8"))
     return parse_manifest(content, variant or None)
 
 
