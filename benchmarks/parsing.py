@@ -62,6 +62,7 @@ def main() -> None:
             compare(folder, index, options.images, options.rounds, "schp", weights)
         if options.tiny_images:
             weights = weights_file("schp-tiny")
+            assert weights is not None
             compare(folder, index, options.tiny_images, options.rounds, "schp-tiny", weights)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from parsing_models.parsers.interface import Parser
@@ -33,11 +32,23 @@ def load_parser(
     network, or a device that is not there.
     """
     from parsing_models.parsers.catalogue import entry
+    from parsing_models.parsers.foreign import Foreign
+    from parsing_models.parsers.interface import Parser
+    from pipeline.terminal.errors import ReidpipeError
     from pipeline.terminal.options import check_option
+    from reid_train.engine.runtime import Runtime
 
     found = entry(kind)
     for name, value in options.items():
         check_option(name, value, found.options, of=f"parser '{kind}'")
-    module, function = found.loader.split(":")
-    load = getattr(import_module(module), function)
-    return load(kind, weights, device=device, options=options)
+    parser = found.load()(kind, weights, device=device, options=options)
+    if isinstance(parser, Parser):
+        return parser
+    for field in ("label_set", "parse"):
+        if not hasattr(parser, field):
+            raise ReidpipeError(
+                f"found parser '{kind}' without {field}; expected label_set and parse(images, "
+                "size), as of parsing_models.parsers.interface.Parser; add it to the plugin"
+            )
+    # It has what the cache and its users ask of a Parser, and no network.
+    return cast("Parser", Foreign(parser, kind, options, Runtime.create(device).device))

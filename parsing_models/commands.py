@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from pipeline.artifacts import graph, requests
 from pipeline.artifacts.atomic import replacing
 from pipeline.artifacts.graph import Outcome
 from pipeline.artifacts.steps import Step
+from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.index import read_index
-from pipeline.datasets.manifest import load_manifest
 from pipeline.datasets.sources import GENERATED, index_step
 from pipeline.labels.sets import LABEL_SETS
 from pipeline.terminal.commandline import CONTEXT, DEVICE, LABEL_MAP, Terminal, json_option
@@ -210,6 +210,31 @@ def _parsers(
         )
     check_parsers(kinds, label_map, option="--model")
     return kinds
+
+
+def parsers_of(
+    terminal: Terminal,
+    kinds: Sequence[str],
+    label_map: Path | None = None,
+    settings: Sequence[tuple[str, str]] = (),
+) -> Callable[[Step, str], Step]:
+    """What gives the label maps of an index by one of ``kinds``, the parsers of ``--parsing``, each
+    with its own ``settings`` (parser, ``NAME=VALUE``). Raises ReidpipeError for what there is not.
+    """
+    check_parsers(kinds, label_map, option="--parsing")
+    chosen = options_of(kinds, settings)
+
+    def label_maps(index: Step, kind: str) -> Step:
+        return maps_step(
+            terminal,
+            index,
+            kind,
+            label_map=label_map,
+            settings=chosen[kind],
+            option="--parsing",
+        )
+
+    return label_maps
 
 
 def check_parsers(kinds: Sequence[str], label_map: Path | None, *, option: str) -> None:

@@ -102,7 +102,7 @@ def draw_comparison(
     Labels are drawn in the common set; a pixel that differs is red on the grey image. For images
     that may not be shown there are cards with their keys.
     """
-    shown = pictures_allowed(index.dataset)
+    shown = pictures_allowed(index.dataset, index.definition)
     rows = {row.key: row for row in index.rows}
     chosen = {entry["key"]: entry["equal"] for entry in found["most_different"]}
     if not chosen:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from parsing_models.parsers.catalogue import weights_file
 from parsing_models.parsers.device_checks import OneClassGuard, check_device, check_precision
+from pipeline import plugins
 from pipeline.artifacts.processes import spread, spread_pinned
 from pipeline.datasets.index import ImageRow, read_index
 from pipeline.images.pixels import DamagedImage, decode
@@ -51,7 +52,7 @@ class Work:
     folder: Path
     root: Path
     model: str
-    weights: Path
+    weights: Path | None
     options: str  # JSON
     flip: bool
     scales: tuple[float, ...]
@@ -59,6 +60,7 @@ class Work:
     device: str
     threads: int
     precision: str = "fp32"
+    plugins: tuple[str, ...] = ()
 
 
 def parse(job: Job) -> dict[str, Any]:
@@ -120,7 +122,7 @@ def _work(job: Job, root: Path) -> Work:
         folder=job.folder,
         root=root,
         model=params["model"],
-        weights=weights.resolve(),
+        weights=weights.resolve() if weights else None,
         options=json.dumps(params.get("options") or {}, sort_keys=True),
         flip=bool(params.get("flip", False)),
         scales=tuple(float(scale) for scale in params.get("scales") or (1.0,)),
@@ -129,6 +131,7 @@ def _work(job: Job, root: Path) -> Work:
         # A dask worker is one of many: it keeps to one thread.
         threads=1 if job.scheduler is not None else job.workers,
         precision=params.get("precision", "fp32"),
+        plugins=tuple(plugin.reference for plugin in plugins.given()),
     )
 
 
@@ -183,6 +186,7 @@ def make_maps(
     """
     from reid_train.engine.runtime import on_cpu, own_stream
 
+    plugins.ensure(work.plugins)  # a worker of a cluster has nobody's environment
     parser = _parser(work.model, work.weights, work.options, work.device, work.precision)
     attributes = {**parser.attributes(flip=work.flip, scales=work.scales), "grid": list(GRID)}
     cpu = on_cpu(parser.device)
@@ -222,7 +226,7 @@ def make_maps(
 
 
 @lru_cache(maxsize=1)
-def _parser(model: str, weights: Path, options: str, device: str, precision: str) -> Parser:
+def _parser(model: str, weights: Path | None, options: str, device: str, precision: str) -> Parser:
     from parsing_models import load_parser
     from parsing_models.parsers.interface import in_precision
     from reid_train.engine.runtime import Runtime

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -100,9 +101,7 @@ def test_names_repeat_neither_their_folder_nor_each_other(house: str):
     for folder in {path.parent for path in (ROOT / house).rglob("*.py")}:
         stems = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("__"))
         first = [words(stem)[0] for stem in stems]
-        shared = [
-            stem for stem, word in zip(stems, first, strict=True) if first.count(word) > 1
-        ]
+        shared = [stem for stem, word in zip(stems, first, strict=True) if first.count(word) > 1]
         assert shared == [], folder
         own = words(folder.name)
         assert [stem for stem in stems if set(own) <= set(words(stem))] == [], folder
@@ -116,18 +115,19 @@ def test_worker_names_lead_to_functions():
     for module, function in sorted(found):
         place = ROOT.joinpath(*module.split("."))
         file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-        tops = {
-            name
-            for node in tree(file).body
-            for name in (
-                [node.name]
-                if isinstance(node, ast.FunctionDef)
-                else [alias.asname or alias.name for alias in node.names]
-                if isinstance(node, ast.ImportFrom)
-                else []
-            )
-        }
-        assert function in tops, f"{module}:{function}"
+        assert function in set(tops(tree(file))), f"{module}:{function}"
+
+
+def tops(module: ast.Module) -> Iterator[str]:
+    """Names at the top of a module: what it defines and what it imports from others."""
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
 
 
 def drawn(text: str) -> dict[str, set[str]]:

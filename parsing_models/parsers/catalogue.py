@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from parsing_models.parsers import hub
 from pipeline.labels.sets import LabelSet
+from pipeline.plugins import Door
+from pipeline.plugins.kinds import resolve
+from pipeline.plugins.registry import Registered
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.options import FLAG, NUMBER, POSITIVE, SIZE, Option
 
@@ -31,82 +34,109 @@ LEAST_SCALE, GREATEST_SCALE = 0.1, 8.0
 _SIZED = {"input_size": SIZE, "memory_mib": POSITIVE}
 
 
+Loader = Callable[..., Any]
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One kind of parser. files: names its weights go by. loader: ``module:function``, called as
-    ``f(kind, weights, device=, options=) -> Parser``. source: where a user gets the weights; empty
-    for those that ship with the package. licence: of the published weights. options: what
-    ``load_parser`` takes besides."""
+    """One kind of parser. files: names its weights go by; none where it needs none. loader:
+    ``module:function`` (of a plugin the function itself), called as ``f(kind, weights, device=,
+    options=) -> Parser``. options: what ``load_parser`` takes besides. source: where a user gets
+    the weights; empty for those that ship with the package. licence: of the published weights.
+    """
 
     kind: str
     files: tuple[str, ...]
     title: str
-    loader: str
-    options: Mapping[str, Option]
+    loader: str | Loader
+    options: Mapping[str, Option] = field(default_factory=dict)
     source: str = ""
     licence: str = "MIT"
 
+    def load(self) -> Loader:
+        """The loader, imported now."""
+        return resolve(self.loader) if isinstance(self.loader, str) else self.loader
 
-CATALOGUE: dict[str, Entry] = {
-    entry.kind: entry
-    for entry in (
-        Entry(
-            "schp",
-            (
-                "exp-schp-201908261155-lip.pth",
-                "exp-schp-201908301523-atr.pth",
-                "exp-schp-201908270938-pascal-person-part.pth",
+
+def _of_plugin(found: Registered, kind: str) -> Entry:
+    """``@register.parser(kind, files=, title=, options=, source=, licence=)`` on a loader."""
+    known = {"files", "title", "options", "source", "licence"}
+    for name in found.about:
+        if name not in known:
+            raise ReidpipeError(
+                f"found '{name}' of parser '{kind}' in plugin {found.plugin.reference}"
+                f"{nearest(name, known)}; expected {', '.join(sorted(known))}; mend it"
+            )
+    about = {"files": (), "title": f"of plugin {found.plugin.reference}", **found.about}
+    return Entry(kind, loader=found.thing, **about)
+
+
+CATALOGUE = Door(
+    "parser",
+    {
+        entry.kind: entry
+        for entry in (
+            Entry(
+                "schp",
+                (
+                    "exp-schp-201908261155-lip.pth",
+                    "exp-schp-201908301523-atr.pth",
+                    "exp-schp-201908270938-pascal-person-part.pth",
+                ),
+                "SCHP (Li et al. 2019), ResNet-101",
+                "parsing_models.parsers.schp:load_schp",
+                {"label_set": LABEL_SET, **_SIZED},
+                source=(
+                    "exp-schp-201908261155-lip.pth (about 267 MB) from the authors' Google Drive, "
+                    "linked at https://github.com/GoGoDuck912/Self-Correction-Human-Parsing"
+                ),
             ),
-            "SCHP (Li et al. 2019), ResNet-101",
-            "parsing_models.parsers.schp:load_schp",
-            {"label_set": LABEL_SET, **_SIZED},
-            source=(
-                "exp-schp-201908261155-lip.pth (about 267 MB) from the authors' Google Drive, "
-                "linked at https://github.com/GoGoDuck912/Self-Correction-Human-Parsing"
+            Entry(
+                "schp-tiny",
+                ("schp-tiny.safetensors",),
+                "SCHP's network, small, trained here",
+                "parsing_models.parsers.schp:load_schp",
+                {"label_set": LABEL_SET, **_SIZED},
             ),
-        ),
-        Entry(
-            "schp-tiny",
-            ("schp-tiny.safetensors",),
-            "SCHP's network, small, trained here",
-            "parsing_models.parsers.schp:load_schp",
-            {"label_set": LABEL_SET, **_SIZED},
-        ),
-        Entry(
-            "segformer-tiny",
-            ("segformer-tiny.safetensors",),
-            "SegFormer, small, trained here",
-            "parsing_models.parsers.segformer:load_segformer_tiny",
-            _SIZED,
-        ),
-        Entry(
-            "solider",
-            ("schp_4_checkpoint.pth.tar", "solider.safetensors"),
-            "SOLIDER's parser (Chen et al. 2023), Swin",
-            "parsing_models.parsers.solider:load_solider",
-            {"semantic_weight": SEMANTIC_WEIGHT, "label_set": LABEL_SET, **_SIZED},
-            source=(
-                "schp_4_checkpoint.pth.tar from your own training with "
-                "https://github.com/tinyvision/SOLIDER-HumanParsing (the authors publish backbones "
-                "only, no trained parser)"
+            Entry(
+                "segformer-tiny",
+                ("segformer-tiny.safetensors",),
+                "SegFormer, small, trained here",
+                "parsing_models.parsers.segformer:load_segformer_tiny",
+                _SIZED,
             ),
-            licence="no published parser; its code is MIT, the backbones' repository Apache-2.0",
-        ),
-        Entry(
-            "invpt",
-            # The authors give no name in their text; this is the one to save it under.
-            ("invpt.pth",),
-            "InvPT (Ye and Xu 2022), ViT-L/16, seven parts",
-            "parsing_models.parsers.invpt:load_invpt",
-            {"label_set": LABEL_SET, "upscale": FLAG, "memory_mib": POSITIVE},
-            source=(
-                "the PASCAL-Context model, linked in InvPT/README.md at "
-                "https://github.com/prismformore/Multi-Task-Transformer, saved as invpt.pth"
+            Entry(
+                "solider",
+                ("schp_4_checkpoint.pth.tar", "solider.safetensors"),
+                "SOLIDER's parser (Chen et al. 2023), Swin",
+                "parsing_models.parsers.solider:load_solider",
+                {"semantic_weight": SEMANTIC_WEIGHT, "label_set": LABEL_SET, **_SIZED},
+                source=(
+                    "schp_4_checkpoint.pth.tar from your own training with "
+                    "https://github.com/tinyvision/SOLIDER-HumanParsing (the authors publish "
+                    "backbones only, no trained parser)"
+                ),
+                licence=(
+                    "no published parser; its code is MIT, the backbones' repository Apache-2.0"
+                ),
             ),
-            licence="CC BY-NC 4.0",
-        ),
-    )
-}
+            Entry(
+                "invpt",
+                # The authors give no name in their text; this is the one to save it under.
+                ("invpt.pth",),
+                "InvPT (Ye and Xu 2022), ViT-L/16, seven parts",
+                "parsing_models.parsers.invpt:load_invpt",
+                {"label_set": LABEL_SET, "upscale": FLAG, "memory_mib": POSITIVE},
+                source=(
+                    "the PASCAL-Context model, linked in InvPT/README.md at "
+                    "https://github.com/prismformore/Multi-Task-Transformer, saved as invpt.pth"
+                ),
+                licence="CC BY-NC 4.0",
+            ),
+        )
+    },
+    _of_plugin,
+)
 # Not in the catalogue: its weights are wherever its name says, so there is nothing to list.
 HUGGING_FACE = Entry(
     hub.KIND,
@@ -149,8 +179,9 @@ def weights_file(
     *,
     workspace: Path | str | None = None,
     option: str = "--model",
-) -> Path:
-    """The file with a parser's weights; the folder of a Hugging Face model.
+) -> Path | None:
+    """The file with a parser's weights; the folder of a Hugging Face model; None for a parser that
+    needs none (of a plugin, whose ``files`` are empty).
 
     ``weights``, when given, is the file, or a folder that holds it. Else ``$REIDPIPE_WEIGHTS``
     (file or folder), then ``weights/`` of the workspace (default: ``$REIDPIPE_WORKSPACE``, then
@@ -163,7 +194,9 @@ def weights_file(
         return hub.folder_of(kind, weights)
     if weights is not None:
         return _given(found, Path(weights).expanduser())
-    if not found.source:
+    if not found.files:
+        return None
+    if not found.source and isinstance(found.loader, str):
         return _PACKAGED / found.files[0]
     variable = os.environ.get(WEIGHTS_VARIABLE)
     if variable:
@@ -179,16 +212,19 @@ def weights_file(
     if option != "--model":
         cure = f"set {WEIGHTS_VARIABLE} to it"
     raise ReidpipeError(
-        f"found no weights for parser '{kind}'; expected {found.source}; put the file into "
+        f"found no weights for parser '{kind}'; expected {found.source or found.files[0]}; put the "
+        "file into "
         f"{root / 'weights'}, or {cure}; {option} schp-tiny works now"
     )
 
 
 def weights_parts(
-    kind: str, checkpoint: Path, options: Mapping[str, Any] | None = None
+    kind: str, checkpoint: Path | None, options: Mapping[str, Any] | None = None
 ) -> dict[str, Path]:
     """Name -> each file that changes what a parser makes of an image: ``weights_file``'s, or those
     of a Hugging Face model's folder, whose labels must fit the options."""
+    if checkpoint is None:
+        return {}
     if not hub.is_hub(kind):
         return {"weights": checkpoint}
     saved = hub.read(checkpoint)

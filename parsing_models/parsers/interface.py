@@ -272,6 +272,13 @@ class Reduced:
 def in_precision(parser: Parser, precision: str) -> Parser:
     """``parser`` with its network in ``fp32``, ``bf16`` or ``fp16``, weights shared; the warps
     around it stay as they are."""
+    if not isinstance(parser, Parser):
+        if precision != "fp32":
+            raise ReidpipeError(
+                f"found --precision {precision} for parser '{parser.name}', whose network is not "
+                "ours; expected fp32; leave it out"
+            )
+        return parser
     network = parser.network.network if isinstance(parser.network, Reduced) else parser.network
     if precision != "fp32":
         network = Reduced(network, Runtime(parser.device, precision))

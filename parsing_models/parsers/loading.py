@@ -38,6 +38,8 @@ def read_weights(kind: str, weights: Path | str | Mapping[str, Any] | None) -> W
             unwrap({key: _tensor(value) for key, value in weights.items()}, source), source
         )
     path = weights_file(kind, weights)
+    if path is None:
+        raise ValueError(f"parser '{kind}' has no weights to read")
     return Weights(read_state_dict(path), str(path), sha256_file(path))
 
 

@@ -27,8 +27,8 @@ from parsing_models.training.task import ParsingTask
 from pipeline.artifacts import graph
 from pipeline.artifacts.atomic import write_json
 from pipeline.artifacts.store import Execution, Workspace
+from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.index import ImageRow, Index, read_index
-from pipeline.datasets.manifest import load_manifest
 from pipeline.datasets.sources import index_step
 from pipeline.images.pixels import decode
 from pipeline.labels.sets import LABEL_SETS, LIP, LabelSet

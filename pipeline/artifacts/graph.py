@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.artifacts.steps import Step
@@ -35,6 +35,17 @@ def missing(workspace: Workspace, targets: Iterable[Step]) -> list[Step]:
     for target in targets:
         visit(target)
     return list(order.values())
+
+
+def renewed(workspace: Workspace, step: Step) -> Step:
+    """``step`` as it stands where its artifact exists, else as it is made today: by the present
+    versions of workers, under another key. What an older version of this program made is used, and
+    never made by other code under the same key.
+    """
+    if workspace.complete(step):
+        return step
+    inputs = {name: renewed(workspace, source) for name, source in step.inputs.items()}
+    return replace(step, inputs=inputs, version=step.kind.version)
 
 
 def run(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.atomic import read_json, write_json
+from pipeline.artifacts.graph import renewed
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.terminal.errors import DamagedFile, ReidpipeError, nearest
@@ -76,6 +77,7 @@ def list_runs(workspace: Workspace) -> list[Run]:
 
 def find_run(workspace: Workspace, reference: str | None) -> Run:
     """The run called ``reference`` or whose name or model key starts with it; None: the newest.
+    A run of an older version whose model was removed stands for the model that is made today.
 
     Raises ReidpipeError when there is none, or when several match.
     """
@@ -84,6 +86,11 @@ def find_run(workspace: Workspace, reference: str | None) -> Run:
         raise ReidpipeError(
             f"found no run in {workspace.root}; expected a trained model; type reidpipe train"
         )
+    found = _chosen(runs, reference)
+    return replace(found, model=renewed(workspace, found.model))
+
+
+def _chosen(runs: list[Run], reference: str | None) -> Run:
     if reference is None:
         return runs[-1]
     exact = [run for run in runs if run.name == reference]

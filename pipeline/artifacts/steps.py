@@ -11,14 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.kinds import KINDS, Kind
+
 
 @dataclass(frozen=True)
 class Job:
     """What a worker receives.
 
     folder: where to write; the store adds ``artifact.json`` afterwards, which marks completion.
-    params: the step's parameters. inputs: name -> folder of a complete artifact. files: name ->
-    path of a weights file whose digest the step's key holds.
+    params: the step's parameters. inputs: name -> folder of a complete artifact. weights: name ->
+    digest in the step's key; files: name -> path of the file that has it.
     workspace: its root. workers: processes to use for per-image work. scheduler: address of a
     dask cluster, or None. device: as typed by the user (``auto``, ``cpu``, ``cuda``, ``cuda:1``).
     progress: whether bars may be drawn on stderr.
@@ -29,6 +31,7 @@ class Job:
     inputs: dict[str, Path]
     workspace: Path
     files: dict[str, Path] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
     workers: int = 1
     scheduler: str | None = None
     device: str = "auto"
@@ -42,24 +45,32 @@ Worker = Callable[[Job], dict[str, Any]]
 class Step:
     """One node of the graph.
 
-    name: the kind of artifact (``index``, ``images``, ``maps``, ``model``, ``evaluation``).
-    version: raised by hand whenever the worker's output changes for equal parameters.
-    worker: ``"module:function"``, imported only in the process that executes the step.
-    params: plain JSON values. inputs: name -> step. weights: name -> SHA-256 of a file it loads;
-    files: name -> where that file is here, which is not part of the key.
-    resumable: the worker continues from the files an earlier, interrupted execution left.
-    collective: under torchrun every process executes it, otherwise the first one alone.
+    name: the kind of artifact, one of ``pipeline.artifacts.kinds.KINDS``, which knows its worker.
+    params: plain JSON values, for the worker. keyed: what stands in the key in their place, where
+    they hold more than decides the result (names, fields at their defaults); it must determine the
+    rest. inputs: name -> step. weights: name -> SHA-256 of a file it loads, or of a plugin's text;
+    files: name -> where that file is here, which is not part of the key. version: of the worker
+    that made or will make it; 0: today's.
+
+    Dictionaries have no order: a key ignores it, and a worker gets them sorted.
     """
 
     name: str
-    version: int
-    worker: str
     params: Mapping[str, Any]
     inputs: Mapping[str, Step] = field(default_factory=dict)
     weights: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
-    resumable: bool = False
-    collective: bool = False
+    keyed: Mapping[str, Any] | None = None
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.version:
+            object.__setattr__(self, "version", self.kind.version)
+
+    @property
+    def kind(self) -> Kind:
+        """What is fixed for all steps of this name. Raises KeyError for a name nobody knows."""
+        return KINDS[self.name]
 
     @cached_property
     def key(self) -> str:
@@ -67,7 +78,7 @@ class Step:
         content = {
             "name": self.name,
             "version": self.version,
-            "params": self.params,
+            "params": self.params if self.keyed is None else self.keyed,
             "inputs": {name: step.key for name, step in self.inputs.items()},
             "weights": dict(self.weights),
         }
@@ -76,25 +87,43 @@ class Step:
 
     def resolve(self) -> Worker:
         """Import the worker: this is the moment when torch may be loaded."""
-        module, _, function = self.worker.partition(":")
+        module, _, function = self.kind.worker.partition(":")
         return getattr(importlib.import_module(module), function)
 
     def plain(self) -> dict[str, Any]:
         """The step and all it stands on as JSON values; ``from_plain`` is the inverse."""
-        return {
+        value = {
             "name": self.name,
             "version": self.version,
-            "worker": self.worker,
             "params": dict(self.params),
             "inputs": {name: step.plain() for name, step in self.inputs.items()},
             "weights": dict(self.weights),
             "files": dict(self.files),
-            "resumable": self.resumable,
-            "collective": self.collective,
         }
+        return value if self.keyed is None else {**value, "keyed": dict(self.keyed)}
 
     @classmethod
     def from_plain(cls, value: Mapping[str, Any]) -> Step:
-        """Rebuild a step written by ``plain``; the key is the same."""
-        inputs = {name: cls.from_plain(step) for name, step in value["inputs"].items()}
-        return cls(**{**value, "inputs": inputs})
+        """Rebuild a step written by ``plain``; the key is the same. What else the value holds, such
+        as the workers that older versions wrote down, is not looked at: a file in a workspace
+        chooses no code. Raises KeyError for what is missing and for a kind of step nobody knows.
+        """
+        name, version = value["name"], value["version"]
+        if name not in KINDS:
+            raise KeyError(f"a known kind of step: '{name}'")
+        return cls(
+            name=name,
+            params=value["params"],
+            inputs={name: cls.from_plain(step) for name, step in value["inputs"].items()},
+            weights=value["weights"],
+            files=value["files"],
+            keyed=value.get("keyed"),
+            version=version,
+        )
+
+
+def in_order(value: Any) -> Any:
+    """JSON values with every dictionary sorted by its keys, at any depth: what a worker is given,
+    so that nothing it makes can depend on an order that the key does not know.
+    """
+    return json.loads(json.dumps(value, sort_keys=True, allow_nan=False))

@@ -16,16 +16,18 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from pipeline import plugins
 from pipeline.artifacts import torchrun
 from pipeline.artifacts.atomic import read_json, sha256_file, write_json
-from pipeline.artifacts.steps import Job, Step
+from pipeline.artifacts.kinds import KINDS
+from pipeline.artifacts.steps import Job, Step, in_order
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 
 log = logging.getLogger(__name__)
 
 MARK = "artifact.json"
 # What commands read of a mark; one that lacks them is as good as none.
-_FIELDS = {"params", "inputs", "resumable", "summary", "started", "seconds", "files"}
+_FIELDS = {"params", "inputs", "summary", "started", "seconds", "files"}
 _TRACKED = ("reidpipe", "torch", "numpy", "pillow", "h5py", "open_clip_torch", "scikit-learn")
 
 
@@ -96,7 +98,7 @@ class Workspace:
         if int(os.environ.get("RANK", "0")) > 0:
             # torchrun ends this process when the first one fails.
             while not self.complete(step):
-                if step.collective and torchrun.called(folder):
+                if step.kind.collective and torchrun.called(folder):
                     step.resolve()(self._job(step, execution))
                     break
                 time.sleep(0.1)
@@ -106,11 +108,13 @@ class Workspace:
         with self._lock(step.name, step.key):
             if self.complete(step):
                 return folder
-            if folder.exists() and not step.resumable:
+            if folder.exists() and not step.kind.resumable:
                 shutil.rmtree(folder)
             folder.mkdir(parents=True, exist_ok=True)
             started = time.time()
-            with torchrun.calling(folder) if step.collective else contextlib.nullcontext():
+            check_files(step)
+            plugins.require(step.weights, f"{step.name} {step.key[:8]}")
+            with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
                 summary = step.resolve()(self._job(step, execution))
             write_json(folder / MARK, _provenance(step, folder, summary, started))
         return folder
@@ -118,10 +122,11 @@ class Workspace:
     def _job(self, step: Step, execution: Execution) -> Job:
         return Job(
             folder=self.folder(step),
-            params=dict(step.params),
-            inputs={name: self.folder(source) for name, source in step.inputs.items()},
+            params=in_order(step.params),
+            inputs={name: self.folder(step.inputs[name]) for name in sorted(step.inputs)},
             workspace=self.root,
-            files={name: Path(path) for name, path in step.files.items()},
+            weights=dict(sorted(step.weights.items())),
+            files={name: Path(step.files[name]) for name in sorted(step.files)},
             workers=execution.workers,
             scheduler=execution.scheduler,
             device=execution.device,
@@ -182,7 +187,8 @@ class Workspace:
         A resumable artifact (label maps) loses those files alone; any other is removed whole, and
         so is one whose mark, which knows what its files were, cannot be read.
         """
-        if artifact.damaged or not artifact.provenance()["resumable"]:
+        kind = KINDS.get(artifact.step)
+        if artifact.damaged or kind is None or not kind.resumable:
             self.remove(artifact)
             return
         with self._lock(artifact.step, artifact.key):
@@ -203,6 +209,23 @@ class Workspace:
             raise ReidpipeError(
                 f"workspace {self.root} cannot be written; expected a folder you may write; "
                 "type --workspace DIR or set REIDPIPE_WORKSPACE"
+            )
+
+
+def check_files(step: Step) -> None:
+    """Raise ReidpipeError when a file a step loads has other bytes than its key names: it was
+    exchanged since the step was asked for.
+    """
+    for name, path in step.files.items():
+        expected = step.weights.get(name)
+        if expected is None or Path(path).is_dir():
+            continue  # a folder's files have digests under names of their own
+        found = sha256_file(path) if Path(path).is_file() else None
+        if found != expected:
+            raise ReidpipeError(
+                f"found {'other bytes in' if found else 'no file'} {path}, which {step.name} "
+                f"{step.key[:8]} loads; expected SHA-256 {expected[:12]}...; put that file back, "
+                "or type the command again with the file to use"
             )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from pipeline.artifacts import graph, requests
-from pipeline.datasets.manifest import Manifest, list_manifests, load_manifest
+from pipeline.datasets.catalogue import list_manifests, load_manifest
+from pipeline.datasets.manifest import Manifest
 from pipeline.datasets.sources import GENERATED, index_step
 from pipeline.terminal.commandline import CONTEXT, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError
@@ -56,7 +57,7 @@ def prepare(
                 f"generated; type reidpipe prepare {manifest.id}"
             )
     else:
-        from pipeline.datasets.work import prepare_root
+        from pipeline.datasets.roots import prepare_root
 
         if manifest.notice:
             terminal.note(f"{manifest.title}: {manifest.notice}")

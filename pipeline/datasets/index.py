@@ -7,8 +7,11 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pipeline.artifacts import atomic
+from pipeline.datasets.catalogue import defined
+from pipeline.datasets.manifest import Manifest
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 SPLITS = ("train", "query", "gallery", "val")
@@ -47,11 +50,19 @@ class ImageRow:
 
 @dataclass(frozen=True)
 class Index:
-    """All rows of one dataset; ``root`` is the absolute folder that row paths are relative to."""
+    """All rows of one dataset; ``root`` is the absolute folder that row paths are relative to.
+    definition: what describes a dataset that is not in the package.
+    """
 
     dataset: str
     root: Path
     rows: list[ImageRow]
+    definition: dict[str, Any] | None = None
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """What is known about the dataset, if anything is."""
+        return defined(self.dataset, self.definition)
 
     def split(self, name: str) -> list[ImageRow]:
         """The rows of one split, in table order; an unknown split name raises ReidpipeError."""
@@ -93,7 +104,10 @@ def write_index(folder: Path, index: Index) -> None:
     root = index.root.absolute()
     inside = root.is_relative_to(folder)
     stored = root.relative_to(folder).as_posix() if inside else root.as_posix()
-    atomic.write_json(folder / ABOUT, {"dataset": index.dataset, "root": stored})
+    about: dict[str, Any] = {"dataset": index.dataset, "root": stored}
+    if index.definition is not None:
+        about["definition"] = index.definition
+    atomic.write_json(folder / ABOUT, about)
 
 
 def read_index(folder: Path) -> Index:
@@ -131,7 +145,7 @@ def read_index(folder: Path) -> Index:
         ]
     _validate(rows, str(table))
     root = Path(os.path.normpath(folder / about["root"]))
-    return Index(dataset=about["dataset"], root=root, rows=rows)
+    return Index(about["dataset"], root, rows, about.get("definition"))
 
 
 def _parse(

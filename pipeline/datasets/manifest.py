@@ -9,18 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cached_property
-from importlib import resources
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipeline.datasets.readers import READERS
 from pipeline.terminal.errors import ReidpipeError, nearest
-from pipeline.terminal.yaml_text import read_yaml
 
 Kind = Literal["reid", "parsing", "classification"]
 Policy = Literal["direct", "manual", "request", "never"]
 Exclude = Literal["same-camera", "same-image", "none"]
-Reader = Literal["files", "cuhk03_mat", "pascal_context", "class_folders", "pets", "flowers", "own"]
 
 
 class Part(BaseModel):
@@ -124,7 +122,7 @@ class Layout(Part):
 
     name: str
     requires: tuple[str, ...]
-    reader: Reader = "files"
+    reader: str = "files"
     spread: bool = False
     rule: str | None = None
     sources: tuple[Source, ...] = ()
@@ -226,6 +224,8 @@ class Manifest(Part):
     archives: tuple[Archive, ...] = ()
     # Not in the dump, whose digest is in the key of the index: the rows do not depend on it.
     archives_suffice: bool = Field(default=True, exclude=True)
+    # Whether it comes from a file of the user's; not in the dump either.
+    own: bool = Field(default=False, exclude=True)
     roots: tuple[str, ...] = ()
     layouts: tuple[Layout, ...] = ()
     suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
@@ -259,6 +259,8 @@ class Manifest(Part):
     @property
     def pictures_allowed(self) -> bool:
         """Whether its images may be shown: not if they, or those it is built on, are withdrawn."""
+        from pipeline.datasets.catalogue import load_manifest
+
         source = load_manifest(self.built_on) if self.built_on else None
         return self.policy != "never" and (source is None or source.pictures_allowed)
 
@@ -279,6 +281,12 @@ class Manifest(Part):
                 f"{', '.join(known)}; type --protocol {next(iter(known))}"
             )
         return known[name]
+
+    @model_validator(mode="after")
+    def _readers_exist(self) -> Manifest:
+        for layout in self.layouts:
+            READERS.check(layout.reader, f"layout '{layout.name}' of {self.id}")
+        return self
 
     @field_validator("junk", "distractors", mode="before")
     @classmethod
@@ -314,71 +322,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _texts(item)
-
-
-def parse_manifest(content: dict[str, Any], variant: str | None = None) -> Manifest:
-    """Validate the plain content of a YAML file, with one variant laid over it.
-
-    ``default_variant`` is taken when none is named; without either, the fields stand as they are.
-    Raises ReidpipeError naming the first wrong field or the unknown variant.
-    """
-    fields = {key: value for key, value in content.items() if key != "default_variant"}
-    variants: dict[str, Any] = fields.pop("variants", {})
-    name = content.get("id", "?")
-    variant = variant or content.get("default_variant")
-    if variant is not None:
-        if variant not in variants:
-            raise ReidpipeError(
-                f"found variant '{variant}' of {name}{nearest(variant, variants)}; "
-                f"expected one of {', '.join(variants) or 'none'}; type reidpipe datasets"
-            )
-        fields = _overlaid(fields, variants[variant] or {})
-    fields |= {"variants": list(variants), "variant": variant}
-    try:
-        return Manifest.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "content"
-        raise ReidpipeError(
-            f"manifest {name}: found a wrong '{where}': {first['msg']}; "
-            f"expected the fields of pipeline/datasets/manifest.py"
-        ) from error
-
-
-def _overlaid(base: Any, over: Any) -> Any:
-    if isinstance(base, dict) and isinstance(over, dict):
-        return {
-            key: _overlaid(base[key], over[key]) if key in base and key in over
-            else over.get(key, base.get(key))
-            for key in (*base, *(key for key in over if key not in base))
-        }  # fmt: skip
-    return over
-
-
-def load_manifest(dataset: str) -> Manifest:
-    """The manifest of ``id`` or ``id:variant``.
-
-    Raises ReidpipeError naming the nearest known id or variant.
-    """
-    name, _, variant = dataset.partition(":")
-    known = manifest_files()
-    if name not in known:
-        raise ReidpipeError(
-            f"found dataset '{name}'{nearest(name, known)}; expected one of "
-            f"{', '.join(sorted(known))}; type reidpipe datasets"
-        )
-    content = read_yaml(known[name].read_text(encoding="utf-8"))
-    return parse_manifest(content, variant or None)
-
-
-def list_manifests() -> list[Manifest]:
-    """All datasets in their default variant, sorted by kind and id."""
-    manifests = [load_manifest(name) for name in manifest_files()]
-    order = ("reid", "parsing", "classification")
-    return sorted(manifests, key=lambda manifest: (order.index(manifest.kind), manifest.id))
-
-
-def manifest_files() -> dict[str, Any]:
-    """id -> YAML file of all datasets."""
-    entries = resources.files("data_manifests").iterdir()
-    return {e.name.removesuffix(".yaml"): e for e in entries if e.name.endswith(".yaml")}

@@ -12,10 +12,11 @@ from typing import Any
 from filelock import FileLock
 
 from pipeline.artifacts import atomic
+from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.fetch import FetchError, by_hand, fetch_archives, verify_archive
 from pipeline.datasets.layouts import find_root, read_layout
 from pipeline.datasets.layouts.counts import verify_counts
-from pipeline.datasets.manifest import Archive, Manifest, load_manifest
+from pipeline.datasets.manifest import Archive, Manifest
 from pipeline.datasets.unpack import DamagedArchive, unpack
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import requests
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
-from pipeline.datasets.manifest import load_manifest
+from pipeline.datasets.catalogue import definition, load_manifest
+from pipeline.datasets.layouts.rows import walk_files
+from pipeline.datasets.roots import lists_folder, registered_root, registered_rule
 
 GENERATED = "mannequins"
 
@@ -24,13 +29,44 @@ def index_step(workspace: Workspace, dataset: str, **generated: Any) -> Step:
     if manifest.id == GENERATED:
         from pipeline.mannequins import DEFAULTS, checked
 
-        params = {**DEFAULTS, **manifest.generated, "dataset": manifest.dataset, **generated}
-        return _index("pipeline.mannequins:render", checked(params))
-    from pipeline.datasets.work import index_params
+        params = checked(
+            {**DEFAULTS, **manifest.generated, "dataset": manifest.dataset, **generated}
+        )
+    else:
+        params = index_params(workspace.root, dataset)
+    name = params.pop("dataset")
+    return requests.index(name, params, readers=[layout.reader for layout in manifest.layouts])
 
-    return _index("pipeline.datasets.work:index", index_params(workspace.root, dataset))
+
+def index_params(workspace: Path, dataset: str) -> dict[str, Any]:
+    """Parameters of the index step: a changed file, manifest, rule or list gives another key."""
+    manifest = load_manifest(dataset)
+    own = definition(manifest)
+    root = registered_root(workspace, dataset)
+    lists = lists_folder(manifest, workspace)
+    return {
+        "dataset": manifest.dataset if own else dataset,
+        **({"definition": own} if own else {}),
+        "root": str(root),
+        "manifest": hashlib.sha256(manifest.model_dump_json().encode()).hexdigest(),
+        "fingerprint": fingerprint(root),
+        "rule": registered_rule(workspace, manifest),
+        "lists": str(lists) if lists else None,
+        "lists_fingerprint": fingerprint(lists) if lists else None,
+    }
 
 
-def _index(worker: str, params: dict[str, Any]) -> Step:
-    others = {name: value for name, value in params.items() if name != "dataset"}
-    return requests.index(params["dataset"], worker=worker, params=others)
+def fingerprint(root: Path) -> str:
+    """Hex digest of path, size and modification time of every file below ``root``.
+
+    Cheap enough for every command: no file is opened. Hidden files and workspaces do not count.
+    For a table of images the folder that holds it counts.
+    """
+    digest = hashlib.sha256()
+    for place, entry in walk_files(root if root.is_dir() else root.parent):
+        try:
+            found = entry.stat()
+        except OSError:  # a link that leads to nothing
+            found = entry.stat(follow_symlinks=False)
+        digest.update(os.fsencode(f"{place}/{entry.name}\0{found.st_size}\0{found.st_mtime_ns}\n"))
+    return digest.hexdigest()[:32]

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Mapping
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 
-from pipeline.datasets.manifest import list_manifests, load_manifest, manifest_files
+from pipeline.datasets.catalogue import defined, list_manifests
 
 GREY, INK = (200, 200, 200), (60, 60, 60)
 _LETTER, _LINE = 6, 11  # pixels a letter and a line of the card take, at most
 
 
-def pictures_allowed(dataset: str) -> bool:
-    """Whether images of ``dataset`` (``id`` or ``id:variant``) may be shown.
+def pictures_allowed(dataset: str, definition: Mapping[str, Any] | None = None) -> bool:
+    """Whether images of ``dataset`` (``id`` or ``id:variant``) may be shown. definition: of one
+    that is not in the package, as its index has it.
 
     Those of a dataset without a manifest may: they are somebody's own.
     """
-    known = dataset.partition(":")[0] in manifest_files()
-    return not known or load_manifest(dataset).pictures_allowed
+    manifest = defined(dataset, definition)
+    return manifest is None or manifest.pictures_allowed
 
 
 def withdrawn_names() -> re.Pattern[str]:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.artifacts.processes import spread
+from pipeline.datasets.catalogue import defined
 from pipeline.datasets.check import check_rows
 from pipeline.datasets.index import ImageRow, Index, write_index
 from pipeline.datasets.layouts import LayoutResult, LayoutRow, read_layout
-from pipeline.datasets.layouts.rows import shortened, walk_files
-from pipeline.datasets.manifest import load_manifest
-from pipeline.datasets.roots import lists_folder, prepare_root, registered_root, registered_rule
+from pipeline.datasets.layouts.rows import shortened
+from pipeline.datasets.sources import fingerprint
 from pipeline.images.pixels import DamagedImage, open_image, read_bytes
 from pipeline.images.work import WORTHWHILE
+from pipeline.mannequins import render
 from pipeline.terminal.errors import ReidpipeError
 
 if TYPE_CHECKING:
     from pipeline.artifacts.steps import Job
-
-__all__ = ["fingerprint", "index", "index_params", "prepare_root", "registered_root"]
 
 
 class Measured(NamedTuple):
@@ -34,47 +32,21 @@ class Measured(NamedTuple):
     damage: str
 
 
-def index_params(workspace: Path, dataset: str) -> dict[str, Any]:
-    """Parameters of the index step: a changed file, manifest, rule or list gives another key."""
-    manifest = load_manifest(dataset)
-    root = registered_root(workspace, dataset)
-    lists = lists_folder(manifest, workspace)
-    return {
-        "dataset": dataset,
-        "root": str(root),
-        "manifest": hashlib.sha256(manifest.model_dump_json().encode()).hexdigest(),
-        "fingerprint": fingerprint(root),
-        "rule": registered_rule(workspace, manifest),
-        "lists": str(lists) if lists else None,
-        "lists_fingerprint": fingerprint(lists) if lists else None,
-    }
-
-
-def fingerprint(root: Path) -> str:
-    """Hex digest of path, size and modification time of every file below ``root``.
-
-    Cheap enough for every command: no file is opened. Hidden files and workspaces do not count.
-    For a table of images the folder that holds it counts.
-    """
-    digest = hashlib.sha256()
-    for place, entry in walk_files(root if root.is_dir() else root.parent):
-        try:
-            found = entry.stat()
-        except OSError:  # a link that leads to nothing
-            found = entry.stat(follow_symlinks=False)
-        digest.update(os.fsencode(f"{place}/{entry.name}\0{found.st_size}\0{found.st_mtime_ns}\n"))
-    return digest.hexdigest()[:32]
-
-
 def index(job: Job) -> dict[str, Any]:
     """Worker of step "index": read a tree, decode every image, write ``index.csv``.
 
-    params as ``index_params`` gives them. Damaged images are left out, counted and named.
-    Returns the findings of ``pipeline.datasets.check`` and ``lines`` a person should read.
-    Raises ReidpipeError for a tree that is no such dataset or has no whole image.
+    params as ``pipeline.datasets.sources.index_step`` gives them; generated people are drawn
+    instead. Damaged images are left out, counted and named. Returns the findings of
+    ``pipeline.datasets.check`` and ``lines`` a person should read.
+    Raises ReidpipeError for a tree that is no such dataset or has no whole image, and for one that
+    is not the tree which the step's key names.
     """
-    manifest = load_manifest(job.params["dataset"])
+    if "fingerprint" not in job.params:
+        return render(job)
+    manifest = defined(job.params["dataset"], job.params.get("definition"))
+    assert manifest is not None
     lists = job.params.get("lists")
+    check_unchanged(job.params)
     layout = read_layout(
         Path(job.params["root"]),
         manifest,
@@ -100,7 +72,10 @@ def index(job: Job) -> dict[str, Any]:
             f"found no whole image among {len(paths)} of {manifest.title} in {layout.root}, "
             f"first: {facts[damaged[0]].damage}"
         )
-    write_index(job.folder, Index(manifest.dataset, layout.root, rows))
+    check_unchanged(job.params)  # whoever changed it while it was read has mixed two datasets
+    write_index(
+        job.folder, Index(manifest.dataset, layout.root, rows, job.params.get("definition"))
+    )
     found = check_rows(rows, manifest)
     return {
         "dataset": manifest.dataset,
@@ -114,6 +89,18 @@ def index(job: Job) -> dict[str, Any]:
         **found.plain(),
         "lines": [*_reading_lines(layout, damaged, facts), *found.lines],
     }
+
+
+def check_unchanged(params: dict[str, Any]) -> None:
+    """Raise ReidpipeError when images or lists are not those whose fingerprint the key holds."""
+    for place, name in (("root", "fingerprint"), ("lists", "lists_fingerprint")):
+        folder = params.get(place)
+        if folder is not None and fingerprint(Path(folder)) != params[name]:
+            raise ReidpipeError(
+                f"found other files in {folder} than when {params['dataset']} was asked for; "
+                "expected the same until its index is made; type the command that trained on it "
+                "again, which asks anew"
+            )
 
 
 def _measure(paths: list[str], *, root: Path) -> list[Measured]:

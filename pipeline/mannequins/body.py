@@ -8,7 +8,7 @@ from pipeline.mannequins.bag import bag
 from pipeline.mannequins.head import head
 from pipeline.mannequins.identities import SKINS, Identity, Rgb
 from pipeline.mannequins.pose import Leg, Point, Skeleton
-from pipeline.mannequins.shape import (  # fmt: skip
+from pipeline.mannequins.shape import (
     COAT,
     DRESS,
     FACE,

@@ -18,9 +18,9 @@ from PIL import Image
 
 from pipeline.artifacts.atomic import write_text
 from pipeline.artifacts.processes import spread
+from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.check import check_rows
 from pipeline.datasets.index import ImageRow, Index, write_index
-from pipeline.datasets.manifest import load_manifest
 from pipeline.mannequins.drawing import draw
 from pipeline.mannequins.identities import TWIN_EVERY, Identity, identity
 from pipeline.terminal.errors import ReidpipeError, nearest

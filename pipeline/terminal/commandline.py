@@ -30,6 +30,13 @@ WORKSPACE = click.option(
     show_default="./reid-workspace",
     help="Folder for artifacts, runs, weights and reports (or REIDPIPE_WORKSPACE).",
 )
+PLUGIN = click.option(
+    "--plugin",
+    "given",
+    multiple=True,
+    metavar="FILE.py|MODULE",
+    help="Code that adds losses, trunks, parsers, ... (or REIDPIPE_PLUGINS, joined by a colon).",
+)
 DEVICE = click.option(
     "--device",
     default="auto",

@@ -9,7 +9,7 @@ import click
 
 from pipeline.artifacts import graph
 from pipeline.artifacts.steps import Step
-from pipeline.datasets.manifest import load_manifest
+from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.sources import GENERATED, index_step
 from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError
@@ -18,8 +18,8 @@ from reid_train.classify.recipe import SPLITS, LearnerRecipe, load_learner
 from reid_train.classify.steps import Classes, Clip
 from reid_train.classify.tables import Line, results, split_lines, table
 from reid_train.data.class_rows import CAPTION
+from reid_train.recipe.arguments import setting
 from reid_train.recipe.combinations import read_names, read_seeds
-from reid_train.recipe.commands import setting
 
 VARIANTS = ("imagenet_v2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 PHOTO = "a photo of a {}."

@@ -91,6 +91,9 @@ class LearnerRecipe(Part):
     test_batch: Count = 100
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
 
+    # The CLIP itself enters a step by its weights.
+    UNKEYED = frozenset({"name", "summary", "citation", "pretrained"})
+
     @property
     def frozen_images(self) -> bool:
         """Whether image features are CLIP's own, whatever is learnt."""

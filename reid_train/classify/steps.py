@@ -13,12 +13,6 @@ from pipeline.terminal.errors import ReidpipeError
 from reid_train.classify.recipe import LearnerRecipe
 from reid_train.models.clip.tiny import sizes as clip_tiny
 
-SHOTS_VERSION = 1
-CLASS_FEATURES_VERSION = 1
-LEARNER_VERSION = 1
-ACCURACY_VERSION = 1
-RETRIEVAL_VERSION = 1
-
 
 @dataclass(frozen=True)
 class Classes:
@@ -69,8 +63,6 @@ def shots(classes: Classes, *, count: int, seed: int) -> Step:
     """A draw of ``count`` training images per class, ``shots.json``."""
     return Step(
         "shots",
-        SHOTS_VERSION,
-        "reid_train.classify.work:draw",
         {"classes": classes.params, "shots": count, "seed": seed},
         {"index": classes.index},
     )
@@ -83,8 +75,6 @@ def class_features(classes: Classes, clip: Clip, view: str, drawn: Step | None =
         inputs["shots"] = drawn
     return Step(
         "class-features",
-        CLASS_FEATURES_VERSION,
-        "reid_train.classify.work:features",
         {"classes": classes.params, "view": view, **clip.params},
         inputs,
         weights=clip.weights,
@@ -102,18 +92,16 @@ def learner(
     if recipe.frozen_images and not recipe.view.augments:
         inputs["features"] = class_features(classes, clip, recipe.view.test, drawn)
     epochs = recipe.training.epochs_for(classes.dataset.split(":")[0], count)
-    plain = recipe.plain()
-    plain["training"] = {**plain["training"], "epochs": epochs, "dataset_epochs": {}}
+    training = recipe.training.model_copy(update={"epochs": epochs, "dataset_epochs": {}})
+    recipe = recipe.model_copy(update={"training": training})
+    others = {"classes": classes.params, "part": part, "seed": seed, **clip.params}
     return Step(
         "learner",
-        LEARNER_VERSION,
-        "reid_train.classify.work:train",
-        {"recipe": plain, "classes": classes.params, "part": part, "seed": seed, **clip.params},
+        {"recipe": recipe.plain(), **others},
         inputs,
         weights=clip.weights,
         files=clip.files,
-        resumable=True,
-        collective=True,
+        keyed={"recipe": recipe.keyed(), **others},
     )
 
 
@@ -130,8 +118,7 @@ def accuracy(
     ``file``, or of zero-shot.
     """
     return _tested(
-        *("accuracy", ACCURACY_VERSION, "reid_train.classify.work:evaluate"),
-        classes, recipe, clip, trained, file, {"part": part},
+        "accuracy", classes, recipe, clip, trained, file, {"part": part},
     )  # fmt: skip
 
 
@@ -145,15 +132,12 @@ def retrieval(
 ) -> Step:
     """The test people ranked by their classes' prompts, and by each other's pictures."""
     return _tested(
-        *("retrieval", RETRIEVAL_VERSION, "reid_train.classify.people:retrieve"),
-        classes, recipe, clip, trained, file, {},
+        "retrieval", classes, recipe, clip, trained, file, {},
     )  # fmt: skip
 
 
 def _tested(
     name: str,
-    version: int,
-    worker: str,
     classes: Classes,
     recipe: LearnerRecipe,
     clip: Clip,
@@ -169,15 +153,14 @@ def _tested(
         weights["learner"], files["learner"] = sha256_file(file), str(file)
     if recipe.frozen_images:
         inputs["features"] = class_features(classes, clip, recipe.view.test)
-    params: dict[str, Any] = {"recipe": recipe.plain(), "classes": classes.params, **more}
+    params: dict[str, Any] = {"classes": classes.params, **more, **clip.params}
     if recipe.learner == "zero-shot":
         params["templates"] = [recipe.template or classes.template, *recipe.templates]
     return Step(
         name,
-        version,
-        worker,
-        {**params, **clip.params},
+        {"recipe": recipe.plain(), **params},
         inputs,
         weights=weights,
         files=files,
+        keyed={"recipe": recipe.keyed(), **params},
     )

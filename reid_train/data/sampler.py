@@ -154,6 +154,33 @@ class RestartedSampler:
         return self.kept[np.stack(batches[: self.iterations])]
 
 
+def shuffled(labels: Sequence[int] | np.ndarray, *, batch: int, seed: int) -> Sampler:
+    """``SAMPLERS["shuffled"]``: every image once, whoever it shows."""
+    return ShuffledSampler(len(labels), batch=batch, seed=seed)
+
+
+def identity_batches(
+    labels: Sequence[int] | np.ndarray,
+    *,
+    ids: int,
+    images_per_id: int,
+    seed: int,
+    iterations: int | None = None,
+) -> Sampler:
+    """``SAMPLERS["identity-batches"]``: an epoch has ``iterations`` batches, or as many as the
+    images give. labels of -1 have no identity yet: a hook assigns them.
+    """
+    if iterations is None:
+        return IdentitySampler(labels, ids=ids, images_per_id=images_per_id, seed=seed)
+    sampler = RestartedSampler(
+        ids=ids, images_per_id=images_per_id, iterations=iterations, seed=seed
+    )
+    labels = np.asarray(labels)
+    if (labels >= 0).any():
+        sampler.assign(labels)
+    return sampler
+
+
 def _most_batches(chunks: np.ndarray, ids: int) -> int:
     """Largest T with sum_i min(chunks_i, T) >= ids * T: an identity appears once in a batch."""
     low, high = 1, int(chunks.sum()) // ids

@@ -114,11 +114,3 @@ class OneCycle:
 
 def _cosine_between(start: float, end: float, part: float) -> float:
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * part))
-
-
-SCHEDULES: dict[str, type] = {
-    "constant": Constant,
-    "warmup-multistep": WarmupMultistep,
-    "cosine": Cosine,
-    "one-cycle": OneCycle,
-}

@@ -98,10 +98,10 @@ class Hook:
 class Stage:
     """One part of a training run.
 
-    trains: parameter-name pattern -> learning-rate multiplier; the last pattern that matches a
-    name decides, 0 or no match freezes it. accumulate: batches per optimiser step (gradients are
-    averaged). clip: largest gradient norm. ema: decay of a running average of all weights, which
-    replaces them when the stage ends.
+    trains: parameter-name patterns with their learning-rate multipliers; the last pattern that
+    matches a name decides, 0 or no match freezes it. accumulate: batches per optimiser step
+    (gradients are averaged). clip: largest gradient norm. ema: decay of a running average of all
+    weights, which replaces them when the stage ends.
     """
 
     name: str
@@ -109,7 +109,7 @@ class Stage:
     batches: BatchSource
     optimiser: Optimiser = field(default_factory=Optimiser)
     schedule: Schedule = field(default_factory=Constant)
-    trains: Mapping[str, float] = field(default_factory=lambda: {"*": 1.0})
+    trains: Sequence[tuple[str, float]] = (("*", 1.0),)
     accumulate: int = 1
     clip: float | None = None
     ema: float | None = None
@@ -121,7 +121,7 @@ class Stage:
         Raises ReidpipeError for a pattern that matches nothing and when nothing trains.
         """
         chosen: dict[str, float] = {}
-        for pattern, multiplier in self.trains.items():
+        for pattern, multiplier in self.trains:
             matched = [name for name in names if fnmatchcase(name, pattern)]
             if not matched:
                 raise ReidpipeError(
@@ -135,6 +135,6 @@ class Stage:
         if not chosen:
             raise ReidpipeError(
                 f"found no parameter that trains in stage '{self.name}'; expected one at least; "
-                "type trains: {'*': 1.0}"
+                "type trains: [['*', 1.0]]"
             )
         return chosen

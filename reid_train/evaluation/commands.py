@@ -79,6 +79,7 @@ def evaluate(
     terminal.result(
         {
             **metrics,
+            "recipe": found.recipe,  # of runs with one model under two names, this one's
             "run": found.name,
             "folder": str(terminal.workspace.folder(step)),
             "report": page,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from importlib import resources
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from pipeline.datasets.manifest import Protocol, load_manifest
+from pipeline.datasets.catalogue import defined
+from pipeline.datasets.manifest import Protocol
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics, score
@@ -24,15 +25,14 @@ COURSE = Protocol(
 BUILT_IN = {protocol.name: protocol for protocol in (STANDARD, COURSE)}
 
 
-def find_protocol(dataset: str, name: str) -> Protocol:
+def find_protocol(dataset: str, name: str, definition: Mapping[str, Any] | None = None) -> Protocol:
     """The protocol ``name`` of a dataset; its manifest goes before the two every dataset has.
+    definition: of a dataset that is not in the package, as its index has it.
 
     Raises ReidpipeError naming the nearest valid protocol.
     """
-    identifier = dataset.partition(":")[0]
-    known = resources.files("data_manifests").joinpath(f"{identifier}.yaml").is_file()
-    if known:
-        manifest = load_manifest(dataset)
+    manifest = defined(dataset, definition)
+    if manifest is not None:
         listed = {protocol.name for protocol in (manifest.default_protocol, *manifest.protocols)}
         if name in listed or name not in BUILT_IN:
             return manifest.protocol(name)

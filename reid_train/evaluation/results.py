@@ -6,7 +6,8 @@ from typing import Any
 
 from pipeline.artifacts import requests
 from pipeline.artifacts.steps import Step
-from pipeline.datasets.manifest import load_manifest
+from pipeline.datasets.catalogue import defined
+from pipeline.datasets.manifest import Protocol
 from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
@@ -58,9 +59,10 @@ def evaluation_step(
             "expected one to evaluate it on; type reidpipe eval RUN --dataset mannequins"
         )
     target = index_step(terminal.workspace, dataset) if dataset else model.inputs["index"]
-    name = target.params["dataset"]
-    default = load_manifest(name).default_protocol
-    chosen = find_protocol(name, protocol) if protocol else default
+    name, own = target.params["dataset"], target.params.get("definition")
+    manifest = defined(name, own)
+    default = manifest.default_protocol if manifest else Protocol(name="standard")
+    chosen = find_protocol(name, protocol, own) if protocol else default
     return requests.evaluation(
         model,
         target,

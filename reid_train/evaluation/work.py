@@ -47,7 +47,7 @@ def evaluate(job: Job) -> dict[str, Any]:
     threshold are those of the first. Raises ReidpipeError for anything the user can cure.
     """
     index = read_index(job.inputs["index"])
-    protocol = find_protocol(index.dataset, job.params["protocol"])
+    protocol = find_protocol(index.dataset, job.params["protocol"], index.definition)
     exclude = job.params["exclude"]
     trials = [apply_protocol(index.rows, protocol, trial=t) for t in range(protocol.trials)]
     meta = atomic.read_json(job.inputs["model"] / "model.json")

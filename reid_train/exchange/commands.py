@@ -18,8 +18,6 @@ from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.options import NUMBER, RGB, SIZE, TEXT, WHOLE, Option, read_option
 from reid_train.exchange.formats import FORMATS
 
-CHECKPOINT_VERSION = 1
-IMPORT_VERSION = 1
 ELSEWHERE = "imported"  # where an imported model was trained, as a run's name has it
 PATH = click.Path(path_type=Path)
 
@@ -167,8 +165,6 @@ def checkpoint_step(file: Path, format: str, options: dict[str, Any]) -> Step:
     """The step that finds out what network a published file holds; its bytes enter the key."""
     return Step(
         "checkpoint",
-        CHECKPOINT_VERSION,
-        "reid_train.exchange.work:describe",
         {"format": format, "options": options},
         weights={"checkpoint": sha256_file(file)},
         files={"checkpoint": str(file.resolve())},
@@ -192,20 +188,21 @@ def imported_step(description: Step, network: dict[str, Any], name: str) -> Step
         "stages": [],
         "test": {"flip": network["flip"]},
     }
+    params = {
+        **description.params,
+        "sha256": description.weights["checkpoint"],
+        "recipe": recipe,
+        "dataset": ELSEWHERE,
+        "seed": None,
+    }
+    nameless = {key: value for key, value in recipe.items() if key != "name"}
     return Step(
         "model",
-        IMPORT_VERSION,
-        "reid_train.exchange.work:convert",
-        {
-            **description.params,
-            "sha256": description.weights["checkpoint"],
-            "recipe": recipe,
-            "dataset": ELSEWHERE,
-            "seed": None,
-        },
+        params,
         {"checkpoint": description},
         weights=description.weights,
         files=description.files,
+        keyed={**params, "recipe": nameless},
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.atomic import read_json
+from pipeline.plugins import require
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.engine.checkpoint import META, WEIGHTS, load_strict, read_state_dict, unwrap
 from reid_train.engine.runtime import Runtime
@@ -64,16 +65,17 @@ def import_checkpoint(
             f"found format '{format}'{nearest(format, FORMATS)}; expected one of "
             f"{', '.join(FORMATS)}; leave it out for a model of ours"
         )
-    reader = import_module(FORMATS[format])
+    read = FORMATS[format]
+    known = [p.name for p in signature(read).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for name in options:
-        if name not in reader.OPTIONS:
+        if name not in known:
             raise ReidpipeError(
-                f"found option '{name}'{nearest(name, reader.OPTIONS)} for {format}; expected one "
-                f"of {', '.join(reader.OPTIONS)}; leave it out"
+                f"found option '{name}'{nearest(name, known)} for {format}; expected one "
+                f"of {', '.join(known)}; leave it out"
             )
     if isinstance(file, Mapping):
-        return reader.read(unwrap(file), "the state dict", **options)
-    return reader.read(read_state_dict(file), str(file), **options)
+        return read(unwrap(file), "the state dict", **options)
+    return read(read_state_dict(file), str(file), **options)
 
 
 def _load_own(run_or_file: str | Path | Mapping[str, Any]) -> ReidModel:
@@ -83,7 +85,12 @@ def _load_own(run_or_file: str | Path | Mapping[str, Any]) -> ReidModel:
             f"give the format: {', '.join(FORMATS)}"
         )
     folder = _model_folder(Path(run_or_file))
-    model = build_model(read_json(folder / META)["model"])
+    about = read_json(folder / META)
+    # What trained it is history; its trunk is what computes.
+    for file, used in about.get("plugins", {}).items():
+        trunks = {name: used["sha256"] for name in used["names"] if name.startswith("trunk ")}
+        require(trunks, f"the model {folder.name[:8]}, made with plugin {file}")
+    model = build_model(about["model"])
     load_strict(model, read_state_dict(folder / WEIGHTS), source=str(folder / WEIGHTS))
     return model
 

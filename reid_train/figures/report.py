@@ -129,7 +129,7 @@ class Pictures:
         self.packed = PackedImages.open(view.images) if view.images else None
         self.index: Index = read_index(view.index)
         self.rows = {row.key: row for row in self.index.rows}
-        self.allowed = pictures_allowed(self.index.dataset)
+        self.allowed = pictures_allowed(self.index.dataset, self.index.definition)
 
     def __getitem__(self, key: str) -> np.ndarray:
         if self.packed is not None:

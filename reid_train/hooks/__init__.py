@@ -1,17 +1,17 @@
 """Work before every epoch that a recipe may name.
 
-``HOOKS[name](batches=, runtime=, **options)`` is a hook of the training loop.
+``HOOKS[name](batches=, runtime=, **options)`` is a hook of the training loop
+(``reid_train.engine.task.Hook``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pipeline.plugins import Door
 
-from reid_train.engine.task import Hook
-from reid_train.hooks.cluster import ClusterHook
-from reid_train.hooks.memory import MemoryHook
-
-HOOKS: dict[str, Callable[..., Hook]] = {
-    "cluster": ClusterHook,
-    "memory": MemoryHook,
-}
+HOOKS = Door(
+    "hook",
+    {
+        "cluster": "reid_train.hooks.cluster:ClusterHook",
+        "memory": "reid_train.hooks.memory:MemoryHook",
+    },
+)

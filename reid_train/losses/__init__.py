@@ -5,30 +5,23 @@ Those whose ``takes`` is empty get no labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pipeline.plugins import Door
 
-from torch import nn
-
-from reid_train.losses.contrastive import SupCon
-from reid_train.losses.dense import PartAlignment, PartContrast
-from reid_train.losses.identity import CrossEntropy
-from reid_train.losses.margin import ArcFace, Circle, CosFace
-from reid_train.losses.memory import CameraPrototypes, PrototypeMemory
-from reid_train.losses.pairwise import PairCircle, PairContrastive, PairCosFace
-from reid_train.losses.triplet import Triplet
-
-LOSSES: dict[str, Callable[..., nn.Module]] = {
-    "arcface": ArcFace,
-    "camera-prototypes": CameraPrototypes,
-    "circle": Circle,
-    "cosface": CosFace,
-    "cross-entropy": CrossEntropy,
-    "image-text": SupCon,
-    "pair-circle": PairCircle,
-    "pair-contrastive": PairContrastive,
-    "pair-cosface": PairCosFace,
-    "part-alignment": PartAlignment,
-    "part-contrast": PartContrast,
-    "prototypes": PrototypeMemory,
-    "triplet": Triplet,
-}
+LOSSES = Door(
+    "loss",
+    {
+        "arcface": "reid_train.losses.margin:ArcFace",
+        "camera-prototypes": "reid_train.losses.memory:CameraPrototypes",
+        "circle": "reid_train.losses.margin:Circle",
+        "cosface": "reid_train.losses.margin:CosFace",
+        "cross-entropy": "reid_train.losses.identity:CrossEntropy",
+        "image-text": "reid_train.losses.contrastive:SupCon",
+        "pair-circle": "reid_train.losses.pairwise:PairCircle",
+        "pair-contrastive": "reid_train.losses.pairwise:PairContrastive",
+        "pair-cosface": "reid_train.losses.pairwise:PairCosFace",
+        "part-alignment": "reid_train.losses.dense:PartAlignment",
+        "part-contrast": "reid_train.losses.dense:PartContrast",
+        "prototypes": "reid_train.losses.memory:PrototypeMemory",
+        "triplet": "reid_train.losses.triplet:Triplet",
+    },
+)

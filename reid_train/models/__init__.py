@@ -1,93 +1,54 @@
-"""The trunks a recipe may name.
+"""The trunks and heads a recipe may name.
 
 A trunk maps normalised images N,3,H,W (with ``camids`` and ``views`` N, both optional) to a dict of
-named features N,D; ``embedding`` is what retrieval uses; ``feature_dims`` gives each D. Factories
-import their module when called: open_clip alone takes seconds.
+named features N,D; ``embedding`` is what retrieval uses; ``feature_dims`` gives each D. It is made
+as ``TRUNKS[name](input_size=(H, W), **options)``. One that is an image encoder of CLIP takes
+``pretrained`` and ``weights`` as well.
+
+A head belongs to training. It is made with what its signature asks for of what there is: on a
+feature N,D ``dim`` D, ``classes`` C, and of the text side ``texts`` and ``text_dim``; on a list of
+maps (``level_dims`` of the trunk) ``channels``, ``width`` (of the last), ``dim`` (of the texts),
+``grid``, ``input_size``, ``stride``, ``patch``; and its options. It gives logits N,C, or another
+feature of ``out_dim`` numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pipeline.plugins import Door
 
-from reid_train.models.clip.tiny import sizes as clip_tiny
+TRUNKS = Door(
+    "trunk",
+    {
+        "bignet": "reid_train.models.bignet:BigNet",
+        "slicenet1": "reid_train.models.bignet:SliceNet1",
+        "slicenet2": "reid_train.models.bignet:SliceNet2",
+        "clip-rn50": "reid_train.models.clip.visual:clip_resnet",
+        "clip-tiny": "reid_train.models.clip.visual:clip_tiny_resnet",
+        "clip-vit-b16": "reid_train.models.clip.visual:clip_vit",
+        "ianet": "reid_train.models.ianet:IANet",
+        "mobilenetv2-x0.25": "reid_train.models.mobilenet:MobileNetV2Quarter",
+        "resnet50": "reid_train.models.resnet:ResNet50",
+        "tiny": "reid_train.models.tiny:Tiny",
+    },
+)
 
-if TYPE_CHECKING:
-    from torch import nn
+HEADS = Door(
+    "head",
+    {
+        "cosine": "reid_train.models.heads:CosineClassifier",
+        "cosine-softmax": "reid_train.models.heads:CosineSoftmax",
+        "weight-norm": "reid_train.models.heads:WeightNormLinear",
+        "linear": "reid_train.models.heads:LinearClassifier",
+        "bnneck": "reid_train.models.heads:NeckClassifier",
+        "projection": "reid_train.models.heads:Projection",
+        "text-rows": "reid_train.models.text_table:TextRows",
+        "conv-fusion": "reid_train.models.pyramid:ConvFusion",
+        "simple-pyramid": "reid_train.models.pyramid:SimplePyramid",
+        "single-map": "reid_train.models.pyramid:SingleMap",
+    },
+)
 
-
-def _bignet(**options: Any) -> nn.Module:
-    from reid_train.models.bignet import BigNet
-
-    return BigNet(**options)
-
-
-def _slicenet1(**options: Any) -> nn.Module:
-    from reid_train.models.bignet import SliceNet1
-
-    return SliceNet1(**options)
-
-
-def _slicenet2(**options: Any) -> nn.Module:
-    from reid_train.models.bignet import SliceNet2
-
-    return SliceNet2(**options)
-
-
-def _clip_vit(*, neck: str = "before", **options: Any) -> nn.Module:
-    from reid_train.models.clip.visual import ClipVit, with_neck
-
-    return with_neck(ClipVit(**options), neck)
-
-
-def _clip_resnet(*, neck: str = "before", **options: Any) -> nn.Module:
-    from reid_train.models.clip.visual import ClipResNet, with_neck
-
-    return with_neck(ClipResNet(**options), neck)
-
-
-def _resnet50(**options: Any) -> nn.Module:
-    from reid_train.models.resnet import ResNet50
-
-    return ResNet50(**options)
-
-
-def _ianet(**options: Any) -> nn.Module:
-    from reid_train.models.ianet import IANet
-
-    return IANet(**options)
-
-
-def _mobilenet(**options: Any) -> nn.Module:
-    from reid_train.models.mobilenet import MobileNetV2Quarter
-
-    return MobileNetV2Quarter(**options)
-
-
-def _clip_tiny(**options: Any) -> nn.Module:
-    return _clip_resnet(**{**clip_tiny.VISUAL, **options})
-
-
-def _tiny(**options: Any) -> nn.Module:
-    from reid_train.models.tiny import Tiny
-
-    return Tiny(**options)
-
-
-TRUNKS: dict[str, Callable[..., nn.Module]] = {
-    "bignet": _bignet,
-    "slicenet1": _slicenet1,
-    "slicenet2": _slicenet2,
-    "clip-rn50": _clip_resnet,
-    "clip-tiny": _clip_tiny,
-    "clip-vit-b16": _clip_vit,
-    "ianet": _ianet,
-    "mobilenetv2-x0.25": _mobilenet,
-    "resnet50": _resnet50,
-    "tiny": _tiny,
-}
-
-# Those that can start from CLIP's weights: their factories take ``pretrained`` and ``weights``.
+# Those that can start from CLIP's weights: they take ``pretrained`` and ``weights``.
 CLIP_TRUNKS = ("clip-rn50", "clip-tiny", "clip-vit-b16")
 # Those that can start from ImageNet's, likewise.
 IMAGENET_TRUNKS = ("ianet", "mobilenetv2-x0.25", "resnet50")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.errors import ReidpipeError
 from reid_train.models import CLIP_TRUNKS, IMAGENET_TRUNKS, TRUNKS
 
 
@@ -71,11 +71,7 @@ def build_model(
     and for weights it cannot take.
     """
     name = spec["trunk"]
-    if name not in TRUNKS:
-        raise ReidpipeError(
-            f"found trunk '{name}'{nearest(name, TRUNKS)}; expected one of {', '.join(TRUNKS)}; "
-            "correct the recipe's model"
-        )
+    TRUNKS.check(name, "model.trunk")
     height, width = spec["input_size"]
     options = dict(spec.get("options", {}))
     if pretrained != "none":
@@ -87,5 +83,20 @@ def build_model(
                 f"none; type --pretrained {usual or 'none'}"
             )
         options |= {"pretrained": pretrained, "weights": weights}
-    trunk = TRUNKS[name](input_size=(height, width), **options)
+    try:
+        trunk = TRUNKS[name](input_size=(height, width), **options)
+    except TypeError as error:
+        # What a trunk hands on to another class cannot be read off its signature.
+        if "unexpected keyword argument" not in str(error):
+            raise
+        option = str(error).rsplit("'", 2)[-2]
+        raise ReidpipeError(
+            f"found option 'model.options.{option}', which trunk '{name}' does not have; "
+            "expected one of its keyword arguments; correct or remove it"
+        ) from error
+    if "embedding" not in getattr(trunk, "feature_dims", {}):
+        raise ReidpipeError(
+            f"found trunk '{name}' without feature_dims['embedding']; expected the length of each "
+            "of its features by name, 'embedding' for retrieval among them; add it to the plugin"
+        )
     return ReidModel(trunk, mean=spec["mean"], std=spec["std"], input_size=(height, width))

@@ -4,8 +4,6 @@ a projection for others to read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -110,12 +108,3 @@ class Projection(nn.Linear):
     def __init__(self, *, dim: int, text_dim: int) -> None:
         super().__init__(dim, text_dim)
         self.out_dim = text_dim
-
-
-HEADS: dict[str, Callable[..., nn.Module]] = {
-    "cosine": CosineClassifier,
-    "cosine-softmax": CosineSoftmax,
-    "weight-norm": WeightNormLinear,
-    "linear": LinearClassifier,
-    "bnneck": NeckClassifier,
-}

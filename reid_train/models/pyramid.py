@@ -7,7 +7,7 @@ what it leaves open is marked [choice].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -212,10 +212,3 @@ class SingleMap(nn.Module):
 def _expect(levels: Sequence[Tensor], count: int) -> None:
     if len(levels) != count:
         raise ValueError(f"found {len(levels)} maps; expected {count}")
-
-
-FUSIONS: dict[str, Callable[..., nn.Module]] = {
-    "conv-fusion": ConvFusion,
-    "simple-pyramid": SimplePyramid,
-    "single-map": SingleMap,
-}

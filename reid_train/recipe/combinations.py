@@ -18,7 +18,7 @@ from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.tables import format_table
 from reid_train.evaluation.results import evaluation_step, protocol_line
 from reid_train.evaluation.spread import percent, spread
-from reid_train.recipe.commands import changed_recipe, model_step
+from reid_train.recipe.arguments import changed_recipe, model_step
 
 MEASURES = ("mAP", "Rank-1", "Rank-5", "mINP")
 MOST_SEEDS = 1000

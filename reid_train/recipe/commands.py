@@ -1,23 +1,260 @@
-"""``reidpipe eval``, ``report`` and ``recipes``; the steps that ``train`` and ``demo`` ask for."""
+"""``reidpipe recipes``; the options and the bodies of ``train``, ``run`` and ``demo``.
+
+Their label maps come from who may know parsers (``cli.py``). Imports nothing heavy before a body
+runs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
-from pipeline.artifacts import requests
+from pipeline.artifacts import graph, requests
+from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.runs import record_run
 from pipeline.artifacts.steps import Step
-from pipeline.datasets.sources import index_step
-from pipeline.terminal.commandline import CONTEXT, Terminal, json_option
-from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.commandline import (
+    CONTEXT,
+    DEVICE,
+    LABEL_MAP,
+    PARSER_OPTION,
+    Terminal,
+    json_option,
+)
 from pipeline.terminal.tables import format_table
-from reid_train.classify.recipe import list_learners, load_learner
-from reid_train.models.clip.tiny import sizes as clip_tiny
-from reid_train.recipe.loading import list_recipes, load_recipe
-from reid_train.recipe.schema import Recipe
+
+# The label maps of an index by a parser, by its name.
+Maps = Callable[[Step, str], Step]
+Command = Callable[..., Any]
+
+PARSER = "schp-tiny"
+SET = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one value of the recipe."
+)
+SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+PRETRAINED = click.option(
+    "--pretrained",
+    metavar="WEIGHTS",
+    help="Start from none, openai, imagenet, clip-tiny or a file.  [default: the recipe's]",
+)
+
+
+def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(function: Command) -> Command:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+train_options = _all(
+    click.argument("recipe", default="pi-vl-tiny"),
+    click.option(
+        "--dataset", default="mannequins", show_default=True, help="Dataset id[:variant] or a YAML."
+    ),
+    click.option(
+        "--parsing",
+        default=PARSER,
+        show_default=True,
+        metavar="MODEL",
+        help="Parser whose label maps a part-informed recipe reads.",
+    ),
+    LABEL_MAP,
+    PARSER_OPTION,
+    PRETRAINED,
+    SET,
+    SEED,
+    DEVICE,
+)
+run_options = _all(
+    click.argument("recipes", nargs=-1, required=True, metavar="RECIPE..."),
+    click.option(
+        "--dataset", "datasets", multiple=True, help="Dataset id or YAML.  [default: mannequins]"
+    ),
+    click.option(
+        "--parsing",
+        "parsers",
+        multiple=True,
+        metavar="MODEL[,MODEL...]",
+        help="Parsers; each is a row of the recipes that read label maps.  [default: schp-tiny]",
+    ),
+    LABEL_MAP,
+    PARSER_OPTION,
+    click.option(
+        "--seed",
+        "seeds",
+        multiple=True,
+        metavar="N|N-M",
+        help="Seeds to average over.  [default: 0]",
+    ),
+    PRETRAINED,
+    SET,
+    click.option("--report", "with_report", is_flag=True, help="Compare the first seeds in HTML."),
+    DEVICE,
+)
+demo_options = _all(SEED, DEVICE)
+
+
+def train(
+    terminal: Terminal,
+    label_maps: Maps,
+    *,
+    recipe: str,
+    dataset: str,
+    parsing: str,
+    pretrained: str | None,
+    settings: tuple[str, ...],
+    seed: int,
+    device: str,
+) -> None:
+    """The body of ``reidpipe train``."""
+    from reid_train.recipe.arguments import model_step
+
+    step = model_step(
+        terminal,
+        recipe,
+        dataset,
+        seed=seed,
+        pretrained=pretrained,
+        settings=settings,
+        label_maps=lambda index: label_maps(index, parsing),
+    )
+    outcome = graph.run(
+        terminal.workspace, [step], terminal.execution(device=device), announce=terminal.announce
+    )
+    run = record_run(
+        terminal.workspace,
+        recipe=step.params["recipe"]["name"],
+        dataset=step.inputs["index"].params["dataset"],
+        seed=seed,
+        model=step,
+    )
+    summary = terminal.workspace.provenance(step)["summary"]
+    terminal.told(outcome)
+    terminal.say(f"run {run.name}")
+    for name, value in sorted(summary.items()):
+        if isinstance(value, int | float | str):
+            terminal.say(f"  {name}: {value}")
+    terminal.say(f"next: reidpipe eval {run.name}")
+    terminal.result(
+        {
+            "run": run.name,
+            "model": str(terminal.workspace.folder(step)),
+            "made": [made.key for made in outcome.made],
+            **summary,
+        }
+    )
+
+
+def run(
+    terminal: Terminal,
+    label_maps: Maps,
+    *,
+    recipes: tuple[str, ...],
+    datasets: tuple[str, ...],
+    parsers: tuple[str, ...],
+    seeds: tuple[str, ...],
+    pretrained: str | None,
+    settings: tuple[str, ...],
+    with_report: bool,
+    device: str,
+) -> None:
+    """The body of ``reidpipe run``."""
+    from reid_train.figures.commands import report_page, shared_maps
+    from reid_train.recipe import combinations
+
+    cells = combinations.combinations(
+        terminal,
+        recipes,
+        combinations.read_names(datasets or ["mannequins"], "--dataset"),
+        parsers,
+        combinations.read_seeds(seeds or ["0"]),
+        label_maps=label_maps,
+        pretrained=pretrained,
+        settings=settings,
+    )
+    targets = [cell.evaluation for cell in cells]
+    if with_report:
+        first = [cell.evaluation for cell in cells if cell.seed == cells[0].seed]
+        title = "reidpipe run " + " ".join(recipes)
+        targets.append(requests.report(title, first, shared_maps(first)))
+    outcome = graph.run(
+        terminal.workspace, targets, terminal.execution(device=device), announce=terminal.announce
+    )
+    rows = combinations.results(terminal, cells, combinations.record(terminal, cells))
+    terminal.say(combinations.table(rows))
+    for line in combinations.protocols(rows):
+        terminal.say(line)
+    terminal.told(outcome)
+    page = report_page(terminal, targets[-1]) if with_report else None
+    if page:
+        terminal.say(f"report {page}")
+    terminal.result({"rows": rows, "report": page, "made": [made.key for made in outcome.made]})
+
+
+# What the demo trains: three methods on equal epochs, as many as two cores finish in a minute.
+DEMO_EPOCHS = 5
+DEMO: dict[str, tuple[str, ...]] = {
+    "baseline-tiny": (),
+    "clip-reid-tiny": ("stages.identity-prompts.epochs=10",),
+    "pi-vl-tiny": ("stages.identity-prompts.epochs=10", "stages.part-prompts.epochs=1"),
+}
+
+
+def demo(terminal: Terminal, label_maps: Maps, *, seed: int, device: str) -> None:
+    """The body of ``reidpipe demo``."""
+    from pipeline.datasets.sources import GENERATED, index_step
+    from reid_train.evaluation.results import METRIC_COLUMNS, metrics_row, protocol_line
+    from reid_train.figures.commands import report_page
+    from reid_train.recipe.arguments import model_step
+
+    index = index_step(terminal.workspace, GENERATED)
+    maps = label_maps(index, PARSER)
+    models = [
+        model_step(
+            terminal,
+            recipe,
+            GENERATED,
+            seed=seed,
+            settings=(f"stages.image.epochs={DEMO_EPOCHS}", *settings),
+            label_maps=lambda _: maps,
+            index=index,
+        )
+        for recipe, settings in DEMO.items()
+    ]
+    evaluations = [
+        requests.evaluation(
+            model, model.inputs["index"], protocol="standard", exclude="same-camera"
+        )
+        for model in models
+    ]
+    page = requests.report("reidpipe demo", evaluations, label_maps=maps)
+    outcome = graph.run(
+        terminal.workspace,
+        [maps, *models, *evaluations, page],
+        terminal.execution(device=device),
+        announce=terminal.announce,
+    )
+    rows: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    for model, evaluation in zip(models, evaluations, strict=True):
+        recipe = model.params["recipe"]
+        record_run(
+            terminal.workspace, recipe=recipe["name"], dataset=GENERATED, seed=seed, model=model
+        )
+        metrics = read_json(terminal.workspace.folder(evaluation) / "metrics.json")
+        epochs = sum(stage["epochs"] for stage in recipe["stages"])
+        rows.append(metrics_row(f"{recipe['name']} ({epochs} epochs)", metrics))
+        results.append(metrics)
+    terminal.say(format_table(rows, METRIC_COLUMNS))
+    terminal.say(protocol_line(results[0], evaluations[0]))
+    terminal.told(outcome)
+    path = report_page(terminal, page)
+    terminal.say(f"report {path}")
+    terminal.result({"metrics": results, "report": path, "made": len(outcome.made)})
 
 
 @click.command(context_settings=CONTEXT)
@@ -30,6 +267,10 @@ def recipes(terminal: Terminal, recipe: str | None, parameters: bool) -> None:
 
     Example: reidpipe recipes slicenet2
     """
+    from reid_train.classify.recipe import list_learners, load_learner
+    from reid_train.classify.tables import learner_rows
+    from reid_train.recipe.loading import list_recipes, load_recipe
+
     if recipe is not None:
         import yaml
 
@@ -38,8 +279,6 @@ def recipes(terminal: Terminal, recipe: str | None, parameters: bool) -> None:
         terminal.say(yaml.safe_dump(value, sort_keys=False).rstrip())
         terminal.result(value)
         return
-    from reid_train.classify.tables import learner_rows
-
     rows: list[dict[str, Any]] = []
     for name in list_recipes():
         loaded = load_recipe(name)
@@ -58,54 +297,3 @@ def recipes(terminal: Terminal, recipe: str | None, parameters: bool) -> None:
     columns = ["recipe", "input", "stages", *(["parameters"] if parameters else []), "about"]
     terminal.say(format_table(rows, columns))
     terminal.result(rows)
-
-
-def model_step(
-    terminal: Terminal,
-    recipe: str,
-    dataset: str,
-    *,
-    seed: int,
-    pretrained: str | None = None,
-    settings: tuple[str, ...] = (),
-    label_maps: Callable[[Step], Step] | None = None,
-    index: Step | None = None,
-) -> Step:
-    """The model step of a command line. ``label_maps`` gives those of the dataset's index, and
-    is asked when the recipe reads them. ``pretrained`` None: what the recipe says. ``index``: the
-    dataset's, where the caller has it already (looking at a tree of images takes a while).
-    """
-    loaded = changed_recipe(recipe, settings)
-    start = _start(pretrained or loaded.model.pretrained)
-    index = index or index_step(terminal.workspace, dataset)
-    maps = label_maps(index) if label_maps is not None and loaded.reads_maps else None
-    teacher = _start(loaded.model.teacher.pretrained) if loaded.model.teacher else "none"
-    return requests.model(
-        index, loaded.plain(), seed=seed, pretrained=start, teacher=teacher, label_maps=maps
-    )
-
-
-def changed_recipe(recipe: str, settings: tuple[str, ...]) -> Recipe:
-    """A recipe by name or file with the values of ``--set KEY=VALUE``."""
-    return load_recipe(recipe, dict(setting(text) for text in settings))
-
-
-def _start(pretrained: str) -> str:
-    """What to start from, for ``requests.model``."""
-    if pretrained in clip_tiny.FILES:
-        return str(clip_tiny.FILES[pretrained])
-    if pretrained not in ("none", "openai", "imagenet") and not Path(pretrained).is_file():
-        raise ReidpipeError(
-            f"found no file {pretrained}; expected none, openai, imagenet, "
-            f"{', '.join(clip_tiny.FILES)} or a file with weights; type --pretrained none"
-        )
-    return pretrained
-
-
-def setting(text: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise ReidpipeError(
-            f"found --set {text}; expected KEY=VALUE; type --set stages.0.epochs=20"
-        )
-    return key, value

@@ -18,7 +18,8 @@ from pydantic import ValidationError
 
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.recipe import files
-from reid_train.recipe.schema import DATA_KINDS, Part, Recipe
+from reid_train.recipe.checks import check_names
+from reid_train.recipe.schema import DATA_KINDS, SCHEDULE_KINDS, Part, Recipe
 
 FOLDER = "recipe/published"
 
@@ -37,14 +38,16 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, str] | None = 
     """A recipe by name or from a YAML file, with single values replaced.
 
     overrides: dotted path -> YAML text, e.g. ``{"stages.0.epochs": "3"}``; stages may be addressed
-    by name. Raises ReidpipeError, in one line, for an unknown recipe, key or value.
+    by name. Raises ReidpipeError, in one line, for an unknown recipe, key, value or name of a part.
     """
     given = str(name_or_path)
     name = Path(given).stem if files.is_file(given) else given
     content = files.read(given, FOLDER, see="reidpipe recipes")
     for path, text in (overrides or {}).items():
         files.put_text(content, path, text)
-    return _validated({"name": name, **content}, name)
+    recipe = _validated({"name": name, **content}, name)
+    check_names(recipe)
+    return recipe
 
 
 def _validated(content: dict[str, Any], name: str) -> Recipe:
@@ -54,7 +57,7 @@ def _validated(content: dict[str, Any], name: str) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         # The tag of a union is in the location, but not in the path a user types.
-        tags = {*DATA_KINDS, *_SCHEDULE_KINDS}
+        tags = {*DATA_KINDS, *SCHEDULE_KINDS, "other"}
         path = ".".join(str(part) for part in first["loc"] if part not in tags) or "recipe"
         found = "no value" if first["type"] == "missing" else repr(first["input"])[:80]
         message = first["msg"].removeprefix("Value error, ")
@@ -62,9 +65,6 @@ def _validated(content: dict[str, Any], name: str) -> Recipe:
             f"recipe '{name}': found {found} for {path}; expected: {message}; "
             f"type --set {path}=VALUE"
         ) from error
-
-
-_SCHEDULE_KINDS = ("constant", "warmup-multistep", "cosine", "one-cycle")
 
 
 def check_keys(kind: Any, value: Any, path: str, name: str) -> None:

@@ -13,31 +13,25 @@ from pipeline.artifacts.store import versions
 from pipeline.datasets.index import read_index
 from pipeline.images.packed import PackedImages
 from pipeline.labels.maps import LabelMapReader
+from pipeline.plugins import described
 from reid_train.data.cells import pool, to_cells
 from reid_train.data.dataset import TrainingSet
 from reid_train.data.features import FeatureBatches, FrozenFeatures
 from reid_train.engine import loop
 from reid_train.engine.checkpoint import finished_model, save_model
 from reid_train.engine.runtime import Runtime, derive_seed
+from reid_train.exchange.work import convert
 from reid_train.models.deployable import build_model
 from reid_train.models.prompts import fixed_parts
 from reid_train.models.pyramid import token_map
 from reid_train.models.text_table import TextTable
 from reid_train.recipe import schema
-from reid_train.recipe.assembly import (
-    build_prompt_terms,
-    build_stage,
-    build_stages,
-    build_task,
-    build_texts,
-    count_sides,
-    fresh,
-    model_spec,
-    parameters,
-    training_set,
-)
+from reid_train.recipe.assembly import assemble, build_prompt_terms, parameters
 from reid_train.recipe.loading import from_plain
-from reid_train.recipe.prompt_task import PromptTask
+from reid_train.recipe.making import fresh
+from reid_train.recipe.prompt_task import OUTPUTS, PromptTask
+from reid_train.recipe.stages import build_stage
+from reid_train.recipe.texts import build_texts
 
 if TYPE_CHECKING:
     from pipeline.artifacts.steps import Job
@@ -111,7 +105,7 @@ def prompts(job: Job) -> dict[str, Any]:
     frozen = FrozenFeatures.load(job.inputs["features"])
     runtime = Runtime.create(job.device, join=True)
     texts = _texts(job, spec, len(frozen.pids), seed)
-    terms = {stage.name: build_prompt_terms(stage)}
+    terms = {stage.name: build_prompt_terms(stage, OUTPUTS)}
     task = PromptTask(texts, terms, frozen.part_names)
     batches = FeatureBatches(
         frozen,
@@ -200,7 +194,8 @@ log = logging.getLogger(__name__)
 
 
 def model(job: Job) -> dict[str, Any]:
-    """Train, or go on training where a killed run left its state; returns a summary.
+    """Worker of the step "model": train, or go on training where a killed run left its state;
+    returns a summary. A published file that was imported is converted instead.
 
     inputs: index, images (packed at the recipe's size), optionally maps and text. params:
     ``recipe`` (plain form, image stages alone), ``seed``, ``pretrained`` (``none``, ``openai``,
@@ -210,32 +205,31 @@ def model(job: Job) -> dict[str, Any]:
     ``log.jsonl``. ``state.pt`` exists while training and is deleted once the model is written.
     Under torchrun every process calls this and the first one writes.
     """
+    if "format" in job.params:
+        return convert(job)
     if (done := finished_model(job.folder)) is not None:
         return done["training"]
     index = read_index(job.inputs["index"])
-    recipe = count_sides(from_plain(job.params["recipe"]), index.rows)
-    seed, pretrained = int(job.params["seed"]), job.params.get("pretrained", "none")
-    source = str(job.files["pretrained"]) if pretrained == "file" else pretrained
-    maps = LabelMapReader(job.inputs["maps"]) if "maps" in job.inputs else None
-    images = PackedImages.open(job.inputs["images"])
-    data = training_set(recipe, images, index.split("train"), maps)
-    texts = TextTable.load(job.inputs["text"], data.pids) if "text" in job.inputs else None
+    recipe, seed = from_plain(job.params["recipe"]), int(job.params["seed"])
     runtime = Runtime.create(job.device, recipe.precision, join=True)
-    task = fresh(
-        seed,
-        lambda: build_task(
-            recipe,
-            classes=len(data.pids),
-            pretrained=source,
-            weights=job.workspace / "weights",
-            texts=texts,
-        ),
+    training = assemble(
+        recipe,
+        index=index,
+        images=PackedImages.open(job.inputs["images"]),
+        maps=LabelMapReader(job.inputs["maps"]) if "maps" in job.inputs else None,
+        texts=job.inputs.get("text"),
+        seed=seed,
+        pretrained=_pretrained(job),
+        weights=job.workspace / "weights",
+        runtime=runtime,
     )
-    stages = build_stages(recipe, data, seed=seed, runtime=runtime)
-    log.info("%s: %d images of %d identities", recipe.name, len(data), len(data.pids))
+    log.info(
+        "%s: %d images of %d identities",
+        *(recipe.name, len(training.data), len(training.data.pids)),
+    )
     result = loop.train(
-        task,
-        stages,
+        training.task,
+        training.stages,
         runtime=runtime,
         folder=job.folder,
         seed=seed,
@@ -245,9 +239,9 @@ def model(job: Job) -> dict[str, Any]:
     summary = {
         "recipe": recipe.name,
         "dataset": index.dataset,
-        "identities": len(data.pids),
-        "images": len(data),
-        "parameters": parameters(task.model),
+        "identities": len(training.data.pids),
+        "images": len(training.data),
+        "parameters": parameters(training.task.model),
         "epochs": result.epochs,
         "steps": result.steps,
         "loss": result.figures["loss"],
@@ -257,19 +251,17 @@ def model(job: Job) -> dict[str, Any]:
     }
     if runtime.main:
         meta = {
-            "model": model_spec(recipe),
-            "recipe": recipe.plain(),
+            **training.meta(),
             "seed": seed,
-            "pretrained": str(pretrained),
+            "pretrained": job.params["pretrained"],
+            "plugins": described(job.weights),
             "dataset": index.dataset,
-            "identity_order": data.pids,
-            "preprocessing": recipe.input.model_dump(mode="json"),
             "runtime": runtime.facts(),
             "versions": versions(),
             "training": summary,
             "metrics": result.figures,  # of training, means over the last epoch
         }
-        save_model(job.folder, task.model, meta)
+        save_model(job.folder, training.task.model, meta)
         (job.folder / loop.STATE).unlink(missing_ok=True)
     runtime.barrier()
     return summary

@@ -10,7 +10,7 @@ import torch
 
 from reid_train.models.prompts import tokenise
 from reid_train.recipe import schema
-from reid_train.recipe.assembly import build_texts
+from reid_train.recipe.texts import build_texts
 
 
 def encode_sentences(

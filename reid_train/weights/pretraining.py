@@ -205,7 +205,7 @@ def main(
             betas=(0.9, 0.98),
         ),
         schedule=OneCycle(rise=0.1, final_division=1000),
-        trains={"*": 1.0, "logit_scale": 3.0},
+        trains=(("*", 1.0), ("logit_scale", 3.0)),
         clip=1.0,
     )
     centre(task, batches)

@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.artifacts.atomic import read_json
 from pipeline.artifacts.runs import list_runs
 from pipeline.artifacts.store import Workspace
-from pipeline.datasets.manifest import list_manifests
+from pipeline.datasets.catalogue import list_manifests
 from pipeline.datasets.withheld import GREY
 from pipeline.mannequins import DEFAULTS
 from reid_train.classify.recipe import list_learners

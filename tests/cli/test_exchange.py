@@ -76,9 +76,10 @@ def test_imported_checkpoint_is_a_run(trained: Console, checkpoint: Path, people
 
     words = ("import", checkpoint, *CLIP_REID)
     assert_idle(trained, words)
-    # Another name and other options are other models; the file is looked at again for the latter.
+    # Another name is another run of the same model; other options are another model, for which the
+    # file is looked at again.
     again = trained.json(*words, "--name", "mine")
-    assert again["run"].startswith("mine-imported-") and len(again["made"]) == 1
+    assert again["run"].startswith("mine-imported-") and again["made"] == []
     after = trained.json(*words, "--set", "neck=after")
     assert len(after["made"]) == 2
     with torch.no_grad():

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from pipeline.datasets.manifest import list_manifests
+from pipeline.datasets.catalogue import list_manifests
 from pipeline.terminal.commandline import LazyGroup
 from reid_train.recipe.loading import list_recipes
 from tests.conftest import PROJECT as ROOT

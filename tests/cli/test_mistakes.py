@@ -391,6 +391,6 @@ def test_programming_errors_keep_their_traceback(trained: Console, monkeypatch):
     def broken(*_: Any, **__: Any) -> None:
         raise KeyError("mAP")
 
-    monkeypatch.setattr("reid_train.evaluation.results.metrics_row", broken)
+    monkeypatch.setattr("reid_train.evaluation.commands.metrics_row", broken)
     with pytest.raises(KeyError):
         trained("eval")

@@ -18,8 +18,10 @@ from reid_train.engine.runtime import Runtime, leave
 from reid_train.engine.task import ReidTask
 from reid_train.hooks.cluster import ClusterHook
 from reid_train.models.clip.tiny import sizes as clip_tiny
-from reid_train.recipe.assembly import RecipeTask, build_stages, build_task, fresh, training_set
+from reid_train.recipe.assembly import build_task
 from reid_train.recipe.loading import load_recipe
+from reid_train.recipe.stages import build_stages, training_set
+from reid_train.recipe.task import RecipeTask
 from tests.reid_train.people import people
 from tests.reid_train.toy import Toy, toy_stages
 
@@ -80,7 +82,7 @@ def main(what: str, folder: str) -> None:
             images, rows, _ = people(place, size=recipe.input.size)
             start = "none"
         data = training_set(recipe, images, rows)
-        task = fresh(0, lambda: build_task(recipe, classes=len(data.pids), pretrained=start))
+        task = build_task(recipe, classes=len(data.pids), pretrained=start)
         task.__class__ = FrozenNorms
         stages = build_stages(recipe, data, seed=0, runtime=runtime)
         for hook in stages[0].hooks:

@@ -100,7 +100,7 @@ def toy_stages(steps: int = 6, slow: float = 0.0) -> list[Stage]:
             epochs=2,
             batches=ToyBatches(steps=steps, seed=1, slow=slow),
             optimiser=Optimiser("sgd", lr=0.05, weight_decay=1e-3, bias_lr=2.0),
-            trains={"head.*": 1.0, "norm.*": 0.5},
+            trains=(("head.*", 1.0), ("norm.*", 0.5)),
         ),
         Stage(
             "all",
@@ -119,7 +119,7 @@ def toy_stages(steps: int = 6, slow: float = 0.0) -> list[Stage]:
             batches=ToyBatches(steps=steps, seed=3, slow=slow),
             optimiser=Optimiser("adamw", lr=0.01, weight_decay=1e-2, decay_matrices_only=True),
             schedule=Cosine(warmup_epochs=1, per="step"),
-            trains={"*": 1.0, "head.*": 0.0},
+            trains=(("*", 1.0), ("head.*", 0.0)),
         ),
     ]
 

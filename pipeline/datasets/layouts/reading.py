@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 
-from pipeline.datasets.layouts.classes import read_class_folders, read_flowers, read_pets
-from pipeline.datasets.layouts.cuhk03 import read_cuhk03_mat
-from pipeline.datasets.layouts.files import Reading, read_files
+from pipeline.datasets.layouts.files import Reading
 from pipeline.datasets.layouts.own import read_own
-from pipeline.datasets.layouts.parsing import read_pascal_context
 from pipeline.datasets.layouts.roots import find_root, match_layout
 from pipeline.datasets.layouts.rows import LayoutResult, shortened
 from pipeline.datasets.layouts.splits import complete
 from pipeline.datasets.manifest import Manifest
+from pipeline.datasets.readers import READERS
 from pipeline.terminal.errors import ReidpipeError
-
-# Readers of trees that folders, lists and a name rule do not describe.
-READERS = {
-    "files": read_files,
-    "class_folders": read_class_folders,
-    "pets": read_pets,
-    "flowers": read_flowers,
-}
-# Readers that unpack label maps or images which exist only inside .mat files.
-EXTRACTORS = {"cuhk03_mat": read_cuhk03_mat, "pascal_context": read_pascal_context}
 
 
 def read_layout(
@@ -59,15 +48,16 @@ def read_layout(
         layout = match_layout(root, manifest, lists=lists)
         assert layout is not None
     reading = Reading(root=root, manifest=manifest, layout=layout, lists=lists)
-    if layout.reader in EXTRACTORS:
+    read = READERS[layout.reader]
+    if "output" in signature(read).parameters:
         if output is None:
             raise ReidpipeError(
                 f"found {manifest.title} as .mat files in {root}; expected a folder to extract "
                 f"to; type reidpipe prepare {manifest.dataset} --root {root}"
             )
-        EXTRACTORS[layout.reader](reading, Path(output).absolute())
+        read(reading, Path(output).absolute())
     else:
-        READERS[layout.reader](reading)
+        read(reading)
     complete(reading)
     if not reading.rows:
         odd = f"; names such as {shortened(reading.unmatched)} break the rule" * bool(

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.layouts.rows import is_skipped, subfolders, walk_images
-from pipeline.datasets.manifest import Layout, Manifest, load_manifest
+from pipeline.datasets.manifest import Layout, Manifest
 from pipeline.terminal.errors import ReidpipeError
 
 MAX_DEPTH = 3

@@ -1,13 +1,19 @@
-"""One module per checkpoint format; each ``read`` takes a state dict apart into ``Imported``."""
+"""One module per checkpoint format; each ``read`` takes a state dict apart into ``Imported``.
+
+``FORMATS[name](state, source, **options) -> Imported``: its keyword arguments are the options.
+"""
 
 from __future__ import annotations
 
-# Format -> module with ``read(state, source, **options) -> Imported`` and the names in ``OPTIONS``;
-# imported when asked for, since CLIP's towers take seconds.
-FORMATS: dict[str, str] = {
-    "clip-reid": "reid_train.exchange.formats.clip_reid",
-    "col780": "reid_train.exchange.formats.col780",
-    "ianet": "reid_train.exchange.formats.ianet",
-    "pcl-clip": "reid_train.exchange.formats.pcl_clip",
-    "simple-reid": "reid_train.exchange.formats.simple_reid",
-}
+from pipeline.plugins import Door
+
+FORMATS = Door(
+    "importer",
+    {
+        "clip-reid": "reid_train.exchange.formats.clip_reid:read",
+        "col780": "reid_train.exchange.formats.col780:read",
+        "ianet": "reid_train.exchange.formats.ianet:read",
+        "pcl-clip": "reid_train.exchange.formats.pcl_clip:read",
+        "simple-reid": "reid_train.exchange.formats.simple_reid:read",
+    },
+)

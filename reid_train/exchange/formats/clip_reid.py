@@ -21,7 +21,6 @@ from reid_train.models.deployable import build_model
 from reid_train.models.heads import NeckClassifier
 
 _PERSON, _VEHICLE = (256, 128), (256, 256)
-OPTIONS = ("input_size", "stride", "sie_coefficient", "sie", "views", "neck")
 
 
 def read(

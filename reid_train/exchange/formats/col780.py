@@ -23,8 +23,6 @@ _WEIGHT_NORM = {
     "cosine_layer.parametrizations.weight.original1": "cosine_layer.weight_v",
 }
 
-OPTIONS = ("input_size", "mean", "std")
-
 
 def read(
     state: State,

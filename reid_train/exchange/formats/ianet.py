@@ -14,8 +14,6 @@ from reid_train.exchange.formats.imported import (
 from reid_train.models.deployable import build_model
 from reid_train.models.heads import LinearClassifier
 
-OPTIONS = ("input_size",)
-
 
 def read(state: State, source: str, *, input_size: tuple[int, int] = (256, 128)) -> Imported:
     """ResNet-50 with two IA blocks; the number of identities comes from the classifier."""

@@ -9,8 +9,6 @@ from reid_train.models.clip.visual import NeckedFeatures
 from reid_train.models.deployable import build_model
 from reid_train.models.heads import LinearClassifier
 
-OPTIONS = ("input_size", "stride", "sie_coefficient", "sie", "views")
-
 
 def read(
     state: State,

@@ -10,8 +10,6 @@ from reid_train.exchange.formats.imported import Imported, PublishedFile, State,
 from reid_train.models.deployable import build_model
 from reid_train.models.resnet import ResNet50
 
-OPTIONS = ("input_size",)
-
 
 def read(state: State, source: str, *, input_size: tuple[int, int] = (256, 128)) -> Imported:
     """ResNet-50 with its last norm. The authors save no classifier, so there are no heads.

@@ -9,7 +9,7 @@ of the authors' checkpoints (``image_encoder.*``, ``cv_embed``).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.data.cells import CellGrid
 from reid_train.engine.checkpoint import load_strict
+from reid_train.models.clip.tiny.sizes import VISUAL
 from reid_train.models.heads import BNNeck
 from reid_train.models.pretrained import visual_state
 from reid_train.models.pyramid import token_map
@@ -319,6 +320,21 @@ class NeckedFeatures(nn.Module):
             self.bottleneck_proj(features["projected"]),
         ]
         return {**features, "embedding": torch.cat(after, dim=1)}
+
+
+def clip_vit(*, neck: str = "before", **options: Any) -> nn.Module:
+    """Trunk ``clip-vit-b16``: ``ClipVit(**options)``, with batch norms where ``neck`` says."""
+    return with_neck(ClipVit(**options), neck)
+
+
+def clip_resnet(*, neck: str = "before", **options: Any) -> nn.Module:
+    """Trunk ``clip-rn50``: ``ClipResNet(**options)``, likewise."""
+    return with_neck(ClipResNet(**options), neck)
+
+
+def clip_tiny_resnet(**options: Any) -> nn.Module:
+    """Trunk ``clip-tiny``: ``clip_resnet`` at the size that ships with the package."""
+    return clip_resnet(**{**VISUAL, **options})
 
 
 def with_neck(trunk: ClipVit | ClipResNet, neck: str) -> nn.Module:

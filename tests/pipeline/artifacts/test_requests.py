@@ -4,17 +4,14 @@ from pathlib import Path
 
 from pipeline.artifacts import requests
 from pipeline.artifacts.steps import Step
+from reid_train.recipe import steps
+from reid_train.recipe.loading import load_recipe
 
-RECIPE = {
-    "name": "r",
-    "model": {"trunk": "tiny", "text": None},
-    "stages": [],
-    "input": {"size": [8, 4], "train_filter": "bicubic", "test_filter": "bilinear"},
-}
+RECIPE = load_recipe("baseline-tiny", {"input.train_filter": "bicubic", "input.size": "[8, 4]"})
 
 
 def source(seed: int = 0) -> Step:
-    return requests.index("mannequins", worker="pipeline.mannequins:render", params={"seed": seed})
+    return requests.index("mannequins", {"seed": seed})
 
 
 def test_weights_enter_the_key_by_content_and_not_by_place(tmp_path: Path) -> None:
@@ -27,20 +24,20 @@ def test_weights_enter_the_key_by_content_and_not_by_place(tmp_path: Path) -> No
     ]
     assert keys[0] == keys[1] != keys[2]
     models = [
-        requests.model(source(), RECIPE, seed=0, pretrained=path).key
+        steps.model(source(), RECIPE, seed=0, pretrained=path).key
         for path in (first, second, other, "none", "openai")
     ]
     assert models[0] == models[1] and len(set(models)) == 4
 
 
 def test_two_models_share_packed_pixels_and_differ_by_seed() -> None:
-    one, two = (requests.model(source(), RECIPE, seed=seed) for seed in (1, 2))
+    one, two = (steps.model(source(), RECIPE, seed=seed) for seed in (1, 2))
     assert one.key != two.key
     assert one.inputs["images"].key == two.inputs["images"].key
 
 
 def test_an_evaluation_reads_pixels_of_the_test_filter() -> None:
-    trained = requests.model(source(), RECIPE, seed=1)
+    trained = steps.model(source(), RECIPE, seed=1)
     step = requests.evaluation(trained, source(), protocol="standard", exclude="same-camera")
     assert step.inputs["images"].params == {"size": [8, 4], "filter": "bilinear"}
     other = requests.evaluation(trained, source(1), protocol="standard", exclude="same-camera")

@@ -9,12 +9,12 @@ import pytest
 from pipeline.artifacts.graph import missing, run
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Execution, Workspace
-
-WORKERS = "tests.pipeline.artifacts.workers"
+from tests.pipeline.artifacts import workers
 
 
 def step(value: int, *, worker: str = "number", resumable: bool = False, **inputs: Step) -> Step:
-    return Step("numbers", 1, f"{WORKERS}:{worker}", {"value": value}, inputs, resumable=resumable)
+    assert worker in workers.KINDS
+    return Step(f"{worker}-resumable" if resumable else worker, {"value": value}, inputs)
 
 
 def calls(workspace: Workspace) -> list[str]:
@@ -28,8 +28,9 @@ def test_key_changes_with_everything_it_names_and_with_nothing_else() -> None:
     assert base.key != step(3, a=step(2)).key
     assert base.key != step(1, a=step(3)).key
     assert base.key != step(1, b=step(2)).key
-    assert base.key != Step("numbers", 2, base.worker, base.params, base.inputs).key
-    assert base.key != Step("numbers", 1, base.worker, base.params, base.inputs, {"w": "00"}).key
+    assert base.key != Step("number", base.params, base.inputs, version=2).key
+    assert base.key != Step("number", base.params, base.inputs, {"w": "00"}).key
+    assert base.key == Step("number", {"value": 7}, base.inputs, keyed=base.params).key
     assert Step.from_plain(base.plain()).key == base.key
 
 
@@ -132,7 +133,7 @@ def _make(root: Path, target: Step) -> None:
 def test_under_torchrun_others_join_collective_steps_and_await_the_rest(
     tmp_path: Path, collective: bool
 ) -> None:
-    target = Step("numbers", 1, f"{WORKERS}:slow", {"value": 1}, collective=collective)
+    target = Step("slow-collective" if collective else "slow", {"value": 1})
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_rank, args=(rank, tmp_path, target)) for rank in (1, 0)]
     for process in processes:

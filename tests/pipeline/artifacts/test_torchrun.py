@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from pipeline.artifacts import torchrun
+from pipeline.artifacts.kinds import KINDS, Kind
 from pipeline.artifacts.steps import Job, Step
 from pipeline.artifacts.store import Execution, Workspace
 
-STEP = Step("numbers", 1, "tests.pipeline.artifacts.test_torchrun:together", {}, collective=True)
+KINDS["together"] = Kind(f"{__name__}:together", 1, collective=True)
+STEP = Step("together", {})
 context = multiprocessing.get_context("spawn")
 
 

@@ -6,7 +6,19 @@ import os
 import signal
 from typing import Any
 
+from pipeline.artifacts.kinds import KINDS, Kind
 from pipeline.artifacts.steps import Job
+
+# Each as it is, resumable and collective: kinds of steps that only tests have.
+KINDS |= {
+    f"{name}{suffix}": Kind(f"{__name__}:{name}", 1, **options)
+    for name in ("number", "fail_after_writing", "killed_once", "slow")
+    for suffix, options in (
+        ("", {}),
+        ("-resumable", {"resumable": True}),
+        ("-collective", {"collective": True}),
+    )
+}
 
 
 def number(job: Job) -> dict[str, Any]:

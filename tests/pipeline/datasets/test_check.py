@@ -5,9 +5,9 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.check import check_rows
 from pipeline.datasets.index import ImageRow
-from pipeline.datasets.manifest import load_manifest
 
 
 def row(

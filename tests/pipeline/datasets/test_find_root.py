@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.layouts import find_root, read_layout
-from pipeline.datasets.manifest import load_manifest
 from pipeline.terminal.errors import ReidpipeError
 from tests import trees, trees_labelled
 

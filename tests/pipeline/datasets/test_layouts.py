@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.layouts import LayoutResult, find_root, read_layout
 from pipeline.datasets.layouts.counts import overlap, summary, verify_counts
-from pipeline.datasets.manifest import load_manifest
 from pipeline.terminal.errors import ReidpipeError
 from tests import trees
 

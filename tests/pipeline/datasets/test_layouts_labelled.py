@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.layouts import LayoutResult, find_root, read_layout
-from pipeline.datasets.manifest import load_manifest
 from pipeline.terminal.errors import ReidpipeError
 from tests import trees, trees_labelled
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.layouts import LayoutResult, read_layout
 from pipeline.datasets.layouts.rows import LayoutRow
-from pipeline.datasets.manifest import load_manifest
 from pipeline.terminal.errors import ReidpipeError
 from tests import trees, trees_labelled
 

@@ -8,13 +8,13 @@ import sys
 import pytest
 import yaml
 
-from pipeline.datasets.manifest import (
-    Manifest,
+from pipeline.datasets.catalogue import (
     list_manifests,
     load_manifest,
     manifest_files,
     parse_manifest,
 )
+from pipeline.datasets.manifest import Manifest
 from pipeline.terminal.errors import ReidpipeError
 
 IDS = {
@@ -182,8 +182,8 @@ def test_label_sets_and_templates():
 
 def test_loading_imports_no_torch():
     code = (
-        "import sys; from pipeline import layouts, manifest, protocols; "
+        "import sys; from pipeline.datasets import layouts, catalogue, protocols; "
         "import pipeline.datasets.layouts.counts; "
-        "manifest.list_manifests(); sys.exit('torch' in sys.modules)"
+        "catalogue.list_manifests(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -20,9 +20,12 @@ from PIL import Image
 
 from pipeline.artifacts.steps import Job
 from pipeline.datasets import roots
+from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.index import read_index
-from pipeline.datasets.manifest import Archive, Manifest, load_manifest
-from pipeline.datasets.work import fingerprint, index, index_params, prepare_root, registered_root
+from pipeline.datasets.manifest import Archive, Manifest
+from pipeline.datasets.roots import prepare_root, registered_root
+from pipeline.datasets.sources import fingerprint, index_params
+from pipeline.datasets.work import index
 from pipeline.terminal.errors import ReidpipeError
 
 MARKET = {

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.layouts import find_root, read_layout
 from pipeline.datasets.layouts.rows import LayoutRow
-from pipeline.datasets.manifest import Protocol, load_manifest
+from pipeline.datasets.manifest import Protocol
 from pipeline.datasets.protocols import apply_protocol
 from pipeline.terminal.errors import ReidpipeError
 from tests import trees

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from pipeline.datasets import roots
+from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.fetch import FetchError, by_hand
 from pipeline.datasets.layouts import read_layout
-from pipeline.datasets.manifest import Archive, Manifest, load_manifest
+from pipeline.datasets.manifest import Archive, Manifest
 from pipeline.datasets.roots import prepare_root
 from pipeline.datasets.unpack import DamagedArchive
 from pipeline.terminal.errors import ReidpipeError

@@ -15,7 +15,7 @@ def test_another_world_differs_from_the_default_in_its_seed_alone(tmp_path):
     here, there = (index_step(workspace, f"mannequins{v}") for v in ("", ":other-world"))
     assert here.params == DEFAULTS
     assert there.params == {**DEFAULTS, "dataset": "mannequins:other-world", "seed": 1}
-    assert there.worker == here.worker
+    assert there.kind == here.kind
     assert there.key != here.key
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.datasets.layouts.rows import is_workspace, subfolders, walk_images
-from pipeline.datasets.work import fingerprint, index_params, prepare_root
+from pipeline.datasets.roots import prepare_root
+from pipeline.datasets.sources import fingerprint, index_params
 from pipeline.terminal.errors import ReidpipeError
 from tests import trees
 

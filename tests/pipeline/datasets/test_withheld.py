@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.datasets.manifest import list_manifests
+from pipeline.datasets.catalogue import list_manifests
 from pipeline.datasets.withheld import GREY, card, pictures_allowed, withdrawn_names
 from tests import trees
 

@@ -235,7 +235,7 @@ def test_few_shards_stay_open_and_threads_may_share(tmp_path: Path, monkeypatch)
 WRITER = """
     import sys
     from pathlib import Path
-    from pipeline import maps
+    from pipeline.labels import maps
     from tests.pipeline.labels.test_maps import add, SIZE
     from pipeline.labels.sets import LIP
     maps.SHARD_IMAGES = 16

@@ -109,7 +109,7 @@ def test_only_matching_names_train_and_multipliers_scale_the_rate(tmp_path):
         epochs=1,
         optimiser=Optimiser("sgd", lr=0.1, momentum=0.0),
         batches=ToyBatches(steps=1),
-        trains={"*": 0.0, "head.*": 1.0, "head.bias": 0.5},
+        trains=(("*", 0.0), ("head.*", 1.0), ("head.bias", 0.5)),
     )
     train(task, [stage], runtime=RUNTIME, folder=tmp_path)
     assert torch.equal(task.body[0].weight, before.body[0].weight)
@@ -129,7 +129,7 @@ def test_what_the_model_froze_itself_never_trains(tmp_path):
     assert not task.norm.bias.requires_grad
 
 
-@pytest.mark.parametrize("trains", [{"heda.*": 1.0}, {"*": 0.0}])
+@pytest.mark.parametrize("trains", [(("heda.*", 1.0),), (("*", 0.0),)])
 def test_patterns_that_train_nothing_are_refused(tmp_path, trains):
     with pytest.raises(ReidpipeError, match="stage 'plain'"):
         train(Toy(), [plain_stage(trains=trains)], runtime=RUNTIME, folder=tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,8 +23,9 @@ from reid_train.hooks.cluster import ClusterHook
 from reid_train.hooks.memory import MemoryHook
 from reid_train.losses.memory import CameraPrototypes, PrototypeMemory
 from reid_train.recipe import work
-from reid_train.recipe.assembly import build_stages, build_task, fresh, training_set
+from reid_train.recipe.assembly import build_task
 from reid_train.recipe.loading import load_recipe
+from reid_train.recipe.stages import build_stages, training_set
 from tests.reid_train.people import people
 from tests.reid_train.toy import gradient
 
@@ -59,7 +61,7 @@ def built(inputs, name, **overrides):
     images, rows, _ = people(inputs, size=(64, 32))
     recipe = load_recipe(name, {**(USL if "usl" in name else SMALL), **overrides})
     data = training_set(recipe, images, rows)
-    task = fresh(0, lambda: build_task(recipe, classes=len(data.pids)))
+    task: Any = build_task(recipe, classes=len(data.pids))
     (stage,) = build_stages(recipe, data, seed=0, runtime=RUNTIME)
     task.begin_stage(stage.name)
     (hook,) = stage.hooks
@@ -147,7 +149,7 @@ def test_one_step_of_the_authors_code(tmp_path, golden, golden_state, fill):
     )
     data = training_set(recipe, PackedImages.open(tmp_path), rows)
     # The recorded classifier knows Market's 751 people.
-    task = build_task(recipe, classes=751)
+    task: Any = build_task(recipe, classes=751)
     state = {k: torch.as_tensor(v) for k, v in golden_state("pcl_clip_vit_b16.keys.json").items()}
     own = {
         key.replace("image_encoder.", "trunk.image_encoder.", 1): value
@@ -318,7 +320,7 @@ def test_a_trained_model_is_where_another_training_starts(inputs, tmp_path):
     work.model(job_of(inputs, source))
     file = source / "model.safetensors"
     recipe = load_recipe("pcl-clip-usl-tiny", USL)
-    task = build_task(recipe, classes=6, pretrained=str(file))
+    task: Any = build_task(recipe, classes=6, pretrained=str(file))
     for key, value in read_state_dict(file).items():
         torch.testing.assert_close(task.model.state_dict()[key], value, rtol=0, atol=0)
     job = job_of(inputs, tmp_path / "target")

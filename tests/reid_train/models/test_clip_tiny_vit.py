@@ -141,7 +141,7 @@ def test_maple_is_trained_as_its_authors_do_where_sizes_are_not_in_the_way():
 
 
 def test_only_maple_reads_images_where_others_read_features(file: Path):
-    classes = Classes(Step("index", 1, "m:f", {"dataset": "mannequins"}), "mannequins", "a {}.")
+    classes = Classes(Step("index", {"dataset": "mannequins"}), "mannequins", "a {}.")
     clip = Clip.named(str(file))
     for name in ("coop-tiny-vit", "cocoop-tiny-vit", "maple-tiny"):
         recipe = load_learner(name, "base-new")

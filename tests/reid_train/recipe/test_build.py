@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 import torch
 
@@ -10,8 +12,9 @@ from reid_train.data.dataset import ReidBatches
 from reid_train.data.sampler import IdentitySampler, ShuffledSampler
 from reid_train.engine.schedules import OneCycle
 from reid_train.losses import LOSSES
-from reid_train.recipe.assembly import build_stages, build_task, fresh, parameters, training_set
+from reid_train.recipe.assembly import build_task, parameters
 from reid_train.recipe.loading import load_recipe
+from reid_train.recipe.stages import build_stages, training_set
 from tests.reid_train.people import people
 
 SMALL = {"stages.0.data.ids": "4", "stages.0.data.images_per_id": "2"}
@@ -30,7 +33,7 @@ def test_losses_are_the_recipe_s_on_the_recipe_s_features(crowd):
     images, rows, _ = crowd
     recipe = tiny(**{"stages.0.losses.1.weight": "0.5"})
     data = training_set(recipe, images, rows)
-    task = fresh(0, lambda: build_task(recipe, classes=len(data.pids)))
+    task = build_task(recipe, classes=len(data.pids))
     (stage,) = build_stages(recipe, data, seed=0)
     batch = next(stage.batches.epoch(0, 0, 1))
     task.begin_stage("image")
@@ -70,7 +73,7 @@ def test_stages_follow_the_recipe(crowd):
 )
 def test_the_published_networks_have_their_published_sizes(name, count):
     """With the classifier of 62 identities, as the authors count."""
-    task = fresh(0, lambda: build_task(load_recipe(name), classes=62))
+    task = build_task(load_recipe(name), classes=62)
     assert parameters(task) == count
 
 
@@ -87,7 +90,7 @@ def test_initial_weights_depend_on_the_seed_alone():
     recipe = tiny()
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
-    a, b, c = (fresh(seed, lambda: build_task(recipe, classes=3)) for seed in (0, 0, 1))
+    a, b, c = cast("list[Any]", [build_task(recipe, classes=3, seed=seed) for seed in (0, 0, 1)])
     assert torch.equal(before, torch.random.get_rng_state())
     same = [torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True)]
     assert all(same)

@@ -10,8 +10,10 @@ from reid_train.losses.triplet import Triplet
 from reid_train.models.heads import LinearClassifier
 from reid_train.models.ianet import IANet
 from reid_train.models.resnet import ResNet50
-from reid_train.recipe.assembly import RecipeTask, build_task
+from reid_train.recipe.assembly import build_task
 from reid_train.recipe.loading import list_recipes, load_recipe
+from reid_train.recipe.schema import IdentityBatches
+from reid_train.recipe.task import RecipeTask
 
 SMALL = {"input.size": "[64, 32]", "model.options": "{layers: [1, 1, 1, 1]}"}
 RECIPES = [name for name in list_recipes() if name.startswith(("resnet50-", "ianet-"))]
@@ -68,7 +70,7 @@ def test_classifier_and_pair_loss_read_the_normalised_feature():
 def test_training_is_the_published_one(name):
     recipe = load_recipe(name)
     stage = recipe.stages[0]
-    assert stage.data.kind == "identity-batches"
+    assert isinstance(stage.data, IdentityBatches)
     assert (stage.data.ids, stage.data.images_per_id, stage.epochs) == (16, 4, 60)
     assert (stage.optimiser.kind, stage.optimiser.lr) == ("adam", 3.5e-4)
     assert stage.optimiser.weight_decay == 5e-4 and recipe.test.flip
@@ -80,7 +82,7 @@ def test_training_is_the_published_one(name):
 
 
 def test_rate_falls_when_epochs_20_and_40_begin():
-    from reid_train.engine.schedules import SCHEDULES
+    from reid_train.engine import SCHEDULES
 
     plain = load_recipe("resnet50-triplet").stages[0].schedule.model_dump()
     rate = SCHEDULES[plain.pop("kind")](**plain)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.artifacts import requests
 from pipeline.artifacts.steps import Step
 from pipeline.terminal.errors import ReidpipeError
 from reid_train import load_model
 from reid_train.models.heads import Projection
 from reid_train.models.text_table import TextTable
+from reid_train.recipe import steps
 from reid_train.recipe.assembly import build_task, count_parameters
 from reid_train.recipe.loading import load_recipe
 from tests.reid_train.recipe.test_work_prompts import chain, execute, inputs, leaf
@@ -54,7 +54,7 @@ def test_three_students_differ_in_what_they_learn_from_alone(tmp_path: Path, inp
 
 
 def _texts(name: str, *, student: str = "imagenet", teacher: str = "openai") -> Step:
-    step = requests.model(leaf("index"), load_recipe(name).plain(), seed=0, pretrained=student,
+    step = steps.model(leaf("index"), load_recipe(name), seed=0, pretrained=student,
                           teacher=teacher, label_maps=leaf("maps"))  # fmt: skip
     return step.inputs["text"]
 
@@ -70,17 +70,17 @@ def test_the_teacher_is_clip_reid_s_own_and_its_texts_are_shared() -> None:
 def test_weights_of_student_and_teacher_enter_different_keys(tmp_path: Path) -> None:
     file = tmp_path / "student.pth"
     file.write_bytes(b"weights")
-    recipe = load_recipe("distill-mobilenet-clip-reid").plain()
+    recipe = load_recipe("distill-mobilenet-clip-reid")
 
     def request(pretrained: str, teacher: str) -> Step:
-        return requests.model(leaf("index"), recipe, seed=0, pretrained=pretrained, teacher=teacher)
+        return steps.model(leaf("index"), recipe, seed=0, pretrained=pretrained, teacher=teacher)
 
     first = request("imagenet", "openai")
     other = request(str(file), "openai")
     assert first.key != other.key and first.inputs["text"].key == other.inputs["text"].key
     taught = request("imagenet", str(file))
     assert taught.inputs["text"].key != first.inputs["text"].key and taught.key != first.key
-    assert "teacher" not in first.params["recipe"]["model"]
+    assert first.params["recipe"]["model"]["teacher"] is None
 
 
 def test_a_projection_leads_into_the_space_of_the_texts() -> None:

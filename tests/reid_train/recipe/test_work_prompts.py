@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from pipeline.artifacts import requests
 from pipeline.artifacts.atomic import read_json
 from pipeline.artifacts.steps import Job, Step
 from pipeline.datasets.index import ImageRow, Index, write_index
@@ -19,8 +19,8 @@ from reid_train import load_model
 from reid_train.data.features import FeatureBatches, FrozenFeatures
 from reid_train.engine import loop
 from reid_train.models.text_table import TextTable
-from reid_train.recipe import work
-from reid_train.recipe.assembly import build_task, count_sides, fresh
+from reid_train.recipe import steps, work
+from reid_train.recipe.assembly import build_task, count_sides
 from reid_train.recipe.loading import load_recipe
 from tests.reid_train.people import people
 
@@ -46,14 +46,14 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def leaf(name: str) -> Step:
-    return Step(name, 1, "nowhere:nothing", {})
+    return Step(name, {})
 
 
 def chain(recipe: str, *, seed: int = 0, overrides: dict[str, str] | None = None) -> Step:
     """The model step of a recipe over stand-ins for the dataset and its maps."""
     loaded = load_recipe(recipe, overrides or (PARTS if recipe == "pi-vl-tiny" else SMALL))
     maps = leaf("maps") if loaded.reads_maps else None
-    return requests.model(leaf("index"), loaded.plain(), seed=seed, label_maps=maps)
+    return steps.model(leaf("index"), loaded, seed=seed, label_maps=maps)
 
 
 def execute(step: Step, root: Path, inputs: Path, *, maps: Path | None = None) -> Path:
@@ -139,18 +139,18 @@ def test_prompts_learn_and_keep_the_order_of_identities(tmp_path: Path, inputs: 
 
 def test_recipes_and_seeds_share_what_does_not_depend_on_them() -> None:
     names = ("clip-reid-tiny", "pi-vl-tiny", "pi-vl-tiny-h", "pi-vl-tiny-p", "pi-vl-tiny-w")
-    given = requests.model
-    steps = {
-        name: given(leaf("index"), load_recipe(name).plain(), seed=0, pretrained="openai",
+    given = steps.model
+    asked = {
+        name: given(leaf("index"), load_recipe(name), seed=0, pretrained="openai",
                     label_maps=leaf("maps"))
         for name in names
     }  # fmt: skip
-    texts = {name: step.inputs["text"] for name, step in steps.items()}
+    texts = {name: step.inputs["text"] for name, step in asked.items()}
     first = {name: _first(text.inputs["prompts"]) for name, text in texts.items()}
     assert len({step.key for step in first.values()}) == 1  # one stage 1 for all ablations
     assert texts["pi-vl-tiny"].key == texts["pi-vl-tiny-p"].key == texts["pi-vl-tiny-w"].key
     assert len({text.key for text in texts.values()}) == 3
-    again = given(leaf("index"), load_recipe("clip-reid-tiny").plain(), seed=1, pretrained="openai")
+    again = given(leaf("index"), load_recipe("clip-reid-tiny"), seed=1, pretrained="openai")
     other = again.inputs["text"].inputs["prompts"]
     assert other.key != first["clip-reid-tiny"].key
     assert other.inputs["features"].key == first["clip-reid-tiny"].inputs["features"].key
@@ -164,7 +164,7 @@ def _first(prompts: Step) -> Step:
 
 def test_part_informed_recipes_ask_for_maps() -> None:
     with pytest.raises(ReidpipeError, match="pi-vl-tiny.*type --parsing"):
-        requests.model(leaf("index"), load_recipe("pi-vl-tiny").plain(), seed=0)
+        steps.model(leaf("index"), load_recipe("pi-vl-tiny"), seed=0)
 
 
 def test_texts_of_other_identities_are_refused(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def _fields(row: ImageRow) -> dict:
 def test_the_alignment_loss_reads_maps_and_trains_its_head(tmp_path: Path, inputs: Path) -> None:
     recipe = load_recipe("pi-vl-tiny", PARTS)
     texts = TextTable(torch.randn(3, 128), [1, 2, 3], torch.randn(3, 20, 128), ["x"] * 20)
-    task = fresh(0, lambda: build_task(recipe, classes=3, texts=texts))
+    task: Any = build_task(recipe, classes=3, texts=texts)
     task.begin_stage("image")
     batch = {
         "images": torch.randint(0, 255, (6, 3, 64, 32), dtype=torch.uint8),

@@ -1,0 +1,128 @@
+"""The datasets there are: those of ``data_manifests``, and any YAML file of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pipeline.datasets.manifest import Manifest
+from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.yaml_text import read_yaml
+
+
+def parse_manifest(content: dict[str, Any], variant: str | None = None) -> Manifest:
+    """Validate the plain content of a YAML file, with one variant laid over it.
+
+    ``default_variant`` is taken when none is named; without either, the fields stand as they are.
+    Raises ReidpipeError naming the first wrong field or the unknown variant.
+    """
+    fields = {key: value for key, value in content.items() if key != "default_variant"}
+    variants: dict[str, Any] = fields.pop("variants", {})
+    name = content.get("id", "?")
+    variant = variant or content.get("default_variant")
+    if variant is not None:
+        if variant not in variants:
+            raise ReidpipeError(
+                f"found variant '{variant}' of {name}{nearest(variant, variants)}; "
+                f"expected one of {', '.join(variants) or 'none'}; type reidpipe datasets"
+            )
+        fields = _overlaid(fields, variants[variant] or {})
+    fields |= {"variants": list(variants), "variant": variant}
+    try:
+        return Manifest.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "content"
+        raise ReidpipeError(
+            f"manifest {name}: found a wrong '{where}': {first['msg']}; "
+            "expected the fields of pipeline/datasets/manifest.py"
+        ) from error
+
+
+def _overlaid(base: Any, over: Any) -> Any:
+    if isinstance(base, dict) and isinstance(over, dict):
+        return {
+            key: _overlaid(base[key], over[key]) if key in base and key in over
+            else over.get(key, base.get(key))
+            for key in (*base, *(key for key in over if key not in base))
+        }  # fmt: skip
+    return over
+
+
+def load_manifest(dataset: str) -> Manifest:
+    """The manifest of ``id`` or ``id:variant``, or of a YAML file of one's own: ``./mine.yaml`` or
+    ``./mine.yaml:variant``.
+
+    Raises ReidpipeError naming the nearest known id or variant, or what is wrong with the file.
+    """
+    name, _, variant = dataset.rpartition(":") if ":" in dataset else (dataset, "", "")
+    known = manifest_files()
+    if is_file(name):
+        return _own_file(Path(name).expanduser(), variant or None, known)
+    if name not in known:
+        raise ReidpipeError(
+            f"found dataset '{name}'{nearest(name, known)}; expected one of "
+            f"{', '.join(sorted(known))}, or a YAML file of your own; type reidpipe datasets"
+        )
+    return parse_manifest(read_yaml(known[name].read_text(encoding="utf-8")), variant or None)
+
+
+def is_file(dataset: str) -> bool:
+    """Whether a dataset is given as a YAML file, not by its id."""
+    return dataset.endswith((".yaml", ".yml"))
+
+
+def _own_file(path: Path, variant: str | None, known: Mapping[str, Any]) -> Manifest:
+    try:
+        content = read_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no UTF-8 text"
+        raise ReidpipeError(
+            f"found no dataset in {path} ({reason}); expected a YAML file; type its path"
+        ) from error
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ReidpipeError(f"found YAML that cannot be read in {path}: {reason}") from error
+    if not isinstance(content, dict):
+        raise ReidpipeError(f"found no mapping in {path}; expected the fields of a dataset")
+    if content.get("id") in known:
+        raise ReidpipeError(
+            f"found id '{content['id']}' in {path}, which a dataset of the package has; expected "
+            "one of its own; rename it"
+        )
+    return parse_manifest(content, variant).model_copy(update={"own": True})
+
+
+def definition(manifest: Manifest) -> dict[str, Any] | None:
+    """Of a dataset of one's own what its artifacts must carry, since no id leads back to its file;
+    None for those of the package. ``defined`` is the inverse.
+    """
+    return manifest.model_dump(mode="json", exclude_defaults=True) if manifest.own else None
+
+
+def defined(dataset: str, given: Mapping[str, Any] | None) -> Manifest | None:
+    """The manifest behind an artifact: of its definition, or of the package's dataset; None for a
+    name that has neither.
+    """
+    if given is not None:
+        return Manifest.model_validate(given)
+    known = dataset.partition(":")[0] in manifest_files()
+    return load_manifest(dataset) if known else None
+
+
+def list_manifests() -> list[Manifest]:
+    """All datasets in their default variant, sorted by kind and id."""
+    manifests = [load_manifest(name) for name in manifest_files()]
+    order = ("reid", "parsing", "classification")
+    return sorted(manifests, key=lambda manifest: (order.index(manifest.kind), manifest.id))
+
+
+def manifest_files() -> dict[str, Any]:
+    """id -> YAML file of all datasets."""
+    entries = resources.files("data_manifests").iterdir()
+    return {e.name.removesuffix(".yaml"): e for e in entries if e.name.endswith(".yaml")}

@@ -1,0 +1,71 @@
+"""What is typed about a recipe (``--set``, ``--pretrained``), and the model step it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.artifacts.steps import Step
+from pipeline.datasets.sources import index_step
+from pipeline.terminal.commandline import Terminal
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.models.clip.tiny import sizes as clip_tiny
+from reid_train.recipe import steps
+from reid_train.recipe.checks import check_made
+from reid_train.recipe.loading import load_recipe
+from reid_train.recipe.schema import Recipe
+
+
+def model_step(
+    terminal: Terminal,
+    recipe: str,
+    dataset: str,
+    *,
+    seed: int,
+    pretrained: str | None = None,
+    settings: tuple[str, ...] = (),
+    label_maps: Callable[[Step], Step] | None = None,
+    index: Step | None = None,
+) -> Step:
+    """The model step of a command line. ``label_maps`` gives those of the dataset's index, and
+    is asked when the recipe reads them. ``pretrained`` None: what the recipe says. ``index``: the
+    dataset's, where the caller has it already (looking at a tree of images takes a while).
+
+    Raises ReidpipeError for all that is wrong with the recipe, before anything is made of it.
+    """
+    loaded = changed_recipe(recipe, settings)
+    start = _start(pretrained or loaded.model.pretrained)
+    index = index or index_step(terminal.workspace, dataset)
+    maps = label_maps(index) if label_maps is not None and loaded.reads_maps else None
+    teacher = _start(loaded.model.teacher.pretrained) if loaded.model.teacher else "none"
+    step = steps.model(index, loaded, seed=seed, pretrained=start, teacher=teacher, label_maps=maps)
+    if not terminal.workspace.complete(step):
+        check_made(loaded)
+    return step
+
+
+def changed_recipe(recipe: str, settings: tuple[str, ...]) -> Recipe:
+    """A recipe by name or file with the values of ``--set KEY=VALUE``."""
+    return load_recipe(recipe, dict(setting(text) for text in settings))
+
+
+def _start(pretrained: str) -> str:
+    """What to start from, for ``steps.model``."""
+    if pretrained in clip_tiny.FILES:
+        return str(clip_tiny.FILES[pretrained])
+    if pretrained not in ("none", "openai", "imagenet") and not Path(pretrained).is_file():
+        raise ReidpipeError(
+            f"found no file {pretrained}; expected none, openai, imagenet, "
+            f"{', '.join(clip_tiny.FILES)} or a file with weights; type --pretrained none"
+        )
+    return pretrained
+
+
+def setting(text: str) -> tuple[str, str]:
+    """``KEY=VALUE`` as its two halves. Raises ReidpipeError for anything else."""
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise ReidpipeError(
+            f"found --set {text}; expected KEY=VALUE; type --set stages.0.epochs=20"
+        )
+    return key, value

@@ -1,0 +1,67 @@
+"""What can be wrong with a recipe, found before hours of other work: names, then options.
+
+``check_names`` reads tables and the text of plugins, and imports no torch; ``check_made`` makes the
+model's parts once, and is for recipes whose model is about to be made.
+"""
+
+from __future__ import annotations
+
+from pipeline.plugins import Door, load_given
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.data import SAMPLERS
+from reid_train.engine import SCHEDULES
+from reid_train.hooks import HOOKS
+from reid_train.losses import LOSSES
+from reid_train.models import HEADS, TRUNKS
+from reid_train.recipe.schema import Features, Recipe
+
+
+def check_names(recipe: Recipe) -> None:
+    """Raise ReidpipeError, naming the nearest, for a trunk, head, loss, sampler, schedule or hook
+    that neither the package nor a plugin has.
+    """
+    for door, name, path in _named(recipe):
+        try:
+            door.check(name, path)
+        except ReidpipeError as error:
+            raise ReidpipeError(f"recipe '{recipe.name}': {error}") from error
+
+
+def _named(recipe: Recipe) -> list[tuple[Door, str, str]]:
+    model = recipe.model
+    found = [(TRUNKS, model.trunk, "model.trunk")]
+    if model.teacher is not None:
+        found.append((TRUNKS, model.teacher.trunk, "model.teacher.trunk"))
+    found += [(HEADS, head.kind, f"model.heads.{name}.kind") for name, head in model.heads.items()]
+    for stage in recipe.stages:
+        path = f"stages.{stage.name}"
+        if not isinstance(stage.data, Features):
+            found.append((SAMPLERS, stage.data.kind, f"{path}.data.kind"))
+        found.append((SCHEDULES, stage.schedule.kind, f"{path}.schedule.kind"))
+        found += [(LOSSES, loss.loss, f"{path}.losses") for loss in stage.losses]
+        found += [(HOOKS, hook.hook, f"{path}.hooks") for hook in stage.hooks]
+    return found
+
+
+def check_made(recipe: Recipe) -> None:
+    """Raise ReidpipeError for options that a part does not take and for outputs that nothing gives:
+    model, heads and losses are made once, with random weights and for two identities.
+    """
+    import torch
+
+    from reid_train.models.text_table import TextTable
+    from reid_train.recipe.assembly import build_task
+    from reid_train.recipe.stages import build_schedule
+    from reid_train.recipe.texts import text_dim
+
+    load_given()
+    texts = None
+    if recipe.model.text is not None:
+        rows = torch.zeros(2, text_dim(recipe.model.text))
+        parts = rows[:1] if recipe.reads_maps else None
+        texts = TextTable(rows, [0, 1], parts, ["part"] if recipe.reads_maps else [])
+    options = {k: 2 if v == "dataset" else v for k, v in recipe.model.options.items()}
+    model = recipe.model.model_copy(update={"options": options})
+    build_task(recipe.model_copy(update={"model": model}), classes=2, texts=texts)
+    for stage in recipe.stages:
+        build_schedule(stage)

@@ -1,0 +1,84 @@
+"""Things that a recipe names, made: looked up, their options checked, drawn from their own seed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.plugins import Door
+from pipeline.terminal.errors import ReidpipeError, nearest
+from reid_train.engine.runtime import derive_seed
+
+
+def require(name: str, known: Iterable[str], path: str) -> None:
+    """Raise ReidpipeError, naming the nearest, unless ``name`` is among ``known``."""
+    known = list(known)
+    if name not in known:
+        raise ReidpipeError(
+            f"found '{name}' for {path}{nearest(name, known)}; expected one of {', '.join(known)}"
+        )
+
+
+def accepted(factory: Callable[..., Any]) -> list[str] | None:
+    """Names of a factory's arguments; None when it takes any and refuses unknown ones itself."""
+    parameters = inspect.signature(factory).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [parameter.name for parameter in parameters]
+
+
+def check_options(factory: Callable[..., Any], options: Iterable[str], path: str) -> None:
+    """Raise ReidpipeError, naming the nearest, for an option that a factory does not take."""
+    known = accepted(factory)
+    for option in options:
+        if known is not None and option not in known:
+            raise ReidpipeError(
+                f"found option '{option}' for {path}{nearest(option, known)}; expected one of "
+                f"{', '.join(known)}"
+            )
+
+
+def make(
+    door: Door,
+    name: str,
+    options: Mapping[str, Any],
+    path: str,
+    given: Mapping[str, Any] | None = None,
+) -> Any:
+    """``door[name]`` called with ``options``, and with those of ``given`` that its signature asks
+    for. path: where the recipe says so, for messages.
+
+    Raises ReidpipeError for an unknown name, an unknown option, or values that it refuses.
+    """
+    require(name, door, path)
+    factory = door[name]
+    check_options(factory, options, path)
+    known = accepted(factory)
+    fitting = {key: value for key, value in (given or {}).items() if known is None or key in known}
+    try:
+        return factory(**{**fitting, **options})
+    except ValueError as error:
+        raise ReidpipeError(f"found wrong options for {path}: {error}") from error
+
+
+def check_fields(thing: Any, fields: Iterable[str], what: str) -> None:
+    """Raise ReidpipeError when something that was made lacks what others ask of it."""
+    lacking = [name for name in fields if not hasattr(thing, name)]
+    if lacking:
+        raise ReidpipeError(
+            f"found {what} without {', '.join(lacking)}; expected what the package's own of that "
+            "kind have; add it to the plugin"
+        )
+
+
+def fresh(seed: int, make: Callable[[], nn.Module], *purpose: str) -> Any:
+    """``make()`` with torch's generator seeded for initial weights of ``purpose``; restored
+    afterwards. What has a name draws from a seed of that name, whatever else is drawn.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "init", *purpose))
+        return make()

@@ -1,0 +1,47 @@
+"""What all parts of a recipe share: no unknown key, no infinity, no name in a key."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, ClassVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+)
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+Count = Annotated[int, Field(ge=1)]
+
+
+def finite(value: Any) -> Any:
+    """``value`` itself. Raises ValueError when there is an infinity or NaN anywhere in it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("finite numbers")
+    if isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            finite(item)
+    return value
+
+
+Options = Annotated[dict[str, Any], AfterValidator(finite)]
+
+
+class Part(BaseModel):
+    """Base of all parts of a recipe: no unknown key, no change after loading, and no infinity or
+    NaN, for which a key of an artifact has no text.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Fields that decide no result: names, and what is told.
+    UNKEYED: ClassVar[frozenset[str]] = frozenset()
+
+    def keyed(self) -> dict[str, Any]:
+        """What stands in the key of a step, as JSON values: the fields that decide a result and are
+        not at their default, so that a later field changes no key.
+        """
+        return self.model_dump(mode="json", exclude_defaults=True, exclude=set(self.UNKEYED))

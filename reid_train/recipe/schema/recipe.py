@@ -1,0 +1,118 @@
+"""A whole recipe, and what must fit between its parts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    model_validator,
+)
+
+from reid_train.recipe.schema.model import Input, Model
+from reid_train.recipe.schema.part import Part
+from reid_train.recipe.schema.stage import HOOKS, MEMORIES, Features, Stage
+
+TOLD = {"summary", "citation", "expected", "deviations"}
+
+
+class Test(Part):
+    """How the method is evaluated by default: ``flip`` adds the mirrored image's features."""
+
+    flip: bool = False
+
+
+class Expected(Part):
+    """A published result, in 0..1, and where it stands."""
+
+    dataset: str
+    protocol: str
+    mAP: float | None = None
+    rank1: float | None = None
+    rank5: float | None = None
+    source: str
+
+
+class Recipe(Part):
+    """A method. precision: ``auto`` is bf16 on a GPU that has it, else fp32. deviations: what it
+    does otherwise than its source, and why, a sentence each.
+    """
+
+    name: str
+    summary: str = ""
+    citation: tuple[str, ...] = ()
+    model: Model
+    input: Input
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: bool = False
+    test: Test = Test()
+    expected: tuple[Expected, ...] = ()
+    deviations: tuple[str, ...] = ()
+
+    UNKEYED = frozenset({"name", *TOLD})
+
+    def names(self) -> list[tuple[str, str]]:
+        """What its model and its stages on images name that may be a plugin's."""
+        return [
+            ("trunk", self.model.trunk),
+            *(("head", head.kind) for head in self.model.heads.values()),
+            *(name for stage in self.image_stages for name in stage.names()),
+        ]
+
+    @property
+    def prompt_stages(self) -> tuple[Stage, ...]:
+        """The stages that tune prompts, which come first."""
+        return tuple(stage for stage in self.stages if isinstance(stage.data, Features))
+
+    @property
+    def reads_maps(self) -> bool:
+        """Whether it needs label maps."""
+        parts = any(getattr(stage.data, "parts", False) for stage in self.stages)
+        return parts or any("cells" in loss.on for stage in self.stages for loss in stage.losses)
+
+    @property
+    def image_stages(self) -> tuple[Stage, ...]:
+        """The stages that train on images."""
+        return self.stages[len(self.prompt_stages) :]
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Recipe:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages {names} do not all have names of their own")
+        if any(isinstance(stage.data, Features) for stage in self.image_stages):
+            raise ValueError("stages on features, which tune prompts, come before those on images")
+        if not self.image_stages:
+            raise ValueError("at least one stage trains on images")
+        if (self.prompt_stages or self.model.teacher) and self.model.text is None:
+            raise ValueError("a teacher, and stages on features, tune prompts and need model.text")
+        return self
+
+    @model_validator(mode="after")
+    def _hooks_fit(self) -> Recipe:
+        for stage in self.stages:
+            memories = [loss for loss in stage.losses if loss.loss in MEMORIES]
+            own = [hook.hook for hook in stage.hooks if hook.hook in HOOKS]
+            if len(own) > 1:
+                raise ValueError(f"stage '{stage.name}' has {len(own)} of {' and '.join(HOOKS)}")
+            if bool(memories) != bool(own):
+                raise ValueError(
+                    f"stage '{stage.name}' needs losses {' or '.join(MEMORIES)} together with a "
+                    "hook, memory or cluster"
+                )
+            if any(loss.on != "embedding" for loss in memories):
+                raise ValueError(f"losses {' and '.join(MEMORIES)} are on embedding")
+            if stage.clusters and getattr(stage.data, "iterations", None) is None:
+                raise ValueError("hook cluster needs identity-batches with iterations")
+            if stage.clusters and (self.model.heads or self.model.text):
+                raise ValueError("hook cluster knows no identities: no heads and no text")
+            if own and self.input.train_filter != self.input.test_filter:
+                raise ValueError("hooks read training images as in tests: use one filter for both")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """The recipe as JSON values, without what is said about it (summary, citation, expected
+        results, deviations); ``from_plain`` is the inverse for the rest.
+        """
+        return self.model_dump(mode="json", exclude=TOLD)

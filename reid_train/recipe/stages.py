@@ -1,0 +1,110 @@
+"""The stages of a recipe: which batches, what steps, which hooks."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.data import SAMPLERS
+from reid_train.data.augmentation import Augmentation
+from reid_train.data.dataset import ReidBatches, TrainingSet
+from reid_train.data.sampler import Sampler
+from reid_train.engine import SCHEDULES
+from reid_train.engine.optimiser import Optimiser
+from reid_train.engine.runtime import Runtime, derive_seed
+from reid_train.engine.schedules import Schedule
+from reid_train.engine.task import BatchSource, Hook, Stage
+from reid_train.hooks import HOOKS
+from reid_train.recipe import schema
+from reid_train.recipe.making import check_fields, make
+
+_SAMPLER = ("batch", "together", "__len__", "epoch")
+_HOOK = ("begin_stage", "begin_epoch", "after_step", "state_dict", "load_state_dict")
+
+
+def training_set(recipe: schema.Recipe, images: Any, rows: list, maps: Any = None) -> TrainingSet:
+    """The images all stages train on. Raises ReidpipeError when ``flipped_copies`` differs between
+    stages."""
+    copies = {getattr(stage.data, "flipped_copies", False) for stage in recipe.image_stages}
+    if len(copies) > 1:
+        raise ReidpipeError(
+            "found flipped_copies in some stages only; expected the same in all stages"
+        )
+    if images.size != recipe.input.size:
+        raise ReidpipeError(
+            f"found packed images of size {images.size}; expected {recipe.input.size}; "
+            "type reidpipe prepare"
+        )
+    return TrainingSet(images, rows, maps=maps, flipped_copies=copies.pop())
+
+
+def build_stages(
+    recipe: schema.Recipe, data: TrainingSet, *, seed: int, runtime: Runtime | None = None
+) -> list[Stage]:
+    """The recipe's stages over images. ``runtime``: where hooks compute; they need one."""
+    return [
+        _image_stage(stage, data, derive_seed(seed, "data", stage.name), runtime)
+        for stage in recipe.image_stages
+    ]
+
+
+def build_stage(stage: schema.Stage, batches: BatchSource) -> Stage:
+    """A recipe's stage over a source of batches, without its hooks."""
+    return Stage(
+        stage.name,
+        stage.epochs,
+        batches,
+        Optimiser(**{f.name: getattr(stage.optimiser, f.name) for f in fields(Optimiser)}),
+        build_schedule(stage),
+        stage.trains,
+        stage.accumulate,
+        stage.clip,
+        stage.ema,
+    )
+
+
+def build_schedule(stage: schema.Stage) -> Schedule:
+    """The factor on a stage's learning rates."""
+    options = stage.schedule.model_dump()
+    kind = options.pop("kind")
+    schedule = make(SCHEDULES, kind, options, f"stages.{stage.name}.schedule")
+    check_fields(schedule, ["__call__"], f"schedule '{kind}'")
+    return schedule
+
+
+def _image_stage(
+    stage: schema.Stage, data: TrainingSet, seed: int, runtime: Runtime | None
+) -> Stage:
+    assert not isinstance(stage.data, schema.Features)
+    augmentation = Augmentation(**stage.data.augment.model_dump())
+    batches = ReidBatches(data, _sampler(stage, data, seed), augmentation, seed=seed)
+    if not stage.hooks:
+        return build_stage(stage, batches)
+    if runtime is None:
+        raise ValueError(f"the hooks of stage '{stage.name}' need a runtime")
+    if data.camids is None and any(loss.loss == "camera-prototypes" for loss in stage.losses):
+        raise ReidpipeError(
+            "found images without camid; expected one for each, as loss camera-prototypes "
+            "compares cameras; leave that loss out of the recipe"
+        )
+    hooks: list[Hook] = []
+    for number, spec in enumerate(stage.hooks):
+        given = {"batches": batches, "runtime": runtime}
+        hook = make(HOOKS, spec.hook, spec.options, f"hooks.{number}", given)
+        check_fields(hook, _HOOK, f"hook '{spec.hook}'")
+        hooks.append(hook)
+    return replace(build_stage(stage, batches), hooks=hooks)
+
+
+def _sampler(stage: schema.Stage, data: TrainingSet, seed: int) -> Sampler:
+    options = stage.data.model_dump(exclude={"kind", "augment", "flipped_copies"})
+    kind = stage.data.kind
+    # A hook that finds labels of its own must have no way to an identity.
+    labels = np.full(len(data), -1) if stage.clusters else data.labels
+    given = {"labels": labels, "seed": seed, "camids": data.camids}
+    sampler = make(SAMPLERS, kind, options, f"stages.{stage.name}.data", given)
+    check_fields(sampler, _SAMPLER, f"sampler '{kind}'")
+    return sampler
