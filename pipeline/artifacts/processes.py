@@ -217,7 +217,7 @@ def _fresh_processes(count: int) -> ProcessPoolExecutor:
 
 def _on_cluster(chunks: list[_Chunk], scheduler: str, bar: _Bar) -> list[list[Any]]:
     from distributed import Client, as_completed
-    from distributed.protocol import serialize_bytes
+    from distributed.protocol.serialize import serialize_bytes
 
     try:
         client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
@@ -252,7 +252,7 @@ def _ours_first() -> Callable[[bytes], list[Any]]:
         import sys
         from pathlib import Path
 
-        from distributed.protocol import deserialize_bytes
+        from distributed.protocol.serialize import deserialize_bytes
 
         # The command's package, as reid_train.__main__ has it; nothing of it is imported.
         found = importlib.util.find_spec("reid_train")
