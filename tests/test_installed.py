@@ -24,8 +24,8 @@ from tests.cli.conftest import TRAIN
 from tests.conftest import PROJECT
 
 FILES = (
-    "CHANGELOG.md", "CITATION.cff", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "cli.py",
-    "constraints.txt", "pyproject.toml",
+    "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "Makefile",
+    "README.md", "cli.py", "constraints.txt", "pyproject.toml",
 )  # fmt: skip
 PACKAGES = ("data_manifests", "parsing_models", "pipeline", "reid_train")
 BESIDE = ("benchmarks", "docs", "tests")

@@ -134,7 +134,7 @@ def registered(kind: str, name: str) -> Registered | None:
 
 
 def load_given() -> None:
-    """Import every plugin the user gave, used or not: one that is broken is told, not passed over."""
+    """Import every plugin the user gave, used or not: a broken one is told."""
     for plugin in given():
         _import(plugin)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -93,6 +93,17 @@ def load_state(path: Path | str, device: torch.device | str = "cpu") -> dict[str
             f"found a training state that cannot be read ({path}: {_first_line(error)}); expected "
             f"tensors and plain values; delete it to start over: type rm {path}"
         ) from error
+
+
+def check_order(state: Mapping[str, Any], names: Sequence[str], path: Path) -> None:
+    """Raise ReidpipeError unless a training state is about these parameters in this order: the
+    optimiser's part of it is by position, and in another order would fit other tensors.
+    """
+    if state.get("trained") != list(names):
+        raise ReidpipeError(
+            f"found the state of other parameters in {path}; expected {', '.join(names[:3])}, ... "
+            f"in this order; to start over type rm {path}"
+        )
 
 
 def read_state_dict(path: Path | str) -> dict[str, Tensor]:

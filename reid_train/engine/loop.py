@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.engine.checkpoint import load_state, load_strict, save_state
+from reid_train.engine.checkpoint import check_order, load_state, load_strict, save_state
 from reid_train.engine.runtime import Runtime, derive_seed
 from reid_train.engine.task import ReidTask, Stage
 
@@ -176,6 +176,7 @@ class _Loop:
                 hook.load_state_dict(saved)
 
         multipliers = stage.select(self.trainable)
+        self.names = list(multipliers)
         for name, parameter in task.named_parameters():
             parameter.requires_grad_(name in multipliers)
         self.module = self.runtime.parallel(task)
@@ -188,6 +189,7 @@ class _Loop:
         self.ema = _averaged(task) if stage.ema is not None else None
         epoch, step = 0, 0
         if state is not None:
+            check_order(state, self.names, self.folder / STATE)
             epoch, step = state["epoch"], state["step"]
             self.optimiser.load_state_dict(state["optimiser"])
             self.scaler.load_state_dict(state["scaler"])
@@ -360,6 +362,7 @@ class _Loop:
                 "epoch": epoch,
                 "step": step,
                 "task": self.task.state_dict(),
+                "trained": self.names,
                 "optimiser": self.optimiser.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "ema": self.ema,

@@ -2,19 +2,55 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
-# Block of gallery rows per matrix product: at 8192 x 1280 floats it stays near the caches and is
+# Block of gallery rows per matrix product: at 8000 x 1280 floats it stays near the caches and is
 # 1.4x faster than one product over a large gallery.
-BLOCK = 8192
-CHUNK = 512
+BLOCK = 8000
+CHUNK = 480
+# The limit of BLAS threads belongs to the process: who sets it has to be alone.
+_ALONE = threading.Lock()
+
+
+class Shape(NamedTuple):
+    """Matrix products whose entries all see the same kernel, so that equal rows give equal bits.
+
+    A product rounds an entry by the kernel that its place falls to: register blocks cut short at
+    the end of a product have kernels of their own. So a product takes a multiple of ``step``
+    queries and of ``unit`` gallery rows. Of every unit, ``edge`` rows at both ends are multiplied
+    again at places away from all edges.
+    """
+
+    unit: int
+    edge: int
+    step: int
+
+
+# OpenBLAS for AVX2 packs 320 rows at once and multiplies the first and last 8 in another way.
+AVX2 = Shape(unit=320, edge=8, step=12)
+PLAIN = Shape(unit=64, edge=0, step=8)
+# By the names of threadpoolctl: all core types of numpy's wheels for x86, each measured. They have
+# Haswell's kernels for Zen; a library with kernels named Zen has not been met.
+SHAPES: dict[str, Shape] = {
+    "Haswell": AVX2,
+    **dict.fromkeys(("SkylakeX", "Nehalem", "Sandybridge", "Katmai", "Prescott"), PLAIN),
+}
+# A library of unknown habits: both cures, and no product below ENTRIES x LEAST_DIMS.
+CAREFUL = Shape(unit=320, edge=8, step=48)
+# Below 10^6 multiplications OpenBLAS takes other kernels: ENTRIES x LEAST_DIMS is more than that.
+ENTRIES, LEAST_DIMS = 320 * 48, 72
 
 
 def unit_rows(features: np.ndarray) -> np.ndarray:
     """Rows divided by their L2 norm, float32; a zero row stays zero."""
-    features = np.asarray(features, dtype=np.float32)
+    features = np.ascontiguousarray(features, dtype=np.float32)
     norms = np.sqrt(_squares(features))
     return features / np.maximum(norms, 1e-12)[:, None].astype(np.float32)
 
@@ -22,56 +58,139 @@ def unit_rows(features: np.ndarray) -> np.ndarray:
 class Distances:
     """Rows of the matrix |q|^2 + |g|^2 - 2 q.g, made in chunks inside a memory budget.
 
+    The bits of a distance depend on its two rows and the processor alone: not on the other queries
+    and gallery rows, their order, the budget, the arrays' layout or the number of threads.
     Rounding can make the distance of (nearly) equal features slightly negative, as in the
     published evaluators.
 
     features: query (Q, D), gallery (G, D); computed in float32. normalise: as if the rows were
     L2-normalised first; the norms of the gallery enter after the product, so that no normalised
     copy of it is made. memory_mib bounds what is allocated on top of the given features, down to
-    the distances of a single query. The same inputs and budget give the same bits; another budget
-    changes the shape of the matrix products and with it, at most, the last bit of a distance.
+    the distances of a single query and one product of the least size.
     """
 
     def __init__(
         self, query: np.ndarray, gallery: np.ndarray, *, normalise: bool, memory_mib: float
     ) -> None:
         self.query, self.gallery, self.normalise = query, gallery, normalise
-        budget, dims = memory_mib * 2**20, max(1, gallery.shape[1])
-        # Float32 blocks are views; of any other type one block at a time is converted.
-        self.block = max(64, min(BLOCK, int(budget / 4 / (4 * dims))))
-        self.chunk = max(1, min(CHUNK, int(budget / 2 / (4 * (len(gallery) + 2 * dims)))))
-        self.scales = np.ones(len(gallery), np.float32)
-        self.squares = np.empty(len(gallery), np.float32)
-        for start, block in self._blocks():
-            part, squares = slice(start, start + len(block)), _squares(block)
+        self.shape, self.threads = _habits()
+        count, dims = gallery.shape
+        self.width = max(LEAST_DIMS, dims)
+        self.budget = memory_mib * 2**20
+        self.block = max(64, min(BLOCK, int(self.budget / 4 / (4 * self.width))))
+        chunk = int(self.budget / 2 / (4 * (count + 2 * self.width)))
+        chunk = max(1, min(CHUNK, chunk, _round_up(len(query), self.shape.step)))
+        self.chunk = chunk - chunk % self.shape.step or chunk
+        self.scales = np.ones(count, np.float32)
+        self.squares = np.empty(count, np.float32)
+        for start in range(0, count, self.block):
+            part = slice(start, start + self.block)
+            squares = _squares(np.asarray(gallery[part], dtype=np.float32))
             if normalise:
                 scales = 1 / np.maximum(np.sqrt(squares), 1e-12)
                 self.scales[part] = scales
                 squares *= scales**2
             self.squares[part] = squares
 
-    def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        for start in range(0, len(self.gallery), self.block):
-            yield start, np.asarray(self.gallery[start : start + self.block], dtype=np.float32)
-
     def chunks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (first query, distances (n, G) float32); the array is reused by the next chunk."""
-        buffer = np.empty((min(self.chunk, len(self.query)), len(self.gallery)), np.float32)
+        buffer = np.empty((self.chunk, len(self.gallery)), np.float32)
         for start in range(0, len(self.query), self.chunk):
             query = np.asarray(self.query[start : start + self.chunk], dtype=np.float32)
             if self.normalise:
                 query = unit_rows(query)
+            self._multiply(query, buffer)
             out = buffer[: len(query)]
-            doubled = -2 * query  # a power of two: the product below is exactly -2 (q.g)
-            for first, block in self._blocks():
-                np.matmul(doubled, block.T, out=out[:, first : first + len(block)])
             for row, square in zip(out, _squares(query), strict=True):
                 if self.normalise:
                     row *= self.scales
                 row += self.squares + np.float32(square)
             yield start, out
 
+    def _multiply(self, query: np.ndarray, buffer: np.ndarray) -> None:
+        """Write -2 q.g of ``query`` (n, D) into the first n rows of ``buffer`` (chunk, G)."""
+        doubled = np.zeros((_round_up(len(query), self.shape.step), self.width), np.float32)
+        # A power of two: the product is exactly -2 (q.g).
+        np.multiply(query, -2, out=doubled[: len(query), : query.shape[1]])
+        products, rest = self._plan(len(doubled))
+        edge = self.shape.edge
+        # AVX2 packs one unit at once; elsewhere only the least size of a product counts.
+        size = self.shape.unit if edge else _round_up(-(-ENTRIES // len(doubled)), self.shape.unit)
+        inner = size - 2 * edge
+
+        def multiply(part: slice) -> None:
+            target = buffer[: len(doubled), part]
+            if self.width != query.shape[1]:
+                block = self._padded(part.stop - part.start, 0, part)
+            else:
+                block = np.ascontiguousarray(self.gallery[part], dtype=np.float32)
+            if len(target) == len(doubled):
+                np.matmul(doubled, block.T, out=target)
+            else:
+                target[:] = np.matmul(doubled, block.T)[: len(target)]
+
+        def mend(rows: np.ndarray) -> None:
+            product = np.matmul(doubled, self._padded(size, edge, rows).T)
+            buffer[: len(query), rows] = product[: len(query), edge : edge + len(rows)]
+
+        groups = [rest[first : first + inner] for first in range(0, len(rest), inner)]
+        # Threads of BLAS would cut a product into others; whole products share them instead.
+        share = 4 * self.block * (len(doubled) + self.width)
+        workers = max(1, min(self.threads, int(self.budget / 4 / share)))
+        with _ALONE, _blas().limit(limits=1), ThreadPoolExecutor(workers) as pool:
+            list(pool.map(multiply, products))
+            list(pool.map(mend, groups))
+
+    def _plan(self, queries: int) -> tuple[list[slice], np.ndarray]:
+        """Gallery rows of every large product, and the rows (n,) int64 to be mended after them.
+
+        Those are the rows at the edges of units and what is left for less than a whole product.
+        """
+        unit, edge = self.shape.unit, self.shape.edge
+        least = _round_up(-(-ENTRIES // queries), unit)
+        whole = len(self.gallery) // unit * unit
+        # Equal shares, and one for every thread if they do not get small.
+        shares = max(1, -(-whole // self.block), min(self.threads, whole // (4 * least)))
+        rows = max(least, _round_up(-(-whole // shares), unit))
+        cuts = range(0, whole, rows)
+        products = [slice(first, min(first + rows, whole)) for first in cuts]
+        if products and products[-1].stop - products[-1].start < least:
+            products.pop()
+        done = products[-1].stop if products else 0
+        places = np.arange(done)
+        near = (places % unit < edge) | (places % unit >= unit - edge)
+        return products, np.append(places[near], np.arange(done, len(self.gallery)))
+
+    def _padded(self, size: int, first: int, rows: slice | np.ndarray) -> np.ndarray:
+        """(size, width) float32: gallery rows from place ``first`` on, zeros elsewhere."""
+        block, found = np.zeros((size, self.width), np.float32), self.gallery[rows]
+        block[first : first + len(found), : found.shape[1]] = found
+        return block
+
 
 def _squares(rows: np.ndarray) -> np.ndarray:
-    """Squared norms (n,), summed in float64 so that large features do not overflow."""
+    """Squared norms (n,), summed in float64 so that large features do not overflow.
+
+    The sum of a row depends on that row alone as long as rows are contiguous: strides choose
+    another order of summation.
+    """
+    rows = np.ascontiguousarray(rows)
     return np.einsum("nd,nd->n", rows, rows, dtype=np.float64)
+
+
+def _round_up(number: int, step: int) -> int:
+    return -(-number // step) * step
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The BLAS libraries of this process."""
+    return ThreadpoolController().select(user_api="blas")
+
+
+def _habits() -> tuple[Shape, int]:
+    """The shape that suits every BLAS library here, and the threads they may use."""
+    libraries = _blas().info()
+    shapes = {SHAPES.get(str(library.get("architecture")), CAREFUL) for library in libraries}
+    threads = max((library["num_threads"] for library in libraries), default=1)
+    return shapes.pop() if len(shapes) == 1 else CAREFUL, threads

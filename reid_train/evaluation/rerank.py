@@ -198,16 +198,19 @@ def _encode(
 
 
 def _pair_distances(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Squared distances of the pairs (rows[n], columns[n]): (n,) float32, at least 0.
+    """Squared distances of the pairs (rows[n], columns[n]): (n,) float32.
 
-    rows: ascending. One small product per row gathers half as much as pair by pair would.
+    rows: ascending. Differences, summed pair by pair: in a product the bits of a pair would depend
+    on how many others share its row.
     """
-    squares = np.einsum("nd,nd->n", features, features)
-    result = squares[rows] + squares[columns]
+    result = np.empty(len(rows), np.float32)
     bounds = np.searchsorted(rows, np.arange(len(features) + 1))
     for row, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-        result[start:stop] -= 2 * (features[columns[start:stop]] @ features[row])
-    return np.maximum(result, 0)
+        apart = features[columns[start:stop]]
+        apart -= features[row]
+        apart *= apart
+        apart.sum(axis=1, out=result[start:stop])
+    return result
 
 
 def _shared_mass(encoding: csr_matrix, inverted: Any, place: int) -> np.ndarray:

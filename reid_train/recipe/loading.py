@@ -105,7 +105,8 @@ def _hints(kind: type[Part]) -> dict[str, Any]:
 
 def _alternative(kinds: tuple[Any, ...], value: dict[str, Any]) -> Any:
     """The member of a union whose ``kind`` the value has; None leaves the refusal to pydantic."""
-    for kind in kinds:
+    for member in kinds:
+        kind = typing.get_args(member)[0] if typing.get_origin(member) is Annotated else member
         if isinstance(kind, type) and issubclass(kind, Part) and "kind" in kind.model_fields:
             literal = _hints(kind)["kind"]
             if value.get("kind") in typing.get_args(literal):

@@ -96,7 +96,7 @@ class Recipe(Part):
             own = [hook.hook for hook in stage.hooks if hook.hook in HOOKS]
             if len(own) > 1:
                 raise ValueError(f"stage '{stage.name}' has {len(own)} of {' and '.join(HOOKS)}")
-            if bool(memories) != bool(own):
+            if (memories and not stage.hooks) or (own and not memories):
                 raise ValueError(
                     f"stage '{stage.name}' needs losses {' or '.join(MEMORIES)} together with a "
                     "hook, memory or cluster"

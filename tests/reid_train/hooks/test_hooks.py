@@ -352,7 +352,7 @@ def test_a_trained_model_is_where_another_training_starts(inputs, tmp_path):
         ("pcl-clip-tiny", {"stages.0.hooks.0.hook": "cluster"}, "no heads and no text"),
         ("pcl-clip-tiny", {"input.test_filter": "bicubic"}, "one filter"),
         ("pcl-clip-usl-tiny", {"stages.0.data.iterations": "null"}, "with iterations"),
-        ("pcl-clip-usl-tiny", {"stages.0.hooks.0.hook": "clusters"}, "'memory' or 'cluster'"),
+        ("pcl-clip-usl-tiny", {"stages.0.hooks.0.hook": "clusters"}, "did you mean 'cluster'"),
         ("pcl-clip-usl-tiny", {"stages.0.hooks.0.eps": "0.5"}, "'stages.0.hooks.0.eps'"),
     ],
 )

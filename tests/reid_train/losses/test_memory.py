@@ -227,8 +227,10 @@ def test_saved_and_restored_with_another_number_of_prototypes():
     other(features, labels // 2, camids)
     other.restore(saved)
     assert not other.remembered and not other.state_dict()
+    # Every prototype is the feature of one image: only other features are sure to move it.
+    later = _random(1, 8, 4)
     for memory in (one, other):
-        memory(features, labels, camids)
+        memory(later, labels, camids)
         memory.step()
     assert torch.equal(one.prototypes, other.prototypes)
     assert not torch.equal(one.prototypes, saved["prototypes"])
