@@ -1,7 +1,12 @@
-"""Images and label maps to a model, and its evaluation."""
+"""Images and label maps to a model, and its evaluation.
+
+Importing this imports nothing else of the project: ``reid_train.__main__`` has yet to say where
+the rest is.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +16,26 @@ if TYPE_CHECKING:
 
 __all__ = ["load_model", "load_prompt_classifier"]
 
-_HOMES = {
-    "load_model": "reid_train.exchange.importers",
-    "load_prompt_classifier": "reid_train.classify.classifier",
-}
+
+def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """``__getattr__`` of a package whose names are imported when they are asked for. ``homes``:
+    name -> its module.
+    """
+
+    def found(name: str) -> Any:
+        # torch takes seconds to import, numpy a tenth; a command served from the cache asks for
+        # neither
+        if name in homes:
+            return getattr(import_module(homes[name]), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return found
 
 
-def __getattr__(name: str) -> Any:
-    # torch takes seconds to import; a command served from the cache never asks for it
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "load_model": "reid_train.exchange.importers",
+        "load_prompt_classifier": "reid_train.classify.classifier",
+    },
+)

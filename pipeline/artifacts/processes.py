@@ -217,6 +217,7 @@ def _fresh_processes(count: int) -> ProcessPoolExecutor:
 
 def _on_cluster(chunks: list[_Chunk], scheduler: str, bar: _Bar) -> list[list[Any]]:
     from distributed import Client, as_completed
+    from distributed.protocol.serialize import serialize_bytes
 
     try:
         client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
@@ -233,10 +234,35 @@ def _on_cluster(chunks: list[_Chunk], scheduler: str, bar: _Bar) -> list[list[An
                 f"found no worker at the dask scheduler {scheduler}; expected at least one; "
                 f"type `dask worker {scheduler}` on the machines that shall work"
             ) from error
-        futures = [client.submit(task, pure=False) for task in chunks]
+        first = _ours_first()
+        futures = [client.submit(first, serialize_bytes(task), pure=False) for task in chunks]
         for future in as_completed(futures, loop=client.loop):
             bar.count(future.result())
         return [future.result() for future in futures]
+
+
+def _ours_first() -> Callable[[bytes], list[Any]]:
+    """What a cluster's worker calls with a task as bytes. A function in a function travels as its
+    code, so it runs before the worker has looked for any module of ours: where it was started may
+    lie another ``pipeline``.
+    """
+
+    def work(task: bytes) -> list[Any]:
+        import importlib.util
+        import sys
+        from pathlib import Path
+
+        from distributed.protocol.serialize import deserialize_bytes
+
+        # The command's package, as reid_train.__main__ has it; nothing of it is imported.
+        found = importlib.util.find_spec("reid_train")
+        if found is not None and found.origin is not None:
+            folder = str(Path(found.origin).parent.parent)
+            if sys.path[0] != folder:
+                sys.path.insert(0, folder)
+        return deserialize_bytes(task)()
+
+    return work
 
 
 def _end_with(parent: int) -> None:

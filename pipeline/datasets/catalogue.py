@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from pipeline.datasets.manifest import Manifest
 from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.yaml_text import read_yaml
 
 
 def parse_manifest(content: dict[str, Any], variant: str | None = None) -> Manifest:
@@ -68,7 +69,7 @@ def load_manifest(dataset: str) -> Manifest:
             f"found dataset '{name}'{nearest(name, known)}; expected one of "
             f"{', '.join(sorted(known))}, or a YAML file of your own; type reidpipe datasets"
         )
-    return parse_manifest(_read(known[name].read_text(encoding="utf-8")), variant or None)
+    return parse_manifest(read_yaml(known[name].read_text(encoding="utf-8")), variant or None)
 
 
 def is_file(dataset: str) -> bool:
@@ -78,7 +79,7 @@ def is_file(dataset: str) -> bool:
 
 def _own_file(path: Path, variant: str | None, known: Mapping[str, Any]) -> Manifest:
     try:
-        content = _read(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "no UTF-8 text"
         raise ReidpipeError(
@@ -112,10 +113,6 @@ def defined(dataset: str, given: Mapping[str, Any] | None) -> Manifest | None:
         return Manifest.model_validate(given)
     known = dataset.partition(":")[0] in manifest_files()
     return load_manifest(dataset) if known else None
-
-
-def _read(text: str) -> Any:
-    return yaml.safe_load(text)
 
 
 def list_manifests() -> list[Manifest]:

@@ -73,6 +73,8 @@ def read_option(text: str, known: Mapping[str, Option], *, of: str) -> tuple[str
     """``NAME=VALUE``, the value in YAML -> name and checked value. Raises ReidpipeError."""
     import yaml
 
+    from pipeline.terminal.yaml_text import read_yaml
+
     name, separator, written = text.partition("=")
     if not separator or not name:
         raise ReidpipeError(
@@ -80,7 +82,7 @@ def read_option(text: str, known: Mapping[str, Option], *, of: str) -> tuple[str
             "type it so"
         )
     try:
-        value = yaml.safe_load(written)
+        value = read_yaml(written)
     except yaml.YAMLError:
         value = written  # as text, which the check judges
     check_option(name, value, known, of=of)

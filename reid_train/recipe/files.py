@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.yaml_text import read_yaml
 
 
 def packaged(folder: str) -> Traversable:
@@ -47,7 +48,7 @@ def read(
             f"of {', '.join(names)}; type {see}"
         )
     try:
-        content = _named(yaml.safe_load(file.read_text(encoding="utf-8")))
+        content = _named(read_yaml(file.read_text(encoding="utf-8")))
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ReidpipeError(f"found YAML that cannot be read in {file}: {reason}") from error
@@ -66,7 +67,7 @@ def read(
 def put_text(content: dict[str, Any], path: str, text: str) -> None:
     """``put`` of a value written in YAML, as ``--set PATH=TEXT`` has it."""
     try:
-        value = _named(yaml.safe_load(text))
+        value = _named(read_yaml(text))
     except yaml.YAMLError as error:
         raise ReidpipeError(
             f"found {path}={text}; expected a YAML value; type --set {path}=VALUE"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,6 +98,7 @@ def check_keys(kind: Any, value: Any, path: str, name: str) -> None:
         check_keys(_alternative(arguments, value), value, path, name)
 
 
+@cache
 def _hints(kind: type[Part]) -> dict[str, Any]:
     return typing.get_type_hints(kind, include_extras=True)
 

@@ -38,7 +38,7 @@ def test_two_processes_train_one_model(
     console = Console(tmp_path / "workspace")
     console("prepare", "folder", "--root", people, "--size", "32x16", "--filter", "bilinear")
     words = ["--workspace", str(console.root), "train", recipe, "--dataset", "folder", *settings]
-    printed = as_two_processes("cli", *words, "--device", "cpu")
+    printed = as_two_processes("reid_train", *words, "--device", "cpu")
     # Label maps, features and texts are made by one process while the other waits.
     assert printed.count(f"run {recipe}-folder-s0") == 1
     metrics = console.json("eval")

@@ -6,8 +6,6 @@ import re
 from collections import defaultdict
 from dataclasses import replace
 
-import numpy as np
-
 from pipeline.datasets.layouts.files import Reading
 from pipeline.datasets.layouts.rows import LayoutRow, read_lines, shortened
 from pipeline.datasets.manifest import Assignment, Drawn, Trials
@@ -114,6 +112,8 @@ def _listed_name(row: LayoutRow) -> str:
 
 def _draw(reading: Reading, drawn: Drawn) -> None:
     """Distribute the pool by shares; with as many images as published, the shares are counts."""
+    import numpy as np
+
     pool = [row for row in reading.rows if row.split == "pool"]
     order = np.random.default_rng(drawn.seed).permutation(len(pool))
     splits: dict[int, str] = {}
@@ -139,6 +139,8 @@ def draw_galleries(rows: list[LayoutRow], trials: Trials) -> list[LayoutRow]:
     gallery; splits are those of trial 0. Draws depend on the seed, the sorted identities and the
     sorted paths only.
     """
+    import numpy as np
+
     per_pid: dict[int, list[str]] = defaultdict(list)
     for row in rows:
         if row.split == "query" and row.pid is not None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -152,6 +153,32 @@ def test_a_cluster_gives_the_same() -> None:
         with pytest.raises(ValueError, match="cannot work") as caught:
             spread(picky, range(100), workers=1, scheduler=address, chunk=10)
         assert "while working on item 37" in caught.value.__notes__
+
+
+@pytest.mark.slow
+def test_a_cluster_started_beside_modules_of_the_user(tmp_path: Path) -> None:
+    """Scheduler and worker find ``pipeline`` in their folder and on PYTHONPATH: not ours."""
+    for name in ("cli.py", "pipeline.py", "parsing_models.py"):
+        (tmp_path / name).write_text("raise RuntimeError('a module of the user')\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT}"}
+    dask = (sys.executable, "-m", "dask")
+    serving = ("--host", "127.0.0.1", "--no-dashboard")
+    about = tmp_path / "scheduler.json"
+    with contextlib.ExitStack() as stack:
+
+        def start(*words: str | Path) -> None:
+            process = subprocess.Popen([*dask, *words], cwd=tmp_path, env=environment)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+
+        start("scheduler", *serving, "--port", "0", "--scheduler-file", about)
+        deadline = time.monotonic() + 60
+        while not about.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        address = json.loads(about.read_text())["address"]
+        start("worker", address, *serving, "--nthreads", "1")
+        expected = [2 * item for item in range(20)]
+        assert spread(double, range(20), workers=1, scheduler=address, chunk=7) == expected
 
 
 SLEEPER = """
