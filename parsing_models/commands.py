@@ -23,6 +23,7 @@ from pipeline.artifacts.steps import Step
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.index import read_index
 from pipeline.datasets.sources import GENERATED, index_step
+from pipeline.datasets.withheld import allowed
 from pipeline.labels.sets import LABEL_SETS
 from pipeline.terminal.commandline import CONTEXT, DEVICE, LABEL_MAP, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError, nearest
@@ -91,7 +92,7 @@ def parse(
     """
     terminal.workspace.writable()
     kinds = _parsers(model, pair, weights=weights, settings=settings, label_map=label_map)
-    if with_preview and not load_manifest(dataset).pictures_allowed:
+    if with_preview and not allowed(load_manifest(dataset)):
         raise ReidpipeError(
             f"found --preview for {dataset}, whose images were withdrawn by their publisher and "
             f"are never shown; expected another dataset; type `reidpipe parse {dataset}` without it"

@@ -256,14 +256,6 @@ class Manifest(Part):
         """``id`` or ``id:variant``: what the index table and the reports call it."""
         return f"{self.id}:{self.variant}" if self.variant else self.id
 
-    @property
-    def pictures_allowed(self) -> bool:
-        """Whether its images may be shown: not if they, or those it is built on, are withdrawn."""
-        from pipeline.datasets.catalogue import load_manifest
-
-        source = load_manifest(self.built_on) if self.built_on else None
-        return self.policy != "never" and (source is None or source.pictures_allowed)
-
     @cached_property
     def default_protocol(self) -> Protocol:
         """The first protocol; sets without one are ranked by the plain Market rule."""

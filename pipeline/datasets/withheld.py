@@ -14,10 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.datasets.catalogue import defined, list_manifests
+from pipeline.datasets.catalogue import defined, list_manifests, load_manifest
+from pipeline.datasets.manifest import Manifest
 
 GREY, INK = (200, 200, 200), (60, 60, 60)
 _LETTER, _LINE = 6, 11  # pixels a letter and a line of the card take, at most
+
+
+def allowed(manifest: Manifest) -> bool:
+    """Whether its images may be shown: not if they, or those it is built on, are withdrawn."""
+    source = load_manifest(manifest.built_on) if manifest.built_on else None
+    return manifest.policy != "never" and (source is None or allowed(source))
 
 
 def pictures_allowed(dataset: str, definition: Mapping[str, Any] | None = None) -> bool:
@@ -27,7 +34,7 @@ def pictures_allowed(dataset: str, definition: Mapping[str, Any] | None = None) 
     Those of a dataset without a manifest may: they are somebody's own.
     """
     manifest = defined(dataset, definition)
-    return manifest is None or manifest.pictures_allowed
+    return manifest is None or allowed(manifest)
 
 
 def withdrawn_names() -> re.Pattern[str]:
@@ -35,7 +42,7 @@ def withdrawn_names() -> re.Pattern[str]:
     rules = {
         layout.rule
         for manifest in list_manifests()
-        if not manifest.pictures_allowed
+        if not allowed(manifest)
         for layout in manifest.layouts
         if layout.rule
     }

@@ -26,8 +26,8 @@ from reid_train.engine.runtime import Runtime, derive_seed, gather
 from reid_train.engine.schedules import OneCycle
 from reid_train.engine.task import Losses, ReidTask, Report, Stage
 from reid_train.models.clip.text import ClipText
-from reid_train.models.clip.tiny.sizes import FILES, INPUT, MEAN, STD, TEXT, TOWERS, image_rows
-from reid_train.models.clip.tiny.tower import image_network
+from reid_train.models.clip.tiny.sizes import FILES, INPUT, MEAN, STD, TEXT, TOWERS
+from reid_train.models.clip.tiny.tower import image_network, image_rows
 from reid_train.models.token_rows import IDS, ROWS, TABLE
 from reid_train.weights.captions import CaptionBatches, vocabulary
 from reid_train.weights.zero_shot import score

@@ -15,7 +15,8 @@ from pipeline.labels.sets import LIP
 from pipeline.mannequins import identity
 from reid_train.models.clip.text import ClipText
 from reid_train.models.clip.tiny import sizes as clip_tiny
-from reid_train.models.clip.tiny.sizes import INPUT, TOWERS, image_rows
+from reid_train.models.clip.tiny.sizes import INPUT, TOWERS
+from reid_train.models.clip.tiny.tower import image_rows
 from reid_train.models.clip.towers import clip_state, clip_towers
 from reid_train.models.clip.visual import ClipResNet, ClipVit
 from reid_train.models.pretrained import text_state

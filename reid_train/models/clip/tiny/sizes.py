@@ -9,12 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from reid_train.models.clip.visual import ClipResNet, ClipVit
+from typing import Any
 
 NAME = "clip-tiny"
 _WEIGHTS = Path(__file__).resolve().parents[3] / "weights"
@@ -78,8 +73,3 @@ TOWERS = {
         },
     ),
 }
-
-
-def image_rows(tower: ClipResNet | ClipVit, images: Tensor) -> Tensor:
-    """uint8 N,3,H,W RGB -> rows in the image-text space N,D, not normalised."""
-    return tower.tokens((images.float() / 255 - MEAN) / STD).projected[:, 0]

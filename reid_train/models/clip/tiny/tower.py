@@ -35,6 +35,12 @@ def image_network(tower: str) -> ClipResNet | ClipVit:
     return _NETWORKS[tower](input_size=clip_tiny.INPUT, **clip_tiny.TOWERS[tower].sizes)
 
 
+def image_rows(tower: ClipResNet | ClipVit, images: Tensor) -> Tensor:
+    """uint8 N,3,H,W RGB -> rows in the image-text space N,D, not normalised."""
+    inputs = (images.float() / 255 - clip_tiny.MEAN) / clip_tiny.STD
+    return tower.tokens(inputs).projected[:, 0]
+
+
 def tiny_tower(state: Mapping[str, Tensor]) -> str | None:
     """Which of clip-tiny's image towers a state dict in OpenAI's layout has, by its shapes."""
     found = {key: tuple(value.shape) for key, value in state.items()}
