@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,19 @@ from pipeline.artifacts import graph
 from pipeline.artifacts.atomic import read_json, replacing, sha256_file, write_json
 from pipeline.artifacts.runs import Run, find_run, record_run
 from pipeline.artifacts.steps import Step
+from pipeline.plugins import digests
 from pipeline.terminal.commandline import CONTEXT, Terminal, check_out, json_option
 from pipeline.terminal.errors import ReidpipeError, nearest
-from pipeline.terminal.options import NUMBER, RGB, SIZE, TEXT, WHOLE, Option, read_option
+from pipeline.terminal.options import (
+    ANYTHING,
+    NUMBER,
+    RGB,
+    SIZE,
+    TEXT,
+    WHOLE,
+    Option,
+    read_option,
+)
 from reid_train.exchange.formats import FORMATS
 
 ELSEWHERE = "imported"  # where an imported model was trained, as a run's name has it
@@ -38,7 +50,11 @@ OPTIONS = {
 @click.command("import", context_settings=CONTEXT)
 @click.argument("file", type=PATH)
 @click.option(
-    "--from", "format", required=True, metavar="FORMAT", help=f"One of {', '.join(FORMATS)}."
+    "--from",
+    "format",
+    required=True,
+    metavar="FORMAT",
+    help=f"One of {', '.join(FORMATS.own)}, or a plugin's.",
 )
 @click.option("--name", help="What to call it.  [default: the file's name]")
 @click.option(
@@ -69,7 +85,7 @@ def import_model(
             f"{', '.join(FORMATS)}; type --from {next(iter(FORMATS))}"
         )
     description = checkpoint_step(
-        file, format, dict(read_option(text, OPTIONS, of=format) for text in settings)
+        file, format, dict(read_option(text, _options(format), of=format) for text in settings)
     )
     execution = terminal.execution()
     first = graph.run(terminal.workspace, [description], execution, announce=terminal.announce)
@@ -161,12 +177,20 @@ def export_model(terminal: Terminal, run: str, format: str, out: Path | None) ->
     terminal.result({"run": found.name, "file": str(file), "about": str(beside), **about})
 
 
+def _options(format: str) -> Mapping[str, Option]:
+    """What ``--set`` may say about a file; of a plugin's format the arguments of its importer."""
+    if format in FORMATS.own:
+        return OPTIONS
+    arguments = signature(FORMATS[format]).parameters.values()
+    return {p.name: ANYTHING for p in arguments if p.kind is p.KEYWORD_ONLY}
+
+
 def checkpoint_step(file: Path, format: str, options: dict[str, Any]) -> Step:
     """The step that finds out what network a published file holds; its bytes enter the key."""
     return Step(
         "checkpoint",
         {"format": format, "options": options},
-        weights={"checkpoint": sha256_file(file)},
+        weights={"checkpoint": sha256_file(file), **digests([("importer", format)])},
         files={"checkpoint": str(file.resolve())},
     )
 
