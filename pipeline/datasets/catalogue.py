@@ -95,14 +95,14 @@ def _own_file(path: Path, variant: str | None, known: Mapping[str, Any]) -> Mani
             f"found id '{content['id']}' in {path}, which a dataset of the package has; expected "
             "one of its own; rename it"
         )
-    return parse_manifest(content, variant).model_copy(update={"own": True})
+    return parse_manifest(content, variant).model_copy(update={"file": str(path)})
 
 
 def definition(manifest: Manifest) -> dict[str, Any] | None:
     """Of a dataset of one's own what its artifacts must carry, since no id leads back to its file;
     None for those of the package. ``defined`` is the inverse.
     """
-    return manifest.model_dump(mode="json", exclude_defaults=True) if manifest.own else None
+    return manifest.model_dump(mode="json", exclude_defaults=True) if manifest.file else None
 
 
 def defined(dataset: str, given: Mapping[str, Any] | None) -> Manifest | None:

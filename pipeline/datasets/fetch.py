@@ -57,13 +57,13 @@ def fetch_archives(
     if not wanted or not allowed or not all(archive.urls for archive in wanted):
         raise FetchError(by_hand(manifest))
     return [
-        fetch(archive, folder, dataset=manifest.dataset, progress=progress) for archive in wanted
+        fetch(archive, folder, dataset=manifest.typed, progress=progress) for archive in wanted
     ]
 
 
 def by_hand(manifest: Manifest) -> str:
     """One line: why nothing is fetched, where to ask, what to type once the files are there."""
-    dataset = manifest.dataset
+    dataset = manifest.typed
     reasons = {
         "never": "was withdrawn by its publisher and is never fetched",
         "request": "is given out on request only",

@@ -224,8 +224,8 @@ class Manifest(Part):
     archives: tuple[Archive, ...] = ()
     # Not in the dump, whose digest is in the key of the index: the rows do not depend on it.
     archives_suffice: bool = Field(default=True, exclude=True)
-    # Whether it comes from a file of the user's; not in the dump either.
-    own: bool = Field(default=False, exclude=True)
+    # The file it comes from, as typed, where it is not of the package; not in the dump either.
+    file: str | None = Field(default=None, exclude=True)
     roots: tuple[str, ...] = ()
     layouts: tuple[Layout, ...] = ()
     suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
@@ -250,6 +250,13 @@ class Manifest(Part):
     template: str | None = None
     names_file: str | None = None
     numeric_folders: bool = False
+
+    @property
+    def typed(self) -> str:
+        """What a person types to name it."""
+        if self.file is None:
+            return self.dataset
+        return f"{self.file}:{self.variant}" if self.variant else self.file
 
     @property
     def dataset(self) -> str:

@@ -68,7 +68,7 @@ def _prepare(
             raise ReidpipeError(
                 f"found --archive for {manifest.dataset}, whose archives alone are not its tree; "
                 f"expected a folder with {', '.join(manifest.layouts[0].requires)}; unpack and "
-                f"arrange them, then type `reidpipe prepare {manifest.dataset} --root DIR`"
+                f"arrange them, then type `reidpipe prepare {manifest.typed} --root DIR`"
             )
         files = _with_siblings(archive, manifest)
         found = _locate(_unpacked(files, manifest, workspace), manifest, workspace, progress)
@@ -122,7 +122,7 @@ def _locate(start: Path, manifest: Manifest, workspace: Path, progress: bool) ->
         if not start.exists():
             raise ReidpipeError(
                 f"found nothing at {start}; expected a folder of images or a CSV table; "
-                f"type `reidpipe prepare {manifest.dataset} --root DIR`"
+                f"type `reidpipe prepare {manifest.typed} --root DIR`"
             )
         return start
     lists = lists_folder(manifest, workspace)
@@ -200,7 +200,7 @@ def _search(manifest: Manifest, workspace: Path) -> Path | None:
             if not root.exists():
                 raise ReidpipeError(
                     f"found the registered folder {root} of {known.dataset} gone; expected its "
-                    f"images; type `reidpipe prepare {known.dataset} --root DIR`"
+                    f"images; type `reidpipe prepare {known.typed} --root DIR`"
                 )
             return root
     lists = lists_folder(manifest, workspace)
@@ -234,10 +234,10 @@ def _not_found(manifest: Manifest) -> str:
     if _is_own(manifest):
         return (
             f"found no images of yours (searched {places} for {names}{also}); expected a folder or "
-            f"a CSV table of images; type `reidpipe prepare {manifest.id} --root DIR`"
+            f"a CSV table of images; type `reidpipe prepare {manifest.typed} --root DIR`"
         )
     cure = (
-        f"type `reidpipe prepare {manifest.dataset}` to fetch it"
+        f"type `reidpipe prepare {manifest.typed}` to fetch it"
         if manifest.policy == "direct" and manifest.archives
         else by_hand(manifest)
     )
@@ -266,7 +266,7 @@ def _with_siblings(archive: Path, manifest: Manifest) -> list[Path]:
         path = archive if wanted is chosen else archive.with_name(wanted.name)
         if wanted is not chosen and not path.exists() and wanted.content == "lists" and wanted.urls:
             continue
-        verify_archive(path, wanted, dataset=manifest.dataset)
+        verify_archive(path, wanted, dataset=manifest.typed)
         files.append(path)
     return files
 
@@ -300,7 +300,7 @@ def _check_names(manifest: Manifest, workspace: Path) -> None:
     if not own.is_file() and not (own.parents[1] / "imagenet" / own.name).is_file():
         raise ReidpipeError(
             f"found no {own.name} for {manifest.dataset}; expected ImageNet's list of lines "
-            f"`wnid name` at {own}; put it there and type `reidpipe prepare {manifest.dataset}`"
+            f"`wnid name` at {own}; put it there and type `reidpipe prepare {manifest.typed}`"
         )
 
 
@@ -317,5 +317,5 @@ def _unpacked_or_removed(files: list[Path], manifest: Manifest, workspace: Path)
             raise
         raise DamagedArchive(
             f"{error}; removed {', '.join(path.name for path in unchecked)}, of which no checksum "
-            f"is known; type `reidpipe prepare {manifest.dataset}` to fetch it again"
+            f"is known; type `reidpipe prepare {manifest.typed}` to fetch it again"
         ) from error

@@ -157,3 +157,13 @@ def test_pictures_of_a_withdrawn_dataset_of_one_s_own_are_not_drawn(console: Con
     console("prepare", place / "withdrawn.yaml", "--root", place / "data")
     line = console.mistake("parse", place / "withdrawn.yaml", "--preview")
     assert "withdrawn by their publisher" in line
+
+
+def test_a_dataset_s_file_is_what_the_cure_says_to_type(console: Console, tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    shutil.copy(EXAMPLES / "mine.yaml", file)
+    line = console.mistake("train", "baseline-tiny", "--dataset", file)
+    assert f"reidpipe prepare {file}" in line
+    assert f"reidpipe prepare {file}" in console.mistake(
+        "prepare", file, "--root", tmp_path, notes=1
+    )

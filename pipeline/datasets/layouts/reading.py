@@ -53,7 +53,7 @@ def read_layout(
         if output is None:
             raise ReidpipeError(
                 f"found {manifest.title} as .mat files in {root}; expected a folder to extract "
-                f"to; type reidpipe prepare {manifest.dataset} --root {root}"
+                f"to; type reidpipe prepare {manifest.typed} --root {root}"
             )
         read(reading, Path(output).absolute())
     else:

@@ -29,13 +29,13 @@ def find_root(start: Path, manifest: Manifest, *, lists: Path | None = None) -> 
     if not manifest.layouts:
         raise ReidpipeError(
             f"found a folder for {manifest.dataset}, whose images are generated; expected none; "
-            f"type reidpipe prepare {manifest.dataset}"
+            f"type reidpipe prepare {manifest.typed}"
         )
     start = Path(start).expanduser().absolute()
     if not start.is_dir():
         raise ReidpipeError(
             f"found no folder {start}; expected the images of {manifest.dataset}; "
-            f"type reidpipe prepare {manifest.dataset} --root FOLDER"
+            f"type reidpipe prepare {manifest.typed} --root FOLDER"
         )
     best: Path | None = None
     best_rank = (True, 0, 0)
@@ -156,7 +156,7 @@ def _failure(start: Path, manifest: Manifest, lists: Path | None) -> str:
     return (
         f"found no {manifest.title} in {start} or up to {MAX_DEPTH} levels below; "
         f"expected a folder with {wanted}{usual}; {_nearest_match(start, manifest, lists)}"
-        f"type reidpipe prepare {manifest.dataset} --root FOLDER"
+        f"type reidpipe prepare {manifest.typed} --root FOLDER"
     )
 
 
