@@ -100,9 +100,7 @@ def test_names_repeat_neither_their_folder_nor_each_other(house: str):
     for folder in {path.parent for path in (ROOT / house).rglob("*.py")}:
         stems = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("__"))
         first = [words(stem)[0] for stem in stems]
-        shared = [
-            stem for stem, word in zip(stems, first, strict=True) if first.count(word) > 1
-        ]
+        shared = [stem for stem, word in zip(stems, first, strict=True) if first.count(word) > 1]
         assert shared == [], folder
         own = words(folder.name)
         assert [stem for stem in stems if set(own) <= set(words(stem))] == [], folder

@@ -43,3 +43,9 @@ def run_encoder(
         flip=flip,
         progress=execution.progress,
     )
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two features (D,)."""
+    a, b = (np.asarray(row, np.float64) / np.linalg.norm(row) for row in (a, b))
+    return float(a @ b)

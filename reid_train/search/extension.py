@@ -9,20 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.artifacts.atomic import sha256_file
-from pipeline.artifacts.runs import Run, list_runs
+from pipeline.artifacts.runs import Run
 from pipeline.artifacts.store import Workspace, versions
 from pipeline.images.pixels import DamagedImage
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.image_files import damaged_files
+from reid_train.search.about import About, Source, Threshold
 from reid_train.search.encoder import Encoder
 from reid_train.search.gallery import (
     ROWS,
-    About,
     Gallery,
-    Source,
-    Threshold,
     is_gallery,
     open_gallery,
+    open_gallery_of,
     write_gallery,
 )
 
@@ -84,52 +83,40 @@ def extend(
     flip: bool,
     threshold: Threshold | None,
 ) -> tuple[Gallery, dict[str, str]]:
-    """Compute what is missing and write the gallery ``folder``; path -> damage of images left out.
+    """Compute what is missing and write the gallery ``folder``, unless nothing is new; that
+    gallery, and path -> damage of the images left out.
 
     Images there keep their rows; changed ones get new features in theirs, new ones follow. A
-    changed image that is damaged now leaves, for its features are of another. Raises DamagedImage
-    when nothing would be in the gallery.
+    changed image that is damaged now leaves, for its features are of another. threshold: None
+    leaves the gallery's own. Raises DamagedImage when nothing would be in the gallery.
     """
     old = extension.gallery
-    features, fresh, damaged = _computed(encode, extension)
-    before = [] if old is None else old.names
+    features, kept, damaged = _computed(encode, extension)
+    fresh = {name: row for row, name in enumerate(kept)}
+    before = {name: row for row, name in enumerate([] if old is None else old.names)}
     names = [name for name in before if name in fresh or name not in extension.names]
-    if not names and not fresh:
+    names += [name for name in fresh if name not in before]
+    if not names:
         raise DamagedImage(next(iter(damaged.values())))
-    names += [name for name in fresh if name not in set(before)]
-    # A row of the gallery that was, or one of the new features behind it.
-    places = {name: row for row, name in enumerate(before)}
-    places |= {name: len(before) + row for row, name in enumerate(fresh)}
-    rows = np.array([places[name] for name in names])
-    about = described(
-        extension, names, model_key=model_key, flip=flip, threshold=threshold
-    )
-    write_gallery(folder, about, _rows(old, features, rows))
-    return open_gallery(folder), damaged
-
-
-def described(
-    extension: Extension,
-    names: Sequence[str],
-    *,
-    model_key: str,
-    flip: bool,
-    threshold: Threshold | None,
-) -> About:
-    """What ``gallery.json`` says after an extension; what it already says stays where it holds."""
-    old = None if extension.gallery is None else extension.gallery.about
-    files = ({} if old is None else old.files) | extension.files
-    return About(
-        names=list(names),
+    said = None if old is None else old.about
+    files = ({} if said is None else said.files) | extension.files
+    about = About(
+        names=names,
         model_key=model_key,
         flip=flip,
         normalise=True,
-        pids=None if old is None else old.pids,
-        camids=None if old is None else old.camids,
-        threshold=threshold or (None if old is None else old.threshold),
-        versions=versions(),
+        pids=None if said is None else said.pids,
+        camids=None if said is None else said.camids,
+        threshold=threshold or (None if said is None else said.threshold),
+        versions=versions() if said is None or fresh else said.versions,
         files={name: files[name] for name in names if name in files},
     )
+    if old is not None and about == said and not fresh:
+        return old, damaged
+    # A row of the gallery that was, or one of the new features behind it.
+    rows = np.array([len(before) + fresh[n] if n in fresh else before[n] for n in names])
+    write_gallery(folder, about, _rows(old, features, rows))
+    return open_gallery(folder), damaged
 
 
 def _computed(
@@ -137,13 +124,15 @@ def _computed(
 ) -> tuple[np.ndarray, list[str], dict[str, str]]:
     """Features of the images to compute, the names of those that could be read, and damage."""
     called = {path: name for name, path in extension.names.items()}
+    old = extension.gallery
     try:
-        features, kept, damaged = encode(list(called))
+        if called or old is None:
+            features, kept, damaged = encode(list(called))
+            return features, [called[path] for path in kept], damaged
     except DamagedImage:
-        if extension.gallery is None:
+        if old is None:
             raise
-        return extension.gallery.features[:0], [], damaged_files(list(called))
-    return features, [called[path] for path in kept], damaged
+    return old.features[:0], [], damaged_files(list(called))
 
 
 def _rows(old: Gallery | None, features: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -158,35 +147,28 @@ def _rows(old: Gallery | None, features: np.ndarray, rows: np.ndarray) -> Iterat
         yield block
 
 
-def gallery_to_extend(
-    workspace: Workspace, folder: Path, run: Run, flip: bool
-) -> Gallery | None:
+def gallery_to_extend(workspace: Workspace, run: Run, folder: Path, flip: bool) -> Gallery | None:
     """The gallery in ``folder``, None where there is none yet. Raises ReidpipeError when it is of
     another model than the run's, or its features are of the other kind of ``flip``.
     """
     if not is_gallery(folder):
         return None
-    gallery = open_gallery(folder)
-    assert gallery.about is not None
-    check_model(workspace, gallery, folder, run)
-    if gallery.about.flip != flip:
-        words = {True: "with", False: "without"}
+    gallery, about = open_gallery_of(workspace, run, folder)
+    if about.flip != flip:
+        found, expected = ("with", "without") if about.flip else ("without", "with")
         raise ReidpipeError(
-            f"found features {words[not flip]} the mirrored images' in {folder}; expected them "
-            f"{words[flip]}, as asked for; type another --out, or "
-            f"{'leave out --flip' if flip else 'add --flip'}"
+            f"found features {found} the mirrored images' in {folder}; expected them {expected}, "
+            f"as asked for; type {'--flip' if about.flip else 'no --flip'}, or another --out"
         )
     return gallery
 
 
-def check_model(workspace: Workspace, gallery: Gallery, folder: Path, run: Run) -> None:
-    """Raise ReidpipeError unless a gallery's features are by the model of ``run``."""
-    assert gallery.about is not None
-    key = gallery.about.model_key
-    if key != run.model.key:
-        names = [other.name for other in list_runs(workspace) if other.model.key == key]
-        whose = f"run '{names[0]}'" if names else f"another model ({key[:12]})"
+def check_folder(gallery: Gallery, folder: Path, target: Path) -> None:
+    """Refuse to add to a gallery that nobody named the images of another folder of that name."""
+    files = {} if gallery.about is None else gallery.about.files
+    others = sorted({source.folder for source in files.values()} - {str(folder.absolute())})
+    if others:
         raise ReidpipeError(
-            f"found features by {whose} in {folder}; expected those of run '{run.name}' "
-            f"({run.model.key[:12]}); type reidpipe embed {run.name} DIR --out ANOTHER"
+            f"found the features of {others[0]} in {target}; expected those of {folder}; "
+            f"type --out {target} to add to them, or another --out"
         )

@@ -1,7 +1,7 @@
 """Galleries: features of many images in a folder, and the images nearest to a few queries.
 
-``features.npy`` holds float32 (n, D), not normalised, and is opened as a memory map; ``gallery.json``
-says whose features they are (``About``).
+``features.npy`` holds float32 (n, D), not normalised, and is opened as a memory map;
+``gallery.json`` says whose features they are (``About``).
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.artifacts import atomic
+from pipeline.artifacts.runs import Run, list_runs
+from pipeline.artifacts.store import Workspace
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 from reid_train.evaluation.distances import Distances
 from reid_train.evaluation.embeddings import (
@@ -27,72 +28,11 @@ from reid_train.evaluation.embeddings import (
     to_numpy,
 )
 from reid_train.evaluation.ranking import nearest_first
+from reid_train.search.about import About, read_about
 
 ROWS = 16384  # of a gallery that are searched at a time
 MEMORY_MIB = 256
-Number = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 _LEAST = 1e-12  # norm below which a row counts as zero, as where features are normalised
-
-
-class Part(BaseModel):
-    """Base of what ``gallery.json`` holds: no value is bent into another type. Unknown fields are
-    passed over, so that a later version may add some."""
-
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Threshold(Part):
-    """The similarity from which two images count as one person, and how often that errs.
-
-    wanted_fpr: the share of pairs of different people it was chosen for. fpr, tpr: the shares of
-    pairs of different people and of the same person at or above it when it was calibrated; None
-    where that is not known.
-    """
-
-    similarity: float
-    wanted_fpr: float | None = None
-    fpr: float | None = None
-    tpr: float | None = None
-
-
-class Source(Part):
-    """The file an image's features were made from: the folder its name is relative to, and its
-    SHA-256."""
-
-    folder: str
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-
-
-class About(Part):
-    """What ``gallery.json`` says of the n rows of ``features.npy``.
-
-    names: of the images, each once: their paths below the folder that was embedded, with "/".
-    pids, camids: identities and cameras where known (single cameras may be None). model_key: of the
-    model artifact they were made by. flip: whether the mirrored images' features were added.
-    normalise: true: rows are compared L2-normalised, though stored as the model gave them.
-    versions: of Python and the packages that can change a number, when the gallery was written.
-    files: by name, where an image is and what tells whether it has changed.
-    """
-
-    names: list[str]
-    model_key: str
-    flip: bool
-    normalise: Literal[True]
-    pids: list[Number] | None = None
-    camids: list[Number | None] | None = None
-    threshold: Threshold | None = None
-    versions: dict[str, str] = {}
-    files: dict[str, Source] = {}
-
-    @model_validator(mode="after")
-    def _columns_belong_together(self) -> About:
-        for column in ("pids", "camids"):
-            values = getattr(self, column)
-            if values is not None and len(values) != len(self.names):
-                raise ValueError(f"{len(values)} {column} for {len(self.names)} names")
-        if len(set(self.names)) != len(self.names):
-            raise ValueError("a name stands twice")
-        return self
 
 
 @dataclass(frozen=True)
@@ -121,8 +61,8 @@ class Gallery:
         Returns similarity float32 (M, k), the cosine in -1..1, best first, and row int64 (M, k),
         where k is ``top`` or, of a smaller gallery, all n; equal similarities stand by ascending
         row. A feature of zeros is similar to nothing: 0. Memory beside the queries and the result
-        does not depend on n. Raises ReidpipeError for features of another length, that are no numbers
-        or not finite, here or in the gallery, and for a ``top`` below 1.
+        does not depend on n. Raises ReidpipeError for features of another length, that are no
+        numbers or not finite, here or in the gallery, and for a ``top`` below 1.
         """
         query = self._checked(features)
         if not isinstance(top, int | np.integer) or top < 1:
@@ -208,18 +148,7 @@ def open_gallery(folder: Path | str) -> Gallery:
             f"found {what}; expected a gallery; type reidpipe embed RUN DIR --out {folder}"
         )
     again = f"delete {folder} and type reidpipe embed again"
-    try:
-        about = About.model_validate(json.loads((folder / GALLERY).read_text(encoding="utf-8")))
-    except ValueError as error:
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            reason = f"{'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}"
-        else:
-            reason = f"no JSON: {error}"
-        raise DamagedFile(
-            f"found {folder / GALLERY} damaged ({' '.join(reason.split())[:200]}); expected what "
-            f"reidpipe embed writes; {again}"
-        ) from error
+    about = read_about(folder / GALLERY, again)
     features = open_features(folder)
     if len(features) != len(about.names):
         raise DamagedFile(
@@ -231,6 +160,24 @@ def open_gallery(folder: Path | str) -> Gallery:
         for values in (about.pids, about.camids)
     )
     return Gallery(about.names, features, pids, camids, about)
+
+
+def open_gallery_of(workspace: Workspace, run: Run, folder: Path) -> tuple[Gallery, About]:
+    """A gallery and what it says, whose features are by the model of ``run``.
+
+    Raises ReidpipeError when they are by another, and as ``open_gallery``.
+    """
+    gallery = open_gallery(folder)
+    about = gallery.about
+    assert about is not None
+    if about.model_key != run.model.key:
+        names = [other.name for other in list_runs(workspace) if other.model.key == about.model_key]
+        whose = f"run '{names[0]}'" if names else f"another model ({about.model_key[:12]})"
+        raise ReidpipeError(
+            f"found features by {whose} in {folder}; expected those of run '{run.name}' "
+            f"({run.model.key[:12]}); type reidpipe embed {run.name} DIR --out ANOTHER"
+        )
+    return gallery, about
 
 
 def write_gallery(folder: Path, about: About, blocks: Iterable[np.ndarray]) -> None:

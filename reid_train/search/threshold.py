@@ -6,7 +6,7 @@ from pipeline.artifacts.atomic import read_json
 from pipeline.artifacts.runs import Run
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
-from reid_train.search.gallery import Threshold
+from reid_train.search.about import Threshold
 
 
 def newest_threshold(workspace: Workspace, model: Step, flip: bool) -> Threshold | None:
