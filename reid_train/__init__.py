@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reid_train.classify.classifier import load_prompt_classifier
     from reid_train.exchange.importers import load_model
+    from reid_train.search.gallery import open_gallery
 
-__all__ = ["load_model", "load_prompt_classifier"]
+__all__ = ["load_model", "load_prompt_classifier", "open_gallery"]
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
@@ -37,5 +38,6 @@ __getattr__ = lazy_names(
     {
         "load_model": "reid_train.exchange.importers",
         "load_prompt_classifier": "reid_train.classify.classifier",
+        "open_gallery": "reid_train.search.gallery",
     },
 )

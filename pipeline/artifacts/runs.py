@@ -75,6 +75,22 @@ def list_runs(workspace: Workspace) -> list[Run]:
     return sorted(runs, key=lambda run: (run.created, run.name))
 
 
+def matching_runs(runs: list[Run], reference: str) -> list[Run]:
+    """The run called ``reference``, else those whose name or model key starts with it."""
+    exact = [run for run in runs if run.name == reference]
+    return exact or [
+        run for run in runs if run.name.startswith(reference) or run.model.key.startswith(reference)
+    ]
+
+
+def nearest_run(runs: list[Run], reference: str) -> str:
+    """`` (did you mean 'x'?)`` for the run whose name, or beginning of one, is closest."""
+    # a beginning is compared with as much of each name
+    parts = {run.name[: len(reference)]: run.name for run in runs}
+    hint = nearest(reference, [run.name for run in runs])
+    return hint or nearest(reference, parts)
+
+
 def find_run(workspace: Workspace, reference: str | None) -> Run:
     """The run called ``reference`` or whose name or model key starts with it; None: the newest.
     A run of an older version whose model was removed stands for the model that is made today.
@@ -93,15 +109,11 @@ def find_run(workspace: Workspace, reference: str | None) -> Run:
 def _chosen(runs: list[Run], reference: str | None) -> Run:
     if reference is None:
         return runs[-1]
-    exact = [run for run in runs if run.name == reference]
-    matches = exact or [
-        run for run in runs if run.name.startswith(reference) or run.model.key.startswith(reference)
-    ]
+    matches = matching_runs(runs, reference)
     if not matches:
-        hint = nearest(reference, [run.name for run in runs])
         raise ReidpipeError(
-            f"found no run '{reference}'{hint}; expected one of the runs of reidpipe status; "
-            f"type reidpipe eval {runs[-1].name}"
+            f"found no run '{reference}'{nearest_run(runs, reference)}; expected one of "
+            f"the runs of reidpipe status; type reidpipe eval {runs[-1].name}"
         )
     if len(matches) > 1:
         names = ", ".join(run.name for run in matches[:4])

@@ -26,6 +26,8 @@ from pipeline.terminal.errors import DamagedFile, ReidpipeError
 log = logging.getLogger(__name__)
 
 MARK = "artifact.json"
+ROOT_VARIABLE = "REIDPIPE_WORKSPACE"
+DEFAULT_ROOT = Path("reid-workspace")
 # What commands read of a mark; one that lacks them is as good as none.
 _FIELDS = {"params", "inputs", "summary", "started", "seconds", "files"}
 _TRACKED = ("reidpipe", "torch", "numpy", "pillow", "h5py", "open_clip_torch", "scikit-learn")
@@ -73,6 +75,11 @@ class Workspace:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).resolve()
+
+    @classmethod
+    def usual(cls, root: Path | str | None = None) -> Workspace:
+        """The workspace at ``root``, by default where commands have theirs."""
+        return cls(root or os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
 
     def folder(self, step: Step) -> Path:
         """Where the step's artifact lives, made or not."""

@@ -56,9 +56,7 @@ def fetch_archives(
     )
     if not wanted or not allowed or not all(archive.urls for archive in wanted):
         raise FetchError(by_hand(manifest))
-    return [
-        fetch(archive, folder, dataset=manifest.typed, progress=progress) for archive in wanted
-    ]
+    return [fetch(archive, folder, dataset=manifest.typed, progress=progress) for archive in wanted]
 
 
 def by_hand(manifest: Manifest) -> str:

@@ -16,7 +16,7 @@ import click
 
 from pipeline.artifacts.graph import Outcome
 from pipeline.artifacts.steps import Step
-from pipeline.artifacts.store import Execution, Workspace
+from pipeline.artifacts.store import DEFAULT_ROOT, ROOT_VARIABLE, Execution, Workspace
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.options import check_device
 
@@ -24,11 +24,11 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MISTAKE = 2
 WORKSPACE = click.option(
     "--workspace",
-    envvar="REIDPIPE_WORKSPACE",
+    envvar=ROOT_VARIABLE,
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("reid-workspace"),
-    show_default="./reid-workspace",
-    help="Folder for artifacts, runs, weights and reports (or REIDPIPE_WORKSPACE).",
+    default=DEFAULT_ROOT,
+    show_default=f"./{DEFAULT_ROOT}",
+    help=f"Folder for artifacts, runs, weights and reports (or {ROOT_VARIABLE}).",
 )
 PLUGIN = click.option(
     "--plugin",

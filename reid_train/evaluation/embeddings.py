@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.artifacts import atomic
-from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.errors import DamagedFile, ReidpipeError
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FEATURES = "features.npy"
 FEATURE_KEYS = "features.json"
+GALLERY = "gallery.json"
 
 
 @dataclass(frozen=True, init=False)
@@ -143,8 +144,36 @@ def save_features(folder: Path, features: np.ndarray, keys: Sequence[str]) -> No
 
 
 def load_features(folder: Path) -> tuple[np.ndarray, list[str]]:
-    """What ``save_features`` wrote: a read-only memory map (N, D) and its keys."""
-    if not (folder / FEATURES).is_file():
-        raise ReidpipeError(f"found no {FEATURES} in {folder}; expected an evaluation's folder")
-    features = np.load(folder / FEATURES, mmap_mode="r", allow_pickle=False)
+    """What ``save_features`` wrote, or the features and names of a gallery: a read-only memory map
+    float32 (N, D) and its keys. Errors as ``open_features``.
+    """
+    features = open_features(folder)
+    if (folder / GALLERY).is_file():
+        return features, atomic.read_json(folder / GALLERY)["names"]
     return features, atomic.read_json(folder / FEATURE_KEYS)
+
+
+def open_features(folder: Path) -> np.ndarray:
+    """``features.npy`` of ``folder`` as a read-only memory map float32 (N, D), none of it read.
+
+    Raises ReidpipeError when there is none, DamagedFile when it is cut or holds anything else.
+    """
+    path = folder / FEATURES
+    if not path.is_file():
+        raise ReidpipeError(
+            f"found no {FEATURES} in {folder}; expected the folder of an evaluation or a gallery; "
+            "type another"
+        )
+    try:
+        features = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DamagedFile(
+            f"found {path} damaged ({' '.join(str(error).split())}); expected float32 (N, D); "
+            "make it again"
+        ) from error
+    # an .npz opens too, as a mapping
+    kind = getattr(features, "dtype", type(features).__name__)
+    if kind != np.float32 or features.ndim != 2:
+        shape = getattr(features, "shape", "")
+        raise DamagedFile(f"found {kind} {shape} in {path}; expected float32 (N, D); make it again")
+    return features

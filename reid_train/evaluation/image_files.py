@@ -32,6 +32,17 @@ def images_below(folder: Path) -> list[Path]:
     return paths
 
 
+def damaged_files(paths: Sequence[Path]) -> dict[str, str]:
+    """path -> damage of those that cannot be read as images."""
+    damaged: dict[str, str] = {}
+    for path in paths:
+        try:
+            open_image(path)
+        except DamagedImage as error:
+            damaged[str(path)] = str(error)
+    return damaged
+
+
 def embed_files(
     model: ReidModel,
     paths: Sequence[Path],

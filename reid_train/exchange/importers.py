@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.runs import find_run, list_runs, matching_runs, nearest_run
+from pipeline.artifacts.store import Workspace
 from pipeline.plugins import require
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.engine.checkpoint import META, WEIGHTS, load_strict, read_state_dict, unwrap
@@ -21,6 +23,7 @@ def load_model(
     run_or_file: str | Path | Mapping[str, Any],
     *,
     format: str | None = None,
+    workspace: str | Path | None = None,
     device: str = "cpu",
     **options: Any,
 ) -> ReidModel:
@@ -30,7 +33,9 @@ def load_model(
     normalised; images must be ``model.input_size`` (H, W), mean and std are inside.
 
     ``run_or_file`` with ``format`` None: a run's folder, a model's folder, its
-    ``model.safetensors`` or ``model.json``. With one of :data:`FORMATS`: a published file or a
+    ``model.safetensors`` or ``model.json``; or, where there is no such path, the name of a run or
+    the beginning of one or of its model's key, as commands take it, in ``workspace``: by default
+    $REIDPIPE_WORKSPACE, then ./reid-workspace. With one of :data:`FORMATS`: a published file or a
     plain state dict; ``module.`` prefixes and usual wrappers are stripped, and a missing or
     unknown key or a wrong shape is refused by name. Options by format:
 
@@ -41,7 +46,9 @@ def load_model(
     - ``pcl-clip``: those of ``clip-reid`` but ``neck``, which is always after;
     - ``ianet``, ``simple-reid``: ``input_size`` (256, 128).
 
-    Raises :class:`ReidpipeError`.
+    Raises :class:`ReidpipeError` for what is neither a path nor a run, a beginning that several
+    runs share, a run whose model was removed, files that are damaged or of another network,
+    unknown formats and options, and a device that is not there.
     """
     target = Runtime.create(device).device
     if format is not None:
@@ -52,7 +59,7 @@ def load_model(
             f"{META} says all; give a format ({', '.join(FORMATS)}) for a published file"
         )
     else:
-        model = _load_own(run_or_file)
+        model = _load_own(run_or_file, workspace)
     return model.to(target).eval()
 
 
@@ -78,13 +85,16 @@ def import_checkpoint(
     return read(read_state_dict(file), str(file), **options)
 
 
-def _load_own(run_or_file: str | Path | Mapping[str, Any]) -> ReidModel:
+def _load_own(
+    run_or_file: str | Path | Mapping[str, Any], workspace: str | Path | None
+) -> ReidModel:
     if isinstance(run_or_file, Mapping):
         raise ReidpipeError(
             "found a state dict and no format; expected a folder or file of ours; "
             f"give the format: {', '.join(FORMATS)}"
         )
-    folder = _model_folder(Path(run_or_file))
+    path = Path(run_or_file)
+    folder = _model_folder(path if path.exists() else _run_folder(path, workspace))
     about = read_json(folder / META)
     # What trained it is history; its trunk is what computes.
     for file, used in about.get("plugins", {}).items():
@@ -95,13 +105,34 @@ def _load_own(run_or_file: str | Path | Mapping[str, Any]) -> ReidModel:
     return model
 
 
+def _run_folder(name: Path, root: str | Path | None) -> Path:
+    """``runs/<run>/`` of the run that ``name`` is meant to be."""
+    workspace = Workspace.usual(root)
+    runs = list_runs(workspace)
+    if not matching_runs(runs, str(name)):
+        hint = nearest_run(runs, str(name))
+        newest = f" (the newest is '{runs[-1].name}')" if runs and not hint else ""
+        cure = "give one" if runs else "type reidpipe train"
+        raise ReidpipeError(
+            f"found no file '{name}', and no run of that name{hint} among the {len(runs)} of "
+            f"{workspace.root}{newest}; expected a run or a path; {cure}, or give "
+            "workspace=FOLDER"
+        )
+    return workspace.root / "runs" / find_run(workspace, str(name)).name
+
+
 def _model_folder(path: Path) -> Path:
     """Folder with both files of a model, from a run's folder, that folder or one of the files."""
     folder = path.parent if path.name in (META, WEIGHTS) else path
     if (folder / "run.json").is_file():
         # <workspace>/runs/<run>/run.json -> <workspace>/artifacts/model/<key>
         key = read_json(folder / "run.json")["model_key"]
-        folder = folder.resolve().parent.parent / "artifacts" / "model" / key
+        run, folder = folder.name, folder.resolve().parent.parent / "artifacts" / "model" / key
+        if not all((folder / name).is_file() for name in (META, WEIGHTS)):
+            raise ReidpipeError(
+                f"found no model of run '{run}' in {folder}: it was removed; expected its weights; "
+                f"type reidpipe export {run} --format safetensors, which makes them again"
+            )
     for name in (META, WEIGHTS):
         if not (folder / name).is_file():
             raise ReidpipeError(

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
-from pipeline.artifacts import graph
-from pipeline.artifacts.atomic import read_json, replacing, sha256_file
-from pipeline.artifacts.runs import Run, find_run
-from pipeline.artifacts.steps import Step
-from pipeline.artifacts.store import Workspace
+from pipeline.artifacts.runs import find_run
 from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, check_out, json_option
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.tables import format_table
-from reid_train.models.clip.tiny import sizes as clip_tiny
+from reid_train.search.encoder import cosine, run_encoder, with_mirrored
+from reid_train.search.threshold import newest_threshold, threshold_line
 
 FLIP = click.option("--flip", is_flag=True, help="Add the mirrored image's features.")
 PATH = click.Path(path_type=Path)
@@ -33,28 +28,53 @@ PATH = click.Path(path_type=Path)
 def embed(
     terminal: Terminal, run: str, folder: Path, out: Path | None, flip: bool, device: str
 ) -> None:
-    """Features of all images below DIR: features.npy (N, D), their names in features.json.
+    """A gallery of all images below DIR, for search and reid_train.open_gallery: features.npy
+    (N, D) and gallery.json, which names the images and the model.
 
-    Features are not normalised; damaged images are left out and named.
-    Example: reidpipe embed baseline-tiny photos --out features
+    Typed again, it computes only images that are new or have changed. Features are not normalised;
+    damaged images are left out and named.
+    Example: reidpipe embed baseline-tiny photos --out gallery
     """
-    from reid_train.evaluation.embeddings import save_features
     from reid_train.evaluation.image_files import images_below
+    from reid_train.search.extension import (
+        check_folder,
+        extend,
+        find_extension,
+        gallery_to_extend,
+    )
 
     found = find_run(terminal.workspace, run)
     paths = images_below(folder)
     target = out or terminal.workspace.root / "embeddings" / f"{found.name}-{folder.resolve().name}"
     check_out(target, folder=True)
-    features, kept, damaged = _encoder(terminal, found, device, flip)(paths)
-    save_features(target, features, [path.relative_to(folder).as_posix() for path in kept])
+    mirrored = with_mirrored(found, flip)
+    before = gallery_to_extend(terminal.workspace, found, target, mirrored)
+    if out is None and before is not None:
+        check_folder(before, folder, target)
+    extension = find_extension(folder, paths, before)
+    gallery, damaged = extend(
+        target,
+        extension,
+        lambda images: run_encoder(terminal, found, device, mirrored)(images),
+        model_key=found.model.key,
+        flip=mirrored,
+        threshold=newest_threshold(terminal.workspace, found.model, mirrored),
+    )
+    computed = len(extension.names) - len(damaged)
     _tell_damaged(terminal, damaged)
-    terminal.say(f"{len(kept)} images, {features.shape[1]} numbers each, in {target}")
+    if not extension.names:
+        terminal.say(f"nothing to do: the features of all {len(paths)} images exist")
+    elif before is not None:
+        terminal.say(f"computed {computed} images that are new or have changed")
+    dimension = gallery.features.shape[1]
+    terminal.say(f"{len(gallery)} images, {dimension} numbers each, in {target}")
     terminal.result(
         {
             "run": found.name,
             "folder": str(target),
-            "images": len(kept),
-            "dimension": features.shape[1],
+            "images": len(gallery),
+            "computed": computed,
+            "dimension": dimension,
             "damaged": damaged,
         }
     )
@@ -79,15 +99,20 @@ def search(
     flip: bool,
     device: str,
 ) -> None:
-    """Images below the folder GALLERY that resemble the image QUERY most, with a picture.
+    """Images of GALLERY that resemble the image QUERY most, with a picture.
 
+    GALLERY is a folder of images, or what reidpipe embed made of one: then only QUERY is computed.
     Similarity is the cosine of features; that of an evaluated run is held against the threshold
     which 1 % of pairs of different people pass. Images of withdrawn datasets, known by their file
     names, are not drawn.
+
+    \b
     Example: reidpipe search baseline-tiny person.jpg photos --top 5
+    Example: reidpipe search baseline-tiny person.jpg gallery
     """
-    from reid_train.evaluation import Embeddings, rank
     from reid_train.evaluation.image_files import images_below
+    from reid_train.search.drawing import draw_matches
+    from reid_train.search.gallery import Gallery, is_gallery, open_gallery_of
 
     found = find_run(terminal.workspace, run)
     if not query.is_file():
@@ -96,21 +121,37 @@ def search(
             f"type reidpipe search {found.name} IMAGE DIR"
         )
     picture = out or terminal.workspace.root / "reports" / f"search-{found.name}-{query.stem}.png"
-    paths = images_below(gallery)
+    mirrored = with_mirrored(found, flip)
+    stored, paths = None, []
+    if is_gallery(gallery):
+        stored, about = open_gallery_of(terminal.workspace, found, gallery)
+        if mirrored and not about.flip:
+            raise ReidpipeError(
+                f"found features without the mirrored images' in {gallery}; expected no --flip; "
+                "leave it out, or type another GALLERY"
+            )
+        mirrored, paths = about.flip, about.paths()
+    else:
+        paths = images_below(gallery)
     check_out(picture, folder=False)
-    encode = _encoder(terminal, found, device, flip)
+    encode = run_encoder(terminal, found, device, mirrored)
     wanted, _, _ = encode([query])
-    features, kept, damaged = encode(paths)
-    ranking = rank(
-        Embeddings(wanted, [0]), Embeddings(features, [0] * len(kept)), top, exclude="none"
-    )
-    threshold = _threshold(terminal.workspace, found.model, flip)
-    rows: list[dict[str, Any]] = []
-    for place, distance in zip(ranking.indices[0], ranking.distances[0], strict=True):
-        similarity = 1 - float(distance) / 2  # of unit vectors: d = 2 - 2 cos
-        passes = None if threshold is None else similarity >= threshold
-        rows.append({"image": str(kept[place]), "similarity": similarity, "passes": passes})
-    _draw(picture, query, rows)
+    damaged: dict[str, str] = {}
+    if stored is None:
+        features, paths, damaged = encode(paths)
+        stored = Gallery([str(path) for path in paths], features)
+    threshold = stored.about.threshold if stored.about else None
+    threshold = threshold or newest_threshold(terminal.workspace, found.model, mirrored)
+    similarity, places = stored.search(wanted, top=top)
+    rows: list[dict[str, Any]] = [
+        {
+            "image": str(paths[place]),
+            "similarity": float(value),
+            "passes": None if threshold is None else threshold.passed(value),
+        }
+        for place, value in zip(places[0], similarity[0], strict=True)
+    ]
+    draw_matches(picture, query, [(Path(row["image"]), row["similarity"]) for row in rows])
 
     _tell_damaged(terminal, damaged)
     words = {True: "same person", False: "below", None: "unknown"}
@@ -119,16 +160,13 @@ def search(
         for row in rows
     ]
     terminal.say(format_table(shown, ["similarity", "threshold", "image"]))
-    if threshold is None:
-        terminal.say(f"no threshold yet; reidpipe eval {found.name} calibrates one")
-    else:
-        terminal.say(f"threshold {threshold:.3f}: 1 % of pairs of different people pass it")
+    terminal.say(threshold_line(found, threshold))
     terminal.say(f"picture {picture}")
     terminal.result(
         {
             "run": found.name,
             "query": str(query),
-            "threshold": threshold,
+            "threshold": None if threshold is None else threshold.similarity,
             "matches": rows,
             "picture": str(picture),
             "damaged": damaged,
@@ -162,31 +200,40 @@ def score(terminal: Terminal, run: str, first: Path, second: str, flip: bool, de
                 f"found no file {path}; expected the image of one person; "
                 f"type reidpipe score {found.name} IMAGE IMAGE"
             )
+    mirrored = with_mirrored(found, flip)
     if not _names_image(second):
-        similarity = _sentence_similarity(terminal, found, first, second, device, flip)
+        from reid_train.search.sentences import sentence_similarity
+
+        similarity = sentence_similarity(
+            found,
+            lambda paths: run_encoder(terminal, found, device, mirrored, "projected")(paths),
+            first,
+            second,
+            weights=terminal.workspace.root / "weights",
+        )
         terminal.say(f"similarity {similarity:.3f} of the image and the sentence")
         terminal.say("no threshold: it is calibrated on pairs of images")
         threshold = passes = None
     else:
-        encode = _encoder(terminal, found, device, flip)
+        encode = run_encoder(terminal, found, device, mirrored)
         (a, b) = (encode([path])[0][0] for path in (first, other))
-        similarity = _cosine(a, b)
-        threshold = _threshold(terminal.workspace, found.model, flip)
-        passes = None if threshold is None else similarity >= threshold
-        if threshold is None:
-            terminal.say(f"similarity {similarity:.3f}")
-            terminal.say(f"no threshold yet; reidpipe eval {found.name} calibrates one")
-        else:
-            verdict = "same person" if passes else "below the threshold: different people"
-            terminal.say(f"similarity {similarity:.3f}: {verdict}")
-            terminal.say(f"threshold {threshold:.3f}: 1 % of pairs of different people pass it")
+        similarity = cosine(a, b)
+        threshold = newest_threshold(terminal.workspace, found.model, mirrored)
+        passes = None if threshold is None else threshold.passed(similarity)
+        verdict = {
+            None: "",
+            True: ": same person",
+            False: ": below the threshold: different people",
+        }
+        terminal.say(f"similarity {similarity:.3f}{verdict[passes]}")
+        terminal.say(threshold_line(found, threshold))
     terminal.result(
         {
             "run": found.name,
             "a": str(first),
             "b": second,
             "similarity": similarity,
-            "threshold": threshold,
+            "threshold": None if threshold is None else threshold.similarity,
             "passes": passes,
         }
     )
@@ -198,116 +245,6 @@ def _names_image(text: str) -> bool:
 
     path = Path(text)
     return path.exists() or path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = (np.asarray(row, np.float64) / np.linalg.norm(row) for row in (a, b))
-    return float(a @ b)
-
-
-def _sentence_similarity(
-    terminal: Terminal, run: Run, image: Path, sentence: str, device: str, flip: bool
-) -> float:
-    """Cosine of an image and a sentence where CLIP's two towers meet."""
-    from reid_train.recipe import schema
-
-    text = run.model.params["recipe"]["model"].get("text")
-    if text is None:
-        raise ReidpipeError(
-            f"found no image {sentence} and no text side in run '{run.name}'; expected an image, "
-            "or a run of a recipe with CLIP's text tower; type the path of an image"
-        )
-    spec = schema.Text.model_validate(text)
-    weights = _text_weights(run)
-    from reid_train.search.sentences import encode_sentences
-
-    features = _encoder(terminal, run, device, flip, feature="projected")([image])[0]
-    rows = encode_sentences(
-        spec, [sentence], pretrained=weights, weights=terminal.workspace.root / "weights"
-    )
-    return _cosine(features[0], rows[0])
-
-
-def _text_weights(run: Run) -> str:
-    """The weights of the text tower a run stood on: ``openai`` or a file, which must be there."""
-    start = run.model.params["pretrained"]
-    if start == "openai":
-        return start
-    if start == "file":
-        digest = run.model.weights["pretrained"]
-        for path in (Path(run.model.files["pretrained"]), *clip_tiny.FILES.values()):
-            if path.is_file() and sha256_file(path) == digest:
-                return str(path)
-        raise ReidpipeError(
-            f"found no {run.model.files['pretrained']} with SHA-256 {digest[:12]}..., which run "
-            f"'{run.name}' started from; expected it for the text tower; put the file back"
-        )
-    raise ReidpipeError(
-        f"found a text tower of random numbers in run '{run.name}' (pretrained {start}); expected "
-        "CLIP's; type reidpipe train with --pretrained openai or a file"
-    )
-
-
-Encoder = Callable[[Sequence[Path]], tuple[np.ndarray, list[Path], dict[str, str]]]
-
-
-def _encoder(
-    terminal: Terminal, run: Run, device: str, flip: bool, feature: str = "embedding"
-) -> Encoder:
-    """Image files to features by a run's model, which is made again if it was removed."""
-    from reid_train import load_model
-    from reid_train.engine.runtime import Runtime
-    from reid_train.evaluation.image_files import embed_files
-
-    runtime = Runtime.create(device, "fp32")
-    terminal.workspace.writable()
-    execution = terminal.execution(device=device)
-    graph.run(terminal.workspace, [run.model], execution, announce=terminal.announce)
-    model = load_model(terminal.workspace.folder(run.model), device=str(runtime.device))
-    recipe = run.model.params["recipe"]
-    return lambda paths: embed_files(
-        model,
-        paths,
-        feature=feature,
-        filter=recipe["input"]["test_filter"],
-        runtime=runtime,
-        flip=flip or recipe["test"]["flip"],
-        progress=execution.progress,
-    )
-
-
-def _threshold(workspace: Workspace, model: Step, flip: bool) -> float | None:
-    """The threshold of the newest evaluation of ``model`` with the same kind of features."""
-    wanted = flip or model.params["recipe"]["test"]["flip"]
-    known: list[tuple[str, float]] = []
-    for artifact in workspace.find("evaluation"):
-        if not artifact.complete:
-            continue
-        provenance = artifact.provenance()
-        evaluated = Step.from_plain(provenance["inputs"]["model"])
-        if evaluated.key == model.key and provenance["params"]["flip"] == wanted:
-            value = read_json(artifact.folder / "threshold.json")["threshold"]
-            if value is not None:
-                known.append((provenance["started"], value))
-    return max(known)[1] if known else None
-
-
-def _draw(picture: Path, query: Path, rows: Sequence[dict[str, Any]]) -> None:
-    from PIL import Image
-
-    from pipeline.datasets.withheld import card, withdrawn_names
-    from pipeline.images.pixels import decode
-    from reid_train.figures.ranked_lists import CELL, Match, draw_ranked_list
-
-    withdrawn = withdrawn_names()
-
-    def shown(path: Path) -> np.ndarray:
-        return card(path.name, CELL) if withdrawn.match(path.name) else decode(path)
-
-    matches = [Match(shown(Path(row["image"])), row["similarity"]) for row in rows]
-    sheet = Image.fromarray(draw_ranked_list(shown(query), matches))
-    with replacing(picture) as temporary:
-        sheet.save(temporary, "PNG")
 
 
 def _tell_damaged(terminal: Terminal, damaged: dict[str, str]) -> None:

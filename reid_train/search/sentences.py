@@ -8,9 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipeline.artifacts.atomic import sha256_file
+from pipeline.artifacts.runs import Run
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.models.clip.tiny import sizes as clip_tiny
 from reid_train.models.prompts import tokenise
 from reid_train.recipe import schema
 from reid_train.recipe.texts import build_texts
+from reid_train.search.encoder import Encoder, cosine
 
 
 def encode_sentences(
@@ -28,3 +33,45 @@ def encode_sentences(
     tower = build_texts(spec, classes=1, pretrained=pretrained, weights=weights).text_encoder.eval()
     with torch.no_grad():
         return tower.encode_tokens(tokenise(sentences, context=tower.context_length)).numpy()
+
+
+def sentence_similarity(
+    run: Run, encode: Encoder, image: Path, sentence: str, *, weights: Path
+) -> float:
+    """Cosine of an image and a sentence where CLIP's two towers meet.
+
+    encode: of the run's feature ``projected``, called once all else is known to be there. weights:
+    folder of downloads. Raises ReidpipeError for a run without a text side, or whose text tower's
+    weights are gone.
+    """
+    text = run.model.params["recipe"]["model"].get("text")
+    if text is None:
+        raise ReidpipeError(
+            f"found no image {sentence} and no text side in run '{run.name}'; expected an image, "
+            "or a run of a recipe with CLIP's text tower; type the path of an image"
+        )
+    spec = schema.Text.model_validate(text)
+    pretrained = _text_weights(run)
+    features = encode([image])[0]
+    rows = encode_sentences(spec, [sentence], pretrained=pretrained, weights=weights)
+    return cosine(features[0], rows[0])
+
+
+def _text_weights(run: Run) -> str:
+    """The weights of the text tower a run stood on: ``openai`` or a file, which must be there."""
+    start = run.model.params["pretrained"]
+    if start == "openai":
+        return start
+    if start == "file":
+        digest = run.model.weights["pretrained"]
+        for path in (Path(run.model.files["pretrained"]), *clip_tiny.FILES.values()):
+            if path.is_file() and sha256_file(path) == digest:
+                return str(path)
+        raise ReidpipeError(
+            f"found no {run.model.files['pretrained']} with SHA-256 {digest[:12]}..., which run "
+            f"'{run.name}' started from; expected it for the text tower; put the file back"
+        )
+    raise ReidpipeError(
+        f"found a text tower of random numbers in run '{run.name}' (pretrained {start}); expected "
+        "CLIP's; type reidpipe train with --pretrained openai or a file"
+    )
