@@ -203,7 +203,7 @@ RUN = """
     import sys
     from pathlib import Path
     from parsing_models.work import parse
-    from pipeline import maps
+    from pipeline.labels import maps
     from pipeline.artifacts.steps import Job
     maps.SHARD_IMAGES = 16
     root = Path(sys.argv[1])
