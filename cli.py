@@ -86,7 +86,8 @@ def finished(result: Any, **options: Any) -> None:
 @click.option(
     "--pretrained",
     metavar="WEIGHTS",
-    help="Start from none, openai, imagenet, clip-tiny or a file.  [default: the recipe's]",
+    help="Start from none, openai, open_clip:ARCH/TAG, imagenet, clip-tiny or a file.  "
+    "[default: the recipe's]",
 )
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one value of the recipe."

@@ -22,9 +22,9 @@ TRUNKS = Door(
         "bignet": "reid_train.models.bignet:BigNet",
         "slicenet1": "reid_train.models.bignet:SliceNet1",
         "slicenet2": "reid_train.models.bignet:SliceNet2",
-        "clip-rn50": "reid_train.models.clip.visual:clip_resnet",
-        "clip-tiny": "reid_train.models.clip.visual:clip_tiny_resnet",
-        "clip-vit-b16": "reid_train.models.clip.visual:clip_vit",
+        "clip-rn50": "reid_train.models.clip.trunks:clip_resnet",
+        "clip-tiny": "reid_train.models.clip.trunks:clip_tiny_resnet",
+        "clip-vit-b16": "reid_train.models.clip.trunks:clip_vit",
         "ianet": "reid_train.models.ianet:IANet",
         "mobilenetv2-x0.25": "reid_train.models.mobilenet:MobileNetV2Quarter",
         "resnet50": "reid_train.models.resnet:ResNet50",
@@ -48,6 +48,15 @@ HEADS = Door(
         "single-map": "reid_train.models.pyramid:SingleMap",
     },
 )
+
+
+def is_tag(pretrained: str) -> bool:
+    """Whether this has the form ``open_clip:ARCH/TAG``; whether there is one turns out when it is
+    looked for, since open_clip imports torch.
+    """
+    prefix, _, rest = pretrained.partition(":")
+    return prefix == "open_clip" and all(rest.partition("/"))
+
 
 _CLIP = ("openai", "open_clip:ARCH/TAG")
 # Published weights that a trunk of ours can start from, by its name or its family's; each of them

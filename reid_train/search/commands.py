@@ -17,6 +17,7 @@ from pipeline.artifacts.store import Workspace
 from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, check_out, json_option
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.tables import format_table
+from reid_train.models import is_tag
 from reid_train.models.clip.tiny import sizes as clip_tiny
 
 FLIP = click.option("--flip", is_flag=True, help="Add the mirrored image's features.")
@@ -229,9 +230,11 @@ def _sentence_similarity(
 
 
 def _text_weights(run: Run) -> str:
-    """The weights of the text tower a run stood on: ``openai`` or a file, which must be there."""
+    """The weights of the text tower a run stood on: ``openai``, ``open_clip:ARCH/TAG`` or a file,
+    which must be there.
+    """
     start = run.model.params["pretrained"]
-    if start == "openai":
+    if start == "openai" or is_tag(start):
         return start
     if start == "file":
         digest = run.model.weights["pretrained"]

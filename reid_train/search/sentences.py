@@ -22,8 +22,8 @@ def encode_sentences(
 ) -> np.ndarray:
     """Sentences -> float32 (N, D) by the frozen text tower of ``spec``, not normalised.
 
-    pretrained: "openai" or a CLIP file; weights: folder of downloads. Raises ReidpipeError for a
-    sentence that does not fit CLIP's 77 tokens.
+    pretrained: "openai", "open_clip:ARCH/TAG" or a CLIP file; weights: folder of downloads. Raises
+    ReidpipeError for a sentence that does not fit CLIP's 77 tokens.
     """
     tower = build_texts(spec, classes=1, pretrained=pretrained, weights=weights).text_encoder.eval()
     with torch.no_grad():
