@@ -18,7 +18,9 @@ class Door(Mapping[str, Any]):
 
     ``own`` is name -> ``"module:object"``, or the object itself where that is plain data. Names are
     listed and asked for without an import; ``door[name]`` imports. adapt: what becomes of something
-    registered (``Registered``, name) so that it has the shape of the package's own.
+    registered (``Registered``, name) so that it has the shape of the package's own. families:
+    prefix -> ``"module:function"`` of names that another library knows and that are too many to
+    list: the function makes of the whole name what ``own`` has for one.
     """
 
     def __init__(
@@ -26,20 +28,37 @@ class Door(Mapping[str, Any]):
         kind: str,
         own: Mapping[str, Any],
         adapt: Callable[[Registered, str], Any] | None = None,
+        families: Mapping[str, str] | None = None,
     ) -> None:
         self.kind, self.own, self.adapt = kind, dict(own), adapt
+        self.families = dict(families or {})
 
     def __getitem__(self, name: str) -> Any:
         if name in self.own:
             value = self.own[name]
             return resolve(value) if isinstance(value, str) else value
+        if (prefix := self.family(name)) is not None:
+            return resolve(self.families[prefix])(name)
         found = registered(self.kind, name)
         if found is None:
             raise KeyError(name)
         return self.adapt(found, name) if self.adapt else found.thing
 
+    def family(self, name: str) -> str | None:
+        """The prefix of the family that ``name`` is of, if it is of one. No import: whether its
+        library has the rest of the name turns out when something is made.
+        """
+        found = (p for p in self.families if name.startswith(p) and len(name) > len(p))
+        return next(found, None)
+
+    def owns(self, name: str) -> bool:
+        """Whether ``name`` is the package's own, listed or of a family."""
+        return name in self.own or self.family(name) is not None
+
     def __contains__(self, name: object) -> bool:
-        return name in self.own or (isinstance(name, str) and provider(self.kind, name) is not None)
+        if not isinstance(name, str):
+            return False
+        return self.owns(name) or provider(self.kind, name) is not None
 
     def __iter__(self) -> Iterator[str]:
         yield from self.own
@@ -55,9 +74,10 @@ class Door(Mapping[str, Any]):
         message.
         """
         if name not in self:
+            listed = [*self, *(f"{prefix}NAME" for prefix in self.families)]
             raise ReidpipeError(
-                f"found {self.kind} '{name}' for {path}{nearest(name, self)}; expected one of "
-                f"{', '.join(self)}, or one of a plugin; type reidpipe --plugin FILE.py for that"
+                f"found {self.kind} '{name}' for {path}{nearest(name, listed)}; expected one of "
+                f"{', '.join(listed)}, or one of a plugin; type reidpipe --plugin FILE.py for that"
             )
 
 

@@ -95,7 +95,7 @@ def _check_names(given: list[Plugin]) -> None:
     for plugin in given:
         for (kind, name), line in plugin.names.items():
             own = resolve(KINDS[kind])
-            by = taken.get((kind, name)) or ("the package" if name in own.own else None)
+            by = taken.get((kind, name)) or ("the package" if own.owns(name) else None)
             if by:
                 raise ReidpipeError(
                     f"found {kind} '{name}' in plugin {plugin.reference}, line {line}, a name that "
@@ -214,7 +214,7 @@ def _register(kind: str, name: str, thing: Any, about: Mapping[str, Any]) -> Non
             )
         plugin = Plugin.read(file)
     other = _given.registered.get((kind, name))
-    if name in resolve(KINDS[kind]).own or (other is not None and other.plugin != plugin):
+    if resolve(KINDS[kind]).owns(name) or (other is not None and other.plugin != plugin):
         by = f"plugin {other.plugin.reference}" if other else "the package"
         raise ReidpipeError(
             f"found {kind} '{name}' in plugin {plugin.reference}, a name that {by} has; expected "

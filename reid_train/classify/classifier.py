@@ -14,6 +14,7 @@ from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.engine.checkpoint import load_strict, read_state_dict, unwrap
 from reid_train.engine.runtime import Runtime
 from reid_train.models.clip.classifier import ClipClassifier, CoCoOp, CoOp, Maple, ZeroShot
+from reid_train.models.clip.tags import tag_of
 from reid_train.models.clip.towers import Towers, clip_state, clip_towers
 from reid_train.models.learners import PHOTO, CoCoOpLearner, CoOpLearner, word_prompts
 from reid_train.models.maple import MapleLearner
@@ -47,8 +48,9 @@ def load_prompt_classifier(
     (or N,3,*input_size of a smaller CLIP) -> logits N,C, C the length of ``class_names``.
 
     ``kind``: ``zero-shot``, ``coop``, ``cocoop`` or ``maple``. ``clip``: a CLIP with a ViT in
-    OpenAI's layout, "openai", a file or a state dict; all sizes are read off the shapes. Or
-    "clip-tiny-vit" or "clip-tiny" (images N,3,128,64), whose ResNet maple cannot enter.
+    OpenAI's layout, "openai", "open_clip:ARCH/TAG", a file or a state dict; all sizes are read off
+    the shapes. Or "clip-tiny-vit" or "clip-tiny" (images N,3,128,64), whose ResNet maple cannot
+    enter.
     ``learner``: the learner's file or state dict, keys with or without ``prompt_learner.``; its
     shapes give number of vectors, class-specific or not, and depth; token_prefix and token_suffix
     are ignored. A whole-model file's encoders must equal ``clip``. None: untrained, to be trained;
@@ -79,7 +81,8 @@ def load_prompt_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.get("seed", 0))
         heads = {name: options.get(name) for name in ("image_heads", "text_heads")}
-        towers = clip_towers(weights, source, **heads)
+        tag = tag_of(clip) if isinstance(clip, str) else None
+        towers = clip_towers(weights, source, tag=tag, **heads)
         if kind == "maple" and not isinstance(towers.image, VisionTransformer):
             raise ReidpipeError(
                 f"found a ResNet in {source} and maple, whose vectors enter the blocks of a ViT; "

@@ -59,7 +59,7 @@ WORDINGS = {
 @click.option(
     "--pretrained",
     metavar="CLIP",
-    help="openai, clip-tiny, clip-tiny-vit or a file.  [default: the recipe's]",
+    help="openai, open_clip:ARCH/TAG, clip-tiny, clip-tiny-vit or a file.  [default: the recipe's]",
 )
 @click.option(
     "--learner",

@@ -14,7 +14,7 @@ from reid_train.classify.recipe import LearnerRecipe
 from reid_train.classify.steps import Classes, Clip
 from reid_train.data.class_rows import read_classes
 from reid_train.engine.runtime import Runtime
-from reid_train.models.pretrained import read_clip
+from reid_train.models.clip.towers import published_clip
 
 BATCHES = (1, 4, 16, 64)
 SECONDS = 1.0
@@ -40,7 +40,7 @@ def measure(
     runtime = Runtime.create(device, "fp32")
     source: Any = clip.files.get("pretrained")
     if source is None:
-        source = read_clip("openai", "ViT-B-16", weights=weights)
+        source = published_clip(clip.params["pretrained"], weights)
     names = read_classes(folder, **classes.params).names
     model = load_prompt_classifier(
         recipe.learner,

@@ -11,6 +11,7 @@ from pipeline.artifacts.atomic import sha256_file
 from pipeline.artifacts.steps import Step
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.classify.recipe import LearnerRecipe
+from reid_train.models import is_tag
 from reid_train.models.clip.tiny import sizes as clip_tiny
 
 
@@ -42,17 +43,17 @@ class Clip:
 
     @classmethod
     def named(cls, pretrained: str) -> Clip:
-        """``openai``, ``clip-tiny``, ``clip-tiny-vit`` or a file.
+        """``openai``, ``open_clip:ARCH/TAG``, ``clip-tiny``, ``clip-tiny-vit`` or a file.
 
         Raises ReidpipeError for what is not there.
         """
-        if pretrained == "openai":
-            return cls({"pretrained": "openai"})
+        if pretrained == "openai" or is_tag(pretrained):
+            return cls({"pretrained": pretrained})
         path = clip_tiny.FILES.get(pretrained) or Path(pretrained)
         if not path.is_file():
             raise ReidpipeError(
                 f"found no file {path}; expected openai, {', '.join(clip_tiny.FILES)} or a file "
-                "with a CLIP; type --pretrained openai"
+                "with a CLIP, or open_clip:ARCH/TAG; type --pretrained openai"
             )
         return cls(
             {"pretrained": "file"}, {"pretrained": sha256_file(path)}, {"pretrained": str(path)}

@@ -26,7 +26,7 @@ from reid_train.engine.runtime import Runtime, derive_seed, on_cpu
 from reid_train.engine.schedules import HeldCosine
 from reid_train.engine.task import Stage
 from reid_train.models.clip.classifier import ClipClassifier
-from reid_train.models.pretrained import read_clip
+from reid_train.models.clip.towers import published_clip
 from reid_train.recipe.assembly import parameters
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def _classes(job: Job) -> ClassRows:
 def _clip(job: Job) -> Any:
     if job.params["pretrained"] == "file":
         return job.files["pretrained"]
-    return read_clip("openai", "ViT-B-16", weights=job.workspace / "weights")
+    return published_clip(job.params["pretrained"], job.workspace / "weights")
 
 
 def _runtime(job: Job, recipe: LearnerRecipe) -> Runtime:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from pipeline.artifacts.atomic import replacing
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.models.clip.visual import ClipVit, NeckedFeatures
+from reid_train.models.clip.trunks import NeckedFeatures
+from reid_train.models.clip.visual import ClipVit
 from reid_train.models.deployable import ReidModel
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")

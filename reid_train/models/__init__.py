@@ -2,8 +2,8 @@
 
 A trunk maps normalised images N,3,H,W (with ``camids`` and ``views`` N, both optional) to a dict of
 named features N,D; ``embedding`` is what retrieval uses; ``feature_dims`` gives each D. It is made
-as ``TRUNKS[name](input_size=(H, W), **options)``. One that is an image encoder of CLIP takes
-``pretrained`` and ``weights`` as well.
+as ``TRUNKS[name](input_size=(H, W), **options)``. One that can start from published weights or a
+file takes ``pretrained`` and ``weights`` as well (``STARTS``).
 
 A head belongs to training. It is made with what its signature asks for of what there is: on a
 feature N,D ``dim`` D, ``classes`` C, and of the text side ``texts`` and ``text_dim``; on a list of
@@ -22,14 +22,15 @@ TRUNKS = Door(
         "bignet": "reid_train.models.bignet:BigNet",
         "slicenet1": "reid_train.models.bignet:SliceNet1",
         "slicenet2": "reid_train.models.bignet:SliceNet2",
-        "clip-rn50": "reid_train.models.clip.visual:clip_resnet",
-        "clip-tiny": "reid_train.models.clip.visual:clip_tiny_resnet",
-        "clip-vit-b16": "reid_train.models.clip.visual:clip_vit",
+        "clip-rn50": "reid_train.models.clip.trunks:clip_resnet",
+        "clip-tiny": "reid_train.models.clip.trunks:clip_tiny_resnet",
+        "clip-vit-b16": "reid_train.models.clip.trunks:clip_vit",
         "ianet": "reid_train.models.ianet:IANet",
         "mobilenetv2-x0.25": "reid_train.models.mobilenet:MobileNetV2Quarter",
         "resnet50": "reid_train.models.resnet:ResNet50",
         "tiny": "reid_train.models.tiny:Tiny",
     },
+    families={"timm/": "reid_train.models.timm_trunk:timm_trunk"},
 )
 
 HEADS = Door(
@@ -48,7 +49,24 @@ HEADS = Door(
     },
 )
 
-# Those that can start from CLIP's weights: they take ``pretrained`` and ``weights``.
-CLIP_TRUNKS = ("clip-rn50", "clip-tiny", "clip-vit-b16")
-# Those that can start from ImageNet's, likewise.
-IMAGENET_TRUNKS = ("ianet", "mobilenetv2-x0.25", "resnet50")
+
+def is_tag(pretrained: str) -> bool:
+    """Whether this has the form ``open_clip:ARCH/TAG``; whether there is one turns out when it is
+    looked for, since open_clip imports torch.
+    """
+    prefix, _, rest = pretrained.partition(":")
+    return prefix == "open_clip" and all(rest.partition("/"))
+
+
+_CLIP = ("openai", "open_clip:ARCH/TAG")
+# Published weights that a trunk of ours can start from, by its name or its family's; each of them
+# starts from a file as well, and no other of ours does.
+STARTS = {
+    "clip-rn50": _CLIP,
+    "clip-tiny": ("clip-tiny",),
+    "clip-vit-b16": _CLIP,
+    "ianet": ("imagenet",),
+    "mobilenetv2-x0.25": ("imagenet",),
+    "resnet50": ("imagenet",),
+    "timm/": ("imagenet",),
+}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.models import CLIP_TRUNKS, IMAGENET_TRUNKS, TRUNKS
+from reid_train.models import STARTS, TRUNKS
+
+log = logging.getLogger(__name__)
 
 
 class ReidModel(nn.Module):
@@ -65,26 +69,28 @@ def build_model(
     ``{"trunk": name, "options": {...}, "mean": [3], "std": [3], "input_size": [H, W]}``.
 
     ``options`` are the trunk's keyword arguments beside ``input_size``. Weights are drawn from
-    torch's generator: seed it around this call. ``pretrained`` is "none", "openai" or
-    "imagenet" (kept in the folder ``weights``) or a file of such weights, and no part of the
-    description: a trained model brings its own weights. Raises ReidpipeError for an unknown trunk
-    and for weights it cannot take.
+    torch's generator: seed it around this call. ``pretrained`` is "none", a name of published
+    weights that the trunk can start from (``STARTS``, kept in the folder ``weights`` or where their
+    library keeps them) or a file of such weights, and no part of the description: a trained model
+    brings its own weights. Raises ReidpipeError for an unknown trunk and for weights it cannot
+    take.
     """
     name = spec["trunk"]
     TRUNKS.check(name, "model.trunk")
     height, width = spec["input_size"]
     options = dict(spec.get("options", {}))
+    for option in sorted({"input_size", "pretrained", "weights"} & set(options)):
+        raise ReidpipeError(
+            f"found option 'model.options.{option}'; expected input.size, or --pretrained and what "
+            "it names; remove it"
+        )
+    factory = TRUNKS[name]
     if pretrained != "none":
-        usual = "openai" if name in CLIP_TRUNKS else "imagenet" if name in IMAGENET_TRUNKS else ""
-        if not usual or pretrained in {"openai", "imagenet"} - {usual}:
-            raise ReidpipeError(
-                f"found pretrained {pretrained} for trunk '{name}', which starts from "
-                f"{usual or 'random'} weights; expected {f'{usual}, a file or ' if usual else ''}"
-                f"none; type --pretrained {usual or 'none'}"
-            )
-        options |= {"pretrained": pretrained, "weights": weights}
+        _check_start(name, factory, pretrained)
+        given = {"pretrained": pretrained, "weights": weights}
+        options |= {key: value for key, value in given.items() if _takes(factory, key)}
     try:
-        trunk = TRUNKS[name](input_size=(height, width), **options)
+        trunk = factory(input_size=(height, width), **options)
     except TypeError as error:
         # What a trunk hands on to another class cannot be read off its signature.
         if "unexpected keyword argument" not in str(error):
@@ -99,4 +105,43 @@ def build_model(
             f"found trunk '{name}' without feature_dims['embedding']; expected the length of each "
             "of its features by name, 'embedding' for retrieval among them; add it to the plugin"
         )
+    _compare_colours(trunk, spec, pretrained)
     return ReidModel(trunk, mean=spec["mean"], std=spec["std"], input_size=(height, width))
+
+
+def _takes(factory: Callable[..., Any], name: str) -> bool:
+    parameters = inspect.signature(factory).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _check_start(name: str, factory: Callable[..., Any], pretrained: str) -> None:
+    """Raise ReidpipeError when a trunk cannot start from ``pretrained``. A plugin's can from
+    whatever it makes of the text, if its signature asks for it.
+    """
+    if not TRUNKS.owns(name) and _takes(factory, "pretrained"):
+        return
+    usual = STARTS.get(name) or STARTS.get(TRUNKS.family(name) or "", ())
+    published = {start.partition(":")[0] for ways in STARTS.values() for start in ways}
+    kind = pretrained.partition(":")[0]
+    if not usual or (kind in published and kind not in {w.partition(":")[0] for w in usual}):
+        ways = " or ".join(usual) or "random"
+        raise ReidpipeError(
+            f"found pretrained {pretrained} for trunk '{name}', which starts from {ways} weights; "
+            f"expected {f'{ways}, a file or ' if usual else ''}none; "
+            f"type --pretrained {usual[0] if usual else 'none'}"
+        )
+
+
+def _compare_colours(trunk: nn.Module, spec: Mapping[str, Any], pretrained: str) -> None:
+    """Warn when weights from a library have seen images of other means and deviations than the
+    model will: they start all the same, and worse than they could.
+    """
+    colours = getattr(trunk, "colours", None)
+    if colours is None or pretrained == "none" or Path(pretrained).is_file():
+        return
+    own, given = [*colours[0], *colours[1]], [*spec["mean"], *spec["std"]]
+    if any(abs(one - other) > 1e-3 for one, other in zip(own, given, strict=True)):
+        log.warning(
+            "found input.mean %s and input.std %s; weights %s have seen mean %s and std %s",
+            *(given[:3], given[3:], pretrained, own[:3], own[3:]),
+        )

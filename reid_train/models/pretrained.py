@@ -1,4 +1,4 @@
-"""OpenAI's CLIP checkpoints: where they are, which bytes they must have, how they are opened."""
+"""CLIP checkpoints: where they are, which bytes OpenAI's must have, how they are opened."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from pipeline.artifacts.atomic import sha256_file
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.engine.checkpoint import read_state_dict
+from reid_train.models.clip.tags import read_tag, tag_of
 from reid_train.models.published_file import published_file
 from reid_train.models.token_rows import expand
 
@@ -25,11 +26,13 @@ _TEXT = (
 
 
 def published(architecture: str) -> tuple[str, str]:
-    """Address and sha256 of OpenAI's file for "ViT-B-16" or "RN50", as open_clip lists them."""
+    """Address and sha256 of OpenAI's file for "ViT-B-16", "RN50" and others, as open_clip lists
+    them; both empty for an architecture that OpenAI did not publish.
+    """
     from open_clip.pretrained import get_pretrained_url
 
-    url = get_pretrained_url(f"{architecture}-quickgelu", "openai")
-    return url, url.split("/")[-2]
+    url = get_pretrained_url(f"{architecture.removesuffix('-quickgelu')}-quickgelu", "openai")
+    return url, url.split("/")[-2] if url else ""
 
 
 def read_clip(
@@ -38,15 +41,23 @@ def read_clip(
     """A whole CLIP state dict in OpenAI's layout, float32, on the CPU.
 
     ``source`` is "openai" (looked for in ``weights``, ``$REIDPIPE_WEIGHTS`` and open_clip's own
-    cache, downloaded into ``weights`` when absent) or a file: OpenAI's own TorchScript archive or
-    any state dict with the same keys, or with trained token embeddings alone
-    (``token_rows.expand`` adds the others).
+    cache, downloaded into ``weights`` when absent), "open_clip:ARCH/TAG" (through open_clip's own
+    loader) or a file: OpenAI's own TorchScript archive or any state dict with the same keys, or
+    with trained token embeddings alone (``token_rows.expand`` adds the others).
     TorchScript executes code on loading, so an archive is opened only when its sha256 is the
     published one; every other file is read as tensors alone.
     """
+    if tag_of(source) is not None:
+        return read_tag(str(source))
     url, digest = published(architecture)
     path = Path(source)
     if source == "openai":
+        if not url:
+            raise ReidpipeError(
+                f"found pretrained openai for architecture '{architecture}', which OpenAI did not "
+                "publish; expected open_clip:ARCH/TAG, a file or none; type --pretrained "
+                f"open_clip:{architecture}/TAG"
+            )
         path = published_file(
             url,
             digest,

@@ -53,9 +53,9 @@ def _start(pretrained: str) -> str:
     """What to start from, for ``steps.model``."""
     if pretrained in clip_tiny.FILES:
         return str(clip_tiny.FILES[pretrained])
-    if pretrained not in ("none", "openai", "imagenet") and not Path(pretrained).is_file():
+    if not steps.stands_for_bytes(pretrained) and not Path(pretrained).is_file():
         raise ReidpipeError(
-            f"found no file {pretrained}; expected none, openai, imagenet, "
+            f"found no file {pretrained}; expected none, openai, open_clip:ARCH/TAG, imagenet, "
             f"{', '.join(clip_tiny.FILES)} or a file with weights; type --pretrained none"
         )
     return pretrained

@@ -43,8 +43,11 @@ class Assembly:
 
     def meta(self) -> dict[str, Any]:
         """What ``model.json`` says about the model, whatever came of training."""
+        # What the weights it started from have settled, and no later start would.
+        spec = model_spec(self.recipe)
+        spec["options"] |= getattr(self.task.model.trunk, "settled", {})
         return {
-            "model": model_spec(self.recipe),
+            "model": spec,
             "recipe": self.recipe.plain(),
             "identity_order": self.data.pids,
             "preprocessing": self.recipe.input.model_dump(mode="json"),
@@ -127,8 +130,9 @@ def build_task(
     """Model and heads for ``classes`` identities. The trunk is drawn from one seed and every head
     from one of its own name, so that neither an order nor another head changes a weight.
 
-    pretrained: ``none``, ``openai`` or a CLIP file, for trunks of CLIP, or the
-    ``model.safetensors`` of a run with the same trunk; ``weights``: folder of downloaded files.
+    pretrained: ``none``, published weights that the trunk can start from
+    (``reid_train.models.STARTS``) or a file of such, or the ``model.safetensors`` of a run with the
+    same trunk; ``weights``: folder of downloaded files.
     ``texts``: rows of the identities, for recipes that have a text side.
 
     Raises ReidpipeError for unknown names and options and for an output that does not exist.

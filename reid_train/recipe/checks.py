@@ -52,12 +52,12 @@ def check_made(recipe: Recipe) -> None:
     from reid_train.models.text_table import TextTable
     from reid_train.recipe.assembly import build_task
     from reid_train.recipe.stages import build_schedule
-    from reid_train.recipe.texts import text_dim
+    from reid_train.recipe.texts import tower_sizes
 
     load_given()
     texts = None
     if recipe.model.text is not None:
-        rows = torch.zeros(2, text_dim(recipe.model.text))
+        rows = torch.zeros(2, tower_sizes(recipe.model.text)["output_dim"])
         parts = rows[:1] if recipe.reads_maps else None
         texts = TextTable(rows, [0, 1], parts, ["part"] if recipe.reads_maps else [])
     options = {k: 2 if v == "dataset" else v for k, v in recipe.model.options.items()}

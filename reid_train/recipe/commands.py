@@ -37,7 +37,8 @@ SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=Tr
 PRETRAINED = click.option(
     "--pretrained",
     metavar="WEIGHTS",
-    help="Start from none, openai, imagenet, clip-tiny or a file.  [default: the recipe's]",
+    help="Start from none, openai, open_clip:ARCH/TAG, imagenet, clip-tiny or a file.  "
+    "[default: the recipe's]",
 )
 
 

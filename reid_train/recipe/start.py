@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
+from pipeline.artifacts.atomic import read_json
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.engine.checkpoint import load_strict, read_state_dict
+from reid_train.engine.checkpoint import META, load_strict, read_state_dict
 from reid_train.models.deployable import ReidModel
 
 
@@ -25,8 +26,8 @@ def start_from(model: ReidModel, path: str) -> None:
     """Load a run's weights, batch norms' statistics included, into ``model``, which must be of the
     same trunk and options.
 
-    Raises ReidpipeError for other names or shapes, and when the run normalised its images by other
-    constants: its weights would then see other colours.
+    Raises ReidpipeError for other names or shapes, another activation, and when the run normalised
+    its images by other constants: its weights would then see other colours.
     """
     state = read_state_dict(path)
     for name in ("mean", "std"):
@@ -37,4 +38,20 @@ def start_from(model: ReidModel, path: str) -> None:
                 f"found weights for images normalised by {name} {text} in {path}; expected "
                 f"{[round(value, 6) for value in own.tolist()]}; type --set 'input.{name}={text}'"
             )
+    _compare_activation(model, path)
     load_strict(model, state, source=path)
+
+
+def _compare_activation(model: ReidModel, path: str) -> None:
+    """An activation has no weight to tell it by: what the run's description says of it must be what
+    the model has.
+    """
+    own, meta = getattr(model.trunk, "activation", None), Path(path).with_name(META)
+    if own is None or not meta.is_file():
+        return
+    found = read_json(meta).get("model", {}).get("options", {}).get("activation", own)
+    if found != own:
+        raise ReidpipeError(
+            f"found weights trained with activation {found} in {path}; expected {own}; type "
+            f"--set model.options.activation={found}"
+        )

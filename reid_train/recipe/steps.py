@@ -16,10 +16,16 @@ from pipeline.artifacts.atomic import sha256_file
 from pipeline.artifacts.steps import Step
 from pipeline.plugins import digests
 from pipeline.terminal.errors import ReidpipeError
+from reid_train.models import is_tag
 from reid_train.recipe.schema import Features, Part, Recipe, Stage, Text
 
 # Options of a trunk that are no part of frozen features: side information.
 SIDE = ("cameras", "views", "sie_coefficient")
+
+
+def stands_for_bytes(pretrained: str) -> bool:
+    """Whether a name of a start says which weights they are, so that no digest must."""
+    return pretrained in ("none", "openai", "imagenet") or is_tag(pretrained)
 
 
 @dataclass(frozen=True)
@@ -34,8 +40,8 @@ class Start:
 
     @classmethod
     def of(cls, pretrained: str | Path) -> Start:
-        """``none``, ``openai``, ``imagenet``, or the path of a file."""
-        if pretrained in ("none", "openai", "imagenet"):
+        """``none``, ``openai``, ``open_clip:ARCH/TAG``, ``imagenet``, or the path of a file."""
+        if stands_for_bytes(str(pretrained)):
             return cls(str(pretrained))
         digest = sha256_file(Path(pretrained))
         return cls("file", {"pretrained": digest}, {"pretrained": str(pretrained)})
@@ -56,10 +62,11 @@ def model(
 ) -> Step:
     """A model trained by ``recipe`` on the train split of an index.
 
-    pretrained: ``none``, ``openai``, ``imagenet`` or a file of weights to start from; of a file the
-    SHA-256 enters the key. A recipe with a text side stands on its texts, each part of which is an
-    artifact that other recipes share: frozen features, prompts per stage, the table of rows. They
-    come from the model's own start, or from that of its teacher, which ``teacher`` names likewise.
+    pretrained: ``none``, ``openai``, ``open_clip:ARCH/TAG``, ``imagenet`` or a file of weights to
+    start from; of a file the SHA-256 enters the key. A recipe with a text side stands on its texts,
+    each part of which is an artifact that other recipes share: frozen features, prompts per stage,
+    the table of rows. They come from the model's own start, or from that of its teacher, which
+    ``teacher`` names likewise.
     """
     start = Start.of(pretrained)
     given = recipe.input

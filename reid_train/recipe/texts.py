@@ -11,17 +11,17 @@ from reid_train.recipe import schema
 if TYPE_CHECKING:
     from reid_train.models.prompts import IdentityTexts
 
-# Sizes of CLIP's text towers, and of the one that ships with the package.
-TEXT_TOWERS: dict[str, dict[str, Any]] = {
-    "ViT-B-16": {"architecture": "ViT-B-16"},
-    "RN50": {"architecture": "RN50", "output_dim": 1024},
-    "clip-tiny": {"architecture": "RN50", **clip_tiny.TEXT},
-}
 
+def tower_sizes(spec: schema.Text) -> dict[str, Any]:
+    """Options of ``ClipText``: ``output_dim`` numbers in a row, D. Raises ReidpipeError for an
+    architecture that open_clip does not have or whose text tower is not CLIP's.
+    """
+    from reid_train.models.clip.architectures import text_sizes
 
-def text_dim(spec: schema.Text) -> int:
-    """Numbers in a text row, D."""
-    return {"output_dim": 512, **TEXT_TOWERS[spec.architecture], **spec.options}["output_dim"]
+    sizes: dict[str, Any] = {"architecture": "RN50", **clip_tiny.TEXT}
+    if spec.architecture != clip_tiny.NAME:
+        sizes = {"architecture": spec.architecture, **text_sizes(spec.architecture)}
+    return {**sizes, **spec.options}
 
 
 def build_texts(
@@ -30,12 +30,11 @@ def build_texts(
     """Prompts of ``classes`` identities before CLIP's text tower, drawn from torch's generator.
 
     ``pretrained`` as for ``build_task``; prompts before a tower of random weights mean nothing, so
-    "none" serves tests alone.
+    "none" serves tests alone. Raises ReidpipeError as ``tower_sizes``.
     """
     from reid_train.models.clip.text import ClipText
     from reid_train.models.prompts import IdentityPrompts, IdentityTexts
 
-    sizes = {**TEXT_TOWERS[spec.architecture], **spec.options}
-    tower = ClipText(**sizes, pretrained=pretrained, weights=weights)
+    tower = ClipText(**tower_sizes(spec), pretrained=pretrained, weights=weights)
     prompts = IdentityPrompts(tower, classes, subject=spec.noun, tokens=spec.tokens)
     return IdentityTexts(tower, prompts)

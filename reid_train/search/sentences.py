@@ -11,6 +11,7 @@ import torch
 from pipeline.artifacts.atomic import sha256_file
 from pipeline.artifacts.runs import Run
 from pipeline.terminal.errors import ReidpipeError
+from reid_train.models import is_tag
 from reid_train.models.clip.tiny import sizes as clip_tiny
 from reid_train.models.prompts import tokenise
 from reid_train.recipe import schema
@@ -27,8 +28,8 @@ def encode_sentences(
 ) -> np.ndarray:
     """Sentences -> float32 (N, D) by the frozen text tower of ``spec``, not normalised.
 
-    pretrained: "openai" or a CLIP file; weights: folder of downloads. Raises ReidpipeError for a
-    sentence that does not fit CLIP's 77 tokens.
+    pretrained: "openai", "open_clip:ARCH/TAG" or a CLIP file; weights: folder of downloads. Raises
+    ReidpipeError for a sentence that does not fit CLIP's 77 tokens.
     """
     tower = build_texts(spec, classes=1, pretrained=pretrained, weights=weights).text_encoder.eval()
     with torch.no_grad():
@@ -58,9 +59,10 @@ def sentence_similarity(
 
 
 def _text_weights(run: Run) -> str:
-    """The weights of the text tower a run stood on: ``openai`` or a file, which must be there."""
+    """The weights of the text tower a run stood on: ``openai``, ``open_clip:ARCH/TAG`` or a file,
+    which must be there."""
     start = run.model.params["pretrained"]
-    if start == "openai":
+    if start == "openai" or is_tag(start):
         return start
     if start == "file":
         digest = run.model.weights["pretrained"]

@@ -16,7 +16,8 @@ from reid_train.exchange.formats.imported import (
     model_spec,
     shape_of,
 )
-from reid_train.models.clip.visual import NeckedFeatures, token_grid
+from reid_train.models.clip.trunks import NeckedFeatures
+from reid_train.models.clip.visual import token_grid
 from reid_train.models.deployable import build_model
 from reid_train.models.heads import NeckClassifier
 

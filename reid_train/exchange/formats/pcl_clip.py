@@ -5,7 +5,7 @@ from __future__ import annotations
 from reid_train.engine.checkpoint import load_strict
 from reid_train.exchange.formats.clip_reid import clip_vit
 from reid_train.exchange.formats.imported import Imported, PublishedFile, State, shape_of
-from reid_train.models.clip.visual import NeckedFeatures
+from reid_train.models.clip.trunks import NeckedFeatures
 from reid_train.models.deployable import build_model
 from reid_train.models.heads import LinearClassifier
 

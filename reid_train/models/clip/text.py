@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU, TextTransformer
+from open_clip.transformer import TextTransformer
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from reid_train.engine.checkpoint import load_strict
+from reid_train.models.clip.tags import activation_layer, check_sizes, tag_of, usual_activation
 from reid_train.models.pretrained import text_state
 
 KeysValues = tuple[Tensor, Tensor]  # of one block, each N,heads,L,width/heads
@@ -30,9 +31,11 @@ class ClipText(TextTransformer):
 
     ``forward(ids N,context) -> N,D`` is open_clip's plain pass over every position, end token at
     argmax(ids); the ``encode*`` methods give the same rows for less. No row is normalised.
-    ``pretrained`` is "none", "openai" or a CLIP file of ``architecture`` ("ViT-B-16", or "RN50"
-    with ``output_dim`` 1024; ``weights`` is the folder of downloads). Weights train unless the
-    caller freezes them. The smaller ``width``, ``layers``, ``heads`` serve tests and tiny recipes.
+    ``pretrained`` is "none", "openai", "open_clip:ARCH/TAG" or a CLIP file of ``architecture``
+    ("ViT-B-16", or "RN50" with ``output_dim`` 1024; ``weights`` is the folder of OpenAI's
+    downloads). ``activation`` is "quick_gelu" or "gelu"; None: what the weights were trained with.
+    Weights train unless the caller freezes them. The smaller ``width``, ``layers``, ``heads`` serve
+    tests and tiny recipes.
     """
 
     def __init__(
@@ -45,9 +48,13 @@ class ClipText(TextTransformer):
         context: int = 77,
         vocabulary: int = 49408,
         architecture: str = "ViT-B-16",
+        activation: str | None = None,
         pretrained: str = "none",
         weights: Path | None = None,
     ) -> None:
+        if (tag := tag_of(pretrained)) is not None:
+            sizes = {"width": width, "layers": layers, "heads": heads}
+            check_sizes(tag, {**sizes, "output_dim": output_dim, "context": context}, "text")
         super().__init__(
             context_length=context,
             vocab_size=vocabulary,
@@ -55,7 +62,7 @@ class ClipText(TextTransformer):
             heads=heads,
             layers=layers,
             output_dim=output_dim,
-            act_layer=QuickGELU,
+            act_layer=activation_layer(activation or usual_activation(architecture, pretrained)),
         )
         if pretrained != "none":
             load_strict(self, text_state(pretrained, architecture, weights=weights),

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from open_clip.transformer import QuickGELU, VisionTransformer
+from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.engine.checkpoint import load_strict, unwrap
+from reid_train.models.clip.architectures import image_sizes, text_sizes
+from reid_train.models.clip.tags import Tag, activation_layer
 from reid_train.models.clip.text import ClipText
 from reid_train.models.clip.tiny import sizes as clip_tiny
 from reid_train.models.clip.tiny.tower import tiny_tower, tiny_towers
@@ -45,7 +47,7 @@ class Towers(NamedTuple):
 
 def clip_state(clip: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
     """A CLIP's state dict in float32, and what to call it in messages. ``clip`` is "openai",
-    "clip-tiny", "clip-tiny-vit", a file or a state dict.
+    "open_clip:ARCH/TAG", "clip-tiny", "clip-tiny-vit", a file or a state dict.
     """
     if isinstance(clip, str) and clip in clip_tiny.FILES:
         clip = clip_tiny.FILES[clip]
@@ -55,16 +57,25 @@ def clip_state(clip: str | Path | Mapping[str, Any]) -> tuple[dict[str, Tensor],
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, "the state"
 
 
+def published_clip(name: str, weights: Path) -> str | dict[str, Tensor]:
+    """What ``clip_state`` takes of published weights: "open_clip:ARCH/TAG" itself, as its name says
+    more than its weights, and of "openai" the ViT-B/16, kept in the folder ``weights``.
+    """
+    return name if name != "openai" else read_clip(name, "ViT-B-16", weights=weights)
+
+
 def clip_towers(
     state: Mapping[str, Tensor],
     source: str,
     *,
     image_heads: int | None = None,
     text_heads: int | None = None,
+    tag: Tag | None = None,
 ) -> Towers:
     """Both towers with these weights. Every size is read off the shapes (input side = grid of
     positions times patch) but the attention heads, which no shape tells: width / 64 when None.
     clip-tiny and clip-tiny-vit, which have other heads and images, are known by their shapes.
+    ``tag``: whose weights these are, of open_clip, which says heads, activation, mean and std.
 
     Raises ReidpipeError when a tower is missing, is no ViT, or does not fit by name or shape.
     """
@@ -88,17 +99,27 @@ def clip_towers(
     visual = {k.removeprefix("visual."): v for k, v in state.items() if k.startswith("visual.")}
     others = ("visual.", "logit_scale")
     text = {key: value for key, value in state.items() if not key.startswith(others)}
+    activation, ratio, colours = "quick_gelu", 4.0, ()
+    if tag is not None:
+        sizes = image_sizes(tag.architecture)
+        image_heads = image_heads or sizes["heads"]
+        text_heads = text_heads or text_sizes(tag.architecture)["heads"]
+        activation, ratio = "quick_gelu" if tag.quick_gelu else "gelu", sizes["mlp_ratio"]
+        colours = tag.mean, tag.std
     towers = Towers(
-        _image_tower(visual, source, image_heads),
-        _text_tower(text, source, text_heads),
+        _image_tower(visual, source, image_heads, activation, ratio),
+        _text_tower(text, source, text_heads, activation),
         state["logit_scale"].detach().clone().reshape(()),
+        *colours,
     )
     load_strict(towers.image, visual, source=f"{source} under 'visual.'")
     load_strict(towers.text, text, source=f"{source} (text tower)")
     return towers
 
 
-def _image_tower(state: Mapping[str, Tensor], source: str, heads: int | None) -> VisionTransformer:
+def _image_tower(
+    state: Mapping[str, Tensor], source: str, heads: int | None, activation: str, ratio: float
+) -> VisionTransformer:
     width, patch = state["conv1.weight"].shape[0], state["conv1.weight"].shape[-1]
     places = len(state["positional_embedding"]) - 1
     side = round(max(places, 0) ** 0.5)
@@ -113,13 +134,15 @@ def _image_tower(state: Mapping[str, Tensor], source: str, heads: int | None) ->
         width=width,
         layers=_blocks(state),
         heads=_heads(width, heads, source),
-        mlp_ratio=4.0,
+        mlp_ratio=ratio,
         output_dim=state["proj"].shape[1],
-        act_layer=QuickGELU,
+        act_layer=activation_layer(activation),
     )
 
 
-def _text_tower(state: Mapping[str, Tensor], source: str, heads: int | None) -> ClipText:
+def _text_tower(
+    state: Mapping[str, Tensor], source: str, heads: int | None, activation: str
+) -> ClipText:
     vocabulary, width = state["token_embedding.weight"].shape
     if vocabulary != _VOCABULARY:
         raise ReidpipeError(
@@ -133,6 +156,7 @@ def _text_tower(state: Mapping[str, Tensor], source: str, heads: int | None) -> 
         output_dim=state["text_projection"].shape[1],
         context=len(state["positional_embedding"]),
         vocabulary=vocabulary,
+        activation=activation,
     )
 
 

@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
-from open_clip.transformer import QuickGELU, VisionTransformer
+from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.data.cells import CellGrid
 from reid_train.engine.checkpoint import load_strict
-from reid_train.models.clip.tiny.sizes import VISUAL
-from reid_train.models.heads import BNNeck
+from reid_train.models.clip.tags import activation_layer, check_sizes, tag_of, usual_activation
 from reid_train.models.pretrained import visual_state
 from reid_train.models.pyramid import token_map
 
@@ -87,16 +86,19 @@ def _features(
 
 
 class ClipVit(nn.Module):
-    """ViT-B/16 with QuickGELU: normalised images N,3,H,W -> ``last`` N,768 (class token after the
-    last block but one, raw), ``feature`` N,768 (after ``ln_post``), ``projected`` N,512 and
+    """CLIP's ViT, B/16 by default: normalised images N,3,H,W -> ``last`` N,768 (class token after
+    the last block but one, raw), ``feature`` N,768 (after ``ln_post``), ``projected`` N,512 and
     ``embedding`` N,1280, their retrieval feature.
 
     ``stride`` 12 gives the overlapping patches (OLP). With ``cameras`` or ``views`` above 0 a table
     ``cv_embed`` is added to the class token before the positions, ``sie_coefficient`` times (1 in
     every published run; TransReID adds to all tokens, CLIP-ReID does not). The index is the camera,
     the view, or camera * views + view. Without ids nothing is added: that is how the authors take
-    stage-1 features. ``pretrained`` is "none", "openai" or a CLIP file (``weights`` is the folder
-    of downloads). The smaller ``width``, ``layers``, ``heads`` serve tests and tiny recipes.
+    stage-1 features. ``pretrained`` is "none", "openai", "open_clip:ARCH/TAG" or a CLIP file of
+    ``architecture`` (``weights`` is the folder of OpenAI's downloads). ``activation`` is
+    "quick_gelu" or "gelu"; None: what the weights were trained with, which ``settled`` then keeps
+    for the model's description where nothing else says so. ``colours`` as in ``TimmTrunk``, of a
+    tag. The smaller ``width``, ``layers``, ``heads`` serve tests and tiny recipes.
     """
 
     def __init__(
@@ -108,7 +110,10 @@ class ClipVit(nn.Module):
         width: int = 768,
         layers: int = 12,
         heads: int = 12,
+        mlp_ratio: float = 4.0,
         output_dim: int = 512,
+        architecture: str = "ViT-B-16",
+        activation: str | None = None,
         cameras: int = 0,
         views: int = 0,
         sie_coefficient: float = 1.0,
@@ -116,6 +121,13 @@ class ClipVit(nn.Module):
         weights: Path | None = None,
     ) -> None:
         super().__init__()
+        sizes = {"width": width, "layers": layers, "heads": heads, "patch": patch}
+        sizes |= {"mlp_ratio": mlp_ratio, "output_dim": output_dim}
+        self.colours = _fitting(pretrained, sizes)
+        self.activation = activation or usual_activation(architecture, pretrained)
+        self.settled = {}
+        if activation is None and self.activation != usual_activation(architecture, "none"):
+            self.settled = {"activation": self.activation}
         self.patch, self.stride = patch, stride
         self.grid = grid = token_grid(input_size, patch=patch, stride=stride)
         self.level_dims = (width,)
@@ -132,13 +144,13 @@ class ClipVit(nn.Module):
             width=width,
             layers=layers,
             heads=heads,
-            mlp_ratio=4.0,
+            mlp_ratio=mlp_ratio,
             output_dim=output_dim,
-            act_layer=QuickGELU,
+            act_layer=activation_layer(self.activation),
         )
         self.image_encoder.conv1.stride = (stride, stride)
         if pretrained != "none":
-            state = visual_state(pretrained, "ViT-B-16", weights=weights)
+            state = visual_state(pretrained, architecture, weights=weights)
             load_tower(self.image_encoder, state, "positional_embedding", grid, pretrained)
         self.cameras, self.views, self.sie_coefficient = cameras, views, sie_coefficient
         if cameras or views:
@@ -234,11 +246,12 @@ class DensePool(AttentionPool2d):
 
 
 class ClipResNet(nn.Module):
-    """CLIP's ResNet-50 with last stride 1: normalised images N,3,H,W -> ``last`` N,1024 and
-    ``feature`` N,2048 (means of the layer3 and layer4 maps), ``projected`` N,1024 (attention pool)
-    and ``embedding`` N,3072, the retrieval feature of CLIP-ReID. Cameras and views are ignored, as
-    in the authors' code. ``pretrained`` and ``weights`` as in :class:`ClipVit`; ``positions`` as in
-    :class:`DensePool`: of frozen features of parts, no other output depends on it [choice].
+    """CLIP's ResNet, the 50 by default, with last stride 1: normalised images N,3,H,W -> ``last``
+    N,1024 and ``feature`` N,2048 (means of the layer3 and layer4 maps), ``projected`` N,1024
+    (attention pool) and ``embedding`` N,3072, the retrieval feature of CLIP-ReID. Cameras and views
+    are ignored, as in the authors' code. ``pretrained``, ``weights`` and ``architecture`` as in
+    :class:`ClipVit`; ``positions`` as in :class:`DensePool`: of frozen features of parts, no other
+    output depends on it [choice].
     """
 
     def __init__(
@@ -249,11 +262,14 @@ class ClipResNet(nn.Module):
         width: int = 64,
         heads: int = 32,
         output_dim: int = 1024,
+        architecture: str = "RN50",
         positions: str = "attention",
         pretrained: str = "none",
         weights: Path | None = None,
     ) -> None:
         super().__init__()
+        sizes = {"width": width, "layers": tuple(layers), "heads": heads, "output_dim": output_dim}
+        self.colours = _fitting(pretrained, sizes)
         self.grid = grid = token_grid(input_size)
         final = width * 32
         self.level_dims = (final // 8, final // 4, final // 2)
@@ -272,7 +288,7 @@ class ClipResNet(nn.Module):
         encoder.init_parameters()
         self.image_encoder = encoder
         if pretrained != "none":
-            state = visual_state(pretrained, "RN50", weights=weights)
+            state = visual_state(pretrained, architecture, weights=weights)
             load_tower(encoder, state, "attnpool.positional_embedding", grid, pretrained)
 
     def tokens(
@@ -297,54 +313,12 @@ class ClipResNet(nn.Module):
         return _features(last.mean((2, 3)), final.mean((2, 3)), projected[:, 0], levels)
 
 
-class NeckedFeatures(nn.Module):
-    """A CLIP trunk whose ``embedding`` is taken after the two batch norms instead of before them:
-    cat(bottleneck(feature), bottleneck_proj(projected)), N,D (CLIP-ReID's NECK_FEAT "after").
+def _fitting(pretrained: str, sizes: dict[str, Any]) -> tuple[tuple[float, ...], ...] | None:
+    """Mean and std of the images that a tag of open_clip has seen; None for any other start.
+    Raises ReidpipeError when its tower has other sizes.
     """
-
-    def __init__(
-        self, trunk: ClipVit | ClipResNet, bottleneck: nn.Module, bottleneck_proj: nn.Module
-    ) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.feature_dims = trunk.feature_dims
-        self.bottleneck = bottleneck
-        self.bottleneck_proj = bottleneck_proj
-
-    def forward(
-        self, x: Tensor, camids: Tensor | None = None, views: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        features = self.trunk(x, camids=camids, views=views)
-        after = [
-            self.bottleneck(features["feature"]),
-            self.bottleneck_proj(features["projected"]),
-        ]
-        return {**features, "embedding": torch.cat(after, dim=1)}
-
-
-def clip_vit(*, neck: str = "before", **options: Any) -> nn.Module:
-    """Trunk ``clip-vit-b16``: ``ClipVit(**options)``, with batch norms where ``neck`` says."""
-    return with_neck(ClipVit(**options), neck)
-
-
-def clip_resnet(*, neck: str = "before", **options: Any) -> nn.Module:
-    """Trunk ``clip-rn50``: ``ClipResNet(**options)``, likewise."""
-    return with_neck(ClipResNet(**options), neck)
-
-
-def clip_tiny_resnet(**options: Any) -> nn.Module:
-    """Trunk ``clip-tiny``: ``clip_resnet`` at the size that ships with the package."""
-    return clip_resnet(**{**VISUAL, **options})
-
-
-def with_neck(trunk: ClipVit | ClipResNet, neck: str) -> nn.Module:
-    """``trunk`` with fresh batch norms on its retrieval feature when ``neck`` is "after"."""
-    if neck not in ("before", "after"):
-        raise ReidpipeError(
-            f"found neck '{neck}'; expected before or after (batch norm); "
-            "type --set model.options.neck=after"
-        )
-    if neck == "before":
-        return trunk
-    dims = trunk.feature_dims
-    return NeckedFeatures(trunk, BNNeck(dims["feature"]), BNNeck(dims["projected"]))
+    tag = tag_of(pretrained)
+    if tag is None:
+        return None
+    check_sizes(tag, sizes, "image")
+    return tag.mean, tag.std

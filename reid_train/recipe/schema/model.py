@@ -18,13 +18,14 @@ class Head(Part):
 class Text(Part):
     """Prompts of identities in front of CLIP's frozen text encoder.
 
-    architecture: of the CLIP file the encoder comes from; ``clip-tiny`` ships with the package.
+    architecture: of the CLIP file the encoder comes from, any of open_clip's whose text tower is
+    CLIP's own; ``clip-tiny`` ships with the package.
     noun: "A photo of a X X X X person." tokens: learnt vectors per identity. parts: which part
     prompts there are beside them: ``identity`` ("... X X X X person's <part>."), ``fixed`` ("A
     photo of a person's <part>.", the same for everybody) or none. options: of ``ClipText``.
     """
 
-    architecture: Literal["ViT-B-16", "RN50", "clip-tiny"]
+    architecture: str
     noun: Literal["person", "vehicle"] = "person"
     tokens: Count = 4
     parts: Literal["none", "fixed", "identity"] = "none"
@@ -34,7 +35,7 @@ class Text(Part):
 class Teacher(Part):
     """The CLIP image encoder in front of which prompts are tuned when ``trunk`` is another network.
     It reads the trunk's images with mean and std of its own and is gone once the texts are there.
-    ``pretrained``: ``none``, ``openai``, ``clip-tiny`` or a file.
+    ``pretrained``: ``none``, ``openai``, ``open_clip:ARCH/TAG``, ``clip-tiny`` or a file.
     """
 
     trunk: str

@@ -28,7 +28,8 @@ from reid_train.figures.part_features import (
     sample_cells,
 )
 from reid_train.figures.work import report
-from reid_train.models.clip.visual import ClipResNet, ClipVit, with_neck
+from reid_train.models.clip.trunks import with_neck
+from reid_train.models.clip.visual import ClipResNet, ClipVit
 from reid_train.models.deployable import ReidModel
 from reid_train.models.mobilenet import MobileNetV2Quarter
 from reid_train.models.tiny import Tiny
