@@ -13,7 +13,16 @@ import pytest
 
 from tests.cli.conftest import TRAIN, Console
 
-HEAVY = ("torch", "open_clip", "transformers", "dask", "distributed", "matplotlib", "sklearn")
+HEAVY = (
+    "torch",
+    "timm",
+    "open_clip",
+    "transformers",
+    "dask",
+    "distributed",
+    "matplotlib",
+    "sklearn",
+)
 WATCHED = (
     "import json, sys, cli\n"
     "try:\n    cli.main(json.loads(sys.argv[1]))\n"
