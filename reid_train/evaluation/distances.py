@@ -25,17 +25,19 @@ class Shape(NamedTuple):
     A product rounds an entry by the kernel that its place falls to: register blocks cut short at
     the end of a product have kernels of their own. So a product takes a multiple of ``step``
     queries and of ``unit`` gallery rows. Of every unit, ``edge`` rows at both ends are multiplied
-    again at places away from all edges.
+    again at places away from all edges, for the first ``odd`` queries of every step.
     """
 
     unit: int
     edge: int
     step: int
+    odd: int
 
 
-# OpenBLAS for AVX2 packs 320 rows at once and multiplies the first and last 8 in another way.
-AVX2 = Shape(unit=320, edge=8, step=12)
-PLAIN = Shape(unit=64, edge=0, step=8)
+# OpenBLAS for AVX2 packs 320 rows at once and multiplies the first and last 8 in another way with
+# the left half of a block of 12 queries.
+AVX2 = Shape(unit=320, edge=8, step=12, odd=6)
+PLAIN = Shape(unit=64, edge=0, step=8, odd=0)
 # By the names of threadpoolctl: all core types of numpy's wheels for x86, each measured. They have
 # Haswell's kernels for Zen; a library with kernels named Zen has not been met.
 SHAPES: dict[str, Shape] = {
@@ -43,7 +45,7 @@ SHAPES: dict[str, Shape] = {
     **dict.fromkeys(("SkylakeX", "Nehalem", "Sandybridge", "Katmai", "Prescott"), PLAIN),
 }
 # A library of unknown habits: both cures, and no product below ENTRIES x LEAST_DIMS.
-CAREFUL = Shape(unit=320, edge=8, step=48)
+CAREFUL = Shape(unit=320, edge=8, step=48, odd=48)
 # Below 10^6 multiplications OpenBLAS takes other kernels: ENTRIES x LEAST_DIMS is more than that.
 ENTRIES, LEAST_DIMS = 320 * 48, 72
 
@@ -78,7 +80,7 @@ class Distances:
         self.width = max(LEAST_DIMS, dims)
         self.budget = memory_mib * 2**20
         self.block = max(64, min(BLOCK, int(self.budget / 4 / (4 * self.width))))
-        chunk = int(self.budget / 2 / (4 * (count + 2 * self.width)))
+        chunk = int(self.budget / 2 / (4 * (count + 3 * self.width)))
         chunk = max(1, min(CHUNK, chunk, _round_up(len(query), self.shape.step)))
         self.chunk = chunk - chunk % self.shape.step or chunk
         self.scales = np.ones(count, np.float32)
@@ -99,52 +101,63 @@ class Distances:
             query = np.asarray(self.query[start : start + self.chunk], dtype=np.float32)
             if self.normalise:
                 query = unit_rows(query)
-            self._multiply(query, buffer)
-            out = buffer[: len(query)]
+            out = self._multiply(query, buffer)
             for row, square in zip(out, _squares(query), strict=True):
                 if self.normalise:
                     row *= self.scales
                 row += self.squares + np.float32(square)
             yield start, out
 
-    def _multiply(self, query: np.ndarray, buffer: np.ndarray) -> None:
-        """Write -2 q.g of ``query`` (n, D) into the first n rows of ``buffer`` (chunk, G)."""
-        doubled = np.zeros((_round_up(len(query), self.shape.step), self.width), np.float32)
+    def _multiply(self, query: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+        """Write -2 q.g of ``query`` (n, D) into n rows of ``buffer`` (chunk, G), return those."""
+        unit, edge, step, odd = self.shape
+        count = len(query)
+        # A few queries fit where nothing has to be mended.
+        first = odd if count <= step - odd else 0
+        doubled = np.zeros((_round_up(first + count, step), self.width), np.float32)
         # A power of two: the product is exactly -2 (q.g).
-        np.multiply(query, -2, out=doubled[: len(query), : query.shape[1]])
-        products, rest = self._plan(len(doubled))
-        edge = self.shape.edge
-        # AVX2 packs one unit at once; elsewhere only the least size of a product counts.
-        size = self.shape.unit if edge else _round_up(-(-ENTRIES // len(doubled)), self.shape.unit)
-        inner = size - 2 * edge
+        np.multiply(query, -2, out=doubled[first : first + count, : query.shape[1]])
+        fits = len(doubled) <= len(buffer)
+        out = buffer[first : first + count] if fits else buffer[:count]
+        products, near, rest = self._plan(len(doubled))
 
         def multiply(part: slice) -> None:
-            target = buffer[: len(doubled), part]
             if self.width != query.shape[1]:
                 block = self._padded(part.stop - part.start, 0, part)
             else:
                 block = np.ascontiguousarray(self.gallery[part], dtype=np.float32)
-            if len(target) == len(doubled):
-                np.matmul(doubled, block.T, out=target)
+            if fits:
+                np.matmul(doubled, block.T, out=buffer[: len(doubled), part])
             else:
-                target[:] = np.matmul(doubled, block.T)[: len(target)]
+                out[:, part] = np.matmul(doubled, block.T)[first : first + count]
 
-        def mend(rows: np.ndarray) -> None:
-            product = np.matmul(doubled, self._padded(size, edge, rows).T)
-            buffer[: len(query), rows] = product[: len(query), edge : edge + len(rows)]
+        def mend(asked: np.ndarray, rows: np.ndarray) -> None:
+            size = unit if edge else _round_up(len(rows), unit)
+            height = _round_up(max(len(asked), -(-ENTRIES // size)), step)
+            some = doubled[np.pad(first + asked, (0, height - len(asked)), mode="edge")]
+            product = np.matmul(some, self._padded(size, edge, rows).T)
+            out[np.ix_(asked, rows)] = product[: len(asked), edge : edge + len(rows)]
 
-        groups = [rest[first : first + inner] for first in range(0, len(rest), inner)]
+        places = np.arange(count)
+        tasks = []
+        for asked, rows in ((places[(first + places) % step < odd], near), (places, rest)):
+            inner = unit - 2 * edge if edge else max(1, len(rows))
+            if len(asked):
+                tasks += [(asked, rows[at : at + inner]) for at in range(0, len(rows), inner)]
         # Threads of BLAS would cut a product into others; whole products share them instead.
         share = 4 * self.block * (len(doubled) + self.width)
         workers = max(1, min(self.threads, int(self.budget / 4 / share)))
         with _ALONE, _blas().limit(limits=1), ThreadPoolExecutor(workers) as pool:
-            list(pool.map(multiply, products))
-            list(pool.map(mend, groups))
+            # Memory costs less in this thread than in a new one.
+            run = pool.map if workers > 1 else map
+            list(run(multiply, products))
+            list(run(lambda task: mend(*task), tasks))
+        return out
 
-    def _plan(self, queries: int) -> tuple[list[slice], np.ndarray]:
-        """Gallery rows of every large product, and the rows (n,) int64 to be mended after them.
+    def _plan(self, queries: int) -> tuple[list[slice], np.ndarray, np.ndarray]:
+        """Gallery rows of every large product, those of them at the edges of units, and the rest.
 
-        Those are the rows at the edges of units and what is left for less than a whole product.
+        The rest is less than a whole product. Both are numbers of rows (n,) int64.
         """
         unit, edge = self.shape.unit, self.shape.edge
         least = _round_up(-(-ENTRIES // queries), unit)
@@ -159,7 +172,7 @@ class Distances:
         done = products[-1].stop if products else 0
         places = np.arange(done)
         near = (places % unit < edge) | (places % unit >= unit - edge)
-        return products, np.append(places[near], np.arange(done, len(self.gallery)))
+        return products, places[near], np.arange(done, len(self.gallery))
 
     def _padded(self, size: int, first: int, rows: slice | np.ndarray) -> np.ndarray:
         """(size, width) float32: gallery rows from place ``first`` on, zeros elsewhere."""

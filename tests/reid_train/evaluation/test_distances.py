@@ -103,6 +103,16 @@ def test_equal_rows_have_equal_distances_everywhere_in_the_gallery():
     assert (found == found[0, 0]).all()
 
 
+@pytest.mark.parametrize("count", (*range(1, 27), 47, 49))
+def test_a_query_has_its_bits_at_all_places_among_the_others(count):
+    # Blocks of 12 or 48 queries, in halves: of one query at all places, each number of them.
+    rows = images(3, 1700, 500)
+    alone = matrix(rows[:1], rows[1:], normalise=True, memory_mib=64)
+    for memory_mib in (1e-4, 64):
+        found = matrix(rows[:1].repeat(count, 0), rows[1:], normalise=True, memory_mib=memory_mib)
+        np.testing.assert_array_equal(found, alone.repeat(count, 0))
+
+
 def test_distances_of_features_as_they_are_are_symmetric():
     rows = images(2, 1000, 333)
     found = matrix(rows, rows, normalise=False, memory_mib=64)
