@@ -9,7 +9,6 @@ import torch
 
 from reid_train import load_model
 from tests.cli.conftest import Console
-from tests.cli.test_repeat import assert_idle
 
 PLAIN = """
 base: baseline-tiny
@@ -60,7 +59,7 @@ def test_recipes_with_timms_networks_train_and_evaluate(
         console("export", name, "--format", "torch-export", "--out", tmp_path / "model.pt2")
         exported = torch.export.load(tmp_path / "model.pt2").module()
         torch.testing.assert_close(exported(images=images), expected, atol=1e-4, rtol=1e-4)
-    assert_idle(console, words)
+    assert console.json(*words)["made"] == []
 
 
 def test_wrong_names_and_starts_are_one_line(console: Console, few_people: None):
