@@ -39,7 +39,7 @@ def _train(console: Console, folder: Path, name: str, text: str) -> tuple[str, .
     file.write_text(text)
     small = ("epochs=1", "data.ids=4", "data.images_per_id=2")
     settings = [word for setting in small for word in ("--set", f"stages.image.{setting}")]
-    words = ("train", str(file), "--dataset", "mannequins", *settings, "--device", "cpu")
+    words = ("train", str(file), "--dataset", "folder", *settings, "--device", "cpu")
     console(*words)
     return words
 
@@ -47,8 +47,9 @@ def _train(console: Console, folder: Path, name: str, text: str) -> tuple[str, .
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "text", "dim"), [("plain", PLAIN, 512), ("parts", PARTS, 1280)])
 def test_recipes_with_timms_networks_train_and_evaluate(
-    console: Console, few_people: None, tmp_path: Path, name: str, text: str, dim: int
+    console: Console, people: Path, tmp_path: Path, name: str, text: str, dim: int
 ):
+    console("prepare", "folder", "--root", people)
     words = _train(console, tmp_path, name, text)
     assert 0 < console.json("eval")["mAP"] <= 1
     (folder,) = (path.parent for path in console.root.glob("artifacts/model/*/model.safetensors"))
