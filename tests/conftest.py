@@ -11,8 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 PROJECT = Path(__file__).resolve().parent.parent
+# How long an example takes is no property: a busy machine is slow, not wrong.
+settings.register_profile("reidpipe", deadline=None)
+settings.load_profile("reidpipe")
 
 
 def _shared_folder() -> Path:
