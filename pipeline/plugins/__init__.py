@@ -25,13 +25,13 @@ from pipeline.plugins.registry import (
 )
 
 __all__ = [
-    "ensure",
-    "given",
-    "load_given",
     "Door",
     "described",
     "digests",
+    "ensure",
     "from_environment",
+    "given",
+    "load_given",
     "plugins",
     "register",
     "require",

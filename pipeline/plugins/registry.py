@@ -38,7 +38,8 @@ class _Given:
     installed: list[Plugin] | None = None
     registered: dict[Name, Registered] = field(default_factory=dict)
     importing: list[Plugin] = field(default_factory=list)
-    imported: set[str] = field(default_factory=set)
+    # What each registered when it was imported, which happens once in a process.
+    imported: dict[Plugin, dict[Name, Registered]] = field(default_factory=dict)
 
 
 _given = _Given()
@@ -50,9 +51,9 @@ def use(references: Iterable[str]) -> None:
     registers a name which is taken.
     """
     plugins = list({p.reference: p for p in map(Plugin.read, references)}.values())
-    _given.plugins, _given.installed = plugins, None
-    _given.registered, _given.imported = {}, set()
     _check_names(plugins)
+    _given.plugins, _given.installed = plugins, None
+    _given.registered = {}
     if plugins:
         os.environ[VARIABLE] = os.pathsep.join(plugin.reference for plugin in plugins)
     else:
@@ -140,13 +141,16 @@ def load_given() -> None:
 
 
 def _import(plugin: Plugin) -> None:
-    if plugin.reference in _given.imported:
+    if plugin in _given.imported:
+        _given.registered |= _given.imported[plugin]
         return
     _given.importing.append(plugin)
     try:
-        for name in [n for n in sys.modules if n.partition(".")[0] == plugin.module.split(".")[0]]:
-            # Imported before, for a list of plugins that is gone: its registrations went with it.
-            del sys.modules[name]
+        if any(other.module == plugin.module for other in _given.imported):
+            # Its text has changed since it was imported here.
+            top = plugin.module.partition(".")[0]
+            for name in [name for name in sys.modules if name.partition(".")[0] == top]:
+                del sys.modules[name]
         if plugin.reference.endswith(".py"):
             spec = importlib.util.spec_from_file_location(plugin.module, plugin.sources[0])
             assert spec is not None and spec.loader is not None
@@ -166,7 +170,8 @@ def _import(plugin: Plugin) -> None:
         ) from error
     finally:
         _given.importing.pop()
-    _given.imported.add(plugin.reference)
+    own = {name: found for name, found in _given.registered.items() if found.plugin == plugin}
+    _given.imported[plugin] = own
 
 
 def _line_of(error: Exception, plugin: Plugin) -> str:

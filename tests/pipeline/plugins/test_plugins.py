@@ -162,3 +162,28 @@ def test_every_name_of_the_package_leads_to_something(kind: str):
     assert door.kind == kind and len(door) == len(door.own)
     for name in door.own:
         assert door[name] is not None
+
+
+def test_a_plugin_is_imported_once_in_a_process(tmp_path: Path, monkeypatch):
+    """Whatever lists come and go: nothing that holds its classes sees them twice."""
+    package = tmp_path / "reid_once_for_tests"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "losses.py").write_text(LOSS)
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins.use(["reid_once_for_tests.losses"])
+    first = LOSSES["mine"]
+    plugins.use([])
+    assert "mine" not in LOSSES
+    plugins.use(["reid_once_for_tests.losses"])
+    assert LOSSES["mine"] is first
+    (package / "losses.py").write_text(LOSS + "\n# changed\n")
+    plugins.use(["reid_once_for_tests.losses"])
+    assert LOSSES["mine"] is not first
+
+
+def test_a_list_that_is_refused_leaves_the_one_before(tmp_path: Path):
+    plugins.use([good := written(tmp_path, LOSS)])
+    with pytest.raises(ReidpipeError, match="the package has"):
+        plugins.use([written(tmp_path, LOSS.replace("mine", "triplet"), "bad.py")])
+    assert [plugin.reference for plugin in plugins.given()] == [good]
