@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -25,6 +26,13 @@ def parse_manifest(content: dict[str, Any], variant: str | None = None) -> Manif
     variants: dict[str, Any] = fields.pop("variants", {})
     name = content.get("id", "?")
     variant = variant or content.get("default_variant")
+    if variant is not None and content.get("any_variant") and variant not in variants:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", variant):
+            raise ReidpipeError(
+                f"found the name '{variant}' for images of your own; expected letters, digits, "
+                f". _ and -; type {name}:NAME"
+            )
+        variants = {**variants, variant: {}}
     if variant is not None:
         if variant not in variants:
             raise ReidpipeError(

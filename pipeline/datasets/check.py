@@ -9,8 +9,8 @@ from typing import Any
 
 from pipeline.datasets.index import ImageRow
 from pipeline.datasets.layouts.counts import summary, verify_counts
-from pipeline.datasets.manifest import Manifest
-from pipeline.datasets.protocols import apply_protocol
+from pipeline.datasets.manifest import Manifest, Protocol
+from pipeline.datasets.protocols import apply_protocol, exclusion
 from pipeline.terminal.errors import ReidpipeError
 
 _NAMED = 5
@@ -62,7 +62,8 @@ def check_rows(rows: Sequence[ImageRow], manifest: Manifest | None = None) -> Ch
     test = [row for row in rows if row.split in ("query", "gallery")]
     identified = manifest is None or manifest.kind == "reid"
     cameras_known = any(row.camid is not None for row in test or rows)
-    exclude = manifest.default_protocol.exclude if manifest is not None else "same-camera"
+    protocol = manifest.default_protocol if manifest is not None else Protocol(name="standard")
+    exclude = exclusion(test or rows, protocol, protocol.exclude)
     if not cameras_known and exclude == "same-camera":
         exclude = "none"
     query, gallery = _test_rows(rows, manifest)
@@ -77,7 +78,8 @@ def check_rows(rows: Sequence[ImageRow], manifest: Manifest | None = None) -> Ch
         query_in_gallery=_pairs(groups, ("query",), ("gallery",)),
         train_in_test=_pairs(groups, ("train",), ("query", "gallery", "val")),
         val_in_test=_pairs(groups, ("val",), ("query", "gallery")),
-        overlap_excluded=exclude == "same-camera" and _harmless(groups),
+        overlap_excluded=exclude == "same-image"
+        or (exclude == "same-camera" and _harmless(groups)),
         two_identities=[
             [row.key for row in group] for group in groups if len({row.pid for row in group}) > 1
         ],
@@ -114,7 +116,7 @@ def _unmatched(query: list[ImageRow], gallery: list[ImageRow], exclude: str) -> 
         if exclude == "same-camera" and row.camid is not None and candidates:
             left -= cameras[row.pid][row.camid]
         elif exclude == "same-image":
-            left -= sum(other.path == row.path for other in candidates)
+            left -= sum(other.digest == row.digest for other in candidates)
         if left == 0:
             keys.append(row.key)
     return keys
@@ -190,6 +192,8 @@ def _lines(found: Check, rows: Sequence[ImageRow]) -> list[str]:
         )
     if found.images and found.without_camera == found.images:
         advice = "" if hopeless else "; evaluate with --exclude same-image or none"
+        if found.exclude == "same-image":
+            advice = "; eval leaves out a query's own image alone (--exclude same-image)"
         lines.append(f"no camera ids{advice}")
     elif found.without_camera:
         lines.append(f"warning: {found.without_camera} of {found.images} images have no camera id")
@@ -216,7 +220,7 @@ def _lines(found: Check, rows: Sequence[ImageRow]) -> list[str]:
 
 def _overlap_lines(found: Check, total: int) -> list[str]:
     effect = (
-        "the same-camera rule leaves these pairs out"
+        f"the {found.exclude} rule leaves these pairs out"
         if found.overlap_excluded
         else "they find themselves and raise the scores"
     )

@@ -20,7 +20,17 @@ from pipeline.terminal.tables import format_table
 @click.argument("dataset", default=GENERATED)
 @click.option("--root", type=click.Path(path_type=Path), help="Folder (or CSV) with your copy.")
 @click.option("--archive", type=click.Path(path_type=Path), help="Published archive you fetched.")
-@click.option("--rule", help="Regular expression on file names, for the dataset 'folder'.")
+@click.option(
+    "--rule",
+    help="Naming rule for images of your own: a regular expression with groups pid, camid, view, "
+    "frame, seq, on the file name, or on the path if it has a /; 'none': names say nothing.",
+)
+@click.option(
+    "--holdout",
+    metavar="SHARE|N",
+    help="People of your own images drawn for the test: 0.3 is a share, 20 a number.",
+)
+@click.option("--seed", type=click.IntRange(0), help="Seed of --holdout.  [default: 0]")
 @click.option("--size", metavar="HxW", help="Size of the packed pixels.  [default: the dataset's]")
 @click.option(
     "--filter",
@@ -39,6 +49,8 @@ def prepare(
     root: Path | None,
     archive: Path | None,
     rule: str | None,
+    holdout: str | None,
+    seed: int | None,
     size: str | None,
     filter: str,
     workers: int | None,
@@ -49,14 +61,19 @@ def prepare(
     Without DATASET: generated people (mannequins). Example: reidpipe prepare market1501 --root DIR
     """
     manifest = load_manifest(dataset)
+    if seed is not None and holdout is None:
+        raise ReidpipeError(
+            "found --seed and nothing to draw; expected it beside --holdout; type --holdout 0.3"
+        )
     terminal.workspace.writable()
     if manifest.id == GENERATED:
-        if root is not None or archive is not None:
+        if any(option is not None for option in (root, archive, rule, holdout)):
             raise ReidpipeError(
-                f"found --root or --archive for {manifest.id}; expected neither, its images are "
-                f"generated; type reidpipe prepare {manifest.id}"
+                f"found --root, --archive, --rule or --holdout for {manifest.id}; expected none of "
+                f"them, its images are generated; type reidpipe prepare {manifest.id}"
             )
     else:
+        from pipeline.datasets.layouts.own import Holdout
         from pipeline.datasets.roots import prepare_root
 
         if manifest.notice:
@@ -67,6 +84,7 @@ def prepare(
             root=root,
             archive=archive,
             rule=rule,
+            holdout=Holdout.parse(holdout, seed or 0) if holdout is not None else None,
             progress=terminal.execution().progress,
         )
     index = index_step(terminal.workspace, dataset)
@@ -82,6 +100,8 @@ def prepare(
     terminal.say(format_table(summary["counts"], ["subset", "ids", "images", "cameras"]))
     for line in summary["lines"]:
         terminal.say(line)
+    if manifest.is_own and (advice := advice_on(manifest.typed, summary["counts"])):
+        terminal.say(advice)
     terminal.told(outcome)
     terminal.result(
         {
@@ -91,6 +111,22 @@ def prepare(
             "images_folder": str(terminal.workspace.folder(packed)),
             "made": [step.key for step in outcome.made],
         }
+    )
+
+
+def advice_on(dataset: str, counts: list[dict[str, Any]]) -> str | None:
+    """What to type next where images of one's own cannot be evaluated yet; None: they can.
+
+    counts: ``subset, ids, images, cameras`` per split.
+    """
+    subsets = {row["subset"]: row for row in counts}
+    if subsets.keys() & {"query", "gallery"} or "train" not in subsets:
+        return None
+    if not subsets["train"]["ids"]:
+        return "no identities: train a label-free recipe (reidpipe recipes --for label-free)"
+    return (
+        "no query and gallery, so a model can be trained and not evaluated; to hold people out "
+        f"for a test type reidpipe prepare {dataset} --holdout 0.3"
     )
 
 

@@ -171,7 +171,8 @@ class Protocol(Part):
     """How queries meet the gallery and what is counted.
 
     exclude: which gallery rows a query does not see (``same-camera``: those of its own identity
-    and camera). query_cameras, gallery_cameras: 0-based cameras that take part (None: all).
+    and camera). without_cameras: the rule in place of exclude where no image has a camera.
+    query_cameras, gallery_cameras: 0-based cameras that take part (None: all).
     camera_groups: camera -> group; the group takes the camera's place. list: member file whose
     rows take part. trials: how many drawn galleries are averaged. top_k: ranks looked at
     (None: all). average_precision ``found-in-top-k``: mean precision at the hits inside the first
@@ -181,6 +182,7 @@ class Protocol(Part):
     name: str
     note: str = ""
     exclude: Exclude = "same-camera"
+    without_cameras: Exclude | None = Field(default=None, exclude_if=lambda rule: rule is None)
     query_cameras: tuple[int, ...] | None = None
     gallery_cameras: tuple[int, ...] | None = None
     camera_groups: dict[int, int] | None = None
@@ -250,6 +252,13 @@ class Manifest(Part):
     template: str | None = None
     names_file: str | None = None
     numeric_folders: bool = False
+    # Any word is a variant: another set of images of one's own.
+    any_variant: bool = Field(default=False, exclude=True)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether its images follow no published scheme: folders or tables of one's own."""
+        return any(layout.reader == "own" for layout in self.layouts)
 
     @property
     def typed(self) -> str:

@@ -55,6 +55,16 @@ def apply_protocol(
     return chosen_query, chosen_gallery
 
 
+def exclusion(rows: Iterable[Row], protocol: Protocol, asked: str) -> str:
+    """The exclusion rule that holds for rows: ``asked``, or the protocol's rule for images without
+    cameras where it asks for its own rule and no row has a camera.
+    """
+    if protocol.without_cameras is None or asked != protocol.exclude:
+        return asked
+    known = any(row.camid is not None for row in rows)
+    return asked if known else protocol.without_cameras
+
+
 def _needs(protocol: Protocol, name: str) -> str:
     if protocol.list is not None:
         return f"the list {protocol.list}.txt (inside the root or beside it)"

@@ -16,12 +16,15 @@ from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.fetch import FetchError, by_hand, fetch_archives, verify_archive
 from pipeline.datasets.layouts import find_root, read_layout
 from pipeline.datasets.layouts.counts import verify_counts
+from pipeline.datasets.layouts.own import Holdout
 from pipeline.datasets.manifest import Archive, Manifest
 from pipeline.datasets.unpack import DamagedArchive, unpack
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 
 log = logging.getLogger(__name__)
 
+# Of images of one's own without a name.
+DEFAULT_NAME = "own"
 DATA_FOLDERS = ("REIDPIPE_DATA", "FASTREID_DATASETS")
 
 
@@ -32,6 +35,7 @@ def prepare_root(
     root: Path | None = None,
     archive: Path | None = None,
     rule: str | None = None,
+    holdout: Holdout | None = None,
     progress: bool = False,
 ) -> Path:
     """Find, unpack or fetch a dataset's images and register their folder in the workspace.
@@ -40,7 +44,7 @@ def prepare_root(
     down (for images of your own: the folder or CSV table itself). archive: a published file got
     by hand; it is verified and unpacked, further ones are expected beside it. Without either: the
     registered folder, else the usual places, else a download where the licence allows one.
-    rule: naming rule for images of your own.
+    rule, holdout: naming rule and people held out, for images of your own; remembered with root.
     Returns the dataset's root. Raises ReidpipeError when nothing usable is there.
     """
     manifest = load_manifest(dataset)
@@ -50,7 +54,7 @@ def prepare_root(
     # Two commands that fetch the same dataset would write the same files; the lock dies with
     # its holder.
     with FileLock(workspace / "datasets" / f"{manifest.id}.lock"):
-        return _prepare(manifest, workspace, root, archive, rule, progress)
+        return _prepare(manifest, workspace, root, archive, rule, holdout, progress)
 
 
 def _prepare(
@@ -59,6 +63,7 @@ def _prepare(
     root: Path | None,
     archive: Path | None,
     rule: str | None,
+    holdout: Holdout | None,
     progress: bool,
 ) -> Path:
     if root is not None:
@@ -83,10 +88,11 @@ def _prepare(
             start = _unpacked_or_removed(files, manifest, workspace)
         found = _locate(start, manifest, workspace, progress)
         rule = rule or registered_rule(workspace, manifest)
-    if _is_own(manifest):
+        holdout = holdout or registered_holdout(workspace, manifest)
+    if manifest.is_own:
         # A folder that cannot be read must not take the place of one that could.
-        read_layout(found, manifest, rule=rule)
-    _register(manifest, workspace, found, rule)
+        read_layout(found, manifest, rule=rule, holdout=holdout)
+    _register(manifest, workspace, found, rule, holdout)
     return found
 
 
@@ -99,7 +105,7 @@ def registered_root(workspace: Path, dataset: str) -> Path:
     start = _search(manifest, workspace)
     if start is None:
         raise ReidpipeError(_not_found(manifest))
-    if _is_own(manifest):
+    if manifest.is_own:
         return start
     return find_root(start, manifest, lists=lists_folder(manifest, workspace))
 
@@ -107,6 +113,11 @@ def registered_root(workspace: Path, dataset: str) -> Path:
 def registered_rule(workspace: Path, manifest: Manifest) -> str | None:
     """The naming rule a person gave for images of their own."""
     return _registration(manifest, workspace).get("rule")
+
+
+def registered_holdout(workspace: Path, manifest: Manifest) -> Holdout | None:
+    """The people held out of images of one's own, as they were asked for."""
+    return Holdout.from_plain(_registration(manifest, workspace).get("holdout"))
 
 
 def lists_folder(manifest: Manifest, workspace: Path) -> Path | None:
@@ -118,7 +129,7 @@ def lists_folder(manifest: Manifest, workspace: Path) -> Path | None:
 def _locate(start: Path, manifest: Manifest, workspace: Path, progress: bool) -> Path:
     """The root below ``start``; published lists are fetched when the tree lacks them."""
     start = start.expanduser().absolute()
-    if _is_own(manifest):
+    if manifest.is_own:
         if not start.exists():
             raise ReidpipeError(
                 f"found nothing at {start}; expected a folder of images or a CSV table; "
@@ -159,10 +170,6 @@ def _fetched_lists(manifest: Manifest, workspace: Path, progress: bool) -> Path:
     return folder / "lists"
 
 
-def _is_own(manifest: Manifest) -> bool:
-    return any(layout.reader == "own" for layout in manifest.layouts)
-
-
 def _folder(manifest: Manifest, workspace: Path) -> Path:
     return workspace.absolute() / "datasets" / manifest.dataset.replace(":", "-")
 
@@ -170,7 +177,10 @@ def _folder(manifest: Manifest, workspace: Path) -> Path:
 def _registration(manifest: Manifest, workspace: Path) -> dict[str, Any]:
     """What was registered for this variant, or else for the dataset as a whole."""
     stored = _stored(workspace / "datasets" / f"{manifest.id}.json")
-    return stored.get("variants", {}).get(manifest.variant or "", stored)
+    variants = stored.get("variants", {})
+    # What was prepared under one name of one's own is not what another name means.
+    other = {} if manifest.any_variant and variants else stored
+    return variants.get(manifest.variant or "", other)
 
 
 def _stored(path: Path) -> dict[str, Any]:
@@ -182,10 +192,14 @@ def _stored(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _register(manifest: Manifest, workspace: Path, root: Path, rule: str | None) -> None:
+def _register(
+    manifest: Manifest, workspace: Path, root: Path, rule: str | None, holdout: Holdout | None
+) -> None:
     path = workspace / "datasets" / f"{manifest.id}.json"
     variants = _stored(path).get("variants", {})
-    entry = {"root": str(root)} | ({"rule": rule} if rule else {})
+    entry: dict[str, Any] = {"root": str(root)} | ({"rule": rule} if rule else {})
+    if holdout is not None:
+        entry["holdout"] = holdout.plain()
     if manifest.variant:
         variants[manifest.variant] = entry
     atomic.write_json(path, entry | ({"variants": variants} if variants else {}))
@@ -207,7 +221,7 @@ def _search(manifest: Manifest, workspace: Path) -> Path | None:
     failures = []
     for place in filter(Path.is_dir, _usual_places(manifest)):
         try:
-            return place if _is_own(manifest) else find_root(place, manifest, lists=lists)
+            return place if manifest.is_own else find_root(place, manifest, lists=lists)
         except ReidpipeError as error:
             failures.append(error)
     if failures:
@@ -221,6 +235,8 @@ def _bases() -> list[tuple[str, Path]]:
 
 
 def _usual_places(manifest: Manifest) -> Iterator[Path]:
+    if manifest.any_variant and manifest.variant != DEFAULT_NAME:
+        return
     for _, base in _bases():
         for name in (*manifest.roots, manifest.id):
             yield base.expanduser().absolute() / name
@@ -231,10 +247,11 @@ def _not_found(manifest: Manifest) -> str:
     unset = [f"${name}" for name in DATA_FOLDERS if not os.environ.get(name)]
     also = f"; {' and '.join(unset)} not set" if unset else ""
     names = ", ".join(dict.fromkeys((*manifest.roots, manifest.id)))
-    if _is_own(manifest):
+    if manifest.is_own:
         return (
-            f"found no images of yours (searched {places} for {names}{also}); expected a folder or "
-            f"a CSV table of images; type `reidpipe prepare {manifest.typed} --root DIR`"
+            f"found no images of yours called {manifest.typed} (searched {places} for {names}"
+            f"{also}); expected a folder or a CSV table of images; type "
+            f"`reidpipe prepare {manifest.typed} --root DIR`"
         )
     cure = (
         f"type `reidpipe prepare {manifest.typed}` to fetch it"

@@ -12,7 +12,12 @@ from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.catalogue import definition, load_manifest
 from pipeline.datasets.layouts.rows import walk_files
-from pipeline.datasets.roots import lists_folder, registered_root, registered_rule
+from pipeline.datasets.roots import (
+    lists_folder,
+    registered_holdout,
+    registered_root,
+    registered_rule,
+)
 
 GENERATED = "mannequins"
 
@@ -44,13 +49,15 @@ def index_params(workspace: Path, dataset: str) -> dict[str, Any]:
     own = definition(manifest)
     root = registered_root(workspace, dataset)
     lists = lists_folder(manifest, workspace)
+    holdout = registered_holdout(workspace, manifest)
     return {
-        "dataset": manifest.dataset if own else dataset,
+        "dataset": manifest.dataset if own or manifest.is_own else dataset,
         **({"definition": own} if own else {}),
         "root": str(root),
         "manifest": hashlib.sha256(manifest.model_dump_json().encode()).hexdigest(),
         "fingerprint": fingerprint(root),
         "rule": registered_rule(workspace, manifest),
+        **({"holdout": holdout.plain()} if holdout else {}),
         "lists": str(lists) if lists else None,
         "lists_fingerprint": fingerprint(lists) if lists else None,
     }

@@ -12,6 +12,7 @@ from pipeline.datasets.catalogue import defined
 from pipeline.datasets.check import check_rows
 from pipeline.datasets.index import ImageRow, Index, write_index
 from pipeline.datasets.layouts import LayoutResult, LayoutRow, read_layout
+from pipeline.datasets.layouts.own import Holdout
 from pipeline.datasets.layouts.rows import shortened
 from pipeline.datasets.sources import fingerprint
 from pipeline.images.pixels import DamagedImage, open_image, read_bytes
@@ -52,6 +53,7 @@ def index(job: Job) -> dict[str, Any]:
         manifest,
         output=job.folder / "extracted",
         rule=job.params.get("rule"),
+        holdout=Holdout.from_plain(job.params.get("holdout")),
         lists=Path(lists) if lists else None,
     )
     paths = list(dict.fromkeys(row.path for row in layout.rows))
@@ -138,8 +140,10 @@ def _index_rows(rows: list[LayoutRow], facts: dict[str, Measured]) -> list[Image
 def _reading_lines(
     layout: LayoutResult, damaged: list[str], facts: dict[str, Measured]
 ) -> list[str]:
-    lines = list(layout.notes)
-    lines += [f"left out: {count} images ({why})" for why, count in layout.dropped.items()]
+    lines = [f"read as {layout.layout}", *layout.notes]
+    for why, count in layout.dropped.items():
+        example = f", such as {layout.examples[why]}" if why in layout.examples else ""
+        lines.append(f"left out: {count} images ({why}){example}")
     if layout.unmatched:
         count = len(layout.unmatched)
         lines.append(

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.artifacts import atomic
 from pipeline.artifacts.store import versions
 from pipeline.datasets.index import ImageRow, Index, read_index
-from pipeline.datasets.protocols import apply_protocol
+from pipeline.datasets.protocols import apply_protocol, exclusion
 from pipeline.images.packed import PackedImages
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.distances import Distances
@@ -48,7 +48,11 @@ def evaluate(job: Job) -> dict[str, Any]:
     """
     index = read_index(job.inputs["index"])
     protocol = find_protocol(index.dataset, job.params["protocol"], index.definition)
-    exclude = job.params["exclude"]
+    exclude = exclusion(
+        [row for row in index.rows if row.split in ("query", "gallery")],
+        protocol,
+        job.params["exclude"],
+    )
     trials = [apply_protocol(index.rows, protocol, trial=t) for t in range(protocol.trials)]
     meta = atomic.read_json(job.inputs["model"] / "model.json")
     features, size = _features(job, index, trials)

@@ -11,7 +11,12 @@ from pipeline.terminal.errors import ReidpipeError
 
 SKIPPED_NAMES = frozenset({"__MACOSX", "Thumbs.db"})
 # Anything a person may call an image; which of them a dataset uses is said by its manifest.
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp",
+        ".ppm", ".pgm", ".pbm", ".pnm",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ class LayoutResult:
     root: absolute folder that paths are relative to (the output folder where images had to be
     extracted). layout: name of the accepted layout. dropped: reason -> number of images left out
     on purpose. unmatched: image files whose names break the rule. notes: decisions a report must
-    mention, such as a split drawn by us.
+    mention, such as a split drawn by us. examples: reason -> the path of one image left out.
     """
 
     root: Path
@@ -48,6 +53,12 @@ class LayoutResult:
     dropped: dict[str, int] = field(default_factory=dict)
     unmatched: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    examples: dict[str, str] = field(default_factory=dict)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image by the end of its name, in any case."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def is_skipped(name: str) -> bool:
@@ -114,7 +125,7 @@ def walk_images(folder: Path, *, depth: int | None = None) -> Iterator[Path]:
     Raises ReidpipeError for a name that is no UTF-8: no table could hold it.
     """
     for place, entry in walk_files(folder, depth=depth):
-        if Path(entry.name).suffix.lower() not in IMAGE_SUFFIXES or not _is_file(entry):
+        if not is_image(entry.name) or not _is_file(entry):
             continue
         try:
             f"{place}/{entry.name}".encode()
