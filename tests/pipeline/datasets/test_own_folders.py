@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -158,7 +159,8 @@ def test_junk_folders(tmp_path: Path, junk: str):
 
 
 def test_names_in_two_unicode_forms_are_one_person(tmp_path: Path):
-    for split, form in (("query", "NFD"), ("gallery", "NFC")):
+    forms: tuple[tuple[str, Literal["NFC", "NFD"]], ...] = (("query", "NFD"), ("gallery", "NFC"))
+    for split, form in forms:
         trees.pictures(
             tmp_path / split, [f"{unicodedata.normalize(form, 'José')}/a.jpg", "Anna /a.jpg"]
         )

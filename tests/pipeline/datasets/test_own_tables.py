@@ -6,6 +6,7 @@ import json
 import unicodedata
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -145,8 +146,8 @@ def test_names_of_cameras(tmp_path: Path):
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
-def test_paths_are_found_in_either_unicode_form(tmp_path: Path, form: str):
-    other = "NFD" if form == "NFC" else "NFC"
+def test_paths_are_found_in_either_unicode_form(tmp_path: Path, form: Literal["NFC", "NFD"]):
+    other: Literal["NFC", "NFD"] = "NFD" if form == "NFC" else "NFC"
     on_disk = unicodedata.normalize(form, "josé.jpg")
     trees.pictures(tmp_path, [on_disk])
     trees.lines(tmp_path / "t.csv", ["path,pid", f"{unicodedata.normalize(other, 'josé.jpg')},7"])

@@ -25,7 +25,7 @@ from pipeline.datasets.layouts.rows import read_text
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 SEPARATORS = (",", ";", "\t")
-# What an index has of its own; it is measured anew.
+# What an index has of its own is measured anew; a column without a name counts the rows.
 IGNORED_COLUMNS = ("key", "width", "height", "digest")
 FLAGS = ("is_query", "is_gallery")
 _YES, _NO = ("true", "1", "1.0", "yes"), ("", "false", "0", "0.0", "no", "nan", "none")
@@ -45,7 +45,7 @@ class _Columns:
         return {
             name: fields[place]
             for place, name in enumerate(self.header)
-            if place not in used and name not in (*COLUMNS, *IGNORED_COLUMNS)
+            if place not in used and name not in ("", *COLUMNS, *IGNORED_COLUMNS)
         }
 
 
