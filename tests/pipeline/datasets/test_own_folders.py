@@ -245,3 +245,25 @@ def test_a_tree_renamed_to_markets_scheme_is_pointed_to_a_rule(tmp_path: Path):
         trees.pictures(tmp_path / folder, [f"0000{p}_c1{p}s1_000001_00.jpg" for p in (1, 2)])
     with pytest.raises(ReidpipeError, match="images of your own, type reidpipe prepare folder"):
         read_layout(tmp_path, load_manifest("market1501"))
+
+
+def test_a_few_images_above_the_people_are_left_out(tmp_path: Path):
+    trees.pictures(
+        tmp_path, [f"cam{c}/{p}/{i}.jpg" for c in (1, 2) for p in (1, 2) for i in range(3)]
+    )
+    trees.pictures(tmp_path, ["cam1/floor plan.jpg"])
+    result = own(tmp_path)
+    assert numbers(result) == (2, 12, 2)
+    assert list(result.examples.values()) == ["cam1/floor plan.jpg"]
+
+
+def test_a_person_called_like_a_split_is_asked_about(tmp_path: Path):
+    trees.pictures(tmp_path, ["anna/1.jpg", "val/1.jpg", "bert/1.jpg"])
+    with pytest.raises(ReidpipeError, match="found the folder val .* anna, bert beside it"):
+        own(tmp_path)
+
+
+def test_an_image_is_no_table(tmp_path: Path):
+    trees.pictures(tmp_path, ["anna/1.jpg"])
+    with pytest.raises(ReidpipeError, match="found the image .* --root .*anna"):
+        own(tmp_path / "anna" / "1.jpg")

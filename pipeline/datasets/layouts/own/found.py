@@ -29,10 +29,12 @@ class Tale:
     """What a person is told of the reading.
 
     layout: how the tree was understood. notes: lines in the order they were found out. left_out:
-    reason -> paths. unmatched: images whose names break the rule.
+    reason -> paths. unmatched: images whose names break the rule. has_splits: whether anything said
+    which image is in which split.
     """
 
     layout: str = ""
+    has_splits: bool = False
     notes: list[str] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     unmatched: list[str] = field(default_factory=list)

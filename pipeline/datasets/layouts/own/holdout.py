@@ -74,6 +74,11 @@ def hold_out(rows: Sequence[Found], holdout: Holdout) -> tuple[list[Found], str]
     for row in train:
         images[row.person].append(row)
     able = [name for name, found in images.items() if _queries(found, cameras, holdout.seed)]
+    if not images:
+        raise ReidpipeError(
+            f"found --holdout and {len(rows)} images without identities; expected people to draw "
+            "from; leave --holdout out"
+        )
     asked = holdout.people
     if holdout.share is not None:
         asked = max(1, int(len(images) * holdout.share + 0.5))

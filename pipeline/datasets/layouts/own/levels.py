@@ -10,6 +10,8 @@ from pipeline.datasets.layouts.own.words import are_cameras, split_of
 from pipeline.terminal.errors import ReidpipeError
 
 Folders = tuple[str, ...]
+# So many images for one that lies higher: that one was forgotten there.
+_MANY_MORE = 10
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ def find_levels(folders: Sequence[Folders], *, where: str, people: bool = True) 
     if set(depths) == {0}:
         return Levels(0, None, None)
     depth = min(length for length in depths if length)
+    usual = max(depths, key=lambda length: (depths[length], -length))
+    if depths[usual] >= _MANY_MORE * sum(n for length, n in depths.items() if length < usual):
+        depth = usual or depth
     chains = [chain for chain in folders if len(chain) >= depth]
     deeper = next((chain for chain in chains if len(chain) > depth), None)
     if deeper is not None and sum(len(c) > depth for c in chains) > depths[depth]:
@@ -108,5 +113,5 @@ def _ambiguous(chain: Folders, names: Sequence[set[str]], camera: int | None, wh
     return (
         f"found {len(chain)} levels of folders in {where}, as in {shown}, and nothing that says "
         "which are people; expected FOLDER/<identity>/<image>, with camera folders such as cam1 "
-        f"above or below; type the rule that fits: --rule {' or --rule '.join(readings)}"
+        f"above or below; type the rule that fits, with (?P<camid>[^/]+) for a level of cameras: --rule {' or --rule '.join(readings)}"
     )

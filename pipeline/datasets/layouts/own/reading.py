@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from pipeline.datasets.layouts.own.found import Tale
@@ -10,7 +11,7 @@ from pipeline.datasets.layouts.own.people import numbered, people_only
 from pipeline.datasets.layouts.own.table import read_table, tell_sheet
 from pipeline.datasets.layouts.own.tree import read_tree, unwrapped
 from pipeline.datasets.layouts.own.words import TEST
-from pipeline.datasets.layouts.rows import LayoutResult, shortened
+from pipeline.datasets.layouts.rows import LayoutResult, is_image, shortened
 from pipeline.terminal.errors import ReidpipeError
 
 TABLE = "index.csv"
@@ -45,6 +46,11 @@ def read_own(
     if root.is_dir():
         root, tale.notes = unwrapped(root, TABLE)
         table = root / TABLE
+    if is_image(table.name) and table.is_file():
+        raise ReidpipeError(
+            f"found the image {table}; expected its folder or a CSV table; "
+            f"type reidpipe prepare {dataset} --root {shlex.quote(str(table.parent))}"
+        )
     if table.is_file():
         if rule is not None:
             raise ReidpipeError(
@@ -67,7 +73,7 @@ def read_own(
             "test images became query and gallery: with cameras a query per person and camera, "
             "else every fourth image"
         )
-    elif {image.split for image in found} == {"train"}:
+    elif not tale.has_splits and {image.split for image in found} == {"train"}:
         tale.notes.append("no split folders found: all images are in train")
     rows = sorted(numbered(found, tale), key=lambda row: (row.split, row.path))
     return LayoutResult(

@@ -82,6 +82,7 @@ def read_tree(root: Path, rule: str | None, tale: Tale, *, dataset: str) -> list
         found += _of_split(paths, chains, split, prefix, levels, pattern, tale, loose)
     _tell_nameless(root, found, loose, tale)
     _tell_other_files(root, tale)
+    tale.has_splits = bool(splits)
     if not splits:
         tale.layout = understood[0] if understood else ""
     else:
@@ -177,6 +178,12 @@ def _split_folders(root: Path, tale: Tale) -> dict[str, Path]:
     beside = [name for name in folders if name not in chosen.values()]
     held = [name for name in beside if next(walk_images(folders[name]), None) is not None]
     held += [path.name for path in walk_images(root, depth=1)]
+    if held and chosen.keys() <= {"val", TEST}:
+        raise ReidpipeError(
+            f"found the folder {', '.join(chosen.values())} in {root} and images in "
+            f"{shortened(held)} beside it; expected splits alone (with train, or query and "
+            "gallery) or people alone; rename or move it"
+        )
     if held:
         tale.notes.append(
             f"warning: left out, beside the split folders {', '.join(chosen.values())}: images in "
