@@ -113,5 +113,6 @@ def _ambiguous(chain: Folders, names: Sequence[set[str]], camera: int | None, wh
     return (
         f"found {len(chain)} levels of folders in {where}, as in {shown}, and nothing that says "
         "which are people; expected FOLDER/<identity>/<image>, with camera folders such as cam1 "
-        f"above or below; type the rule that fits, with (?P<camid>[^/]+) for a level of cameras: --rule {' or --rule '.join(readings)}"
+        "above or below; type the rule that fits, with (?P<camid>[^/]+) for a level of cameras: "
+        f"--rule {' or --rule '.join(readings)}"
     )
