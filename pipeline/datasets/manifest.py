@@ -134,8 +134,8 @@ class Layout(Part):
 class Assignment(Part):
     """Splits made from a pool of rows by explicit lists.
 
-    train_ids: identities whose images train. query: explicit image paths (relative to the pool's
-    folder), or None: every image of the query_cameras. query_max_pid: greater identities of these
+    train_ids: identities whose images train. query: explicit image paths (folder and file, or
+    files alone), or None: every image of the query_cameras. query_max_pid: greater identities of these
     cameras are left out (their numbers mean other people elsewhere). Everything else of the
     gallery_cameras (None: all) is gallery; a query is also in the gallery only when listed in
     query_in_gallery.

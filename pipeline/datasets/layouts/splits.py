@@ -77,10 +77,12 @@ def assign_splits(rows: list[LayoutRow], assign: Assignment, title: str) -> list
     train_ids = set(assign.train_ids)
     listed = None if assign.query is None else set(assign.query)
     both = set(assign.query_in_gallery)
+    # Lists name images by their last folder and file, or by the file alone, whatever the tree above.
+    levels = 1 + max((name.count("/") for name in listed or ()), default=0)
     found: set[str] = set()
     result: list[LayoutRow] = []
     for row in pool:
-        name = _listed_name(row)
+        name = "/".join(row.path.split("/")[-levels:])
         if row.pid in train_ids:
             result.append(replace(row, split="train"))
             continue
@@ -103,11 +105,6 @@ def assign_splits(rows: list[LayoutRow], assign: Assignment, title: str) -> list
             "expected the whole archive; unpack it again"
         )
     return result
-
-
-def _listed_name(row: LayoutRow) -> str:
-    # Lists name images by their last folder and file, whatever the tree above.
-    return "/".join(row.path.split("/")[-2:])
 
 
 def _draw(reading: Reading, drawn: Drawn) -> None:
