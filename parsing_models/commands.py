@@ -24,7 +24,7 @@ from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.index import read_index
 from pipeline.datasets.sources import GENERATED, index_step
 from pipeline.datasets.withheld import allowed
-from pipeline.labels.sets import LABEL_SETS
+from pipeline.labels.garments import SCORED
 from pipeline.terminal.commandline import CONTEXT, DEVICE, LABEL_MAP, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.options import read_option
@@ -348,7 +348,7 @@ def _told_comparison(terminal: Terminal, dataset: str, step: Step) -> dict[str, 
 def _classes(found: Mapping[str, Any], *columns: tuple[str, str]) -> str:
     """A table of the classes that occur, in per cent; columns: title and name of the values."""
     rows = []
-    for name in LABEL_SETS[found["label_set"]].names:
+    for name in SCORED[found["label_set"]].names:
         if found["iou"][name] is not None:
             numbers = {title: 100 * found[values][name] for title, values in columns}
             rows.append({"class": name, **numbers})

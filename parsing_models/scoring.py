@@ -12,8 +12,9 @@ import numpy as np
 
 from pipeline.artifacts.atomic import write_json
 from pipeline.datasets.index import ImageRow, Index, read_index
+from pipeline.labels.garments import TRUTHS, common_ground
 from pipeline.labels.maps import LabelMapReader
-from pipeline.labels.sets import IGNORE, LABEL_SETS, PARTS, LabelSet, nearest_resized
+from pipeline.labels.sets import IGNORE, LabelSet, nearest_resized
 from pipeline.terminal.errors import ReidpipeError
 
 if TYPE_CHECKING:
@@ -84,18 +85,20 @@ def score_maps(folder: Path, index: Index, truth: str | None = None) -> dict[str
     Rows: those of the test side, ``query`` and ``gallery``; where none of them has ground truth,
     ``val``; else ``train``. An image in two splits counts once. A map is taken to the truth's own
     size by nearest neighbour. truth: name of the truth's label set; None: that of the maps. Where
-    it is another than the maps', both are scored in ``PARTS``, what all sets can tell apart.
+    it is another than the maps', both are scored in ``common_ground``; pixels of truth classes that
+    say nothing there are left out.
 
     Returns ``Confusion.scores`` plus ``images``, ``splits`` (rows counted, by split),
     ``without_map``, ``label_set``, ``truth_set``, ``maps_set``, ``share`` (of the truth's pixels,
-    by class) and ``protocol``. Raises ``ReidpipeError`` when no row has ground truth, when none of
-    those has a map, and as ``read_labels``.
+    by class), ``protocol`` and, where classes were left out, ``not_scored`` (share of all annotated
+    pixels, by class of the truth). Raises ``ReidpipeError`` when no row has ground truth, when none
+    of those has a map, and as ``read_labels``.
     """
     reader = LabelMapReader(folder)
-    given = LABEL_SETS[truth] if truth else reader.label_set
-    common = given if given.names == reader.label_set.names else PARTS
-    of_truth, of_maps = _table(given, common), _table(reader.label_set, common)
+    given = TRUTHS[truth] if truth else reader.label_set
+    common, of_truth, of_maps = common_ground(given, reader.label_set)
     confusion = Confusion(common)
+    annotated = np.zeros(256, np.int64)
     rows = scored_rows(index)
     with_map = [row for row in rows if row.key in reader]
     if not with_map:
@@ -105,11 +108,19 @@ def score_maps(folder: Path, index: Index, truth: str | None = None) -> dict[str
         )
     for row in with_map:
         labels = read_labels(index.root / row.extra["label_path"], given)
+        annotated += np.bincount(labels.ravel(), minlength=256)
         confusion.add(of_truth[labels], of_maps[nearest_resized(reader[row.key][0], labels.shape)])
     splits = dict(Counter(row.split for row in with_map))
     counted = confusion.counts.sum(1) / max(1, confusion.counts.sum())
+    annotated[IGNORE] = 0
+    left_out = {
+        name: float(annotated[place] / annotated.sum())
+        for place, name in enumerate(given.names)
+        if of_truth[place] == IGNORE and annotated[place]
+    }
     return {
         **confusion.scores(),
+        **({"not_scored": left_out} if left_out else {}),
         "share": dict(zip(common.names, map(float, counted), strict=True)),
         "images": len(with_map),
         "without_map": len(rows) - len(with_map),
@@ -121,7 +132,7 @@ def score_maps(folder: Path, index: Index, truth: str | None = None) -> dict[str
             (
                 f"{index.dataset}, {len(with_map)} images with ground truth "
                 f"({', '.join(f'{split} {count}' for split, count in splits.items())})",
-                _labels_told(truth, given, reader.label_set, common),
+                _labels_told(truth, given, reader.label_set, common, left_out),
                 f"maps {reader.size[0]}x{reader.size[1]} taken to the truth's size by nearest "
                 "neighbour",
                 "IoU per class from one confusion matrix over all annotated pixels, mean over the "
@@ -134,7 +145,7 @@ def score_maps(folder: Path, index: Index, truth: str | None = None) -> dict[str
 def check_truth(index: Index, truth: str | None) -> None:
     """Raise what ``score_maps`` would about the ground truth, as far as its first file shows."""
     path = scored_rows(index)[0].extra["label_path"]
-    read_labels(index.root / path, LABEL_SETS[truth] if truth else None)
+    read_labels(index.root / path, TRUTHS[truth] if truth else None)
 
 
 def scored_rows(index: Index) -> list[ImageRow]:
@@ -153,21 +164,26 @@ def scored_rows(index: Index) -> list[ImageRow]:
     )
 
 
-def _labels_told(truth: str | None, given: LabelSet, maps: LabelSet, common: LabelSet) -> str:
+def _labels_told(
+    truth: str | None,
+    given: LabelSet,
+    maps: LabelSet,
+    common: LabelSet,
+    left_out: dict[str, float],
+) -> str:
     if common.name != given.name:
-        return (
+        told = (
             f"truth in labels of {given.name}, maps in {maps.name}, both scored in the "
             f"{len(common)} classes they share ({', '.join(common.names)})"
         )
+        if left_out:
+            told += (
+                f"; {100 * sum(left_out.values()):.1f} % of the truth says nothing in these and is "
+                f"not scored ({', '.join(left_out)})"
+            )
+        return told
     assumed = "" if truth else ", which the dataset does not say: taken to be the maps'"
     return f"labels of {given.name}{assumed}"
-
-
-def _table(label_set: LabelSet, other: LabelSet) -> np.ndarray:
-    """u1 (256,): from classes of one set to the other's, 255 to itself."""
-    table = np.full(256, IGNORE, np.uint8)
-    table[: len(label_set)] = label_set.map_to(other)
-    return table
 
 
 def read_labels(path: Path, label_set: LabelSet | None) -> np.ndarray:

@@ -242,6 +242,15 @@ def pku_reid(folder: Path, people: Iterable[int] = (1, 2, 3, 4)) -> Path:
     return folder
 
 
+def ward(folder: Path, people: Iterable[int] = (1, 2, 3, 7)) -> Path:
+    """Three cameras, as many images as the manifest's queries of these people need."""
+    root = folder / "CVPR2012" / "toolbox" / "Datasets" / "WARD"
+    for person in people:
+        for camera in (1, 2, 3):
+            pictures(root, [f"{person:04d}{camera:04d}{n:04d}.png" for n in range(1, 45)])
+    return folder
+
+
 def col780(folder: Path) -> Path:
     """JPEG data under .png; the queries are the same files as gallery images."""
     root = folder / "col780"

@@ -51,6 +51,22 @@ def atr(folder: Path, count: int = 40) -> Path:
     return root
 
 
+def ccp(folder: Path) -> Path:
+    """Two photographs with a label map, one with tags alone."""
+    from scipy.io import savemat
+
+    root = folder / "clothing-co-parsing"
+    pictures(root / "photos", ["0001.jpg", "0002.jpg", "1005.jpg"])
+    for number, label in ((1, 41), (2, 58)):
+        path = root / "annotations" / "pixel-level" / f"{number:04d}.mat"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        savemat(path, {"groundtruth": np.full((32, 16), label, np.uint8)})
+    tags = root / "annotations" / "image-level" / "1005.mat"
+    tags.parent.mkdir(parents=True)
+    savemat(tags, {"tags": np.array([[2], [41]], np.uint8)})
+    return root
+
+
 def pascal_person_part(folder: Path, *, pairs: bool = False) -> Path:
     root = folder / "VOC2010"
     part = root / "pascal_person_part"

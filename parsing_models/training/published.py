@@ -101,6 +101,11 @@ def label_set_of(dataset: str) -> LabelSet:
             f"found no label maps in dataset '{dataset}'; expected a parsing dataset: lip, atr, "
             "cihp, pascal_person_part, mannequins; type --dataset lip"
         )
+    if name not in LABEL_SETS:
+        raise ReidpipeError(
+            f"found dataset '{dataset}' with labels of '{name}', which are for scoring alone; "
+            f"expected labels of {', '.join(LABEL_SETS)}; type --dataset lip"
+        )
     return LABEL_SETS[name]
 
 

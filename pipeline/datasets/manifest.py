@@ -134,9 +134,9 @@ class Layout(Part):
 class Assignment(Part):
     """Splits made from a pool of rows by explicit lists.
 
-    train_ids: identities whose images train. query: explicit image paths (folder and file, or
-    files alone), or None: every image of the query_cameras. query_max_pid: greater identities of these
-    cameras are left out (their numbers mean other people elsewhere). Everything else of the
+    train_ids: identities whose images train. query: explicit images (last folder and file, or the
+    file alone), or None: every image of the query_cameras. query_max_pid: greater identities of
+    these cameras are left out (their numbers mean other people elsewhere). Everything else of the
     gallery_cameras (None: all) is gallery; a query is also in the gallery only when listed in
     query_in_gallery.
     """
@@ -248,7 +248,7 @@ class Manifest(Part):
     overlap: int | None = None
     protocols: tuple[Protocol, ...] = ()
     input_size: tuple[int, int] | None = None
-    label_set: Literal["lip", "cihp", "atr", "pascal"] | None = None
+    label_set: Literal["lip", "cihp", "atr", "pascal", "ccp"] | None = None
     template: str | None = None
     names_file: str | None = None
     numeric_folders: bool = False

@@ -18,6 +18,7 @@ READERS = Door(
         "flowers": "pipeline.datasets.layouts.classes:read_flowers",
         "cuhk03_mat": "pipeline.datasets.layouts.cuhk03:read_cuhk03_mat",
         "pascal_context": "pipeline.datasets.layouts.parsing:read_pascal_context",
+        "ccp": "pipeline.datasets.layouts.parsing:read_ccp",
         "own": "pipeline.datasets.layouts.own:read_own",
     },
 )

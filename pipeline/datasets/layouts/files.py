@@ -24,6 +24,7 @@ class Reading:
     lists: Path | None = None
     rows: list[LayoutRow] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
     unmatched: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _places: dict[str, Path | None] = field(default_factory=dict)
@@ -47,6 +48,13 @@ class Reading:
         """Posix path below the root."""
         return path.relative_to(self.root).as_posix()
 
+    def leave_out(self, why: str, *images: Path | str) -> None:
+        """Count images that take no part; the first is the example that is told."""
+        for image in images:
+            self.dropped[why] += 1
+            if why not in self.examples:
+                self.examples[why] = image if isinstance(image, str) else self.relative(image)
+
 
 def read_files(reading: Reading) -> None:
     """Fill a reading from the sources of its layout.
@@ -54,6 +62,7 @@ def read_files(reading: Reading) -> None:
     Raises ReidpipeError for list entries without a file, list lines that cannot be read, image
     names that break the rule of a strict dataset, and images without their label map.
     """
+    listed: set[Path] = set()
     for source in reading.layout.sources:
         if source.optional and reading.place(source.list or source.folder) is None:
             continue
@@ -61,6 +70,8 @@ def read_files(reading: Reading) -> None:
         rule = re.compile(text) if text else None
         for path, pid in _images(reading, source):
             _add(reading, source, path, pid, rule)
+            listed.add(path)
+    _tell_unlisted(reading, listed)
     if reading.unmatched and reading.manifest.strict:
         raise ReidpipeError(
             f"found {len(reading.unmatched)} image names of {reading.manifest.title} in "
@@ -73,8 +84,11 @@ def _images(reading: Reading, source: Source) -> Iterator[tuple[Path, str | None
     if source.list is None:
         folder = reading.place(source.folder)
         assert folder is not None, source.folder
-        for path in walk_images(folder, depth=source.depth):
-            yield path, None
+        for path in walk_images(folder):
+            if source.depth and len(path.parts) - len(folder.parts) > source.depth:
+                reading.leave_out("deeper than the layout's folders", path)
+            else:
+                yield path, None
         return
     listing = reading.place(source.list)
     assert listing is not None, source.list
@@ -101,6 +115,17 @@ def _images(reading: Reading, source: Source) -> Iterator[tuple[Path, str | None
         )
 
 
+def _tell_unlisted(reading: Reading, listed: set[Path]) -> None:
+    """Count the images that lie where the lists' images lie, and that no list names."""
+    templates = (text for source in reading.layout.sources if source.list for text in source.images)
+    folders = dict.fromkeys(text.partition("{")[0].rpartition("/")[0] for text in templates)
+    for first, _, rest in (folder.partition("/") for folder in folders if folder):
+        place = reading.place(first)
+        if place is not None:
+            others = (path for path in walk_images(place / rest) if path not in listed)
+            reading.leave_out("in no list", *others)
+
+
 def _add(
     reading: Reading, source: Source, path: Path, listed: str | None, rule: re.Pattern[str] | None
 ) -> None:
@@ -117,7 +142,7 @@ def _add(
         fields = {name: value or "" for name, value in match.groupdict().items()}
     pid, extra = _identity(manifest, source, path, listed, fields)
     if pid in manifest.junk:
-        reading.dropped[f"junk identity {pid}"] += 1
+        reading.leave_out(f"junk identity {pid}", path)
         return
     if source.labels is not None:
         label = reading.file(source.labels.format(stem=path.stem))

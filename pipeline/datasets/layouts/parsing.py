@@ -1,4 +1,4 @@
-"""Pascal-Context person parts: label maps that exist only as MATLAB annotations."""
+"""Parsing sets whose label maps exist only as MATLAB annotations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import numpy as np
 from pipeline.artifacts.atomic import replacing
 from pipeline.datasets.layouts.files import Reading
 from pipeline.datasets.layouts.matlab import read_mat
-from pipeline.datasets.layouts.rows import LayoutRow, read_lines
+from pipeline.datasets.layouts.rows import (
+    LayoutRow,
+    read_lines,
+    shortened,
+    walk_files,
+    walk_images,
+)
+from pipeline.labels.garments import CCP
 from pipeline.terminal.errors import ReidpipeError
 
 PERSON = 15
@@ -51,29 +58,93 @@ def read_pascal_context(reading: Reading, output: Path) -> None:
                         f"{reading.manifest.title}; unpack it again"
                     )
             target = labels / f"{name}.png"
-            if not target.is_file() and not _write_labels(annotation, target):
-                reading.dropped["without an annotated person"] += 1
-                continue
-            inside = target.is_relative_to(reading.root)
-            reading.rows.append(
-                LayoutRow(
-                    path=reading.relative(image),
-                    split=source.split,
-                    pid=None,
-                    extra={"label_path": reading.relative(target) if inside else str(target)},
-                )
-            )
+            if not target.is_file():
+                drawn = part_labels(annotation)
+                if drawn is None:
+                    reading.leave_out("without an annotated person", image)
+                    continue
+                _write(drawn, target)
+            _add(reading, image, target, source.split)
 
 
-def _write_labels(annotation: Path, target: Path) -> bool:
+def read_ccp(reading: Reading, output: Path) -> None:
+    """Rows of Clothing Co-Parsing's photographs that have a label map, written as PNG as above.
+
+    The other photographs carry tags of the whole image only; they are left out and counted.
+    Raises ReidpipeError for a map without its photograph, of another size than that, or with
+    another label than 0..58.
+    """
     from PIL import Image
 
-    labels = part_labels(annotation)
-    if labels is None:
-        return False
+    photos, maps = reading.place("photos"), reading.place("annotations/pixel-level")
+    assert photos is not None and maps is not None
+    labels = output / "labels"
+    labels.mkdir(parents=True, exist_ok=True)
+    annotations = {
+        Path(entry.name).stem: maps / entry.name for _, entry in walk_files(maps, depth=1)
+    }
+    (source,) = reading.layout.sources
+    for image in walk_images(photos, depth=1):
+        annotation = annotations.pop(image.stem, None)
+        if annotation is None:
+            reading.leave_out("without a label map", image)
+            continue
+        target = labels / f"{image.stem}.png"
+        if not target.is_file():
+            drawn = ccp_labels(annotation)
+            with Image.open(image) as photo:
+                size = photo.height, photo.width
+            if drawn.shape != size:
+                raise ReidpipeError(
+                    f"{annotation}: found a map of {drawn.shape[0]} x {drawn.shape[1]}; expected "
+                    f"{size[0]} x {size[1]} like {image.name}; fetch both again"
+                )
+            _write(drawn, target)
+        _add(reading, image, target, source.split)
+    if annotations:
+        raise ReidpipeError(
+            f"found no photograph of {len(annotations)} label maps in {photos}: "
+            f"{shortened(sorted(annotations))}; expected the whole {reading.manifest.title}; "
+            "fetch it again"
+        )
+
+
+def _add(reading: Reading, image: Path, target: Path, split: str) -> None:
+    inside = target.is_relative_to(reading.root)
+    reading.rows.append(
+        LayoutRow(
+            path=reading.relative(image),
+            split=split,
+            pid=None,
+            extra={"label_path": reading.relative(target) if inside else str(target)},
+        )
+    )
+
+
+def _write(labels: np.ndarray, target: Path) -> None:
+    from PIL import Image
+
     with replacing(target) as temporary:
         Image.fromarray(labels).save(temporary, format="PNG")
-    return True
+
+
+def ccp_labels(annotation: Path) -> np.ndarray:
+    """Label map u1 (H, W), values 0..58, of one file of Clothing Co-Parsing.
+
+    Raises ReidpipeError for a file without such a map.
+    """
+    labels = np.asarray(read_mat(annotation, ("groundtruth",))["groundtruth"])
+    if labels.ndim != 2 or labels.dtype.kind not in "uif" or labels.size == 0:
+        raise ReidpipeError(
+            f"{annotation}: found 'groundtruth' of shape {labels.shape}; expected a map of labels; "
+            "fetch it again"
+        )
+    if not np.isin(labels, np.arange(len(CCP))).all():
+        raise ReidpipeError(
+            f"{annotation}: found a label outside 0..{len(CCP) - 1}; expected those of CCP; "
+            "fetch it again"
+        )
+    return labels.astype(np.uint8)
 
 
 def part_labels(annotation: Path) -> np.ndarray | None:

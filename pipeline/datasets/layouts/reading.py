@@ -79,6 +79,7 @@ def read_layout(
         dropped=dict(reading.dropped),
         unmatched=reading.unmatched,
         notes=reading.notes,
+        examples=reading.examples,
     )
 
 

@@ -21,8 +21,7 @@ def complete(reading: Reading) -> None:
     if manifest.assign is not None:
         kept = assign_splits(reading.rows, manifest.assign, manifest.title)
         unused = {row.path for row in reading.rows} - {row.path for row in kept}
-        if unused:
-            reading.dropped["in no split of this variant"] += len(unused)
+        reading.leave_out("in no split of this variant", *sorted(unused))
         reading.rows = kept
     if manifest.drawn is not None and any(row.split == "pool" for row in reading.rows):
         _draw(reading, manifest.drawn)
@@ -77,7 +76,7 @@ def assign_splits(rows: list[LayoutRow], assign: Assignment, title: str) -> list
     train_ids = set(assign.train_ids)
     listed = None if assign.query is None else set(assign.query)
     both = set(assign.query_in_gallery)
-    # Lists name images by their last folder and file, or by the file alone, whatever the tree above.
+    # Lists name images by their last folder and file, or by the file alone.
     levels = 1 + max((name.count("/") for name in listed or ()), default=0)
     found: set[str] = set()
     result: list[LayoutRow] = []
@@ -119,8 +118,8 @@ def _draw(reading: Reading, drawn: Drawn) -> None:
         stop = start + len(pool) * share // drawn.total
         splits.update(dict.fromkeys(order[start:stop].tolist(), split))
         start = stop
-    if start < len(pool):
-        reading.dropped["left over by the drawn split"] += len(pool) - start
+    spare = [pool[place].path for place in sorted(order[start:].tolist())]
+    reading.leave_out("left over by the drawn split", *spare)
     kept = [replace(row, split=splits[i]) for i, row in enumerate(pool) if i in splits]
     reading.rows = [row for row in reading.rows if row.split != "pool"] + kept
     reading.notes.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 import yaml
@@ -16,11 +17,12 @@ from pipeline.datasets.catalogue import (
 )
 from pipeline.datasets.manifest import Manifest
 from pipeline.terminal.errors import ReidpipeError
+from tests.pipeline.datasets.names import official_names
 
 IDS = {
     "market1501", "dukemtmc_reid", "msmt17", "occluded_duke", "veri776", "vehicleid", "cargo",
     "agreid_v1", "agreid_v2", "cuhk03_np", "occluded_reid", "prid2011", "pku_reid", "col780",
-    "lip", "atr", "cihp", "pascal_person_part", "pascal_context_parts",
+    "ward", "lip", "atr", "cihp", "ccp", "pascal_person_part", "pascal_context_parts",
     "oxford_pets", "flowers102", "imagenet", "imagenet_v2", "imagenet_sketch", "imagenet_a",
     "imagenet_r", "mannequins", "folder",
 }  # fmt: skip
@@ -169,6 +171,20 @@ def test_drawn_training_identities_follow_their_seeds():
     assign = load_manifest("pku_reid").assign
     drawn = sorted(np.random.default_rng(114).permutation(114)[:57] + 1)
     assert assign is not None and list(assign.train_ids) == drawn
+    assign = load_manifest("ward").assign
+    drawn = sorted(np.random.default_rng(70).permutation(70)[:35] + 1)
+    assert assign is not None and list(assign.train_ids) == drawn
+
+
+def test_queries_of_ward_follow_their_seed():
+    import numpy as np
+
+    assign = load_manifest("ward").assign
+    assert assign is not None and assign.query is not None
+    images: Counter[str] = Counter(name[:8] for name in official_names("ward")["pool"])
+    tested = sorted(pair for pair in images if int(pair[:4]) not in assign.train_ids)
+    rng = np.random.default_rng(71)
+    assert list(assign.query) == [f"{p}{rng.integers(images[p]) + 1:04d}.png" for p in tested]
 
 
 def test_label_sets_and_templates():
