@@ -62,7 +62,7 @@ def read_files(reading: Reading) -> None:
     Raises ReidpipeError for list entries without a file, list lines that cannot be read, image
     names that break the rule of a strict dataset, and images without their label map.
     """
-    listed: set[Path] = set()
+    listed: set[str] = set()
     for source in reading.layout.sources:
         if source.optional and reading.place(source.list or source.folder) is None:
             continue
@@ -70,7 +70,8 @@ def read_files(reading: Reading) -> None:
         rule = re.compile(text) if text else None
         for path, pid in _images(reading, source):
             _add(reading, source, path, pid, rule)
-            listed.add(path)
+            if source.list is not None:
+                listed.add(str(path))
     _tell_unlisted(reading, listed)
     if reading.unmatched and reading.manifest.strict:
         raise ReidpipeError(
@@ -115,14 +116,14 @@ def _images(reading: Reading, source: Source) -> Iterator[tuple[Path, str | None
         )
 
 
-def _tell_unlisted(reading: Reading, listed: set[Path]) -> None:
+def _tell_unlisted(reading: Reading, listed: set[str]) -> None:
     """Count the images that lie where the lists' images lie, and that no list names."""
     templates = (text for source in reading.layout.sources if source.list for text in source.images)
     folders = dict.fromkeys(text.partition("{")[0].rpartition("/")[0] for text in templates)
     for first, _, rest in (folder.partition("/") for folder in folders if folder):
         place = reading.place(first)
         if place is not None:
-            others = (path for path in walk_images(place / rest) if path not in listed)
+            others = (path for path in walk_images(place / rest) if str(path) not in listed)
             reading.leave_out("in no list", *others)
 
 

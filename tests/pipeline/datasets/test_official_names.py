@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -68,6 +67,7 @@ def test_market():
     assert sum(row.pid == 0 for row in reading.rows) == 2798
 
 
+@pytest.mark.slow
 def test_market_on_a_disk_is_found_and_read_whole(tmp_path: Path):
     root = tmp_path / "Market-1501-v15.09.15"
     for folder in MARKET.values():
@@ -112,6 +112,7 @@ def test_occluded_duke_by_its_lists_in_a_tree_of_duke(occluded: dict[str, list[s
     assert plain(reading) == ([], {"in no list": 2792}, [])
 
 
+@pytest.mark.slow
 def test_occluded_duke_converted(occluded: dict[str, list[str]]):
     images = [f"{MARKET[split]}/{name}" for split, names in occluded.items() for name in names]
     assert plain(read_names(load_manifest("occluded_duke"), images)) == ([], {}, [])
@@ -128,14 +129,21 @@ def msmt(version: str) -> tuple[list[str], dict[str, list[str]]]:
     return images, lists
 
 
-@pytest.mark.parametrize(
-    "variant", ["v1", *(pytest.param(v, marks=pytest.mark.slow) for v in ("v2", "v1-strict"))]
-)
+def test_rule_of_msmt():
+    layout = load_manifest("msmt17:v1").layouts[0]
+    assert layout.rule is not None
+    names = [name for listed in official_names("msmt17").values() for name in listed]
+    found = [re.match(layout.rule, name) for name in names]
+    assert None not in found and len({m["camid"] for m in found if m}) == 15
+    # Almost half of the names end in _ex.
+    assert sum(name.endswith("_ex.jpg") for name in names) == 52_654
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["v1", "v2", "v1-strict"])
 def test_msmt(variant: str):
     reading = read_names(load_manifest(f"msmt17:{variant}"), *msmt(variant[:2]))
     assert plain(reading) == ([], {}, [])
-    # Almost half of the names end in _ex.
-    assert sum(row.path.endswith("_ex.jpg") for row in reading.rows) == 52_654
     name = "0000_001_01_0303morning_0015_0_ex.jpg"
     row = next(row for row in reading.rows if row.path.endswith(name))
     assert (row.split, row.camid, row.sequence, row.frame) == ("query", 0, "0303morning", 15)
@@ -182,7 +190,7 @@ def test_cuhk03(variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert verify_counts(result.rows, manifest) == []
 
 
-@pytest.mark.parametrize("by_list", [True, False])
+@pytest.mark.parametrize("by_list", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_lip(by_list: bool):
     names = official_names("lip")
     lists = {f"{part}_id.txt": names[part] for part in LIP} if by_list else {}

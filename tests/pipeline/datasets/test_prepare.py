@@ -282,7 +282,8 @@ def test_market_rows(tmp_path: Path, workspace: Path) -> None:
     row = rows["query/0001_c1s1_001051_00.jpg"]
     assert (row.pid, row.camid, row.frame, row.width, row.height) == (1, 0, 1051, 16, 32)
     assert summary["dropped"] == {"junk identity -1": 1}
-    assert "left out: 1 images (junk identity -1)" in summary["lines"]
+    example = "bounding_box_test/-1_c2s1_000003_00.jpg"
+    assert f"left out: 1 images (junk identity -1), such as {example}" in summary["lines"]
     assert any(line.startswith("error: train has 1 ids, expected 751") for line in summary["lines"])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from pipeline.datasets.layouts import files
-from pipeline.datasets.layouts.rows import IMAGE_SUFFIXES, is_skipped
+from pipeline.datasets.layouts.rows import IMAGE_SUFFIXES
 from pipeline.datasets.layouts.splits import complete
 from pipeline.datasets.manifest import Manifest
 
@@ -19,35 +19,35 @@ def read_names(
     images: Iterable[str],
     lists: Mapping[str, Sequence[str]] | None = None,
 ) -> files.Reading:
-    """The reading of a tree with these images (paths below the root) and list files (path -> lines).
+    """The reading of a tree with these images and list files (path below the root -> lines).
 
     The layout is the first whose required entries are there, as on a disk. Raises StopIteration
     where none is.
     """
-    lines = {str(ROOT / name): list(content) for name, content in (lists or {}).items()}
-    present = {ROOT / name: None for name in images}
-    folders = {parent for path in [*present, *map(Path, lines)] for parent in path.parents}
+    lines = {f"{ROOT}/{name}": list(content) for name, content in (lists or {}).items()}
+    present = [f"{ROOT}/{name}" for name in images]
+    at, folders = set(present), _folders([*present, *lines])
     layout = next(
         layout
         for layout in manifest.layouts
-        if all(ROOT / name in folders or str(ROOT / name) in lines for name in layout.requires)
+        if all(f"{ROOT}/{name}" in folders | lines.keys() for name in layout.requires)
     )
 
     class Names(files.Reading):
         def place(self, name: str) -> Path | None:
-            path = ROOT / name
-            return path if path in folders or str(path) in lines else None
+            path = f"{ROOT}/{name}"
+            return Path(path) if path in folders or path in lines else None
 
         def file(self, name: str) -> Path | None:
-            path = ROOT / name
-            return path if path in present else None
+            path = f"{ROOT}/{name}"
+            return Path(path) if path in at else None
 
     def walk(folder: Path, *, depth: int | None = None) -> Iterator[Path]:
         assert depth is None
+        inside = f"{folder}/"
         for path in present:
-            if folder in path.parents and path.suffix.lower() in IMAGE_SUFFIXES:
-                assert not is_skipped(path.name)
-                yield path
+            if path.startswith(inside) and path[path.rindex(".") :].lower() in IMAGE_SUFFIXES:
+                yield Path(path)
 
     reading = Names(root=ROOT, manifest=manifest, layout=layout)
     with (
@@ -57,3 +57,12 @@ def read_names(
         files.read_files(reading)
     complete(reading)
     return reading
+
+
+def _folders(paths: list[str]) -> set[str]:
+    found: set[str] = set()
+    left = {path.rpartition("/")[0] for path in paths}
+    while left - {""}:
+        found |= left
+        left = {path.rpartition("/")[0] for path in left}
+    return found
