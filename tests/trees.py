@@ -113,7 +113,6 @@ def msmt17(folder: Path, version: str = "v1", *, flat: bool = False) -> Path:
     named = {"v1": "{}", "v2": "mask_{}_v2"}[version]
     per_list: dict[str, list[str]] = {}
     for listing, part, path, pid in _MSMT:
-        path = path.replace("_ex", "")
         picture(root / named.format(part) / path)
         per_list.setdefault(listing, []).append(f"{path} {pid}")
     for listing, rows in per_list.items():
@@ -239,15 +238,6 @@ def pku_reid(folder: Path, people: Iterable[int] = (1, 2, 3, 4)) -> Path:
     for person in people:
         for camera in (1, 2):
             pictures(root, [f"{person}_{camera}_{view}.png" for view in (1, 8)], size=(48, 128))
-    return folder
-
-
-def ward(folder: Path, people: Iterable[int] = (1, 2, 3, 7)) -> Path:
-    """Three cameras, as many images as the manifest's queries of these people need."""
-    root = folder / "CVPR2012" / "toolbox" / "Datasets" / "WARD"
-    for person in people:
-        for camera in (1, 2, 3):
-            pictures(root, [f"{person:04d}{camera:04d}{n:04d}.png" for n in range(1, 45)])
     return folder
 
 

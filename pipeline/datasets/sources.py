@@ -11,7 +11,8 @@ from pipeline.artifacts import requests
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.catalogue import definition, load_manifest
-from pipeline.datasets.layouts.rows import walk_files
+from pipeline.datasets.layouts.rows import plain_name, walk_files
+from pipeline.datasets.manifest import Manifest
 from pipeline.datasets.roots import (
     lists_folder,
     registered_holdout,
@@ -56,11 +57,18 @@ def index_params(workspace: Path, dataset: str) -> dict[str, Any]:
         "root": str(root),
         "manifest": hashlib.sha256(manifest.model_dump_json().encode()).hexdigest(),
         "fingerprint": fingerprint(root),
+        **({"suffixes": "plain"} if _rewritten_suffixes(manifest, root) else {}),
         "rule": registered_rule(workspace, manifest),
         **({"holdout": holdout.plain()} if holdout else {}),
         "lists": str(lists) if lists else None,
         "lists_fingerprint": fingerprint(lists) if lists else None,
     }
+
+
+def _rewritten_suffixes(manifest: Manifest, root: Path) -> bool:
+    """Whether images are read by ``plain_name``, which earlier versions left out of the index."""
+    rules = [layout.rule or source.rule for layout in manifest.layouts for source in layout.sources]
+    return any(rules) and any(plain_name(entry.name) != entry.name for _, entry in walk_files(root))
 
 
 def fingerprint(root: Path) -> str:

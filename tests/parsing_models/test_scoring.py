@@ -153,6 +153,20 @@ def test_other_labels_are_scored_on_common_ground_and_said_so(tmp_path: Path):
     assert "truth in labels of pascal, maps in lip" in scores["protocol"]
 
 
+def test_pixels_that_say_nothing_in_the_common_classes_are_not_scored_and_told(tmp_path: Path):
+    # Maps in LIP: face, upper-clothes / left-shoe, pants; truth in CCP: skin, sweater / boots, bag.
+    folder = store(tmp_path / "maps", LIP, {"a": np.array([[13, 5], [18, 9]], np.uint8)})
+    Image.fromarray(np.array([[41, 48], [7, 2]], np.uint8)).save(tmp_path / "a.png")
+    scores = score_maps(folder, Index("drawn", tmp_path, [row("a", "a.png", "val")]), "ccp")
+    assert scores["label_set"] == "garments" and scores["pixels"] == 3
+    assert scores["not_scored"] == {"bag": 0.25}
+    assert {name for name, iou in scores["iou"].items() if iou == 1.0} == {
+        "skin", "upper-clothes", "shoes",
+    }  # fmt: skip
+    assert scores["mIoU"] == 1.0 and scores["iou"]["pants"] is None
+    assert "25.0 % of the truth says nothing in these and is not scored (bag)" in scores["protocol"]
+
+
 def test_neck_skin_of_cihp_is_no_jumpsuit(tmp_path: Path):
     folder = store(tmp_path / "maps", LIP, {"a": np.full((2, 2), 5, np.uint8)})
     Image.fromarray(np.full((2, 2), 10, np.uint8)).save(tmp_path / "a.png")

@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.datasets.layouts.roots import locate
-from pipeline.datasets.layouts.rows import LayoutRow, read_lines, shortened, walk_images
+from pipeline.datasets.layouts.rows import (
+    LayoutRow,
+    plain_name,
+    read_lines,
+    shortened,
+    walk_images,
+)
 from pipeline.datasets.manifest import Layout, Manifest, Source
 from pipeline.terminal.errors import ReidpipeError
 
@@ -136,7 +142,7 @@ def _add(
         reading.unmatched.append(reading.relative(path))
         return
     if rule is not None:
-        match = rule.match(path.name)
+        match = rule.match(path.name) or rule.match(plain_name(path.name))
         if match is None:
             reading.unmatched.append(reading.relative(path))
             return

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.datasets.catalogue import load_manifest
-from pipeline.datasets.layouts.rows import is_skipped, subfolders, walk_images
+from pipeline.datasets.layouts.rows import is_skipped, plain_name, subfolders, walk_images
 from pipeline.datasets.manifest import Layout, Manifest
 from pipeline.terminal.errors import ReidpipeError
 
@@ -78,7 +78,9 @@ def _names_fit(root: Path, layout: Layout) -> bool:
         if rule is None or source.list is not None or folder is None:
             continue
         first = next(walk_images(folder), None)
-        return first is None or re.match(rule, first.name) is not None
+        return first is None or any(
+            re.match(rule, name) for name in (first.name, plain_name(first.name))
+        )
     return True
 
 

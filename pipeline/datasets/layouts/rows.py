@@ -61,6 +61,21 @@ def is_image(name: str) -> bool:
     return Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
+def plain_name(name: str) -> str:
+    """An image's name as naming rules describe it, its suffix once and in lower case.
+
+    ``a.JPG`` and ``a.jpg.jpg`` are ``a.jpg``: tools write suffixes anew, and even Market-1501's
+    archive has doubled ones. A name without an image's suffix stays as it is.
+    """
+    stem, dot, suffix = name.rpartition(".")
+    suffix = f"{dot}{suffix}".lower()
+    if suffix not in IMAGE_SUFFIXES:
+        return name
+    while stem.lower().endswith(suffix):
+        stem = stem[: -len(suffix)]
+    return stem + suffix
+
+
 def is_skipped(name: str) -> bool:
     """Whether an entry is hidden or left behind by an operating system, and never data."""
     return name in SKIPPED_NAMES or name.startswith(".")

@@ -9,6 +9,7 @@ import pytest
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.layouts import LayoutResult, find_root, read_layout
 from pipeline.datasets.layouts.counts import overlap, summary, verify_counts
+from pipeline.datasets.layouts.rows import plain_name
 from pipeline.terminal.errors import ReidpipeError
 from tests import trees
 
@@ -47,6 +48,51 @@ def test_market_names_files_that_break_the_rule(tmp_path: Path):
     root = trees.market1501(tmp_path)
     trees.picture(root / "query" / "c1s1_2.jpg")
     assert read(tmp_path, "market1501").unmatched == ["query/c1s1_2.jpg"]
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".jpg.jpg", ".Jpg.JPG"])
+def test_a_suffix_written_anew_is_no_other_name(tmp_path: Path, suffix: str):
+    root = trees.duke(tmp_path)
+    before = read(tmp_path, "dukemtmc_reid").rows
+    for path in sorted(root.rglob("*.jpg")):
+        path.rename(path.with_name(path.stem + suffix))
+    result = read(tmp_path, "dukemtmc_reid")
+    assert result.unmatched == []
+    assert [row.path.removesuffix(suffix) for row in result.rows] == [
+        row.path.removesuffix(".jpg") for row in before
+    ]
+    assert [(r.split, r.pid, r.camid, r.frame) for r in result.rows] == [
+        (r.split, r.pid, r.camid, r.frame) for r in before
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("0001_c1.jpg", "0001_c1.jpg"),
+        ("0001_c1.JPG", "0001_c1.jpg"),
+        ("0001_c1.jpg.jpg", "0001_c1.jpg"),
+        ("0001_c1.jpg.JPG.jpg", "0001_c1.jpg"),
+        ("0001_c1.png.jpg", "0001_c1.png.jpg"),
+        ("0001_c1.TXT", "0001_c1.TXT"),
+        ("jpg", "jpg"),
+    ],
+)
+def test_plain_names(name: str, plain: str):
+    assert plain_name(name) == plain
+
+
+def test_what_lies_deeper_or_in_no_list_is_told_with_an_example(tmp_path: Path):
+    root = trees.duke(tmp_path / "a")
+    trees.picture(root / "query" / "copy" / "0005_c2_f0046985.jpg")
+    result = read(tmp_path / "a", "dukemtmc_reid")
+    assert result.dropped == {"deeper than the layout's folders": 1}
+    assert list(result.examples.values()) == ["query/copy/0005_c2_f0046985.jpg"]
+    root = trees.msmt17(tmp_path / "b")
+    trees.picture(root / "test" / "0001" / "0001_007_15_0302noon_1508_3_ex.jpg")
+    result = read(tmp_path / "b", "msmt17")
+    assert result.dropped == {"in no list": 1}
+    assert list(result.examples.values()) == ["test/0001/0001_007_15_0302noon_1508_3_ex.jpg"]
 
 
 def test_rules_look_at_names_never_at_folders(tmp_path: Path):

@@ -90,6 +90,43 @@ def test_pascal_context_folds_parts_and_leaves_out_images_without_people(tmp_pat
     np.testing.assert_array_equal(labels, expected)
 
 
+def test_ccp_maps_become_pictures_and_tagged_photographs_are_left_out(tmp_path: Path):
+    root = trees_labelled.ccp(tmp_path)
+    result = read(tmp_path, "ccp", output=tmp_path / "out")
+    assert [(row.path, row.split) for row in result.rows] == [
+        ("photos/0001.jpg", "val"),
+        ("photos/0002.jpg", "val"),
+    ]
+    assert result.dropped == {"without a label map": 1}
+    assert result.examples == {"without a label map": "photos/1005.jpg"}
+    for row, label in zip(result.rows, (41, 58), strict=True):
+        with Image.open(row.extra["label_path"]) as image:
+            np.testing.assert_array_equal(np.asarray(image), np.full((32, 16), label, np.uint8))
+    (root / "photos" / "0002.jpg").unlink()
+    with pytest.raises(ReidpipeError, match="no photograph of 1 label maps in .*: 0002; "):
+        read(tmp_path, "ccp", output=tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (np.full((32, 16), 59, np.uint8), "label outside 0..58"),
+        (np.full((16, 32), 1, np.uint8), "a map of 16 x 32; expected 32 x 16 like 0001.jpg"),
+        (np.zeros((2, 32, 16), np.uint8), "of shape"),
+    ],
+)
+def test_other_maps_of_ccp_are_refused_in_one_line(
+    tmp_path: Path, content: np.ndarray, message: str
+):
+    from scipy.io import savemat
+
+    root = trees_labelled.ccp(tmp_path)
+    savemat(root / "annotations" / "pixel-level" / "0001.mat", {"groundtruth": content})
+    with pytest.raises(ReidpipeError, match=message) as caught:
+        read(tmp_path, "ccp", output=tmp_path / "out")
+    assert "0001.mat" in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_pets_by_official_lists_draw_a_validation_set_and_say_so(tmp_path: Path):
     trees_labelled.oxford_pets(tmp_path)
     result = read(tmp_path, "oxford_pets")

@@ -12,6 +12,7 @@ from pipeline.datasets.catalogue import list_manifests, load_manifest
 from pipeline.datasets.layouts import find_root, read_layout
 from pipeline.datasets.layouts.counts import verify_counts
 from pipeline.datasets.layouts.files import Reading
+from pipeline.datasets.layouts.rows import plain_name
 from tests.pipeline.datasets.names import HERE, official_names, sources
 from tests.pipeline.datasets.names.tree import read_names
 
@@ -227,6 +228,41 @@ def test_ward():
 def test_col780():
     reading = read_names(load_manifest("col780"), below(COL780, "col780"))
     assert plain(reading) == ([], {}, [])
+
+
+# Names of datasets without a list, as their authors write them.
+EXAMPLES = {
+    "agreid_v1": "P0001T02140A0C0F1021.jpg",
+    "agreid_v2": "P0001T02141A0C2F8671Z.jpg",
+    "cargo": "Cam13_night_12_2.jpg",
+    "occluded_reid": "001_01.tif",
+    "prid2011": "person_0001.png",
+    "pku_reid": "1_2_8.png",
+}
+
+
+@pytest.mark.parametrize("dataset", [m.id for m in list_manifests() if m.kind == "reid"])
+def test_a_suffix_written_anew_changes_nothing_and_another_ending_is_never_misread(dataset: str):
+    manifest = load_manifest(dataset)
+    rules = {source.rule or layout.rule for layout in manifest.layouts for source in layout.sources}
+    if rules <= {None}:
+        return  # identities are in lists, folders or generated
+    named = official_names(dataset) if dataset in sources()["lists"] else {}
+    names = [EXAMPLES[dataset]] if dataset in EXAMPLES else [n[0] for n in named.values()]
+    for name in {name.rpartition("/")[2] for name in names}:
+        stem, _, suffix = name.rpartition(".")
+        for rule in rules - {None}:
+            found = re.match(str(rule), name)
+            if found is None:
+                continue  # of another layout
+            for written in (suffix.upper(), f"{suffix}.{suffix}", f"{suffix}.{suffix.upper()}"):
+                again = re.match(str(rule), plain_name(f"{stem}.{written}"))
+                assert again is not None and again.groupdict() == found.groupdict()
+            other = re.match(str(rule), f"{stem}b.{suffix}")
+            if other is not None:
+                known = ("pid", "person", "camid")
+                facts = [{k: m.groupdict().get(k) for k in known} for m in (found, other)]
+                assert facts[0] == facts[1]
 
 
 def test_ccp_has_a_photograph_for_every_label_map():
