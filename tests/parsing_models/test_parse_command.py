@@ -16,7 +16,7 @@ from parsing_models.networks.schp.network import SCHP, Widths
 from pipeline.labels import maps
 from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.sets import LIP
-from tests import trees
+from tests import trees, trees_labelled
 from tests.cli.conftest import Console
 
 SMALL = Widths(layers=(1, 1, 1, 1), stem=4, planes=4, context=8, head=8, skip=4, edge=4)
@@ -82,6 +82,20 @@ def test_score_equals_the_confusion_counted_by_hand(drawn: Console):
     # In the label set's order, classes that do not occur left out.
     table = [line[0] for line in lines if line and line[0] in LIP.names]
     assert table == ["background", "upper-clothes", "pants"]
+
+
+def test_photographs_of_ccp_are_scored_in_the_garments_that_lip_has(drawn: Console, tmp_path: Path):
+    trees_labelled.ccp(tmp_path)
+    drawn("prepare", "ccp", "--root", tmp_path)
+    text = drawn("parse", "ccp", "--device", "cpu", "--score").stdout
+    lines = [line.split() for line in text.splitlines()]
+    # One truth is all skin, the other all shoes; painted are upper-clothes and pants.
+    assert [line[:2] for line in lines if line and line[0] in ("skin", "shoes", "pants")] == [
+        ["pants", "0.0"],
+        ["skin", "0.0"],
+        ["shoes", "0.0"],
+    ]
+    assert "truth in labels of ccp, maps in lip, both scored in the 15 classes they share" in text
 
 
 def test_lossy_truth_is_refused_in_one_line(drawn: Console, tmp_path: Path):

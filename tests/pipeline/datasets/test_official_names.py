@@ -131,7 +131,9 @@ def msmt(version: str) -> tuple[list[str], dict[str, list[str]]]:
 
 
 def test_rule_of_msmt():
-    layout = load_manifest("msmt17:v1").layouts[0]
+    variants = [load_manifest(f"msmt17:{name}") for name in load_manifest("msmt17").variants]
+    assert len({manifest.layouts[0].rule for manifest in variants}) == 1
+    layout = variants[0].layouts[0]
     assert layout.rule is not None
     names = [name for listed in official_names("msmt17").values() for name in listed]
     found = [re.match(layout.rule, name) for name in names]
@@ -141,7 +143,7 @@ def test_rule_of_msmt():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["v1", "v2", "v1-strict"])
+@pytest.mark.parametrize("variant", ["v1", "v2-strict"])
 def test_msmt(variant: str):
     reading = read_names(load_manifest(f"msmt17:{variant}"), *msmt(variant[:2]))
     assert plain(reading) == ([], {}, [])

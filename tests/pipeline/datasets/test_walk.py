@@ -33,6 +33,17 @@ def test_hidden_files_and_folders_are_no_data(tmp_path: Path):
     assert subfolders(tmp_path) == [tmp_path / "a"]
 
 
+def test_a_suffix_written_anew_changes_the_key_of_that_tree_alone(tmp_path: Path):
+    root, workspace = trees.market1501(tmp_path), tmp_path / "workspace"
+    prepare_root("market1501", workspace, root=root)
+    assert "suffixes" not in index_params(workspace, "market1501")
+    (root / "readme.txt").rename(root / "README.TXT")
+    assert "suffixes" not in index_params(workspace, "market1501")
+    first = next(walk_images(root / "query"))
+    first.rename(first.with_name(first.name + ".jpg"))
+    assert index_params(workspace, "market1501")["suffixes"] == "plain"
+
+
 def test_a_workspace_in_the_tree_is_no_data(tmp_path: Path):
     """`cd mydata; reidpipe prepare folder --root .` with the default ./reid-workspace."""
     root = tmp_path / "mydata"
