@@ -67,10 +67,11 @@ def prepare(
         )
     terminal.workspace.writable()
     if manifest.id == GENERATED:
-        if any(option is not None for option in (root, archive, rule, holdout)):
+        options = {"--root": root, "--archive": archive, "--rule": rule, "--holdout": holdout}
+        if given := [name for name, value in options.items() if value is not None]:
             raise ReidpipeError(
-                f"found --root, --archive, --rule or --holdout for {manifest.id}; expected none of "
-                f"them, its images are generated; type reidpipe prepare {manifest.id}"
+                f"found {' and '.join(given)} for {manifest.id}; expected neither, its images are "
+                f"generated; type reidpipe prepare {manifest.id}"
             )
     else:
         from pipeline.datasets.layouts.own import Holdout

@@ -19,6 +19,8 @@ from pipeline.terminal.errors import ReidpipeError, nearest
 Kind = Literal["reid", "parsing", "classification"]
 Policy = Literal["direct", "manual", "request", "never"]
 Exclude = Literal["same-camera", "same-image", "none"]
+# The name of images of one's own that were given none.
+UNNAMED = "own"
 
 
 class Part(BaseModel):
@@ -269,8 +271,12 @@ class Manifest(Part):
 
     @property
     def dataset(self) -> str:
-        """``id`` or ``id:variant``: what the index table and the reports call it."""
-        return f"{self.id}:{self.variant}" if self.variant else self.id
+        """``id`` or ``id:variant``: what the index table and the reports call it.
+
+        Images of one's own without a name, ``folder:own``, are ``folder``.
+        """
+        unnamed = self.variant is None or (self.any_variant and self.variant == UNNAMED)
+        return self.id if unnamed else f"{self.id}:{self.variant}"
 
     @cached_property
     def default_protocol(self) -> Protocol:

@@ -17,14 +17,12 @@ from pipeline.datasets.fetch import FetchError, by_hand, fetch_archives, verify_
 from pipeline.datasets.layouts import find_root, read_layout
 from pipeline.datasets.layouts.counts import verify_counts
 from pipeline.datasets.layouts.own import Holdout
-from pipeline.datasets.manifest import Archive, Manifest
+from pipeline.datasets.manifest import UNNAMED, Archive, Manifest
 from pipeline.datasets.unpack import DamagedArchive, unpack
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 
 log = logging.getLogger(__name__)
 
-# Of images of one's own without a name.
-DEFAULT_NAME = "own"
 DATA_FOLDERS = ("REIDPIPE_DATA", "FASTREID_DATASETS")
 
 
@@ -235,7 +233,7 @@ def _bases() -> list[tuple[str, Path]]:
 
 
 def _usual_places(manifest: Manifest) -> Iterator[Path]:
-    if manifest.any_variant and manifest.variant != DEFAULT_NAME:
+    if manifest.any_variant and manifest.variant != UNNAMED:
         return
     for _, base in _bases():
         for name in (*manifest.roots, manifest.id):

@@ -24,7 +24,7 @@ def test_names_side_by_side_and_each_others_test(console: Console, tmp_path: Pat
     assert "held out 3 of 8 people for the test, drawn by seed 0; 5 are trained on" in told.output
     assert "--holdout 0.3" not in told.output
     told = console("prepare", "folder", "--root", str(second))
-    assert "type reidpipe prepare folder:own --holdout 0.3" in told.output
+    assert "type reidpipe prepare folder --holdout 0.3" in told.output
     told = console("prepare", "folder:own", "--holdout", "1.0", "--json")
     counts = {row["subset"]: row["ids"] for row in json.loads(told.stdout)["counts"]}
     assert counts == {"query": 6, "gallery": 6}
@@ -37,7 +37,7 @@ def test_names_side_by_side_and_each_others_test(console: Console, tmp_path: Pat
     assert console(*train).exit_code == 0
     for dataset in ("folder:shop", "folder:own", "folder"):
         metrics = json.loads(console("eval", "--dataset", dataset, "--json").stdout)
-        assert metrics["dataset"] == {"folder": "folder:own"}.get(dataset, dataset)
+        assert metrics["dataset"] == {"folder:own": "folder"}.get(dataset, dataset)
         assert metrics["exclude"] == "same-camera"
         assert metrics["valid_queries"] == metrics["queries"] > 0
 

@@ -128,7 +128,7 @@ def test_a_dataset_without_truth_is_told_before_the_parsing(drawn: Console, tmp_
     Image.new("RGB", (40, 80)).save(root / "1" / "a.png")
     drawn("prepare", "folder", "--root", root)
     line = drawn.mistake("parse", "folder", "--device", "cpu", "--score")
-    assert "no ground truth in dataset 'folder:own'" in line
+    assert "no ground truth in dataset 'folder'" in line
     assert not list((drawn.root / "artifacts" / "maps").glob("*/maps-*.h5"))
 
 
