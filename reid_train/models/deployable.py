@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.models import STARTS, TRUNKS
 
 log = logging.getLogger(__name__)
+
+COSINE, EUCLIDEAN = DISTANCES = ("cosine", "euclidean")
 
 
 class ReidModel(nn.Module):
@@ -23,6 +25,9 @@ class ReidModel(nn.Module):
     ``forward(images N,3,H,W float RGB in 0..1)`` gives the method's retrieval feature N,D, not
     normalised. Images must already be ``input_size`` (H, W): resizing belongs to the data side,
     because methods differ in the filter. No classifier here: that part is training's.
+
+    ``distance`` is how its features are compared: ``cosine``, or ``euclidean`` of the features as
+    they are.
     """
 
     mean: Tensor
@@ -35,9 +40,16 @@ class ReidModel(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
         input_size: tuple[int, int],
+        distance: str = COSINE,
     ) -> None:
         super().__init__()
+        if distance not in DISTANCES:
+            raise ReidpipeError(
+                f"found distance '{distance}'{nearest(distance, DISTANCES)} of a model; "
+                f"expected {' or '.join(DISTANCES)}; correct it"
+            )
         self.trunk = trunk
+        self.distance = distance
         self.input_size = (int(input_size[0]), int(input_size[1]))
         self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1))
@@ -66,7 +78,8 @@ def build_model(
     spec: Mapping[str, Any], *, pretrained: str = "none", weights: Path | None = None
 ) -> ReidModel:
     """The model, freshly initialised, that ``model.json`` describes under ``model``:
-    ``{"trunk": name, "options": {...}, "mean": [3], "std": [3], "input_size": [H, W]}``.
+    ``{"trunk": name, "options": {...}, "mean": [3], "std": [3], "input_size": [H, W]}``, and
+    ``"distance"`` where it is not the cosine.
 
     ``options`` are the trunk's keyword arguments beside ``input_size``. Weights are drawn from
     torch's generator: seed it around this call. ``pretrained`` is "none", a name of published
@@ -106,7 +119,13 @@ def build_model(
             "of its features by name, 'embedding' for retrieval among them; add it to the plugin"
         )
     _compare_colours(trunk, spec, pretrained)
-    return ReidModel(trunk, mean=spec["mean"], std=spec["std"], input_size=(height, width))
+    return ReidModel(
+        trunk,
+        mean=spec["mean"],
+        std=spec["std"],
+        input_size=(height, width),
+        distance=spec.get("distance", COSINE),
+    )
 
 
 def _takes(factory: Callable[..., Any], name: str) -> bool:

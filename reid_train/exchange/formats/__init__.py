@@ -15,5 +15,6 @@ FORMATS = Door(
         "ianet": "reid_train.exchange.formats.ianet:read",
         "pcl-clip": "reid_train.exchange.formats.pcl_clip:read",
         "simple-reid": "reid_train.exchange.formats.simple_reid:read",
+        "torchreid": "reid_train.exchange.formats.torchreid:read",
     },
 )
