@@ -14,7 +14,15 @@ feature of ``out_dim`` numbers.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pipeline.plugins import Door
+
+# How the features of a model are compared: by their cosine, or as they are.
+Distance = Literal["cosine", "euclidean"]
+COSINE: Distance = "cosine"
+EUCLIDEAN: Distance = "euclidean"
+DISTANCES = (COSINE, EUCLIDEAN)
 
 TRUNKS = Door(
     "trunk",

@@ -12,11 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.terminal.errors import ReidpipeError, nearest
-from reid_train.models import STARTS, TRUNKS
+from reid_train.models import COSINE, DISTANCES, STARTS, TRUNKS
 
 log = logging.getLogger(__name__)
-
-COSINE, EUCLIDEAN = DISTANCES = ("cosine", "euclidean")
 
 
 class ReidModel(nn.Module):
@@ -54,18 +52,31 @@ class ReidModel(nn.Module):
         self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1))
 
+    @property
+    def side_tables(self) -> dict[str, int]:
+        """Side information that the trunk has a table of -> how many values the table knows:
+        ``camids`` (its ``cameras``) and ``views``. What is beyond it has no row there.
+        """
+        trunk = getattr(self.trunk, "trunk", self.trunk)  # beneath a neck
+        counts = {"camids": getattr(trunk, "cameras", 0), "views": getattr(trunk, "views", 0)}
+        return {name: count for name, count in counts.items() if count}
+
     def features(
         self, images: Tensor, camids: Tensor | None = None, views: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Every named feature of the trunk, each N,D; ``embedding`` is the one to search with.
 
-        Raises ``ValueError`` when the images are not N,3,H,W of ``input_size``.
+        Without ids no row of a trunk's table is added. Raises ``ValueError`` when the images are
+        not N,3,H,W of ``input_size``, and in eval mode for ids that are in no table.
         """
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2:] != self.input_size:
             height, width = self.input_size
             raise ValueError(
                 f"images have shape {tuple(images.shape)}; this model takes N,3,{height},{width}"
             )
+        if not self.training and not torch.compiler.is_exporting():
+            for name, count in self.side_tables.items():
+                _check_ids(name, camids if name == "camids" else views, count)
         return self.trunk((images - self.mean) / self.std, camids=camids, views=views)
 
     def forward(
@@ -126,6 +137,18 @@ def build_model(
         input_size=(height, width),
         distance=spec.get("distance", COSINE),
     )
+
+
+def _check_ids(name: str, ids: Tensor | None, count: int) -> None:
+    """Raise ValueError for a row that a table of ``count`` rows does not have: an index from its
+    end would be another's.
+    """
+    if ids is not None and len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < count:
+        wrong = next(int(value) for value in ids if not 0 <= int(value) < count)
+        raise ValueError(
+            f"found {name} {wrong}; this model has a table of {count} (0 to {count - 1}), those of "
+            f"the set it was trained on; leave {name} out for images of another set"
+        )
 
 
 def _takes(factory: Callable[..., Any], name: str) -> bool:

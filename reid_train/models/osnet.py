@@ -142,9 +142,7 @@ class OSNet(nn.Module):
         last = channels[-1]
         self.feature_dims = {"global": last, "embedding": dim}
         where = "after" if norm == "ibn" else "inside"
-        self.stem = ConvNorm(
-            3, first, 7, stride=2, norm="batch" if norm == "batch" else "instance"
-        )
+        self.stem = ConvNorm(3, first, 7, stride=2, norm="batch" if norm == "batch" else "instance")
         self.pool = nn.MaxPool2d(3, 2, 1)
         stages, transitions = [], []
         for inputs, outputs, chosen in zip(
@@ -197,8 +195,12 @@ def _start(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-X025, X05, X075, X10 = (partial(OSNet, width=width) for width in (0.25, 0.5, 0.75, 1.0))
+X025 = partial(OSNet, width=0.25)
+X05 = partial(OSNet, width=0.5)
+X075 = partial(OSNet, width=0.75)
+X10 = partial(OSNet)
 IBN_X10 = partial(OSNet, norm="ibn")
-AIN_X025, AIN_X05, AIN_X075, AIN_X10 = (
-    partial(OSNet, width=width, norm="ain") for width in (0.25, 0.5, 0.75, 1.0)
-)
+AIN_X025 = partial(OSNet, width=0.25, norm="ain")
+AIN_X05 = partial(OSNet, width=0.5, norm="ain")
+AIN_X075 = partial(OSNet, width=0.75, norm="ain")
+AIN_X10 = partial(OSNet, norm="ain")

@@ -116,7 +116,7 @@ def clip_vit(
         raise ReidpipeError(
             f"found {table} rows in cv_embed and views={views}; expected the number of views"
         )
-    split = {
+    split: dict[str, dict[str, Any]] = {
         "camera": {"cameras": table},
         "view": {"views": table},
         "camera-view": {"cameras": table // max(views, 1), "views": views},

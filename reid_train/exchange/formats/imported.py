@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.models.deployable import COSINE, ReidModel
+from reid_train.models import COSINE
+from reid_train.models.deployable import ReidModel
 
 State = dict[str, Tensor]
 

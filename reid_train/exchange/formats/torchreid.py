@@ -107,7 +107,7 @@ def _published(network: OSNet, *, listed: bool) -> PublishedFile:
     for number, (stage, transition) in enumerate(
         zip(network.stages, network.transitions, strict=True), 2
     ):
-        blocks: list[nn.Module] = [_block(block, listed=listed) for block in stage]
+        blocks: list[nn.Module] = [_block(block, listed=listed) for block in stage.children()]
         last = _unit(transition)
         if number == 4:
             parts["conv5"] = last
@@ -121,7 +121,7 @@ def _published(network: OSNet, *, listed: bool) -> PublishedFile:
 
 def _block(block: nn.Module, *, listed: bool) -> PublishedFile:
     assert isinstance(block, OmniScaleBlock)
-    streams = [[_light(layer) for layer in stream] for stream in block.streams]  # type: ignore[union-attr]
+    streams = [[_light(layer) for layer in stream.children()] for stream in block.streams]
     parts: dict[str, nn.Module] = {
         "conv1": _unit(block.reduce),
         "gate": PublishedFile(fc1=block.gate.reduced, fc2=block.gate.gates),
