@@ -45,6 +45,7 @@ TRUNKS = Door(
         "osnet-ain-x0.75": "reid_train.models.osnet:AIN_X075",
         "osnet-ain-x1.0": "reid_train.models.osnet:AIN_X10",
         "resnet50": "reid_train.models.resnet:ResNet50",
+        "strong-resnet50": "reid_train.models.strong_baseline:StrongBaseline",
         "tiny": "reid_train.models.tiny:Tiny",
     },
     families={"timm/": "reid_train.models.timm_trunk:timm_trunk"},

@@ -12,6 +12,7 @@ FORMATS = Door(
     {
         "clip-reid": "reid_train.exchange.formats.clip_reid:read",
         "col780": "reid_train.exchange.formats.col780:read",
+        "fast-reid": "reid_train.exchange.formats.fast_reid:read",
         "ianet": "reid_train.exchange.formats.ianet:read",
         "pcl-clip": "reid_train.exchange.formats.pcl_clip:read",
         "simple-reid": "reid_train.exchange.formats.simple_reid:read",

@@ -104,6 +104,6 @@ def check_kind(state: State, source: str, key: str, what: str) -> None:
     known = (words for start, words in _KINDS.items() if any(k.startswith(start) for k in state))
     found = next(known, f"keys like '{first}'")
     raise ReidpipeError(
-        f"found {found} in {source}; expected {what}, with the key '{key}'; "
+        f"found {found} ({source}); expected {what}, with the key '{key}'; "
         "give the file that belongs to it, or another --from"
     )
