@@ -65,7 +65,9 @@ def side_information(
     for name, count in tables.items():
         numbers = [getattr(row, _COLUMNS[name]) for row in rows]
         unknown = numbers.count(None)
-        beyond = sorted({number for number in numbers if number is not None and number >= count})
+        beyond = sorted(
+            {number for number in numbers if not (number is None or 0 <= number < count)}
+        )
         if reason is None and unknown:
             reason = f"{unknown} of {len(rows)} images of {index.dataset} have no {_WORDS[name]}"
         if reason is None and beyond:
