@@ -160,6 +160,7 @@ def export_model(terminal: Terminal, run: str, format: str, out: Path | None) ->
     Example: reidpipe export baseline-tiny --format torch-export --out person.pt2
     """
     from reid_train import load_model
+    from reid_train.evaluation.side_information import left_out
     from reid_train.exchange import exporting
 
     found = find_run(terminal.workspace, run)
@@ -183,6 +184,9 @@ def export_model(terminal: Terminal, run: str, format: str, out: Path | None) ->
         about = read_json(folder / "model.json")
     else:
         model = load_model(folder)
+        if (told := left_out(model, "the program's images are of no data set")) is not None:
+            terminal.say(told)
+            model.leave_out_tables()
         write = exporting.export_onnx if format == "onnx" else exporting.export_torch
         about = {**_about(found, model), **write(model, file), "format": format}
         terminal.say(

@@ -27,6 +27,7 @@ from reid_train.evaluation.stored_ranking import StoredRanking
 from reid_train.figures.charts import read_epochs, similarity_histogram, training_curves
 from reid_train.figures.embedding_map import choose, embedding_map
 from reid_train.figures.ranked_lists import Match, draw_ranked_list
+from reid_train.models import COSINE
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class RunView:
             f"protocol {metrics['protocol']}{trials}, exclude {metrics['exclude']}, "
             f"{metrics['valid_queries']} of {metrics['queries']} queries against "
             f"{metrics['gallery']} images, {height}x{width} pixels, "
-            f"{metrics['distance']} distance, "
+            f"{metrics.get('distance', COSINE)} distance, "
             f"{'with' if about['flip'] else 'without'} flip test, {about['precision']}"
             + (f"; {told}" if (told := metrics.get("side_information")) else "")
         )

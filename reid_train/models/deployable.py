@@ -61,6 +61,13 @@ class ReidModel(nn.Module):
         counts = {"camids": getattr(trunk, "cameras", 0), "views": getattr(trunk, "views", 0)}
         return {name: count for name, count in counts.items() if count}
 
+    def leave_out_tables(self) -> None:
+        """Forget the trunk's tables: ids that are given change nothing from now on."""
+        trunk = getattr(self.trunk, "trunk", self.trunk)
+        for name in ("cameras", "views"):
+            if getattr(trunk, name, 0):
+                setattr(trunk, name, 0)
+
     def features(
         self, images: Tensor, camids: Tensor | None = None, views: Tensor | None = None
     ) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from reid_train import load_model
 from reid_train.models.clip.visual import ClipVit
 from tests.cli.conftest import Console
 
@@ -84,6 +85,20 @@ def test_a_file_of_the_set_that_is_named(trained: Console, tmp_path: Path, peopl
     assert "did you mean 'market1501'" in line
     text = trained(*words, "--trained-on", "market1501").stdout
     assert "warning: market1501 has 6 cameras, the table 2" in text
+
+
+@pytest.mark.slow
+def test_a_program_has_no_table(trained: Console, tmp_path: Path):
+    file = clip_reid_file(tmp_path / "own.pth", cameras=2)
+    named = trained.json("import", file, *IMPORT, "--trained-on", "folder")
+    said = trained("export", named["run"], "--format", "torch-export").stdout
+    assert "left out: the program's images are of no data set" in said
+    program = torch.export.load(trained.root / "exports" / f"{named['run']}.pt2").module()
+    model = load_model(named["model"])
+    images = torch.rand(3, 3, 64, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(program(images=images), model(images), atol=1e-5, rtol=0)
+        assert not torch.allclose(model(images), model(images, camids=torch.ones(3).long()))
 
 
 def test_a_run_of_ours_on_its_own_set_and_on_others(trained: Console, people: Path, tmp_path: Path):

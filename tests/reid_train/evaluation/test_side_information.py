@@ -30,7 +30,13 @@ SPEC: dict[str, Any] = {
 SMALL = {"width": 64, "layers": 2, "heads": 1, "output_dim": 8}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def one_sided(sided) -> Prepared:
+    """One set and one model, whose names a test may write anew."""
+    return sided()
+
+
+@pytest.fixture(scope="module")
 def sided(make_prepared):
     """``sided(dataset, trained, edit, cameras=6)``: a prepared set and a model with tables whose
     rows are far apart.
@@ -77,8 +83,13 @@ def told(little: Prepared) -> tuple[bool, str]:
         ("folder", "folder", True),
     ],
 )
-def test_the_set_decides(sided, dataset, trained, used):
-    found, line = told(sided(dataset, trained))
+def test_the_set_decides(one_sided, dataset, trained, used):
+    for file, content in (
+        (one_sided.index / "dataset.json", {"dataset": dataset}),
+        (one_sided.model / "model.json", {"dataset": trained}),
+    ):
+        write_json(file, read_json(file) | content)
+    found, line = told(one_sided)
     assert found == used and line.startswith("table of 6 cameras")
     assert ("left out" in line) != used
     if trained in (None, "imported"):
