@@ -37,7 +37,8 @@ def protocol_line(metrics: dict[str, Any], step: Step) -> str:
     return (
         f"protocol: {metrics['dataset']} {metrics['protocol']}, excluded {metrics['exclude']}, "
         f"{metrics['valid_queries']} of {metrics['queries']} queries valid, {height}x{width}, "
-        f"{metrics.get('distance', COSINE)} distance, {flip} flip; index {step.inputs['index'].key[:8]}"
+        f"{metrics.get('distance', COSINE)} distance, {flip} flip; "
+        f"index {step.inputs['index'].key[:8]}"
     )
 
 

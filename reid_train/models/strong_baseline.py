@@ -22,12 +22,12 @@ class InstanceBatchNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = channels // 2
-        self.instance = nn.InstanceNorm2d(self.half, affine=True)
-        self.batch = nn.BatchNorm2d(channels - self.half)
+        self.split = channels // 2
+        self.instance = nn.InstanceNorm2d(self.split, affine=True)
+        self.batch = nn.BatchNorm2d(channels - self.split)
 
     def forward(self, x: Tensor) -> Tensor:
-        first, rest = x.split([self.half, x.shape[1] - self.half], 1)
+        first, rest = x[:, : self.split], x[:, self.split :]
         return torch.cat([self.instance(first), self.batch(rest)], 1)
 
 

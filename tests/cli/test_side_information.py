@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ IMPORT = ("--from", "clip-reid", "--set", "input_size=[64,32]", "--set", "stride
 OPTIONS = "{width: 64, layers: 1, heads: 1, output_dim: 8, cameras: dataset}"
 
 
-def clip_reid_file(path: Path, **tables: int) -> Path:
+def clip_reid_file(path: Path, **tables: Any) -> Path:
     """A small ViT as CLIP-ReID saves it, with a table whose rows are far apart."""
     torch.manual_seed(1)
     trunk = ClipVit(width=64, layers=2, heads=1, output_dim=8, input_size=(64, 32), **tables)

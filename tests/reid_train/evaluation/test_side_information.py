@@ -47,7 +47,9 @@ def sided(make_prepared):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = build_model({**SPEC, "options": SMALL | (tables or {"cameras": 6})})
-            torch.nn.init.normal_(model.trunk.cv_embed, std=2)
+            table = model.trunk.cv_embed
+            assert isinstance(table, torch.Tensor)
+            torch.nn.init.normal_(table, std=2)
         meta = {"model": {**SPEC, "options": SMALL | (tables or {"cameras": 6})}, "seed": 0}
         save_model(little.model, model, meta | {"recipe": {"name": "x"}, "dataset": trained})
         return little
