@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.artifacts.atomic import read_json
 from pipeline.artifacts.store import MARK
+from pipeline.datasets.catalogue import defined
 from pipeline.datasets.sources import GENERATED
 from reid_train.data.dataset import all_known
 from reid_train.engine.checkpoint import META
@@ -99,12 +100,15 @@ def _elsewhere(folder: Path, source: Path, index: Index) -> str | None:
             "nobody said which set the file was trained on "
             "(reidpipe import FILE --trained-on DATASET does)"
         )
+    if (trained_on := defined(name, None)) is not None:
+        name = trained_on.dataset  # with the variant that is meant where none is named
+    tested_on = index.manifest.dataset if index.manifest else index.dataset
     other = f"it was trained on {name}, these images are of {index.dataset}"
     own = index.definition is not None or index.dataset.partition(":")[0] in (OWN, GENERATED)
     if not own:
-        same = str(name).partition(":")[0] == index.dataset.partition(":")[0]
+        same = name.partition(":")[0] == index.dataset.partition(":")[0]
         return None if same else other
-    if name != index.dataset:
+    if name != tested_on:
         return other
     trained, tested = _made_of(folder, "index"), _made_of(source)
     if trained is None or tested is None:
