@@ -69,9 +69,9 @@ def test_a_file_of_the_set_that_is_named(trained: Console, tmp_path: Path, peopl
     words = ("import", file, *IMPORT)
     unnamed = trained.json(*words)
     named = trained.json(*words, "--trained-on", "folder")
-    assert unnamed["model"] != named["model"] and named["run"].startswith("own-folder-")
+    assert unnamed["model"] != named["model"] and named["run"].startswith("own-folder")
     found = trained.json("eval", named["run"])  # where it was trained, as of a run of ours
-    assert found["side_information"] == "table of 2 cameras used: trained on folder"
+    assert found["side_information"].startswith("table of 2 cameras used: trained on folder")
     without = trained.json("eval", unnamed["run"], "--dataset", "folder")
     assert found["mAP"] != without["mAP"]
     # own pictures have no camera: one threshold, calibrated as they are compared
@@ -119,7 +119,7 @@ def test_a_run_of_ours_on_its_own_set_and_on_others(trained: Console, people: Pa
     shutil.copytree(people, moved)
     trained("prepare", "folder", "--root", moved, "--size", "32x16", "--filter", "bilinear")
     told = trained.json("eval", name, "--dataset", "folder")["side_information"]
-    assert "left out: it was trained on folder in" in told and str(moved) in told
+    assert "left out: it was trained on folder" in told and f"not in {moved}" in told
     line = trained.mistake(
         *("train", "baseline-tiny", "--dataset", "folder", *sets, "--device", "cpu"),
         *("--set", "model.options.cameras=1"),

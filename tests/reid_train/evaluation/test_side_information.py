@@ -138,7 +138,7 @@ def test_own_sets_are_told_apart_by_their_roots(sided):
     assert told(little)[0]
     place(little.model, "", index={"params": {"root": "/b.csv"}})
     used, line = told(little)
-    assert not used and "folder in /b.csv, not in /a.csv" in line
+    assert not used and "in /b.csv, not in /a.csv" in line
     drawn = sided("mannequins", "mannequins")
     write_json(drawn.index / MARK, {"params": {"seed": 0, "cameras": 4}, "inputs": {}})
     write_json(drawn.model / MARK, {"inputs": {"index": {"params": {"seed": 0, "cameras": 2}}}})
