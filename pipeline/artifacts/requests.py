@@ -102,8 +102,11 @@ def evaluation(
     exclude: str,
     flip: bool = False,
     rerank: Mapping[str, Any] | None = None,
+    distance: str | None = None,
 ) -> Step:
-    """Retrieval metrics of a model on the query and gallery splits of an index."""
+    """Retrieval metrics of a model on the query and gallery splits of an index. distance: None for
+    the model's own.
+    """
     recipe = trained.params["recipe"]
     size, filter = recipe["input"]["size"], recipe["input"]["test_filter"]
     return Step(
@@ -113,6 +116,7 @@ def evaluation(
             "exclude": exclude,
             "flip": flip,
             "rerank": dict(rerank) if rerank else None,
+            **({"distance": distance} if distance else {}),
         },
         {
             "model": trained,

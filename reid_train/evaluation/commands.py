@@ -16,6 +16,7 @@ from reid_train.evaluation.results import (
     protocol_line,
 )
 from reid_train.figures.commands import report_page
+from reid_train.models import DISTANCES
 
 
 @click.command("eval", context_settings=CONTEXT)
@@ -29,6 +30,11 @@ from reid_train.figures.commands import report_page
     type=click.Choice(["same-camera", "same-image", "none"]),
     help="Gallery images a query does not see.  [default: the protocol's]",
 )
+@click.option(
+    "--distance",
+    type=click.Choice(DISTANCES),
+    help="Between L2-normalised features, or those as they are.  [default: the model's]",
+)
 @click.option("--report", "with_report", is_flag=True, help="Write an HTML report too.")
 @DEVICE
 @json_option
@@ -40,6 +46,7 @@ def evaluate(
     rerank: bool,
     flip: bool,
     exclude: str | None,
+    distance: str | None,
     with_report: bool,
     device: str,
 ) -> None:
@@ -56,6 +63,7 @@ def evaluate(
         exclude=exclude,
         flip=flip,
         rerank=rerank,
+        distance=distance,
     )
     targets = [step]
     if with_report:
@@ -66,6 +74,8 @@ def evaluate(
     metrics = read_json(terminal.workspace.folder(step) / "metrics.json")
     terminal.say(format_table([metrics_row(found.name, metrics)], METRIC_COLUMNS))
     terminal.say(protocol_line(metrics, step))
+    if metrics.get("side_information"):
+        terminal.say(metrics["side_information"])
     if metrics["rerank"]:
         row = metrics_row(found.name, {**metrics, **metrics["rerank"]})
         options = ", ".join(f"{key} {metrics['rerank'][key]}" for key in ("k1", "k2", "lam"))

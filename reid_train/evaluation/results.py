@@ -12,7 +12,9 @@ from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.protocols import find_protocol
+from reid_train.models import COSINE, Distance
 
+ELSEWHERE = "imported"  # where a model was trained of which nobody said where
 METRIC_COLUMNS = ["run", "mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", "queries", "gallery"]
 
 
@@ -35,7 +37,8 @@ def protocol_line(metrics: dict[str, Any], step: Step) -> str:
     return (
         f"protocol: {metrics['dataset']} {metrics['protocol']}, excluded {metrics['exclude']}, "
         f"{metrics['valid_queries']} of {metrics['queries']} queries valid, {height}x{width}, "
-        f"{flip} flip; index {step.inputs['index'].key[:8]}"
+        f"{metrics.get('distance', COSINE)} distance, {flip} flip; "
+        f"index {step.inputs['index'].key[:8]}"
     )
 
 
@@ -48,11 +51,15 @@ def evaluation_step(
     exclude: str | None = None,
     flip: bool = False,
     rerank: bool = False,
+    distance: str | None = None,
 ) -> Step:
     """The evaluation step of a model, with what the dataset and the recipe say by default.
+    distance: None for the model's own, as is naming that one.
 
     Raises ReidpipeError for an imported model when no dataset is named: it was trained elsewhere.
     """
+    if dataset is None and "index" not in model.inputs and model.params["dataset"] != ELSEWHERE:
+        dataset = model.params["dataset"]
     if dataset is None and "index" not in model.inputs:
         raise ReidpipeError(
             f"found an imported model ('{model.params['recipe']['name']}') and no dataset; "
@@ -70,4 +77,10 @@ def evaluation_step(
         exclude=exclude or chosen.exclude,
         flip=flip or model.params["recipe"]["test"]["flip"],
         rerank={"k1": 20, "k2": 6, "lam": 0.3} if rerank else None,
+        distance=None if distance == distance_of(model) else distance,
     )
+
+
+def distance_of(model: Step) -> Distance:
+    """How the features of a model are compared, as its recipe says: "cosine" or "euclidean"."""
+    return model.params["recipe"]["test"].get("distance", COSINE)

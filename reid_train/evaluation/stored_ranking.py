@@ -13,6 +13,8 @@ from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics
 from reid_train.evaluation.ranking import nearest_first
+from reid_train.evaluation.similarity import similarities
+from reid_train.models import COSINE
 
 TOP = 50
 SHOWN_JUNK = 50
@@ -25,8 +27,16 @@ class RankingRecorder:
     kept (50 at most) that the first 50 ranks that count are there in any usual case.
     """
 
-    def __init__(self, q_pids: np.ndarray, g_pids: np.ndarray, matches: Matches) -> None:
+    def __init__(
+        self,
+        q_pids: np.ndarray,
+        g_pids: np.ndarray,
+        matches: Matches,
+        *,
+        distance: str = COSINE,
+    ) -> None:
         self.q_pids, self.g_pids, self.matches = q_pids, g_pids, matches
+        self.distance = distance
         hidden = [len(matches.of(place)[1]) for place in range(len(q_pids))]
         places = min(TOP + min(max(hidden, default=0), SHOWN_JUNK), len(g_pids))
         self.indices = np.full((len(q_pids), places), -1, np.int32)
@@ -35,12 +45,12 @@ class RankingRecorder:
         self.junk = np.zeros(self.indices.shape, bool)
 
     def watch(self, chunks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
-        """Pass on chunks of squared distances (n, G) between unit vectors."""
+        """Pass on chunks of squared distances (n, G), for the cosine between unit vectors."""
         for start, chunk in chunks:
             for place, row in enumerate(chunk, start):
                 chosen = nearest_first(row, self.indices.shape[1])
                 self.indices[place] = chosen
-                self.similarities[place] = 1 - row[chosen] / 2
+                self.similarities[place] = similarities(row[chosen], self.distance)
                 self.junk[place] = np.isin(chosen, self.matches.of(place)[1])
                 same = self.g_pids[chosen] == self.q_pids[place]
                 self.correct[place] = same & ~self.junk[place]
@@ -54,7 +64,8 @@ class RankingRecorder:
         metrics: RetrievalMetrics,
     ) -> None:
         """Write an npz: query_keys (Q,), gallery_keys (G,) str; indices (Q, K) int32 into the
-        gallery; similarities (Q, K) cosine; correct, junk (Q, K) bool; ap (Q,), valid (Q,).
+        gallery; similarities (Q, K), the cosine or minus the Euclidean distance; correct, junk
+        (Q, K) bool; ap (Q,), valid (Q,).
         """
         with atomic.replacing(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(

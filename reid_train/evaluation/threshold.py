@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from reid_train.evaluation.exclusion import Matches
+from reid_train.evaluation.similarity import NAMES, similarities
+from reid_train.models import COSINE
 
 BINS = 2000
 RATES = (0.1, 0.01, 0.001, 0.0001)
@@ -15,24 +17,34 @@ RATE = 0.01
 
 
 class PairStatistics:
-    """Counts cosine similarities of same-person and different-person pairs in passing.
+    """Counts similarities of same-person and different-person pairs in passing.
 
-    Bins are 1/1000 wide over -1..1, so memory does not grow with the number of pairs; pairs that
-    the exclusion rule hides are not counted.
+    Bins are 1/1000 wide over the cosines -1..1, or 1/2000 of ``farthest`` over its negative..0 for
+    Euclidean distances, so memory does not grow with the number of pairs; pairs that the exclusion
+    rule hides are not counted.
+
+    distance: "cosine" or "euclidean", as of a model. farthest: what no Euclidean distance is above.
     """
 
-    def __init__(self, matches: Matches) -> None:
-        self.matches = matches
+    def __init__(self, matches: Matches, *, distance: str = COSINE, farthest: float = 0.0) -> None:
+        self.matches, self.distance = matches, distance
+        self.farthest = max(farthest, 1e-12)
         self.same = np.zeros(BINS, np.int64)
         self.different = np.zeros(BINS, np.int64)
 
     def watch(self, chunks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
-        """Pass on chunks of squared distances (n, G) between unit vectors, counting each pair."""
+        """Pass on chunks of squared distances (n, G), for the cosine between unit vectors,
+        counting each pair.
+        """
         for start, chunk in chunks:
             for place, row in enumerate(chunk, start):
                 positives, excluded = self.matches.of(place)
-                # d = 2 - 2 cos; bin of cos = floor((cos + 1) BINS / 2)
-                bins = ((4 - row) * (BINS / 4)).astype(np.int32)
+                if self.distance == COSINE:
+                    # d = 2 - 2 cos; bin of cos = floor((cos + 1) BINS / 2)
+                    bins = ((4 - row) * (BINS / 4)).astype(np.int32)
+                else:
+                    near = self.farthest + similarities(row, self.distance)
+                    bins = (near * (BINS / self.farthest)).astype(np.int32)
                 np.clip(bins, 0, BINS - 1, out=bins)
                 same = np.bincount(bins[positives], minlength=BINS)
                 self.same += same
@@ -48,7 +60,8 @@ class PairStatistics:
         pairs at or above it) is at most the wanted one, and the true positive rate there.
         ``threshold`` is that of a false positive rate of 1 %. None where no pair was seen.
         """
-        edges = np.linspace(-1, 1, BINS + 1)
+        low, high = (-1.0, 1.0) if self.distance == COSINE else (-self.farthest, 0.0)
+        edges = np.linspace(low, high, BINS + 1)
         above_same = np.append(np.cumsum(self.same[::-1])[::-1], 0)
         above_different = np.append(np.cumsum(self.different[::-1])[::-1], 0)
         same, different = int(above_same[0]), int(above_different[0])
@@ -66,7 +79,7 @@ class PairStatistics:
                 )
         chosen = [point["threshold"] for point in points if point["wanted_fpr"] == RATE]
         return {
-            "similarity": "cosine",
+            "similarity": NAMES[self.distance],
             "threshold": chosen[0] if chosen else None,
             "threshold_fpr": RATE,
             "points": points,

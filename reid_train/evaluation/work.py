@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,12 @@ from reid_train.evaluation.ranking import match_rule
 from reid_train.evaluation.rerank import rerank_distances
 from reid_train.evaluation.stored_ranking import RankingRecorder
 from reid_train.evaluation.threshold import PairStatistics
+from reid_train.models import COSINE
 
 if TYPE_CHECKING:
     from pipeline.artifacts.steps import Job
     from pipeline.datasets.manifest import Protocol
+    from reid_train.evaluation.side_information import SideInformation
 
 METRICS, PROTOCOL, THRESHOLD, RANKING = (
     "metrics.json", "protocol.json", "threshold.json", "ranking.npz",
@@ -40,7 +42,10 @@ def evaluate(job: Job) -> dict[str, Any]:
 
     inputs: model, index, images (packed at the model's input size). params: protocol and
     exclude by name, flip (sum of the features of image and
-    mirror image), rerank (None or {k1, k2, lam}). Writes, besides ``metrics.json``:
+    mirror image), rerank (None or {k1, k2, lam}), distance where it is not the model's. A model's
+    table of cameras or views is used on the set it was trained on alone (``side_information``);
+    the threshold is for images of no set, and so is always made without. Writes, besides
+    ``metrics.json``:
     ``protocol.json`` (all that the numbers depend on), ``ranking.npz`` (see ``RankingRecorder``),
     ``threshold.json`` (see ``PairStatistics``), ``features.npy`` and ``features.json``.
     Features are computed in float32. Over several trials metrics are averaged; ranking and
@@ -55,14 +60,21 @@ def evaluate(job: Job) -> dict[str, Any]:
     )
     trials = [apply_protocol(index.rows, protocol, trial=t) for t in range(protocol.trials)]
     meta = atomic.read_json(job.inputs["model"] / "model.json")
-    features, size = _features(job, index, trials)
+    tested = _test(job, index, trials)
 
     outcomes = []
     for number, rows in enumerate(trials):
-        query, gallery = (_embeddings(side, features, exclude) for side in rows)
-        watchers = _Watchers.of(query, gallery, exclude) if number == 0 else None
+        query, gallery = (_embeddings(side, tested.features, exclude) for side in rows)
+        watchers = None
+        if number == 0:
+            bare = None
+            if (found := tested.bare) is not None:
+                bare = (_embeddings(rows[0], found, exclude), _embeddings(rows[1], found, exclude))
+            watchers = _Watchers.of(query, gallery, exclude, tested.distance, bare)
         try:
-            outcomes.append(_score_trial(job, protocol, query, gallery, exclude, watchers))
+            outcomes.append(
+                _score_trial(job, protocol, query, gallery, exclude, tested.distance, watchers)
+            )
         except ValueError as error:
             raise ReidpipeError(
                 f"{index.dataset}: {error}; expected images of the same people in query and "
@@ -73,9 +85,11 @@ def evaluate(job: Job) -> dict[str, Any]:
             watchers.ranking.write(
                 job.folder / RANKING, query_keys, gallery_keys, metrics=outcomes[0][0]
             )
-            atomic.write_json(job.folder / THRESHOLD, watchers.pairs.summary())
+            about_table = {} if tested.sides.told is None else {"side_information": "left out"}
+            atomic.write_json(job.folder / THRESHOLD, watchers.pairs.summary() | about_table)
     plain = mean_of_trials([metrics for metrics, _ in outcomes])
     reranked = [metrics for _, metrics in outcomes if metrics is not None]
+    told = {} if tested.sides.told is None else {"side_information": tested.sides.told}
     result = {
         "dataset": index.dataset,
         "protocol": protocol.name,
@@ -87,6 +101,8 @@ def evaluate(job: Job) -> dict[str, Any]:
         "rerank": {**job.params["rerank"], **_figures(mean_of_trials(reranked))}
         if reranked
         else None,
+        "distance": tested.distance,
+        **told,
         "recipe": _recipe_name(meta),
         "seed": meta.get("seed"),
         "versions": versions(),
@@ -96,7 +112,9 @@ def evaluate(job: Job) -> dict[str, Any]:
         "exclude": exclude,
         "flip": bool(job.params["flip"]),
         "rerank": job.params["rerank"],
-        "image_size": list(size),
+        "distance": tested.distance,
+        **told,
+        "image_size": list(tested.size),
         "precision": "fp32",
         "trials": protocol.trials,
         "inputs": {name: folder.name for name, folder in sorted(job.inputs.items())},
@@ -113,15 +131,43 @@ class _Watchers:
     matches: Matches
     pairs: PairStatistics
     ranking: RankingRecorder
+    counted: bool = False
 
     @classmethod
-    def of(cls, query: Embeddings, gallery: Embeddings, exclude: str) -> _Watchers:
+    def of(
+        cls,
+        query: Embeddings,
+        gallery: Embeddings,
+        exclude: str,
+        distance: str,
+        bare: tuple[Embeddings, Embeddings] | None,
+    ) -> _Watchers:
+        """bare: both sides without a model's table, for the threshold, and counted at once; None
+        where they are those that are scored.
+        """
         matches = match_rule(query, gallery, exclude)
-        recorder = RankingRecorder(query.pids, gallery.pids, matches)
-        return cls(matches, PairStatistics(matches), recorder)
+        recorder = RankingRecorder(query.pids, gallery.pids, matches, distance=distance)
+        farthest = 0.0 if distance == COSINE else _farthest(bare or (query, gallery))
+        pairs = PairStatistics(matches, distance=distance, farthest=farthest)
+        for _ in pairs.watch(_distances(*bare, distance).chunks()) if bare else ():
+            pass
+        return cls(matches, pairs, recorder, bare is not None)
 
     def watch(self, chunks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
-        return self.ranking.watch(self.pairs.watch(chunks))
+        return self.ranking.watch(chunks if self.counted else self.pairs.watch(chunks))
+
+
+def _farthest(sides: Sequence[Embeddings]) -> float:
+    """What no Euclidean distance between two sides is above: the sum of their longest features."""
+    squares = (
+        np.einsum("nd,nd->n", side.features, side.features, dtype=np.float64) for side in sides
+    )
+    return float(sum(np.sqrt(found.max()) for found in squares))
+
+
+def _distances(query: Embeddings, gallery: Embeddings, distance: str) -> Distances:
+    normalise = distance == COSINE
+    return Distances(query.features, gallery.features, normalise=normalise, memory_mib=1024)
 
 
 def _score_trial(
@@ -130,28 +176,39 @@ def _score_trial(
     query: Embeddings,
     gallery: Embeddings,
     exclude: str,
+    distance: str,
     watchers: _Watchers | None,
 ) -> tuple[RetrievalMetrics, RetrievalMetrics | None]:
     matches = watchers.matches if watchers else match_rule(query, gallery, exclude)
-    distances = Distances(query.features, gallery.features, normalise=True, memory_mib=1024)
-    chunks = distances.chunks()
+    chunks = _distances(query, gallery, distance).chunks()
     if watchers is not None:
         chunks = watchers.watch(chunks)
     ids = {"q_pids": query.pids, "g_pids": gallery.pids, "matches": matches, "protocol": protocol}
     plain = score_protocol(chunks, **ids)
     if job.params["rerank"] is None:
         return plain, None
-    reranked = rerank_distances(query, gallery, **job.params["rerank"])
+    normalise = distance == COSINE
+    reranked = rerank_distances(query, gallery, normalise=normalise, **job.params["rerank"])
     return plain, score_protocol([(0, reranked)], **ids)
 
 
-def _features(
-    job: Job, index: Index, trials: list[tuple[list[ImageRow], list[ImageRow]]]
-) -> tuple[dict[str, np.ndarray], tuple[int, int]]:
-    """Features by key of every image that a trial needs, and the image size (H, W)."""
+@dataclass(frozen=True)
+class _Tested:
+    """features: by key, of every image that a trial needs. bare: the same without the model's
+    table where they have rows of it. size: of the images (H, W).
+    """
+
+    features: dict[str, np.ndarray]
+    bare: dict[str, np.ndarray] | None
+    size: tuple[int, int]
+    distance: str
+    sides: SideInformation
+
+
+def _test(job: Job, index: Index, trials: list[tuple[list[ImageRow], list[ImageRow]]]) -> _Tested:
     from reid_train import load_model
-    from reid_train.data.dataset import all_known
     from reid_train.engine.runtime import Runtime
+    from reid_train.evaluation.side_information import side_information
 
     needed = {row.key for trial in trials for side in trial for row in side}
     # The index's own rows: a protocol may have replaced cameras by groups, which only the
@@ -165,20 +222,27 @@ def _features(
             f"found images packed at {packed.size} for a model that takes {model.input_size}; "
             "expected the same height and width; type reidpipe eval RUN, which packs them so"
         )
-    features = embed(
-        model,
-        packed.pixels,
-        [packed.row(row.key) for row in rows],
-        runtime=runtime,
-        batch=BATCH,
-        flip=job.params["flip"],
-        camids=all_known([row.camid for row in rows]),
-        views=all_known([row.view for row in rows]),
-        progress=job.progress,
-    )
+    sides = side_information(model, job.inputs["model"], job.inputs["index"], index, rows)
     keys = [row.key for row in rows]
-    save_features(job.folder, features, keys)
-    return dict(zip(keys, features, strict=True)), packed.size
+
+    def features(**known: np.ndarray) -> np.ndarray:
+        return embed(
+            model,
+            packed.pixels,
+            [packed.row(key) for key in keys],
+            runtime=runtime,
+            batch=BATCH,
+            flip=job.params["flip"],
+            progress=job.progress,
+            **known,
+        )
+
+    found = features(**sides.of(rows))
+    save_features(job.folder, found, keys)
+    by_key = dict(zip(keys, found, strict=True))
+    bare = dict(zip(keys, features(), strict=True)) if sides.used else None
+    distance = job.params.get("distance") or model.distance
+    return _Tested(by_key, bare, packed.size, distance, sides)
 
 
 def _embeddings(rows: list[ImageRow], features: dict[str, np.ndarray], exclude: str) -> Embeddings:

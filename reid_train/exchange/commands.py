@@ -15,6 +15,7 @@ from pipeline.artifacts import graph
 from pipeline.artifacts.atomic import read_json, replacing, sha256_file, write_json
 from pipeline.artifacts.runs import Run, find_run, record_run
 from pipeline.artifacts.steps import Step
+from pipeline.datasets.catalogue import load_manifest
 from pipeline.plugins import digests
 from pipeline.terminal.commandline import CONTEXT, Terminal, check_out, json_option
 from pipeline.terminal.errors import ReidpipeError, nearest
@@ -28,9 +29,10 @@ from pipeline.terminal.options import (
     Option,
     read_option,
 )
+from reid_train.evaluation.results import ELSEWHERE, distance_of
 from reid_train.exchange.formats import FORMATS
+from reid_train.models import COSINE
 
-ELSEWHERE = "imported"  # where an imported model was trained, as a run's name has it
 PATH = click.Path(path_type=Path)
 
 
@@ -44,6 +46,8 @@ OPTIONS = {
     "sie_coefficient": NUMBER,
     "sie": Option("camera, view or camera-view", TEXT.fits),
     "neck": Option("before or after", TEXT.fits),
+    "architecture": Option("a trunk's name", TEXT.fits),
+    "distance": Option("cosine or euclidean", TEXT.fits),
 }
 
 
@@ -64,13 +68,24 @@ OPTIONS = {
     metavar="KEY=VALUE",
     help=f"What the file does not say: {', '.join(OPTIONS)}.",
 )
+@click.option(
+    "--trained-on",
+    metavar="DATASET",
+    help="The set it was trained on: its cameras are those of the file's table, if it has one.",
+)
 @json_option
 def import_model(
-    terminal: Terminal, file: Path, format: str, name: str | None, settings: tuple[str, ...]
+    terminal: Terminal,
+    file: Path,
+    format: str,
+    name: str | None,
+    settings: tuple[str, ...],
+    trained_on: str | None,
 ) -> None:
     """Make a run of a published checkpoint FILE, for eval, embed, search, score and export.
 
-    Only tensors are read from it. It was trained elsewhere, so eval needs --dataset.
+    Only tensors are read from it. eval needs --dataset unless --trained-on says where it was
+    trained. A table of cameras or views is used on that set alone, and nowhere without.
 
     \b
     Example: reidpipe import MSMT17_clipreid_ViT-B-16_60.pth --from clip-reid --name msmt17
@@ -90,12 +105,13 @@ def import_model(
     execution = terminal.execution()
     first = graph.run(terminal.workspace, [description], execution, announce=terminal.announce)
     network = read_json(terminal.workspace.folder(description) / "network.json")
-    model = imported_step(description, network, called(name or file.stem))
+    dataset = ELSEWHERE if trained_on is None else load_manifest(trained_on).dataset
+    model = imported_step(description, network, called(name or file.stem), dataset)
     second = graph.run(terminal.workspace, [model], execution, announce=terminal.announce)
     run = record_run(
         terminal.workspace,
         recipe=model.params["recipe"]["name"],
-        dataset=ELSEWHERE,
+        dataset=dataset,
         seed=model.params["seed"],
         model=model,
     )
@@ -107,9 +123,12 @@ def import_model(
     height, width = summary["input_size"]
     terminal.say(
         f"  {summary['trunk']}, {summary['parameters']} parameters, images {height}x{width} "
-        f"{network['test_filter']}"
+        f"{network['test_filter']}, {distance_of(model)} distance"
     )
-    terminal.say(f"next: reidpipe eval {run.name} --dataset mannequins")
+    for line in _table_lines(network["model"]["options"], trained_on):
+        terminal.say(line)
+    where = "" if trained_on else " --dataset mannequins"
+    terminal.say(f"next: reidpipe eval {run.name}{where}")
     terminal.result(
         {
             "run": run.name,
@@ -141,6 +160,7 @@ def export_model(terminal: Terminal, run: str, format: str, out: Path | None) ->
     Example: reidpipe export baseline-tiny --format torch-export --out person.pt2
     """
     from reid_train import load_model
+    from reid_train.evaluation.side_information import left_out
     from reid_train.exchange import exporting
 
     found = find_run(terminal.workspace, run)
@@ -164,6 +184,9 @@ def export_model(terminal: Terminal, run: str, format: str, out: Path | None) ->
         about = read_json(folder / "model.json")
     else:
         model = load_model(folder)
+        if (told := left_out(model, "the program's images are of no data set")) is not None:
+            terminal.say(told)
+            model.leave_out_tables()
         write = exporting.export_onnx if format == "onnx" else exporting.export_torch
         about = {**_about(found, model), **write(model, file), "format": format}
         terminal.say(
@@ -175,6 +198,23 @@ def export_model(terminal: Terminal, run: str, format: str, out: Path | None) ->
     write_json(beside, about)
     terminal.say(f"wrote {file} and {beside.name}")
     terminal.result({"run": found.name, "file": str(file), "about": str(beside), **about})
+
+
+def _table_lines(options: Mapping[str, Any], trained_on: str | None) -> list[str]:
+    """What is said of a file's table of cameras or views."""
+    counts = {name: options[name] for name in ("cameras", "views") if options.get(name)}
+    if not counts:
+        return []
+    table = f"table of {' and '.join(f'{count} {name}' for name, count in counts.items())}"
+    if trained_on is None:
+        return [f"  {table}, left out: say --trained-on DATASET and it is used there"]
+    lines = [f"  {table}, used on {trained_on} and left out elsewhere"]
+    train = load_manifest(trained_on).counts.get("train")
+    cameras = train.cameras.one_of if train and train.cameras else ()
+    if cameras and "cameras" in counts and counts["cameras"] not in cameras:
+        known = " or ".join(map(str, cameras))
+        lines.append(f"warning: {trained_on} has {known} cameras, the table {counts['cameras']}")
+    return lines
 
 
 def _options(format: str) -> Mapping[str, Option]:
@@ -195,8 +235,12 @@ def checkpoint_step(file: Path, format: str, options: dict[str, Any]) -> Step:
     )
 
 
-def imported_step(description: Step, network: dict[str, Any], name: str) -> Step:
-    """The model step of a published file; ``network`` is the content of its description."""
+def imported_step(
+    description: Step, network: dict[str, Any], name: str, dataset: str = ELSEWHERE
+) -> Step:
+    """The model step of a published file; ``network`` is the content of its description, dataset
+    what it was trained on.
+    """
     spec, filter = network["model"], network["test_filter"]
     given = {
         "size": spec["input_size"],
@@ -205,18 +249,19 @@ def imported_step(description: Step, network: dict[str, Any], name: str) -> Step
         "train_filter": filter,
         "test_filter": filter,
     }
+    distance = {"distance": spec["distance"]} if "distance" in spec else {}
     recipe = {
         "name": name,
         "model": {"trunk": spec["trunk"], "options": spec["options"], "text": None},
         "input": given,
         "stages": [],
-        "test": {"flip": network["flip"]},
+        "test": {"flip": network["flip"], **distance},
     }
     params = {
         **description.params,
         "sha256": description.weights["checkpoint"],
         "recipe": recipe,
-        "dataset": ELSEWHERE,
+        "dataset": dataset,
         "seed": None,
     }
     nameless = {key: value for key, value in recipe.items() if key != "name"}
@@ -241,10 +286,11 @@ def called(name: str) -> str:
 def _about(run: Run, model: Any) -> dict[str, Any]:
     """What somebody must know to use an exported program."""
     height, width = model.input_size
+    compared = "their cosine" if model.distance == COSINE else "their Euclidean distance"
     return {
         "run": run.name,
         "input": f"images N,3,{height},{width} float32, RGB in 0..1; mean and std are inside",
         "resize": run.model.params["recipe"]["input"]["test_filter"],
-        "output": "features N,D float32, not normalised; compare them by their cosine",
+        "output": f"features N,D float32, not normalised; compare them by {compared}",
         "add_mirrored": run.model.params["recipe"]["test"]["flip"],
     }

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,6 @@ from torch import Tensor
 
 from pipeline.artifacts.atomic import replacing
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.models.clip.trunks import NeckedFeatures
-from reid_train.models.clip.visual import ClipVit
 from reid_train.models.deployable import ReidModel
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -85,7 +83,7 @@ def example_inputs(model: ReidModel, batch: int, *, seed: int) -> Inputs:
     generator = torch.Generator().manual_seed(seed)
     height, width = model.input_size
     inputs = {"images": torch.rand(batch, 3, height, width, generator=generator)}
-    for name, count in _sides(model).items():
+    for name, count in model.side_tables.items():
         inputs[name] = torch.randint(count, (batch,), generator=generator)
     return inputs
 
@@ -116,14 +114,6 @@ def _program(model: ReidModel) -> torch.export.ExportedProgram:
     shapes = {name: {0: batch} for name in inputs}
     with torch.no_grad(), _quiet():
         return torch.export.export(model, (), inputs, dynamic_shapes=shapes, strict=True)
-
-
-def _sides(model: ReidModel) -> Mapping[str, int]:
-    """Side information the trunk reads -> how many values it knows."""
-    trunk = model.trunk.trunk if isinstance(model.trunk, NeckedFeatures) else model.trunk
-    if not isinstance(trunk, ClipVit):
-        return {}
-    return {name: n for name, n in (("camids", trunk.cameras), ("views", trunk.views)) if n}
 
 
 @contextmanager

@@ -44,7 +44,13 @@ def load_model(
       given), ``sie_coefficient`` 1.0, ``sie`` "camera" | "view" | "camera-view" with the number of
       ``views`` for the last, ``neck`` "before" | "after" batch norm;
     - ``pcl-clip``: those of ``clip-reid`` but ``neck``, which is always after;
-    - ``ianet``, ``simple-reid``: ``input_size`` (256, 128).
+    - ``ianet``, ``simple-reid``: ``input_size`` (256, 128);
+    - ``torchreid``: ``input_size`` (256, 128), ``architecture`` (read off the file when not given),
+      ``distance`` "cosine" | "euclidean", by default the model zoo's;
+    - ``fast-reid``: ``input_size`` (by default SBS's 384x128 or 256x128), ``distance`` "cosine".
+
+    ``model.distance`` says how features are compared. ``camids`` and ``views`` read a model's
+    table wherever they are given, and raise ``ValueError`` for a row it does not have.
 
     Raises :class:`ReidpipeError` for what is neither a path nor a run, a beginning that several
     runs share, a run whose model was removed, files that are damaged or of another network,

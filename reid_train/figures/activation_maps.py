@@ -23,7 +23,9 @@ _LAST_LAYERS = {
     "ClipResNet": "image_encoder.layer4",
     "IANet": "layer4",
     "MobileNetV2Quarter": "features.18",
+    "OSNet": "transitions.2",
     "ResNet50": "layer4",
+    "StrongBaseline": "stages.3",
     "Tiny": "blocks",
 }
 

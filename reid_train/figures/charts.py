@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reid_train.models import COSINE
+
 RIGHT, WRONG = "#168c3c", "#c81e28"
 
 
@@ -55,7 +57,7 @@ def training_curves(runs: Mapping[str, list[dict[str, Any]]]) -> str:
 
 
 def similarity_histogram(threshold: Mapping[str, Any]) -> str:
-    """Shares of same-person and different-person pairs by cosine similarity: SVG text.
+    """Shares of same-person and different-person pairs by their similarity: SVG text.
 
     threshold: the content of ``threshold.json``.
     """
@@ -77,8 +79,10 @@ def similarity_histogram(threshold: Mapping[str, Any]) -> str:
         if any(counts)
     ]
     if used:
-        axis.set_xlim(edges[used[0]] - 0.02, edges[used[-1] + 1] + 0.02)
-    axis.set_xlabel("cosine similarity")
+        margin = (edges[-1] - edges[0]) / 100
+        axis.set_xlim(edges[used[0]] - margin, edges[used[-1] + 1] + margin)
+    name = threshold.get("similarity", COSINE)
+    axis.set_xlabel("cosine similarity" if name == COSINE else name)
     axis.set_ylabel("share of pairs")
     axis.legend(fontsize=8)
     return svg(figure)

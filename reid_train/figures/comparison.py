@@ -91,11 +91,8 @@ def _activate(
     for row in queries:
         image = resize(pictures[row.key], network.input_size, "bilinear")
         tensor = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float().to(device) / 255
-        side = {
-            name: torch.tensor([value], device=device)
-            for name, value in (("camids", row.camid), ("views", row.view))
-            if value is not None
-        }
+        known = view.sides.of([row])
+        side = {name: torch.from_numpy(value).to(device) for name, value in known.items()}
         target = torch.from_numpy(classes[row.pid or 0])[None].to(device)
         found = class_activation(network, tensor, target, **side)
         if found is None:

@@ -25,8 +25,8 @@ INK: Colour = (30, 30, 30)
 
 @dataclass(frozen=True)
 class Match:
-    """A gallery image as shown: uint8 (h, w, 3) RGB, cosine similarity in -1..1, and a verdict:
-    ``right``, ``wrong``, ``left-out`` (hidden by the exclusion rule) or ``unknown``.
+    """A gallery image as shown: uint8 (h, w, 3) RGB, similarity, and a verdict: ``right``,
+    ``wrong``, ``left-out`` (hidden by the exclusion rule) or ``unknown``.
     """
 
     image: np.ndarray
@@ -40,7 +40,7 @@ def draw_ranked_list(
     """Query on the left, then the matches, best first: uint8 (H, W, 3) RGB.
 
     query: uint8 (h, w, 3) RGB. size: (H, W) in pixels of each picture. Below each match stand a
-    sign (+ right, x wrong, - left out) and its cosine similarity; its border has the colour.
+    sign (+ right, x wrong, - left out) and its similarity; its border has the colour.
     """
     from PIL import Image, ImageDraw, ImageFont
 

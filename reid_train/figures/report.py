@@ -22,10 +22,12 @@ from pipeline.images.pixels import decode
 from pipeline.labels.pictures import legend, overlay
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.embeddings import load_features
+from reid_train.evaluation.side_information import SideInformation
 from reid_train.evaluation.stored_ranking import StoredRanking
 from reid_train.figures.charts import read_epochs, similarity_histogram, training_curves
 from reid_train.figures.embedding_map import choose, embedding_map
 from reid_train.figures.ranked_lists import Match, draw_ranked_list
+from reid_train.models import COSINE
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class RunView:
     name: shown everywhere. evaluation: folder written by step "evaluation". index: folder of the
     evaluated dataset's index. model: folder that may hold ``log.jsonl``. images: packed pixels to
     draw from; None: the image files. maps: folder of label maps of the same index. explained:
-    matched pairs with activation maps. provenance: rows added to the last table.
+    matched pairs with activation maps. sides: what the model was told of the images. provenance:
+    rows added to the last table.
     """
 
     name: str
@@ -82,6 +85,7 @@ class RunView:
     images: Path | None = None
     maps: Path | None = None
     explained: Sequence[Explained] = ()
+    sides: SideInformation = SideInformation()
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -115,7 +119,9 @@ class RunView:
             f"protocol {metrics['protocol']}{trials}, exclude {metrics['exclude']}, "
             f"{metrics['valid_queries']} of {metrics['queries']} queries against "
             f"{metrics['gallery']} images, {height}x{width} pixels, "
+            f"{metrics.get('distance', COSINE)} distance, "
             f"{'with' if about['flip'] else 'without'} flip test, {about['precision']}"
+            + (f"; {told}" if (told := metrics.get("side_information")) else "")
         )
 
 

@@ -9,7 +9,9 @@ import numpy as np
 
 from pipeline.artifacts import atomic
 from pipeline.artifacts.runs import run_name
+from pipeline.datasets.index import read_index
 from pipeline.images.pixels import resize
+from reid_train.evaluation.side_information import SideInformation, side_information
 from reid_train.figures.activation_maps import Explainable, explain_pair
 from reid_train.figures.comparison import compare
 from reid_train.figures.report import Explained, Pictures, RunView, write_report
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.artifacts.steps import Job
-    from pipeline.datasets.index import ImageRow
     from reid_train.models.deployable import ReidModel
 
 PAGE, PARTS = "report.html", "parts.json"
@@ -51,6 +52,7 @@ def report(job: Job) -> dict[str, Any]:
             provenance=_provenance(meta),
         )
         network = load_model(model, device=job.device)
+        view = replace(view, sides=_sides(view, network))
         views.append(replace(view, explained=_explained(view, network)))
         networks[view.name] = network
     same = [view for view in views if view.index == views[0].index]
@@ -82,7 +84,8 @@ def _explained(view: RunView, network: ReidModel) -> list[Explained]:
     for query, match, similarity in pairs:
         sides = (
             Explainable(
-                resize(pictures[row.key], network.input_size, "bilinear"), _encoder(network, row)
+                resize(pictures[row.key], network.input_size, "bilinear"),
+                _encoder(network, view.sides.of([row])),
             )
             for row in (query, match)
         )
@@ -91,18 +94,25 @@ def _explained(view: RunView, network: ReidModel) -> list[Explained]:
     return explained
 
 
-def _encoder(network: ReidModel, row: ImageRow) -> Callable[[Tensor], Tensor]:
-    """``network`` on variants of one image, as the camera and view of ``row`` saw it."""
+def _sides(view: RunView, network: ReidModel) -> SideInformation:
+    """What the evaluation has told the network of its images."""
+    index = read_index(view.index)
+    tested = {str(key) for key in [*view.ranking.query_keys, *view.ranking.gallery_keys]}
+    rows = [row for row in index.rows if row.key in tested]
+    assert view.model is not None
+    return side_information(network, view.model, view.index, index, rows)
+
+
+def _encoder(network: ReidModel, known: dict[str, np.ndarray]) -> Callable[[Tensor], Tensor]:
+    """``network`` on variants of one image; known: its camera and view, (1,) each."""
     import torch
 
     place = next(network.parameters()).device
-    known = {"camids": row.camid, "views": row.view}
 
     def encode(images: Tensor) -> Tensor:
         side = {
-            name: torch.full((len(images),), value, device=place)
+            name: torch.full((len(images),), int(value[0]), device=place)
             for name, value in known.items()
-            if value is not None
         }
         return network(images.to(place), **side)
 

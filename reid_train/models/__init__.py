@@ -14,7 +14,15 @@ feature of ``out_dim`` numbers.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pipeline.plugins import Door
+
+# How the features of a model are compared: by their cosine, or as they are.
+Distance = Literal["cosine", "euclidean"]
+COSINE: Distance = "cosine"
+EUCLIDEAN: Distance = "euclidean"
+DISTANCES = (COSINE, EUCLIDEAN)
 
 TRUNKS = Door(
     "trunk",
@@ -27,7 +35,17 @@ TRUNKS = Door(
         "clip-vit-b16": "reid_train.models.clip.trunks:clip_vit",
         "ianet": "reid_train.models.ianet:IANet",
         "mobilenetv2-x0.25": "reid_train.models.mobilenet:MobileNetV2Quarter",
+        "osnet-x0.25": "reid_train.models.osnet:X025",
+        "osnet-x0.5": "reid_train.models.osnet:X05",
+        "osnet-x0.75": "reid_train.models.osnet:X075",
+        "osnet-x1.0": "reid_train.models.osnet:X10",
+        "osnet-ibn-x1.0": "reid_train.models.osnet:IBN_X10",
+        "osnet-ain-x0.25": "reid_train.models.osnet:AIN_X025",
+        "osnet-ain-x0.5": "reid_train.models.osnet:AIN_X05",
+        "osnet-ain-x0.75": "reid_train.models.osnet:AIN_X075",
+        "osnet-ain-x1.0": "reid_train.models.osnet:AIN_X10",
         "resnet50": "reid_train.models.resnet:ResNet50",
+        "strong-resnet50": "reid_train.models.strong_baseline:StrongBaseline",
         "tiny": "reid_train.models.tiny:Tiny",
     },
     families={"timm/": "reid_train.models.timm_trunk:timm_trunk"},

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.terminal.errors import ReidpipeError
-from reid_train.models import STARTS, TRUNKS
+from pipeline.terminal.errors import ReidpipeError, nearest
+from reid_train.models import COSINE, DISTANCES, STARTS, TRUNKS
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,9 @@ class ReidModel(nn.Module):
     ``forward(images N,3,H,W float RGB in 0..1)`` gives the method's retrieval feature N,D, not
     normalised. Images must already be ``input_size`` (H, W): resizing belongs to the data side,
     because methods differ in the filter. No classifier here: that part is training's.
+
+    ``distance`` is how its features are compared: ``cosine``, or ``euclidean`` of the features as
+    they are.
     """
 
     mean: Tensor
@@ -35,25 +38,52 @@ class ReidModel(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
         input_size: tuple[int, int],
+        distance: str = COSINE,
     ) -> None:
         super().__init__()
+        if distance not in DISTANCES:
+            raise ReidpipeError(
+                f"found distance '{distance}'{nearest(distance, DISTANCES)} of a model; "
+                f"expected {' or '.join(DISTANCES)}; correct it"
+            )
         self.trunk = trunk
+        self.distance = distance
         self.input_size = (int(input_size[0]), int(input_size[1]))
         self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1))
+
+    @property
+    def side_tables(self) -> dict[str, int]:
+        """Side information that the trunk has a table of -> how many values the table knows:
+        ``camids`` (its ``cameras``) and ``views``. What is beyond it has no row there.
+        """
+        trunk = getattr(self.trunk, "trunk", self.trunk)  # beneath a neck
+        counts = {"camids": getattr(trunk, "cameras", 0), "views": getattr(trunk, "views", 0)}
+        return {name: count for name, count in counts.items() if count}
+
+    def leave_out_tables(self) -> None:
+        """Forget the trunk's tables: ids that are given change nothing from now on."""
+        trunk = getattr(self.trunk, "trunk", self.trunk)
+        for name in ("cameras", "views"):
+            if getattr(trunk, name, 0):
+                setattr(trunk, name, 0)
 
     def features(
         self, images: Tensor, camids: Tensor | None = None, views: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Every named feature of the trunk, each N,D; ``embedding`` is the one to search with.
 
-        Raises ``ValueError`` when the images are not N,3,H,W of ``input_size``.
+        Without ids no row of a trunk's table is added. Raises ``ValueError`` when the images are
+        not N,3,H,W of ``input_size``, and in eval mode for ids that are in no table.
         """
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2:] != self.input_size:
             height, width = self.input_size
             raise ValueError(
                 f"images have shape {tuple(images.shape)}; this model takes N,3,{height},{width}"
             )
+        if not self.training and not torch.compiler.is_exporting():
+            for name, count in self.side_tables.items():
+                _check_ids(name, camids if name == "camids" else views, count)
         return self.trunk((images - self.mean) / self.std, camids=camids, views=views)
 
     def forward(
@@ -66,7 +96,8 @@ def build_model(
     spec: Mapping[str, Any], *, pretrained: str = "none", weights: Path | None = None
 ) -> ReidModel:
     """The model, freshly initialised, that ``model.json`` describes under ``model``:
-    ``{"trunk": name, "options": {...}, "mean": [3], "std": [3], "input_size": [H, W]}``.
+    ``{"trunk": name, "options": {...}, "mean": [3], "std": [3], "input_size": [H, W]}``, and
+    ``"distance"`` where it is not the cosine.
 
     ``options`` are the trunk's keyword arguments beside ``input_size``. Weights are drawn from
     torch's generator: seed it around this call. ``pretrained`` is "none", a name of published
@@ -106,7 +137,25 @@ def build_model(
             "of its features by name, 'embedding' for retrieval among them; add it to the plugin"
         )
     _compare_colours(trunk, spec, pretrained)
-    return ReidModel(trunk, mean=spec["mean"], std=spec["std"], input_size=(height, width))
+    return ReidModel(
+        trunk,
+        mean=spec["mean"],
+        std=spec["std"],
+        input_size=(height, width),
+        distance=spec.get("distance", COSINE),
+    )
+
+
+def _check_ids(name: str, ids: Tensor | None, count: int) -> None:
+    """Raise ValueError for a row that a table of ``count`` rows does not have: an index from its
+    end would be another's.
+    """
+    if ids is not None and len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < count:
+        wrong = next(int(value) for value in ids if not 0 <= int(value) < count)
+        raise ValueError(
+            f"found {name} {wrong}; this model has a table of {count} (0 to {count - 1}), those of "
+            f"the set it was trained on; leave {name} out for images of another set"
+        )
 
 
 def _takes(factory: Callable[..., Any], name: str) -> bool:

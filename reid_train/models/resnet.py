@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -9,6 +10,18 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 from reid_train.engine.checkpoint import load_strict
 from reid_train.models.imagenet import RESNET50, imagenet_state
+
+
+def undilated(layers: Sequence[int]) -> ResNet:
+    """torchvision's ResNet of bottlenecks with stride 1 in its last stage, as re-identification has
+    it: torchvision can only exchange a stride for dilation, which is another network.
+    """
+    network = ResNet(Bottleneck, list(layers))
+    for name in ("0.conv2", "0.downsample.0"):
+        convolution = network.layer4.get_submodule(name)
+        assert isinstance(convolution, nn.Conv2d)
+        convolution.stride = (1, 1)
+    return network
 
 
 class ResNet50(nn.Module):
@@ -32,12 +45,7 @@ class ResNet50(nn.Module):
     ) -> None:
         super().__init__()
         del input_size
-        network = ResNet(Bottleneck, list(layers))
-        # torchvision can only exchange a stride for dilation, which is another network
-        for name in ("0.conv2", "0.downsample.0"):
-            convolution = network.layer4.get_submodule(name)
-            assert isinstance(convolution, nn.Conv2d)
-            convolution.stride = (1, 1)
+        network = undilated(layers)
         self.conv1, self.bn1 = network.conv1, network.bn1
         self.relu, self.maxpool = network.relu, network.maxpool
         self.layer1, self.layer2 = network.layer1, network.layer2

@@ -14,7 +14,7 @@ from pipeline.terminal.errors import ReidpipeError
 from reid_train.engine.runtime import Runtime
 from reid_train.engine.task import Stage
 from reid_train.losses import LOSSES
-from reid_train.models import HEADS
+from reid_train.models import COSINE, HEADS
 from reid_train.models.deployable import ReidModel, build_model
 from reid_train.models.pyramid import fused_grid
 from reid_train.models.text_table import TextTable
@@ -87,12 +87,14 @@ def assemble(
 
 def model_spec(recipe: schema.Recipe) -> dict[str, Any]:
     """What ``build_model`` reads and ``model.json`` keeps under ``model``."""
+    distance = recipe.test.distance
     return {
         "trunk": recipe.model.trunk,
         "options": dict(recipe.model.options),
         "mean": list(recipe.input.mean),
         "std": list(recipe.input.std),
         "input_size": list(recipe.input.size),
+        **({} if distance == COSINE else {"distance": distance}),
     }
 
 
@@ -100,10 +102,20 @@ def count_sides(recipe: schema.Recipe, rows: Sequence[ImageRow]) -> schema.Recip
     """The recipe with ``dataset`` for the trunk's number of ``cameras`` or ``views`` replaced by
     the number in all ``rows`` of an index, test images included: their tables must have a row each.
 
-    Raises ReidpipeError when an image has none.
+    Raises ReidpipeError when an image has none, and when a number given has no row for one of the
+    training images.
     """
     counts: dict[str, int] = {}
     for option, name in (("cameras", "camid"), ("views", "view")):
+        given = recipe.model.options.get(option)
+        if isinstance(given, int) and given:
+            beyond = [n for r in rows if r.split == "train" and (n := getattr(r, name)) is not None]
+            if max(beyond, default=0) >= given:
+                raise ReidpipeError(
+                    f"found {name} {max(beyond)} among the training images and "
+                    f"model.options.{option} {given}; expected a row for each; "
+                    f"type --set model.options.{option}=dataset"
+                )
         if recipe.model.options.get(option) == "dataset":
             numbers = [getattr(row, name) for row in rows]
             if None in numbers:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.terminal.errors import DamagedFile
+from reid_train.models import COSINE, Distance
 
 Number = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
@@ -52,7 +61,8 @@ class About(Part):
     names: of the images, each once: their paths below the folder that was embedded, with "/".
     pids, camids: identities and cameras where known (single cameras may be None). model_key: of the
     model artifact they were made by. flip: whether the mirrored images' features were added.
-    normalise: true: rows are compared L2-normalised, though stored as the model gave them.
+    distance: how rows, stored as the model gave them, are compared. normalise: whether that is
+    L2-normalised, as for the cosine.
     versions: of Python and the packages that can change a number, when the gallery was written.
     files: by name, where an image is and what tells whether it has changed.
     """
@@ -60,12 +70,21 @@ class About(Part):
     names: list[str]
     model_key: str
     flip: bool
-    normalise: Literal[True]
+    distance: Distance = COSINE
+    normalise: bool
     pids: list[Number] | None = None
     camids: list[Number | None] | None = None
     threshold: Threshold | None = None
     versions: dict[str, str] = {}
     files: dict[str, Source] = {}
+
+    @field_validator("normalise")
+    @classmethod
+    def _as_of_the_distance(cls, value: bool, info: ValidationInfo) -> bool:
+        distance = info.data.get("distance")
+        if value != (distance == COSINE):
+            raise ValueError(f"{value} for {distance} distance")
+        return value
 
     @model_validator(mode="after")
     def _columns_belong_together(self) -> About:

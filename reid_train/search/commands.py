@@ -11,7 +11,10 @@ from pipeline.artifacts.runs import find_run
 from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, check_out, json_option
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.tables import format_table
-from reid_train.search.encoder import cosine, run_encoder, with_mirrored
+from reid_train.evaluation.results import distance_of
+from reid_train.evaluation.similarity import NAMES, similarity
+from reid_train.models import COSINE
+from reid_train.search.encoder import run_encoder, with_mirrored
 from reid_train.search.threshold import newest_threshold, threshold_line
 
 FLIP = click.option("--flip", is_flag=True, help="Add the mirrored image's features.")
@@ -59,6 +62,7 @@ def embed(
         model_key=found.model.key,
         flip=mirrored,
         threshold=newest_threshold(terminal.workspace, found.model, mirrored),
+        distance=distance_of(found.model),
     )
     computed = len(extension.names) - len(damaged)
     _tell_damaged(terminal, damaged)
@@ -102,9 +106,9 @@ def search(
     """Images of GALLERY that resemble the image QUERY most, with a picture.
 
     GALLERY is a folder of images, or what reidpipe embed made of one: then only QUERY is computed.
-    Similarity is the cosine of features; that of an evaluated run is held against the threshold
-    which 1 % of pairs of different people pass. Images of withdrawn datasets, known by their file
-    names, are not drawn.
+    Similarity is the cosine of features, or minus their distance where the model compares them so;
+    that of an evaluated run is held against the threshold which 1 % of pairs of different people
+    pass. Images of withdrawn datasets, known by their file names, are not drawn.
 
     \b
     Example: reidpipe search baseline-tiny person.jpg photos --top 5
@@ -139,17 +143,18 @@ def search(
     damaged: dict[str, str] = {}
     if stored is None:
         features, paths, damaged = encode(paths)
-        stored = Gallery([str(path) for path in paths], features)
+        names = [str(path) for path in paths]
+        stored = Gallery(names, features, distance=distance_of(found.model))
     threshold = stored.about.threshold if stored.about else None
     threshold = threshold or newest_threshold(terminal.workspace, found.model, mirrored)
-    similarity, places = stored.search(wanted, top=top)
+    near, places = stored.search(wanted, top=top)
     rows: list[dict[str, Any]] = [
         {
             "image": str(paths[place]),
             "similarity": float(value),
             "passes": None if threshold is None else threshold.passed(value),
         }
-        for place, value in zip(places[0], similarity[0], strict=True)
+        for place, value in zip(places[0], near[0], strict=True)
     ]
     draw_matches(picture, query, [(Path(row["image"]), row["similarity"]) for row in rows])
 
@@ -160,6 +165,8 @@ def search(
         for row in rows
     ]
     terminal.say(format_table(shown, ["similarity", "threshold", "image"]))
+    if stored.distance != COSINE:
+        terminal.say(f"similarity: {NAMES[stored.distance]}")
     terminal.say(threshold_line(found, threshold))
     terminal.say(f"picture {picture}")
     terminal.result(
@@ -184,7 +191,8 @@ def search(
 def score(terminal: Terminal, run: str, first: Path, second: str, flip: bool, device: str) -> None:
     """Similarity of the image A and B: another image, or a sentence about a person.
 
-    Two images: the cosine of their features, held against the threshold of the run's newest
+    Two images: the cosine of their features (minus their distance where the model compares them
+    so), held against the threshold of the run's newest
     evaluation, which 1 % of pairs of different people pass. A sentence needs a run whose recipe
     has CLIP's text tower; its cosines are low, and tell sentences about one image apart.
 
@@ -204,35 +212,37 @@ def score(terminal: Terminal, run: str, first: Path, second: str, flip: bool, de
     if not _names_image(second):
         from reid_train.search.sentences import sentence_similarity
 
-        similarity = sentence_similarity(
+        alike = sentence_similarity(
             found,
             lambda paths: run_encoder(terminal, found, device, mirrored, "projected")(paths),
             first,
             second,
             weights=terminal.workspace.root / "weights",
         )
-        terminal.say(f"similarity {similarity:.3f} of the image and the sentence")
+        terminal.say(f"similarity {alike:.3f} of the image and the sentence")
         terminal.say("no threshold: it is calibrated on pairs of images")
         threshold = passes = None
     else:
         encode = run_encoder(terminal, found, device, mirrored)
         (a, b) = (encode([path])[0][0] for path in (first, other))
-        similarity = cosine(a, b)
+        distance = distance_of(found.model)
+        alike = similarity(a, b, distance)
         threshold = newest_threshold(terminal.workspace, found.model, mirrored)
-        passes = None if threshold is None else threshold.passed(similarity)
+        passes = None if threshold is None else threshold.passed(alike)
         verdict = {
             None: "",
             True: ": same person",
             False: ": below the threshold: different people",
         }
-        terminal.say(f"similarity {similarity:.3f}{verdict[passes]}")
+        unit = "" if distance == COSINE else f" ({NAMES[distance]})"
+        terminal.say(f"similarity {alike:.3f}{unit}{verdict[passes]}")
         terminal.say(threshold_line(found, threshold))
     terminal.result(
         {
             "run": found.name,
             "a": str(first),
             "b": second,
-            "similarity": similarity,
+            "similarity": alike,
             "threshold": None if threshold is None else threshold.similarity,
             "passes": passes,
         }

@@ -23,17 +23,21 @@ def run_encoder(
     terminal: Terminal, run: Run, device: str, flip: bool, feature: str = "embedding"
 ) -> Encoder:
     """Image files -> what ``embed_files`` gives for them, by a run's model, which is made again if
-    it was removed. flip: whether the mirrored image's features are added.
+    it was removed. flip: whether the mirrored image's features are added. A table of cameras is
+    left out, which is said: images of no data set are from none of its cameras.
     """
     from reid_train import load_model
     from reid_train.engine.runtime import Runtime
     from reid_train.evaluation.image_files import embed_files
+    from reid_train.evaluation.side_information import left_out
 
     runtime = Runtime.create(device, "fp32")
     terminal.workspace.writable()
     execution = terminal.execution(device=device)
     graph.run(terminal.workspace, [run.model], execution, announce=terminal.announce)
     model = load_model(terminal.workspace.folder(run.model), device=str(runtime.device))
+    if (told := left_out(model, "these images are of no data set")) is not None:
+        terminal.note(told)
     return lambda paths: embed_files(
         model,
         paths,
@@ -43,9 +47,3 @@ def run_encoder(
         flip=flip,
         progress=execution.progress,
     )
-
-
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two features (D,)."""
-    a, b = (np.asarray(row, np.float64) / np.linalg.norm(row) for row in (a, b))
-    return float(a @ b)

@@ -14,6 +14,7 @@ from pipeline.artifacts.store import Workspace, versions
 from pipeline.images.pixels import DamagedImage
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.image_files import damaged_files
+from reid_train.models import COSINE, Distance
 from reid_train.search.about import About, Source, Threshold
 from reid_train.search.encoder import Encoder
 from reid_train.search.gallery import (
@@ -82,13 +83,15 @@ def extend(
     model_key: str,
     flip: bool,
     threshold: Threshold | None,
+    distance: Distance = COSINE,
 ) -> tuple[Gallery, dict[str, str]]:
     """Compute what is missing and write the gallery ``folder``, unless nothing is new; that
     gallery, and path -> damage of the images left out.
 
     Images there keep their rows; changed ones get new features in theirs, new ones follow. A
     changed image that is damaged now leaves, for its features are of another. threshold: None
-    leaves the gallery's own. Raises DamagedImage when nothing would be in the gallery.
+    leaves the gallery's own. distance: of the model. Raises DamagedImage when nothing would be in
+    the gallery.
     """
     old = extension.gallery
     features, kept, damaged = _computed(encode, extension)
@@ -104,7 +107,8 @@ def extend(
         names=names,
         model_key=model_key,
         flip=flip,
-        normalise=True,
+        distance=distance,
+        normalise=distance == COSINE,
         pids=None if said is None else said.pids,
         camids=None if said is None else said.camids,
         threshold=threshold or (None if said is None else said.threshold),

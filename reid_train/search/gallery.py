@@ -28,6 +28,8 @@ from reid_train.evaluation.embeddings import (
     to_numpy,
 )
 from reid_train.evaluation.ranking import nearest_first
+from reid_train.evaluation.similarity import similarities
+from reid_train.models import COSINE
 from reid_train.search.about import About, read_about
 
 ROWS = 16384  # of a gallery that are searched at a time
@@ -42,7 +44,7 @@ class Gallery:
     names: n names, a list. pids: (n,) int64 identities, camids: (n,) int64 cameras (of type object
     where single ones are None), or None where unknown. features: (n, D) float32, not normalised;
     a memory map when opened from a folder. about: the rest of ``gallery.json``, None of a gallery
-    that was never written.
+    that was never written. distance: "cosine" or "euclidean", as of the model.
     """
 
     names: list[str]
@@ -50,6 +52,7 @@ class Gallery:
     pids: np.ndarray | None = None
     camids: np.ndarray | None = None
     about: About | None = None
+    distance: str = COSINE
 
     def __len__(self) -> int:
         return len(self.features)
@@ -58,17 +61,19 @@ class Gallery:
         """The images most similar to each of M queries.
 
         features: (M, D) real numbers, numpy or torch, normalised or not, by the gallery's model.
-        Returns similarity float32 (M, k), the cosine in -1..1, best first, and row int64 (M, k),
-        where k is ``top`` or, of a smaller gallery, all n; equal similarities stand by ascending
-        row. A feature of zeros is similar to nothing: 0. Memory beside the queries and the result
-        does not depend on n. Raises ReidpipeError for features of another length, that are no
-        numbers or not finite, here or in the gallery, and for a ``top`` below 1.
+        Returns similarity float32 (M, k), the cosine in -1..1 or minus the Euclidean distance, best
+        first, and row int64 (M, k), where k is ``top`` or, of a smaller gallery, all n; equal
+        similarities stand by ascending row. A feature of zeros has no direction: its cosines are 0.
+        Memory beside the queries and the result does not depend on n. Raises ReidpipeError for
+        features of another length, that are no numbers or not finite, here or in the gallery, and
+        for a ``top`` below 1.
         """
         query = self._checked(features)
         if not isinstance(top, int | np.integer) or top < 1:
             raise ReidpipeError(f"found top={top}; expected a whole number of at least 1")
-        zero = self._zero_rows
-        blank = np.linalg.norm(query, axis=1) < _LEAST
+        by_cosine = self.distance == COSINE
+        zero = self._zero_rows if by_cosine else self._zero_rows[:0]
+        blank = (np.linalg.norm(query, axis=1) < _LEAST) & by_cosine
         count = min(int(top), len(self))
         similarity = np.empty((len(query), 0), np.float32)
         rows = np.empty((len(query), 0), np.int64)
@@ -78,14 +83,16 @@ class Gallery:
             best = min(count, len(block))
             near = np.empty((len(query), best), np.float32)
             places = np.empty((len(query), best), np.int64)
-            distances = Distances(query, block, normalise=True, memory_mib=MEMORY_MIB)
+            distances = Distances(query, block, normalise=by_cosine, memory_mib=MEMORY_MIB)
             for first, chunk in distances.chunks():
                 for number, row in enumerate(chunk, first):
                     # Ordered as similarities: rounding makes some equal whose distances are not.
-                    cosines = np.clip(1 - row / 2, -1, 1)  # of unit vectors: d = 2 - 2 cos
-                    cosines[inside] = 0
-                    places[number] = nearest_first(-cosines, best)
-                    near[number] = cosines[places[number]]
+                    found = similarities(row, self.distance)
+                    if by_cosine:
+                        np.clip(found, -1, 1, out=found)
+                        found[inside] = 0
+                    places[number] = nearest_first(-found, best)
+                    near[number] = found[places[number]]
             near[blank], places[blank] = 0, np.arange(best)
             similarity, rows = _merged(similarity, rows, near, places + start, count)
         return similarity, rows
@@ -159,7 +166,7 @@ def open_gallery(folder: Path | str) -> Gallery:
         None if values is None else np.array(values, object if None in values else np.int64)
         for values in (about.pids, about.camids)
     )
-    return Gallery(about.names, features, pids, camids, about)
+    return Gallery(about.names, features, pids, camids, about, about.distance)
 
 
 def open_gallery_of(workspace: Workspace, run: Run, folder: Path) -> tuple[Gallery, About]:

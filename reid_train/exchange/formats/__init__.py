@@ -12,8 +12,10 @@ FORMATS = Door(
     {
         "clip-reid": "reid_train.exchange.formats.clip_reid:read",
         "col780": "reid_train.exchange.formats.col780:read",
+        "fast-reid": "reid_train.exchange.formats.fast_reid:read",
         "ianet": "reid_train.exchange.formats.ianet:read",
         "pcl-clip": "reid_train.exchange.formats.pcl_clip:read",
         "simple-reid": "reid_train.exchange.formats.simple_reid:read",
+        "torchreid": "reid_train.exchange.formats.torchreid:read",
     },
 )

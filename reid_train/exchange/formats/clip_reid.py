@@ -13,6 +13,7 @@ from reid_train.exchange.formats.imported import (
     Imported,
     PublishedFile,
     State,
+    check_kind,
     model_spec,
     shape_of,
 )
@@ -44,6 +45,7 @@ def read(
     state = {
         k: v for k, v in state.items() if not k.startswith(("prompt_learner.", "text_encoder."))
     }
+    check_kind(state, source, "image_encoder.conv1.weight", "a file of CLIP-ReID")
     if "image_encoder.class_embedding" in state:
         spec = clip_vit(state, source, input_size, stride, sie_coefficient, sie, views)
     else:
@@ -116,7 +118,7 @@ def clip_vit(
         raise ReidpipeError(
             f"found {table} rows in cv_embed and views={views}; expected the number of views"
         )
-    split = {
+    split: dict[str, dict[str, Any]] = {
         "camera": {"cameras": table},
         "view": {"views": table},
         "camera-view": {"cameras": table // max(views, 1), "views": views},

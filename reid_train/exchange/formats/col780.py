@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from reid_train.engine.checkpoint import load_strict
@@ -50,7 +52,7 @@ def read(
     else:
         name, dense = "bignet", "dense_10.2.weight"
     width = shape_of(state, dense, source)[0]
-    slices = {} if name == "bignet" else {"slices": dim // width}
+    slices: dict[str, Any] = {} if name == "bignet" else {"slices": dim // width}
     spec = model_spec(name, mean=mean, std=std, input_size=input_size, dim=width, **slices)
     model = build_model(spec)
     merged, children = ([], {"cosine_layer": head}) if normed else ([head], {})

@@ -9,9 +9,26 @@ from typing import Any
 from torch import Tensor, nn
 
 from pipeline.terminal.errors import ReidpipeError
+from reid_train.models import COSINE
 from reid_train.models.deployable import ReidModel
 
 State = dict[str, Tensor]
+
+# What tells other files of the field apart: the beginning of a key, and what it is in words.
+_KINDS = {
+    "image_encoder.": "a file of CLIP-ReID or PCL-CLIP (--from clip-reid, pcl-clip)",
+    "backbone.conv1": "a file of fast-reid (--from fast-reid)",
+    "backbone.": "a network under 'backbone.'",
+    "conv1.conv.": "an OSNet of torchreid (--from torchreid)",
+    "conv2.0.conv2": "an OSNet of torchreid (--from torchreid)",
+    "bignet.": "a file of COL780 (--from col780)",
+    "base.cls_token": "a file of TransReID, which no format reads",
+    "base.": "a ResNet under 'base.' (--from simple-reid)",
+    "visual.": "a CLIP",
+    "features.": "a MobileNet or VGG of torchvision",
+    "layer1.": "a plain ResNet",
+    "blocks.": "a ViT",
+}
 
 
 def model_spec(
@@ -20,6 +37,7 @@ def model_spec(
     mean: Sequence[float],
     std: Sequence[float],
     input_size: Sequence[int],
+    distance: str = COSINE,
     **options: Any,
 ) -> dict[str, Any]:
     """The description ``build_model`` reads, as JSON values."""
@@ -29,6 +47,7 @@ def model_spec(
         "mean": list(mean),
         "std": list(std),
         "input_size": list(input_size),
+        **({} if distance == COSINE else {"distance": distance}),
     }
 
 
@@ -73,3 +92,18 @@ def shape_of(state: State, key: str, source: str) -> tuple[int, ...]:
             "give the file that belongs to it or another format"
         )
     return tuple(state[key].shape)
+
+
+def check_kind(state: State, source: str, key: str, what: str) -> None:
+    """Raise ReidpipeError, saying what the file is instead, when it lacks the ``key`` that every
+    file of ``what`` has.
+    """
+    if key in state:
+        return
+    first = next(iter(state))
+    known = (words for start, words in _KINDS.items() if any(k.startswith(start) for k in state))
+    found = next(known, f"keys like '{first}'")
+    raise ReidpipeError(
+        f"found {found} ({source}); expected {what}, with the key '{key}'; "
+        "give the file that belongs to it, or another --from"
+    )

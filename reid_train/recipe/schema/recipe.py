@@ -9,6 +9,7 @@ from pydantic import (
     model_validator,
 )
 
+from reid_train.models import COSINE, Distance
 from reid_train.recipe.schema.model import Input, Model
 from reid_train.recipe.schema.part import Part
 from reid_train.recipe.schema.stage import HOOKS, MEMORIES, Features, Stage
@@ -17,9 +18,12 @@ TOLD = {"summary", "citation", "expected", "deviations"}
 
 
 class Test(Part):
-    """How the method is evaluated by default: ``flip`` adds the mirrored image's features."""
+    """How the method is evaluated by default: ``flip`` adds the mirrored image's features;
+    ``distance`` compares features by their cosine or, ``euclidean``, as they are.
+    """
 
     flip: bool = False
+    distance: Distance = COSINE
 
 
 class Expected(Part):

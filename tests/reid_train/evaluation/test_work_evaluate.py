@@ -21,7 +21,7 @@ from reid_train.evaluation.work import evaluate
 
 FIELDS = {
     "dataset", "protocol", "exclude", "queries", "valid_queries", "gallery", "mAP", "mINP", "cmc",
-    "rerank", "recipe", "seed", "versions",
+    "rerank", "distance", "recipe", "seed", "versions",
 }  # fmt: skip
 
 
