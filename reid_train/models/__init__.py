@@ -15,6 +15,7 @@ feature of ``out_dim`` numbers.
 from __future__ import annotations
 
 from pipeline.plugins import Door
+from reid_train.models.installed import INSTALLED
 
 TRUNKS = Door(
     "trunk",
@@ -68,5 +69,5 @@ STARTS = {
     "ianet": ("imagenet",),
     "mobilenetv2-x0.25": ("imagenet",),
     "resnet50": ("imagenet",),
-    "timm/": ("imagenet",),
+    "timm/": ("imagenet", *INSTALLED),
 }

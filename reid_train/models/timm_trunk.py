@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.engine.checkpoint import read_state_dict
 from reid_train.models.heads import BNNeck
+from reid_train.models.installed import INSTALLED, as_timm, check_trunk, installed_file
 
 PREFIX = "timm/"
 # Arguments of timm.create_model that are the trunk's to give: they would change what it is, or read
@@ -36,10 +37,11 @@ class TimmTrunk(nn.Module):
     name: timm's, without ``timm/``. It enters the key of a model as typed: with its tag
     (``resnet18.a1_in1k``) the key says which weights ``imagenet`` are; without, they are timm's
     default for the version installed. pretrained: "none", "imagenet" (through timm's own loader and
-    caches) or a file of a timm state dict, whose classifier is left out; positions are resampled by
-    timm. options: keyword arguments of ``timm.create_model`` (``drop_path_rate``, ...).
+    caches), a package with weights of this network (``installed.INSTALLED``) or a file of a timm
+    state dict, whose classifier is left out; positions are resampled by timm. options: keyword
+    arguments of ``timm.create_model`` (``drop_path_rate``, ...).
 
-    ``colours``: mean and std, RGB in 0..1, of the images that "imagenet" weights have seen. Raises
+    ``colours``: mean and std, RGB in 0..1, of the images that published weights have seen. Raises
     ReidpipeError for what timm does not have, cannot make, cannot load, or cannot make at
     ``input_size``.
     """
@@ -59,6 +61,8 @@ class TimmTrunk(nn.Module):
         # The whole model is made, since "imagenet" weights are loaded strictly, classifier too.
         network.reset_classifier(0)
         self.colours = tuple(network.pretrained_cfg[key] for key in ("mean", "std"))
+        if (package := INSTALLED.get(pretrained)) is not None:
+            self.colours = (package.mean, package.std)
         # A file's weights would stay, copied wherever the module is.
         network.pretrained_cfg.pop("state_dict", None)
         self.reads: list[int] = []
@@ -176,6 +180,9 @@ def _network(name: str, size: tuple[int, int], pretrained: str, options: dict[st
                 "weights; expected a file or none; type --pretrained none"
             )
         options["pretrained"] = True
+    elif pretrained in INSTALLED:
+        check_trunk(pretrained, f"{PREFIX}{name}")
+        options |= _from_file(name, installed_file(pretrained))
     elif pretrained != "none":
         options |= _from_file(name, pretrained)
     make = partial(timm.create_model, name, **options)
@@ -208,15 +215,15 @@ def _network(name: str, size: tuple[int, int], pretrained: str, options: dict[st
         ) from error
 
 
-def _from_file(name: str, path: str) -> dict[str, Any]:
+def _from_file(name: str, path: str | Path) -> dict[str, Any]:
     """Arguments with which timm loads the file as it does its own, strictly, into a model that has
-    no classifier.
+    no classifier. Names of EfficientNet-Lite0's layers may be those of its package.
     """
     known = timm.get_pretrained_cfg(name)
     classifier = known.classifier if known is not None else None
     layers = (classifier,) if isinstance(classifier, str) else tuple(classifier or ())
     left_out = tuple(f"{layer}." for layer in layers)
-    state = {k: v for k, v in read_state_dict(path).items() if not k.startswith(left_out)}
+    state = {k: v for k, v in as_timm(read_state_dict(path)).items() if not k.startswith(left_out)}
     overlay = {"state_dict": state, "classifier": None}
     return {"pretrained": True, "num_classes": 0, "pretrained_cfg_overlay": overlay}
 
