@@ -10,6 +10,7 @@ from typing import Any
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.engine.checkpoint import read_state_dict
@@ -54,6 +55,9 @@ class TimmTrunk(nn.Module):
         *,
         input_size: tuple[int, int] = (256, 128),
         pretrained: str = "none",
+        stride: int | None = None,
+        stripes: int = 1,
+        dim: int | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -67,12 +71,27 @@ class TimmTrunk(nn.Module):
         network.pretrained_cfg.pop("state_dict", None)
         self.reads: list[int] = []
         self.tokens = False  # whether all maps have one stride
+        self.stripes = stripes
+        self.end: int | None = None  # the map that stripes are cut from
         self.takes_maps = hasattr(network, "forward_intermediates")
-        dim = self._look(name, input_size)
-        self.feature_dims = {"global": dim, "embedding": dim}
-        self.neck = BNNeck(dim)
+        banded = (stride, stripes, dim) != (None, 1, None)
+        if banded and not hasattr(network, "prune_intermediate_layers"):
+            raise ReidpipeError(
+                f"found model.options.stride, stripes or dim for trunk '{PREFIX}{name}', which "
+                "gives no maps; expected none of them; remove them"
+            )
+        length = self._look(name, input_size, stride, banded)
+        self.project = nn.Identity()
+        if dim is not None:
+            if dim < 1:
+                raise ReidpipeError(f"found model.options.dim {dim}; expected 1 or more")
+            self.project, length = nn.Linear(length, dim, bias=False), dim
+        self.feature_dims = {"global": length, "embedding": length}
+        self.neck = BNNeck(length)
 
-    def _look(self, name: str, input_size: tuple[int, int]) -> int:
+    def _look(
+        self, name: str, input_size: tuple[int, int], stride: int | None, banded: bool
+    ) -> int:
         """Which maps there are and how many channels they have, and the length of the feature: by
         one image, since what timm says of its models differs from one to the next.
         """
@@ -84,7 +103,11 @@ class TimmTrunk(nn.Module):
                 if self.takes_maps:
                     _, maps = self.network.forward_intermediates(image)
                     self._choose(maps, input_size)
+                    if banded:
+                        self._end_at(name, maps, input_size[0], stride)
                 feature, _ = self._run(image)
+        except ReidpipeError:
+            raise
         except Exception as error:  # of timm's many networks each refuses sizes in its own way
             raise ReidpipeError(
                 f"found input.size {list(input_size)} and options that trunk '{PREFIX}{name}' "
@@ -110,9 +133,36 @@ class TimmTrunk(nn.Module):
         self.reads = [len(maps) - 1] if self.tokens or not stages else stages
         self.level_dims = tuple(maps[number].shape[1] for number in self.reads)
 
+    def _end_at(self, name: str, maps: list[Tensor], height: int, stride: int | None) -> None:
+        """Take the feature from the last map at ``stride`` and do without what comes after it."""
+        last = {round(height / m.shape[2]): number for number, m in enumerate(maps)}
+        if stride is not None and stride not in last:
+            raise ReidpipeError(
+                f"found model.options.stride {stride} for trunk '{PREFIX}{name}'; expected that of "
+                f"one of its maps, {', '.join(map(str, last))}; type --set "
+                f"model.options.stride={list(last)[-1]}"
+            )
+        self.end = len(maps) - 1 if stride is None else last[stride]
+        rows = maps[self.end].shape[2]
+        if not 0 < self.stripes <= rows:
+            raise ReidpipeError(
+                f"found model.options.stripes {self.stripes} for a map of {rows} rows; expected 1 "
+                f"to {rows}; type --set model.options.stripes={rows}"
+            )
+        self.reads = [number for number in self.reads if number <= self.end]
+        self.level_dims = self.level_dims[: len(self.reads)]
+        self.network.prune_intermediate_layers([self.end], prune_head=True)
+
     def _run(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        norm = {"norm": True} if self.tokens else {}
+        if self.end is not None:
+            indices = sorted({*self.reads, self.end})
+            found = self.network.forward_intermediates(
+                x, indices=indices, intermediates_only=True, **norm
+            )
+            bands = adaptive_avg_pool2d(found[-1], (self.stripes, 1))
+            return bands.flatten(1), found[: len(self.reads)]
         if self.takes_maps:
-            norm = {"norm": True} if self.tokens else {}
             last, maps = self.network.forward_intermediates(x, indices=self.reads, **norm)
         else:
             last, maps = self.network.forward_features(x), []
@@ -123,6 +173,7 @@ class TimmTrunk(nn.Module):
     ) -> dict[str, Tensor]:
         del camids, views
         feature, maps = self._run(x)
+        feature = self.project(feature)
         found = {"global": feature, "embedding": self.neck(feature)}
         return {**found, "levels": maps} if self.takes_maps else found  # type: ignore[dict-item]
 
@@ -137,11 +188,21 @@ def timm_trunk(name: str) -> Callable[..., nn.Module]:
         input_size: tuple[int, int] = (256, 128),
         pretrained: str = "none",
         weights: Path | None = None,
+        stride: int | None = None,
+        stripes: int = 1,
+        dim: int | None = None,
         **options: Any,
     ) -> nn.Module:
         del weights  # timm and huggingface_hub have folders of their own
-        own = name.removeprefix(PREFIX)
-        return TimmTrunk(own, input_size=input_size, pretrained=pretrained, options=options)
+        return TimmTrunk(
+            name.removeprefix(PREFIX),
+            input_size=input_size,
+            pretrained=pretrained,
+            stride=stride,
+            stripes=stripes,
+            dim=dim,
+            options=options,
+        )
 
     return make
 
