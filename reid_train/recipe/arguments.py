@@ -42,6 +42,8 @@ def model_step(
     teacher = _start(given.pretrained, given.trunk) if given else "none"
     step = steps.model(index, loaded, seed=seed, pretrained=start, teacher=teacher, label_maps=maps)
     if not terminal.workspace.complete(step):
+        if start in INSTALLED:
+            installed_file(start)
         check_made(loaded)
     return step
 
@@ -55,7 +57,6 @@ def _start(pretrained: str, trunk: str) -> str:
     """What ``trunk`` is to start from, for ``steps.model``."""
     if pretrained in INSTALLED:
         check_trunk(pretrained, trunk)
-        installed_file(pretrained)
     if pretrained in clip_tiny.FILES:
         return str(clip_tiny.FILES[pretrained])
     if not steps.stands_for_bytes(pretrained) and not Path(pretrained).is_file():
