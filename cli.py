@@ -151,7 +151,7 @@ def demo(terminal: Terminal, **options: Any) -> None:
 @click.command(context_settings=CONTEXT)
 @json_option
 def doctor(terminal: Terminal) -> None:
-    """Check what reidpipe stands on: versions, devices, disk, weights, plugins.
+    """Check what reidpipe stands on: versions, devices, disk, weights, extras, plugins.
 
     Example: reidpipe doctor
     """
@@ -160,6 +160,7 @@ def doctor(terminal: Terminal) -> None:
     from pipeline.terminal.errors import ReidpipeError
     from pipeline.terminal.tables import human_bytes
     from reid_train.engine.runtime import list_devices
+    from reid_train.models.installed import INSTALLED, installed_file
 
     found = versions()
     for package, number in found.items():
@@ -180,6 +181,14 @@ def doctor(terminal: Terminal) -> None:
         except ReidpipeError as error:
             parsers[kind] = ""
             terminal.say(f"parser {kind}: {error}")
+    packages: dict[str, str] = {}
+    for package, known in INSTALLED.items():
+        try:
+            packages[package] = str(installed_file(package))
+            terminal.say(f"extra {known.extra}: {package} ready")
+        except ReidpipeError as error:
+            packages[package] = ""
+            terminal.say(f"extra {known.extra}: {error}")
     given: list[dict[str, Any]] = []
     for plugin in plugins.plugins():
         names = [f"{kind} {name}" for kind, name in sorted(plugin.names)]
@@ -192,6 +201,7 @@ def doctor(terminal: Terminal) -> None:
             "workspace": str(terminal.workspace.root),
             "free_bytes": free,
             "parsers": parsers,
+            "packages": packages,
             "plugins": given,
         }
     )

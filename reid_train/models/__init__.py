@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pipeline.plugins import Door
+from reid_train.models.installed import INSTALLED
 
 # How the features of a model are compared: by their cosine, or as they are.
 Distance = Literal["cosine", "euclidean"]
@@ -86,5 +87,5 @@ STARTS = {
     "ianet": ("imagenet",),
     "mobilenetv2-x0.25": ("imagenet",),
     "resnet50": ("imagenet",),
-    "timm/": ("imagenet",),
+    "timm/": ("imagenet", *INSTALLED),
 }

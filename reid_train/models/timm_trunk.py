@@ -10,10 +10,12 @@ from typing import Any
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.engine.checkpoint import read_state_dict
 from reid_train.models.heads import BNNeck
+from reid_train.models.installed import INSTALLED, as_timm, check_trunk, installed_file
 
 PREFIX = "timm/"
 # Arguments of timm.create_model that are the trunk's to give: they would change what it is, or read
@@ -36,10 +38,11 @@ class TimmTrunk(nn.Module):
     name: timm's, without ``timm/``. It enters the key of a model as typed: with its tag
     (``resnet18.a1_in1k``) the key says which weights ``imagenet`` are; without, they are timm's
     default for the version installed. pretrained: "none", "imagenet" (through timm's own loader and
-    caches) or a file of a timm state dict, whose classifier is left out; positions are resampled by
-    timm. options: keyword arguments of ``timm.create_model`` (``drop_path_rate``, ...).
+    caches), a package with weights of this network (``installed.INSTALLED``) or a file of a timm
+    state dict, whose classifier is left out; positions are resampled by timm. options: keyword
+    arguments of ``timm.create_model`` (``drop_path_rate``, ...).
 
-    ``colours``: mean and std, RGB in 0..1, of the images that "imagenet" weights have seen. Raises
+    ``colours``: mean and std, RGB in 0..1, of the images that published weights have seen. Raises
     ReidpipeError for what timm does not have, cannot make, cannot load, or cannot make at
     ``input_size``.
     """
@@ -52,6 +55,9 @@ class TimmTrunk(nn.Module):
         *,
         input_size: tuple[int, int] = (256, 128),
         pretrained: str = "none",
+        stride: int | None = None,
+        stripes: int = 1,
+        dim: int | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -59,16 +65,33 @@ class TimmTrunk(nn.Module):
         # The whole model is made, since "imagenet" weights are loaded strictly, classifier too.
         network.reset_classifier(0)
         self.colours = tuple(network.pretrained_cfg[key] for key in ("mean", "std"))
+        if (package := INSTALLED.get(pretrained)) is not None:
+            self.colours = (package.mean, package.std)
         # A file's weights would stay, copied wherever the module is.
         network.pretrained_cfg.pop("state_dict", None)
         self.reads: list[int] = []
         self.tokens = False  # whether all maps have one stride
+        self.stripes = stripes
+        self.end: int | None = None  # the map that stripes are cut from
         self.takes_maps = hasattr(network, "forward_intermediates")
-        dim = self._look(name, input_size)
-        self.feature_dims = {"global": dim, "embedding": dim}
-        self.neck = BNNeck(dim)
+        banded = (stride, stripes, dim) != (None, 1, None)
+        if banded and not hasattr(network, "prune_intermediate_layers"):
+            raise ReidpipeError(
+                f"found model.options.stride, stripes or dim for trunk '{PREFIX}{name}', which "
+                "gives no maps; expected none of them; remove them"
+            )
+        length = self._look(name, input_size, stride, banded)
+        self.project = nn.Identity()
+        if dim is not None:
+            if dim < 1:
+                raise ReidpipeError(f"found model.options.dim {dim}; expected 1 or more")
+            self.project, length = nn.Linear(length, dim, bias=False), dim
+        self.feature_dims = {"global": length, "embedding": length}
+        self.neck = BNNeck(length)
 
-    def _look(self, name: str, input_size: tuple[int, int]) -> int:
+    def _look(
+        self, name: str, input_size: tuple[int, int], stride: int | None, banded: bool
+    ) -> int:
         """Which maps there are and how many channels they have, and the length of the feature: by
         one image, since what timm says of its models differs from one to the next.
         """
@@ -80,7 +103,11 @@ class TimmTrunk(nn.Module):
                 if self.takes_maps:
                     _, maps = self.network.forward_intermediates(image)
                     self._choose(maps, input_size)
+                    if banded:
+                        self._end_at(name, maps, input_size[0], stride)
                 feature, _ = self._run(image)
+        except ReidpipeError:
+            raise
         except Exception as error:  # of timm's many networks each refuses sizes in its own way
             raise ReidpipeError(
                 f"found input.size {list(input_size)} and options that trunk '{PREFIX}{name}' "
@@ -106,9 +133,36 @@ class TimmTrunk(nn.Module):
         self.reads = [len(maps) - 1] if self.tokens or not stages else stages
         self.level_dims = tuple(maps[number].shape[1] for number in self.reads)
 
+    def _end_at(self, name: str, maps: list[Tensor], height: int, stride: int | None) -> None:
+        """Take the feature from the last map at ``stride`` and do without what comes after it."""
+        last = {round(height / m.shape[2]): number for number, m in enumerate(maps)}
+        if stride is not None and stride not in last:
+            raise ReidpipeError(
+                f"found model.options.stride {stride} for trunk '{PREFIX}{name}'; expected that of "
+                f"one of its maps, {', '.join(map(str, last))}; type --set "
+                f"model.options.stride={list(last)[-1]}"
+            )
+        self.end = len(maps) - 1 if stride is None else last[stride]
+        rows = maps[self.end].shape[2]
+        if not 0 < self.stripes <= rows:
+            raise ReidpipeError(
+                f"found model.options.stripes {self.stripes} for a map of {rows} rows; expected 1 "
+                f"to {rows}; type --set model.options.stripes={rows}"
+            )
+        self.reads = [number for number in self.reads if number <= self.end]
+        self.level_dims = self.level_dims[: len(self.reads)]
+        self.network.prune_intermediate_layers([self.end], prune_head=True)
+
     def _run(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        norm = {"norm": True} if self.tokens else {}
+        if self.end is not None:
+            indices = sorted({*self.reads, self.end})
+            found = self.network.forward_intermediates(
+                x, indices=indices, intermediates_only=True, **norm
+            )
+            bands = adaptive_avg_pool2d(found[-1], (self.stripes, 1))
+            return bands.flatten(1), found[: len(self.reads)]
         if self.takes_maps:
-            norm = {"norm": True} if self.tokens else {}
             last, maps = self.network.forward_intermediates(x, indices=self.reads, **norm)
         else:
             last, maps = self.network.forward_features(x), []
@@ -119,6 +173,7 @@ class TimmTrunk(nn.Module):
     ) -> dict[str, Tensor]:
         del camids, views
         feature, maps = self._run(x)
+        feature = self.project(feature)
         found = {"global": feature, "embedding": self.neck(feature)}
         return {**found, "levels": maps} if self.takes_maps else found  # type: ignore[dict-item]
 
@@ -133,11 +188,21 @@ def timm_trunk(name: str) -> Callable[..., nn.Module]:
         input_size: tuple[int, int] = (256, 128),
         pretrained: str = "none",
         weights: Path | None = None,
+        stride: int | None = None,
+        stripes: int = 1,
+        dim: int | None = None,
         **options: Any,
     ) -> nn.Module:
         del weights  # timm and huggingface_hub have folders of their own
-        own = name.removeprefix(PREFIX)
-        return TimmTrunk(own, input_size=input_size, pretrained=pretrained, options=options)
+        return TimmTrunk(
+            name.removeprefix(PREFIX),
+            input_size=input_size,
+            pretrained=pretrained,
+            stride=stride,
+            stripes=stripes,
+            dim=dim,
+            options=options,
+        )
 
     return make
 
@@ -176,6 +241,9 @@ def _network(name: str, size: tuple[int, int], pretrained: str, options: dict[st
                 "weights; expected a file or none; type --pretrained none"
             )
         options["pretrained"] = True
+    elif pretrained in INSTALLED:
+        check_trunk(pretrained, f"{PREFIX}{name}")
+        options |= _from_file(name, installed_file(pretrained))
     elif pretrained != "none":
         options |= _from_file(name, pretrained)
     make = partial(timm.create_model, name, **options)
@@ -208,15 +276,15 @@ def _network(name: str, size: tuple[int, int], pretrained: str, options: dict[st
         ) from error
 
 
-def _from_file(name: str, path: str) -> dict[str, Any]:
+def _from_file(name: str, path: str | Path) -> dict[str, Any]:
     """Arguments with which timm loads the file as it does its own, strictly, into a model that has
-    no classifier.
+    no classifier. Names of EfficientNet-Lite0's layers may be those of its package.
     """
     known = timm.get_pretrained_cfg(name)
     classifier = known.classifier if known is not None else None
     layers = (classifier,) if isinstance(classifier, str) else tuple(classifier or ())
     left_out = tuple(f"{layer}." for layer in layers)
-    state = {k: v for k, v in read_state_dict(path).items() if not k.startswith(left_out)}
+    state = {k: v for k, v in as_timm(read_state_dict(path)).items() if not k.startswith(left_out)}
     overlay = {"state_dict": state, "classifier": None}
     return {"pretrained": True, "num_classes": 0, "pretrained_cfg_overlay": overlay}
 

@@ -10,6 +10,7 @@ from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.models.clip.tiny import sizes as clip_tiny
+from reid_train.models.installed import INSTALLED, check_trunk, installed_file
 from reid_train.recipe import steps
 from reid_train.recipe.checks import check_made
 from reid_train.recipe.loading import load_recipe
@@ -34,12 +35,15 @@ def model_step(
     Raises ReidpipeError for all that is wrong with the recipe, before anything is made of it.
     """
     loaded = changed_recipe(recipe, settings)
-    start = _start(pretrained or loaded.model.pretrained)
+    start = _start(pretrained or loaded.model.pretrained, loaded.model.trunk)
     index = index or index_step(terminal.workspace, dataset)
     maps = label_maps(index) if label_maps is not None and loaded.reads_maps else None
-    teacher = _start(loaded.model.teacher.pretrained) if loaded.model.teacher else "none"
+    given = loaded.model.teacher
+    teacher = _start(given.pretrained, given.trunk) if given else "none"
     step = steps.model(index, loaded, seed=seed, pretrained=start, teacher=teacher, label_maps=maps)
     if not terminal.workspace.complete(step):
+        if start in INSTALLED:
+            installed_file(start)
         check_made(loaded)
     return step
 
@@ -49,14 +53,17 @@ def changed_recipe(recipe: str, settings: tuple[str, ...]) -> Recipe:
     return load_recipe(recipe, dict(setting(text) for text in settings))
 
 
-def _start(pretrained: str) -> str:
-    """What to start from, for ``steps.model``."""
+def _start(pretrained: str, trunk: str) -> str:
+    """What ``trunk`` is to start from, for ``steps.model``."""
+    if pretrained in INSTALLED:
+        check_trunk(pretrained, trunk)
     if pretrained in clip_tiny.FILES:
         return str(clip_tiny.FILES[pretrained])
     if not steps.stands_for_bytes(pretrained) and not Path(pretrained).is_file():
         raise ReidpipeError(
             f"found no file {pretrained}; expected none, openai, open_clip:ARCH/TAG, imagenet, "
-            f"{', '.join(clip_tiny.FILES)} or a file with weights; type --pretrained none"
+            f"{', '.join((*clip_tiny.FILES, *INSTALLED))} or a file with weights; "
+            "type --pretrained none"
         )
     return pretrained
 

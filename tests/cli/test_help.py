@@ -53,7 +53,12 @@ def run_measured(code: str, environment: dict[str, str]) -> tuple[float, str]:
 
 @pytest.mark.parametrize(
     ("word", "says", "seconds"),
-    [("--help", "prepare", 0.3), ("datasets", "market1501", 0.4), ("recipes", "pi-vl-rn50", 0.4)],
+    [
+        ("--help", "prepare", 0.3),
+        ("datasets", "market1501", 0.4),
+        ("recipes", "pi-vl-rn50", 0.4),
+        ("recipes --for own", "baseline-tiny", 0.4),
+    ],
 )
 def test_looking_is_quick_and_imports_no_numbers(
     compiled: dict[str, str], word: str, says: str, seconds: float
@@ -61,7 +66,7 @@ def test_looking_is_quick_and_imports_no_numbers(
     code = (
         "import sys\n"
         "from reid_train.__main__ import main\n"
-        f"sys.argv = ['reidpipe', {word!r}]\n"
+        f"sys.argv = ['reidpipe', *{word.split()!r}]\n"
         "try:\n    main()\nexcept SystemExit: pass\n"
         f"print('LOADED', [name for name in {HEAVY!r} if name in sys.modules])"
     )

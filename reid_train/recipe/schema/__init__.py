@@ -2,7 +2,7 @@
 
 from reid_train.recipe.schema.model import Head, Input, Model, Teacher, Text
 from reid_train.recipe.schema.part import Count, Options, Part, Share
-from reid_train.recipe.schema.recipe import Expected, Recipe, Test
+from reid_train.recipe.schema.recipe import Expected, Recipe, Suits, Test
 from reid_train.recipe.schema.stage import (
     DATA_KINDS,
     MEMORIES,
@@ -49,6 +49,7 @@ __all__ = [
     "Share",
     "Shuffled",
     "Stage",
+    "Suits",
     "Teacher",
     "Test",
     "Text",

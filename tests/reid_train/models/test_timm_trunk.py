@@ -78,6 +78,61 @@ def test_the_maps_come_from_the_pass_that_gives_the_feature():
     assert len(calls) == 1
 
 
+# Options, then the length of the feature, and the channels of the maps that stay.
+BANDS = [
+    ("tf_efficientnet_lite0", {"stride": 16, "stripes": 4, "dim": 32}, 32, (24, 40, 112)),
+    ("tf_efficientnet_lite0", {"stripes": 2}, 640, (24, 40, 112)),
+    ("resnet18", {"stride": 8}, 128, (64, 128)),
+    ("vit_tiny_patch16_224", {"stripes": 4}, 768, (192,)),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "dim", "channels"), BANDS)
+def test_bands_are_means_of_the_rows_of_a_map(name, options, dim, channels):
+    model, plain = make(name, **options), make(name)
+    assert model.trunk.feature_dims == {"global": dim, "embedding": dim}
+    assert model.trunk.level_dims == channels
+    images, stripes = torch.rand(2, 3, *SIZE), options.get("stripes", 1)
+    with torch.no_grad():
+        network, x = plain.trunk.network, (images - 0.5) / 0.25
+        norm = {"norm": True} if plain.trunk.tokens else {}
+        _, maps = network.forward_intermediates(x, **norm)  # type: ignore[operator, union-attr]
+        stride = options.get("stride", SIZE[0] // maps[-1].shape[2])
+        level = [m for m in maps if m.shape[2] == SIZE[0] // stride][-1]
+        expected = level.unflatten(2, (stripes, -1)).mean((3, 4)).flatten(1)
+        found = model.features(images)
+        torch.testing.assert_close(found["global"], model.trunk.project(expected))  # type: ignore[operator]
+    assert [m.shape[1] for m in found["levels"]] == list(channels)
+
+
+@pytest.mark.parametrize(("name", "options"), [case[:2] for case in BANDS])
+def test_what_the_bands_do_not_need_is_left_out(name: str, options: dict):
+    trunk = make(name, **options).trunk.train()
+    trunk(torch.rand(2, 3, *SIZE))["embedding"].square().sum().backward()
+    silent = [k for k, p in trunk.named_parameters() if p.requires_grad and p.grad is None]
+    assert silent == []
+    count = sum(p.numel() for p in trunk.network.parameters())  # type: ignore[union-attr, operator]
+    assert count < sum(p.numel() for p in timm.create_model(name).parameters())
+
+
+def test_bands_that_a_network_cannot_give_are_refused():
+    name = "tf_efficientnet_lite0"
+    assert "strid" in mistake(name, stride=7) and "2, 4, 8, 16, 32" in mistake(name, stride=7)
+    for stripes in (0, 9):
+        assert "expected 1 to 8" in mistake(name, stride=16, stripes=stripes)
+    assert "expected 1 or more" in mistake(name, dim=0)
+
+
+def test_bands_of_a_network_without_maps_are_refused(monkeypatch: pytest.MonkeyPatch):
+    class Plain(torch.nn.Module):
+        pretrained_cfg: dict[str, Any] = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+
+        def reset_classifier(self, classes: int) -> None: ...
+
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: Plain())
+    assert "gives no maps" in mistake("resnet18", stripes=2)
+
+
 def test_a_vits_map_are_its_last_tokens_after_the_norm():
     model = make("vit_tiny_patch16_224")
     images = torch.rand(2, 3, *SIZE)
