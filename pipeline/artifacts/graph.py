@@ -71,6 +71,30 @@ def run(
     return Outcome(made=tuple(todo), reused=tuple(reused.values()))
 
 
+def run_checked(
+    workspace: Workspace,
+    targets: Iterable[Step],
+    execution: Execution | None = None,
+    *,
+    first: Iterable[Step],
+    check: Callable[[], None],
+    announce: Callable[[Step], None] = lambda _: None,
+) -> Outcome:
+    """``run``, but where something is missing the artifacts of ``first`` are made before all
+    others, and then ``check``, which may look at them, is called: it raises for what would go wrong
+    after hours of the other work.
+    """
+    targets = list(targets)
+    if not missing(workspace, targets):
+        return run(workspace, targets, execution, announce=announce)
+    before = run(workspace, first, execution, announce=announce)
+    check()
+    after = run(workspace, targets, execution, announce=announce)
+    made = {step.key: step for step in (*before.made, *after.made)}
+    reused = {step.key: step for step in after.reused if step.key not in made}
+    return Outcome(tuple(made.values()), tuple(reused.values()))
+
+
 def _execute(
     workspace: Workspace, todo: list[Step], execution: Execution, announce: Callable[[Step], None]
 ) -> None:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 class TrainingSet:
     """Images of one split with class numbers in ascending order of identity.
 
-    ``pids[label]`` is the identity of a class. ``flipped_copies`` doubles the set: position
+    ``pids[label]`` is the identity of a class; where some images have none, their label is -1.
+    ``cameras`` are the images' cameras, int64 with -1 for unknown; ``camids`` and ``views`` are
+    None unless all are known. ``flipped_copies`` doubles the set: position
     ``n + i`` is image i mirrored (the COL780 recipes). Label maps are brought to the images' size
     by taking the nearest pixel, and kept in memory as bytes once read.
     """
@@ -41,22 +43,28 @@ class TrainingSet:
         *,
         maps: LabelMapReader | None = None,
         flipped_copies: bool = False,
+        labelled: bool = True,
     ) -> None:
-        """Raises ReidpipeError when there is no image, or one without identity or label map."""
-        unnamed = [row.key for row in rows if row.pid is None]
+        """labelled: whether every image must have an identity. Raises ReidpipeError when there is
+        no image, or one without what it must have: identity, label map.
+        """
+        unnamed = [row.key for row in rows if row.pid is None] if labelled else []
         if not rows or unnamed:
             found = f"image '{unnamed[0]}' without identity" if unnamed else "no training image"
+            wanted = "train rows with a pid" if labelled else "train rows"
             raise ReidpipeError(
-                f"found {found}; expected train rows with a pid in index.csv; type reidpipe prepare"
+                f"found {found}; expected {wanted} in index.csv; type reidpipe prepare"
             )
         self.images, self.maps, self.flipped_copies = images, maps, flipped_copies
         self.keys = [row.key for row in rows]
         self.places = np.array([images.row(key) for key in self.keys])
-        pids = np.array([row.pid for row in rows])
-        found, inverse = np.unique(pids, return_inverse=True)
-        self.pids: list[int] = found.tolist()
+        self.pids: list[int] = sorted({row.pid for row in rows if row.pid is not None})
+        place = {pid: label for label, pid in enumerate(self.pids)}
         copies = 2 if flipped_copies else 1
-        self.labels = np.tile(inverse.astype(np.int64), copies)
+        labels = [-1 if row.pid is None else place[row.pid] for row in rows]
+        self.labels = np.tile(np.array(labels, np.int64), copies)
+        cameras = [-1 if row.camid is None else row.camid for row in rows]
+        self.cameras = np.tile(np.array(cameras, np.int64), copies)
         self.camids = all_known([row.camid for row in rows] * copies)
         self.views = all_known([row.view for row in rows] * copies)
         if maps is not None:
@@ -124,7 +132,8 @@ class ReidBatches:
     """A ``BatchSource``: what the sampler chooses, augmented.
 
     A batch has ``images`` uint8 N,3,H,W RGB, ``labels`` int64 N (class numbers), ``positions``
-    int64 N in the training set, ``camids`` and ``views`` int64 N where all are known; when the
+    int64 N in the training set, ``cameras`` int64 N with -1 for unknown ones, ``camids`` and
+    ``views`` int64 N where all images of the set have them; when the
     augmentation has them, ``factors`` float32 N,3 for ``augmentation.colour``, and ``erased``
     int64 M and ``filling`` float32 M,3 for ``augmentation.erase``; with label maps also
     ``label_maps`` u1 N,H,W (255 = ignore) and ``confidence`` f4 N,H,W.
@@ -156,6 +165,7 @@ class ReidBatches:
             "images": images,
             "labels": torch.from_numpy(data.labels[positions]),
             "positions": torch.from_numpy(positions.copy()),
+            "cameras": torch.from_numpy(data.cameras[positions]),
         }
         for name, numbers in (("camids", data.camids), ("views", data.views)):
             if numbers is not None:

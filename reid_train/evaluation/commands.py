@@ -11,6 +11,7 @@ from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option
 from pipeline.terminal.tables import format_table
 from reid_train.evaluation.results import (
     METRIC_COLUMNS,
+    check_evaluable,
     evaluation_step,
     metrics_row,
     protocol_line,
@@ -68,8 +69,13 @@ def evaluate(
     targets = [step]
     if with_report:
         targets.append(requests.report(found.name, [step]))
-    outcome = graph.run(
-        terminal.workspace, targets, terminal.execution(device=device), announce=terminal.announce
+    outcome = graph.run_checked(
+        terminal.workspace,
+        targets,
+        terminal.execution(device=device),
+        first=[step.inputs["index"]],
+        check=lambda: check_evaluable(terminal.workspace, step, run=found.name),
+        announce=terminal.announce,
     )
     metrics = read_json(terminal.workspace.folder(step) / "metrics.json")
     terminal.say(format_table([metrics_row(found.name, metrics)], METRIC_COLUMNS))

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.datasets.catalogue import defined
+from pipeline.datasets.index import ImageRow, Index
 from pipeline.datasets.manifest import Protocol
+from pipeline.datasets.protocols import apply_protocol
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics, score
@@ -42,6 +44,35 @@ def find_protocol(dataset: str, name: str, definition: Mapping[str, Any] | None 
             f"{', '.join(BUILT_IN)}; type --protocol standard"
         )
     return BUILT_IN[name]
+
+
+def test_rows(
+    index: Index, protocol: Protocol, *, trial: int = 0, run: str | None = "RUN"
+) -> tuple[list[ImageRow], list[ImageRow]]:
+    """Query and gallery rows of one trial. run: the name of the run that is evaluated, for
+    messages; None of one that is not trained yet.
+
+    Raises ReidpipeError for a set without labels, without query or gallery, and for a test image
+    without identity.
+    """
+    if index.rows and all(row.pid is None for row in index.rows):
+        search = (
+            f"embed {run} {index.root} --out gallery, then reidpipe search {run} IMAGE gallery"
+            if run is not None
+            else "train in place of run, then reidpipe embed and reidpipe search"
+        )
+        raise ReidpipeError(
+            f"found {len(index.rows)} images without labels in {index.dataset}; expected query and "
+            f"gallery images with a pid to evaluate on; type reidpipe {search}, which need none"
+        )
+    query, gallery = apply_protocol(index.rows, protocol, trial=trial)
+    unnamed = [row.key for row in (*query, *gallery) if row.pid is None]
+    if unnamed:
+        raise ReidpipeError(
+            f"found {len(unnamed)} test images without identity, the first is {unnamed[0]}; "
+            "expected a pid for each; correct index.csv or prepare the dataset again"
+        )
+    return query, gallery
 
 
 def score_protocol(

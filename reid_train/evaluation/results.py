@@ -6,12 +6,14 @@ from typing import Any
 
 from pipeline.artifacts import requests
 from pipeline.artifacts.steps import Step
+from pipeline.artifacts.store import Workspace
 from pipeline.datasets.catalogue import defined
+from pipeline.datasets.index import read_index
 from pipeline.datasets.manifest import Protocol
 from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.evaluation.protocols import find_protocol
+from reid_train.evaluation.protocols import find_protocol, test_rows
 from reid_train.models import COSINE, Distance
 
 ELSEWHERE = "imported"  # where a model was trained of which nobody said where
@@ -84,3 +86,12 @@ def evaluation_step(
 def distance_of(model: Step) -> Distance:
     """How the features of a model are compared, as its recipe says: "cosine" or "euclidean"."""
     return model.params["recipe"]["test"].get("distance", COSINE)
+
+
+def check_evaluable(workspace: Workspace, step: Step, *, run: str | None) -> None:
+    """Raise ReidpipeError, before anything is computed, for an evaluation that its index, which
+    exists, has no labels or no images for. run: the run's name, for messages; None: not trained.
+    """
+    index = read_index(workspace.folder(step.inputs["index"]))
+    protocol = find_protocol(index.dataset, step.params["protocol"], index.definition)
+    test_rows(index, protocol, run=run)

@@ -11,14 +11,19 @@ import numpy as np
 from pipeline.artifacts import atomic
 from pipeline.artifacts.store import versions
 from pipeline.datasets.index import ImageRow, Index, read_index
-from pipeline.datasets.protocols import apply_protocol, exclusion
+from pipeline.datasets.protocols import exclusion
 from pipeline.images.packed import PackedImages
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.distances import Distances
 from reid_train.evaluation.embeddings import Embeddings, embed, save_features
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics
-from reid_train.evaluation.protocols import find_protocol, mean_of_trials, score_protocol
+from reid_train.evaluation.protocols import (
+    find_protocol,
+    mean_of_trials,
+    score_protocol,
+    test_rows,
+)
 from reid_train.evaluation.ranking import match_rule
 from reid_train.evaluation.rerank import rerank_distances
 from reid_train.evaluation.stored_ranking import RankingRecorder
@@ -58,7 +63,7 @@ def evaluate(job: Job) -> dict[str, Any]:
         protocol,
         job.params["exclude"],
     )
-    trials = [apply_protocol(index.rows, protocol, trial=t) for t in range(protocol.trials)]
+    trials = [test_rows(index, protocol, trial=t) for t in range(protocol.trials)]
     meta = atomic.read_json(job.inputs["model"] / "model.json")
     tested = _test(job, index, trials)
 
@@ -246,12 +251,6 @@ def _test(job: Job, index: Index, trials: list[tuple[list[ImageRow], list[ImageR
 
 
 def _embeddings(rows: list[ImageRow], features: dict[str, np.ndarray], exclude: str) -> Embeddings:
-    unnamed = [row.key for row in rows if row.pid is None]
-    if unnamed:
-        raise ReidpipeError(
-            f"found {len(unnamed)} test images without identity, the first is {unnamed[0]}; "
-            "expected a pid for each; correct index.csv or prepare the dataset again"
-        )
     return Embeddings(
         np.stack([features[row.key] for row in rows]),
         np.array([row.pid for row in rows], np.int64),

@@ -13,7 +13,7 @@ from pipeline.artifacts.runs import find_run
 from pipeline.artifacts.steps import Step
 from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option
 from pipeline.terminal.tables import format_table
-from reid_train.evaluation.results import evaluation_step
+from reid_train.evaluation.results import check_evaluable, evaluation_step
 
 
 @click.command(context_settings=CONTEXT)
@@ -30,8 +30,18 @@ def report(terminal: Terminal, runs: tuple[str, ...], device: str) -> None:
     found = [find_run(terminal.workspace, reference) for reference in runs]
     steps = [evaluation_step(terminal, run.model) for run in found]
     page = requests.report(" / ".join(run.name for run in found), steps, shared_maps(steps))
-    outcome = graph.run(
-        terminal.workspace, [page], terminal.execution(device=device), announce=terminal.announce
+
+    def check() -> None:
+        for run, step in zip(found, steps, strict=True):
+            check_evaluable(terminal.workspace, step, run=run.name)
+
+    outcome = graph.run_checked(
+        terminal.workspace,
+        [page],
+        terminal.execution(device=device),
+        first=[step.inputs["index"] for step in steps],
+        check=check,
+        announce=terminal.announce,
     )
     terminal.told(outcome)
     terminal.say(f"report {report_page(terminal, page)}")

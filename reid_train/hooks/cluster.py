@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +21,22 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 
+log = logging.getLogger(__name__)
+
+
 class ClusterHook(MemoryHook):
     """Before every epoch: features of the training images, their k-reciprocal Jaccard distances
     (``k1``, ``k2``), DBSCAN (``eps``, ``min_samples``); clusters become the labels of the epoch,
     images in none are left out, and the memories are built from the clusters.
 
     ``centre_cameras``: distances are of features less the mean of their camera, so that clusters
-    are not of places. No part of PCL-CLIP; for trunks whose features say more about the camera than
-    about the person.
+    are not of places; images of unknown camera count as those of one camera. No part of PCL-CLIP;
+    for trunks whose features say more about the camera than about the person.
 
-    The identities of the data set are never trained on; they only say how good the clusters are.
-    Logged per epoch: ``clusters``, ``outliers`` (images in no cluster) and, over the images in
-    clusters, normalised mutual information ``nmi`` and adjusted Rand index ``ari``.
+    The identities of the data set are never trained on, and need not be known; they only say how
+    good the clusters are. Logged per epoch: ``clusters``, ``outliers`` (images in no cluster) and,
+    over the images in clusters whose identity is known, if some are, normalised mutual information
+    ``nmi`` and adjusted Rand index ``ari``.
     """
 
     def __init__(
@@ -49,13 +54,15 @@ class ClusterHook(MemoryHook):
         super().__init__(batches=batches, runtime=runtime, batch=batch)
         _check_dbscan(eps, min_samples)
         self.eps, self.min_samples, self.k1, self.k2 = eps, min_samples, k1, k2
-        if centre_cameras and batches.data.camids is None:
-            raise ReidpipeError(
-                "found images of unknown cameras; expected a camera for each, to centre features "
-                "by; type --set stages.0.hooks.0.options.centre_cameras=false"
-            )
-        self.camids = batches.data.camids if centre_cameras else None
         images = len(batches.data.keys)
+        self.cameras = batches.data.cameras[:images] if centre_cameras else None
+        unknown = 0 if self.cameras is None else int((self.cameras < 0).sum())
+        if unknown and runtime.main:
+            log.warning(
+                "%d of %d images are of unknown cameras: their features are centred together, as "
+                "of one camera",
+                *(unknown, images),
+            )
         # The batches must have no way to an identity.
         self.identities = batches.data.labels[:images]
         batches.data = batches.data.relabelled(np.full(images, -1))
@@ -65,8 +72,8 @@ class ClusterHook(MemoryHook):
         found = np.full(len(features), -1)
         if self.runtime.main:
             compared = features
-            if self.camids is not None:
-                compared = centred(features, self.camids[: len(features)])
+            if self.cameras is not None:
+                compared = centred(features, self.cameras)
             graph = jaccard_graph(compared, k1=self.k1, k2=self.k2, within=self.eps)
             found = dbscan(graph, eps=self.eps, min_samples=self.min_samples)
         labels = self.runtime.from_main(torch.from_numpy(found)).cpu().numpy()
@@ -129,16 +136,20 @@ def dbscan(graph: csr_matrix, *, eps: float, min_samples: int = 4) -> np.ndarray
 
 
 def agreement(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
-    """How clusters (int N, -1 = none) agree with identities (int N): counts, and NMI and ARI over
-    the images in clusters (0 when there are none).
+    """How clusters (int N, -1 = none) agree with identities (int N, -1 = unknown): counts, and NMI
+    and ARI over the images in clusters whose identity is known (0 when there are none), unless none
+    is known at all.
     """
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
     kept = labels >= 0
-    found, truth = labels[kept], identities[kept]
+    counts = {"clusters": len(np.unique(labels[kept])), "outliers": int((~kept).sum())}
+    known = identities >= 0
+    if not known.any():
+        return counts
+    found, truth = labels[kept & known], identities[kept & known]
     return {
-        "clusters": len(np.unique(found)),
-        "outliers": int((~kept).sum()),
+        **counts,
         "nmi": float(normalized_mutual_info_score(truth, found)) if len(found) else 0.0,
         "ari": float(adjusted_rand_score(truth, found)) if len(found) else 0.0,
     }

@@ -54,8 +54,7 @@ class MemoryHook(Hook):
         labels = torch.from_numpy(data.labels[: len(features)])
         for memory in self.memories:
             if isinstance(memory, CameraPrototypes):
-                assert data.camids is not None
-                memory.rebuild(rows, labels, torch.from_numpy(data.camids[: len(features)]))
+                memory.rebuild(rows, labels, torch.from_numpy(data.cameras[: len(features)]))
             else:
                 memory.rebuild(rows, labels)
         self._enter(epoch)

@@ -154,13 +154,14 @@ class CameraPrototypes(_Prototypes):
     -log p, over these and the ``negatives`` nearest prototypes of other identities, times
     ``inter_weight``. Both are averaged over the images of each camera and summed over the cameras
     of the batch, as in the authors' code. The inter-camera part is left out before epoch
-    ``inter_from`` (theirs: the sixth, number 5), told by ``epoch``. Label -1 takes part in nothing.
+    ``inter_from`` (theirs: the sixth, number 5), told by ``epoch``. Images of label -1 or camera -1
+    (unknown) take part in nothing.
 
     Deviation: with fewer other prototypes than ``negatives`` all of them are taken once; the
     official code then fills up with the positives.
     """
 
-    takes = ("labels", "camids")
+    takes = ("labels", "cameras")
     identities: Tensor  # K int64
     cameras: Tensor  # K int64
 
@@ -184,13 +185,14 @@ class CameraPrototypes(_Prototypes):
     @torch.no_grad()
     def rebuild(self, features: Tensor, labels: Tensor, camids: Tensor) -> None:
         """Prototypes = normalised means of the L2-normalised features N,D of each (label, camera)
-        that occurs. labels int64 N, -1 = left out; camids int64 N. They lie where the memory does.
+        that occurs; none where no image with a label has a camera. labels int64 N, -1 = left out;
+        camids int64 N, -1 = unknown, left out. They lie where the memory does.
         Raises ValueError when there is no label.
         """
-        kept = labels >= 0
-        unit, pairs = _unit(features)[kept], torch.stack([labels[kept], camids[kept]], dim=1)
-        if len(pairs) == 0:
+        if not bool((labels >= 0).any()):
             raise ValueError("no image has a label; there is nothing to remember")
+        kept = (labels >= 0) & (camids >= 0)
+        unit, pairs = _unit(features)[kept], torch.stack([labels[kept], camids[kept]], dim=1)
         found, rows = pairs.unique(dim=0, return_inverse=True)
         device = self.prototypes.device
         self.prototypes = _means(unit, rows, len(found)).to(device)
@@ -200,12 +202,14 @@ class CameraPrototypes(_Prototypes):
     def forward(
         self, input: Tensor, labels: Tensor, camids: Tensor, *, inter: bool | None = None
     ) -> Tensor:
-        """input N,D, labels and camids int64 N -> scalar; 0 when all labels are -1. ``inter``: with
+        """input N,D, labels and camids int64 N -> scalar; 0 when no image has both. ``inter``: with
         the inter-camera part; None leaves it to the epoch.
 
         Raises ValueError for a label in a camera where ``rebuild`` saw none of its images.
         """
-        kept = labels >= 0
+        kept = (labels >= 0) & (camids >= 0)
+        if not bool(kept.any()):
+            return input[kept].sum()
         with torch.autocast(input.device.type, enabled=False):
             unit, labels, camids = _unit(input)[kept], labels[kept], camids[kept]
             scores = self._scores(unit)

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.artifacts.steps import Step
+from pipeline.artifacts.store import Workspace
+from pipeline.datasets.index import read_index
 from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.models.clip.tiny import sizes as clip_tiny
 from reid_train.models.installed import INSTALLED, check_trunk, installed_file
 from reid_train.recipe import steps
-from reid_train.recipe.checks import check_made
-from reid_train.recipe.loading import load_recipe
+from reid_train.recipe.checks import check_labels, check_made
+from reid_train.recipe.loading import from_plain, label_free_recipes, load_recipe
 from reid_train.recipe.schema import Recipe
 
 
@@ -46,6 +48,16 @@ def model_step(
             installed_file(start)
         check_made(loaded)
     return step
+
+
+def check_data(workspace: Workspace, model: Step, typed: str) -> None:
+    """Raise ReidpipeError for a model that is missing and that its index, which exists, has no
+    labels for. typed: the dataset as it was typed.
+    """
+    if not workspace.complete(model):
+        index = read_index(workspace.folder(model.inputs["index"]))
+        recipe = from_plain(model.params["recipe"])
+        check_labels(recipe, index, label_free_recipes(), typed=typed)
 
 
 def changed_recipe(recipe: str, settings: tuple[str, ...]) -> Recipe:

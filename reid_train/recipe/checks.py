@@ -1,11 +1,15 @@
 """What can be wrong with a recipe, found before hours of other work: names, then options.
 
-``check_names`` reads tables and the text of plugins, and imports no torch; ``check_made`` makes the
-model's parts once, and is for recipes whose model is about to be made.
+``check_names`` reads tables and the text of plugins, ``check_labels`` the dataset's index; neither
+imports torch. ``check_made`` makes the model's parts once, and is for recipes whose model is about
+to be made.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from pipeline.datasets.index import Index
 from pipeline.plugins import Door, load_given
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.data import SAMPLERS
@@ -41,6 +45,23 @@ def _named(recipe: Recipe) -> list[tuple[Door, str, str]]:
         found += [(LOSSES, loss.loss, f"{path}.losses") for loss in stage.losses]
         found += [(HOOKS, hook.hook, f"{path}.hooks") for hook in stage.hooks]
     return found
+
+
+def check_labels(recipe: Recipe, index: Index, label_free: Sequence[str], *, typed: str) -> None:
+    """Raise ReidpipeError for training images without identity and a recipe that needs it.
+    label_free: the recipes that do not. typed: the dataset as it was typed.
+    """
+    rows = index.split("train")
+    unnamed = [row.key for row in rows if row.pid is None]
+    if recipe.label_free or not unnamed:
+        return
+    example = next((name for name in label_free if name.endswith("-tiny")), label_free[0])
+    raise ReidpipeError(
+        f"found {len(unnamed)} of {len(rows)} training images of {typed} without identity (first "
+        f"{unnamed[0]}); expected a pid for each, as recipe '{recipe.name}' learns from them, or a "
+        f"recipe that needs none ({', '.join(label_free)}); type reidpipe train {example} "
+        f"--dataset {typed}"
+    )
 
 
 def check_made(recipe: Recipe) -> None:

@@ -12,13 +12,14 @@ from typing import Any
 from pipeline.artifacts.atomic import read_json
 from pipeline.artifacts.runs import record_run
 from pipeline.artifacts.steps import Step
+from pipeline.artifacts.store import Workspace
 from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.tables import format_table
-from reid_train.evaluation.results import evaluation_step, protocol_line
+from reid_train.evaluation.results import check_evaluable, evaluation_step, protocol_line
 from reid_train.evaluation.spread import percent, spread
-from reid_train.recipe.arguments import changed_recipe, model_step
+from reid_train.recipe.arguments import changed_recipe, check_data, model_step
 
 MEASURES = ("mAP", "Rank-1", "Rank-5", "mINP")
 MOST_SEEDS = 1000
@@ -118,6 +119,16 @@ def combinations(
                     evaluation = evaluation_step(terminal, model)
                     cells.append(Cell(recipe.name, dataset, parsing, seed, model, evaluation))
     return cells
+
+
+def check(workspace: Workspace, cells: Iterable[Cell]) -> None:
+    """Raise ReidpipeError for the first cell that its dataset, whose index exists, has no labels
+    for: to train, or to evaluate on.
+    """
+    for cell in {(cell.dataset, cell.recipe): cell for cell in cells}.values():
+        check_data(workspace, cell.model, cell.dataset)
+        if not workspace.complete(cell.evaluation):
+            check_evaluable(workspace, cell.evaluation, run=None)
 
 
 def record(terminal: Terminal, cells: Iterable[Cell]) -> list[str]:

@@ -113,7 +113,7 @@ def train(
     device: str,
 ) -> None:
     """The body of ``reidpipe train``."""
-    from reid_train.recipe.arguments import model_step
+    from reid_train.recipe.arguments import check_data, model_step
 
     step = model_step(
         terminal,
@@ -124,8 +124,13 @@ def train(
         settings=settings,
         label_maps=lambda index: label_maps(index, parsing),
     )
-    outcome = graph.run(
-        terminal.workspace, [step], terminal.execution(device=device), announce=terminal.announce
+    outcome = graph.run_checked(
+        terminal.workspace,
+        [step],
+        terminal.execution(device=device),
+        first=[step.inputs["index"]],
+        check=lambda: check_data(terminal.workspace, step, dataset),
+        announce=terminal.announce,
     )
     run = record_run(
         terminal.workspace,
@@ -140,7 +145,10 @@ def train(
     for name, value in sorted(summary.items()):
         if isinstance(value, int | float | str):
             terminal.say(f"  {name}: {value}")
-    terminal.say(f"next: reidpipe eval {run.name}")
+    if summary["identities"] == 0:
+        terminal.say(f"next: reidpipe embed {run.name} DIR, then reidpipe search")
+    else:
+        terminal.say(f"next: reidpipe eval {run.name}")
     terminal.result(
         {
             "run": run.name,
@@ -183,8 +191,13 @@ def run(
         first = [cell.evaluation for cell in cells if cell.seed == cells[0].seed]
         title = "reidpipe run " + " ".join(recipes)
         targets.append(requests.report(title, first, shared_maps(first)))
-    outcome = graph.run(
-        terminal.workspace, targets, terminal.execution(device=device), announce=terminal.announce
+    outcome = graph.run_checked(
+        terminal.workspace,
+        targets,
+        terminal.execution(device=device),
+        first=[cell.evaluation.inputs["index"] for cell in cells],
+        check=lambda: combinations.check(terminal.workspace, cells),
+        announce=terminal.announce,
     )
     rows = combinations.results(terminal, cells, combinations.record(terminal, cells))
     terminal.say(combinations.table(rows))

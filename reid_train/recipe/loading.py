@@ -34,6 +34,11 @@ def list_recipes() -> list[str]:
     return files.names_in(FOLDER)
 
 
+def label_free_recipes() -> list[str]:
+    """Names of the recipes that come with the package and train without identities, sorted."""
+    return [name for name in list_recipes() if load_recipe(name).label_free]
+
+
 def load_recipe(name_or_path: str | Path, overrides: Mapping[str, str] | None = None) -> Recipe:
     """A recipe by name or from a YAML file, with single values replaced.
 

@@ -38,7 +38,13 @@ def training_set(recipe: schema.Recipe, images: Any, rows: list, maps: Any = Non
             f"found packed images of size {images.size}; expected {recipe.input.size}; "
             "type reidpipe prepare"
         )
-    return TrainingSet(images, rows, maps=maps, flipped_copies=copies.pop())
+    return TrainingSet(
+        images,
+        rows,
+        maps=maps,
+        flipped_copies=copies.pop(),
+        labelled=not recipe.label_free,
+    )
 
 
 def build_stages(
@@ -85,10 +91,10 @@ def _image_stage(
         return build_stage(stage, batches)
     if runtime is None:
         raise ValueError(f"the hooks of stage '{stage.name}' need a runtime")
-    if data.camids is None and any(loss.loss == "camera-prototypes" for loss in stage.losses):
+    if data.cameras.max() < 0 and any(loss.loss == "camera-prototypes" for loss in stage.losses):
         raise ReidpipeError(
-            "found images without camid; expected one for each, as loss camera-prototypes "
-            "compares cameras; leave that loss out of the recipe"
+            "found no image with a camid; expected cameras, as loss camera-prototypes compares "
+            "them; leave that loss out of the recipe"
         )
     hooks: list[Hook] = []
     for number, spec in enumerate(stage.hooks):

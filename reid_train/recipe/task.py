@@ -84,9 +84,8 @@ class RecipeTask(ReidTask):
             self.pixels(batch), camids=batch.get("camids"), views=batch.get("views")
         )
         # What losses compare features with: of the global batch, as the features are.
-        whole = {"labels": gather(batch["labels"])}
-        if "camids" in batch:
-            whole["camids"] = gather(batch["camids"])
+        taken = {name for term in self.active for name in getattr(term.loss, "takes", ())}
+        whole = {name: gather(batch[name]) for name in sorted({"labels", *taken} & batch.keys())}
         losses: Losses = {}
         report: Report = {}
         for term in self.active:

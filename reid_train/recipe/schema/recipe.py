@@ -102,6 +102,11 @@ class Recipe(Part):
         return parts or any("cells" in loss.on for stage in self.stages for loss in stage.losses)
 
     @property
+    def label_free(self) -> bool:
+        """Whether it trains on images without identities: every stage finds labels of its own."""
+        return all(stage.clusters for stage in self.stages)
+
+    @property
     def image_stages(self) -> tuple[Stage, ...]:
         """The stages that train on images."""
         return self.stages[len(self.prompt_stages) :]

@@ -52,6 +52,7 @@ def test_batches_have_what_they_promise(crowd):
         "images": (torch.uint8, (8, 3, 32, 16)),
         "labels": (torch.int64, (8,)),
         "camids": (torch.int64, (8,)),
+        "cameras": (torch.int64, (8,)),
         "positions": (torch.int64, (8,)),
         "factors": (torch.float32, (8, 3)),
         "label_maps": (torch.uint8, (8, 32, 16)),
@@ -136,6 +137,20 @@ def test_mirrored_copies_double_the_set(crowd):
         (image, label), (copy, other) = seen[position], seen[position + count]
         assert torch.equal(image.flip(-1), copy)
         assert np.array_equal(maps.label_set.mirrored(label), other)
+
+
+def test_images_without_identity_have_no_label_where_none_is_needed(crowd):
+    images, rows, _ = crowd
+    bare = [replace(rows[0], pid=None, camid=None), *rows[1:]]
+    data = TrainingSet(images, bare, labelled=False, flipped_copies=True)
+    whole = TrainingSet(images, rows, flipped_copies=True)
+    assert data.pids == whole.pids and data.camids is None
+    half = len(rows)
+    for found, expected in ((data.labels, whole.labels), (data.cameras, whole.cameras)):
+        assert found[0] == found[half] == -1 and expected[0] != -1
+        assert (found[1:half] == expected[1:half]).all() and len(found) == 2 * half
+    with pytest.raises(ReidpipeError, match="no training image"):
+        TrainingSet(images, [], labelled=False)
 
 
 def test_errors_name_the_image_and_the_cure(tmp_path, crowd):

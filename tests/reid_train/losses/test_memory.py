@@ -238,10 +238,12 @@ def test_saved_and_restored_with_another_number_of_prototypes():
 
 def _naive_cameras(memory: CameraPrototypes, features, labels, camids, inter: bool) -> float:
     """CAP written out image by image."""
+    if not ((labels >= 0) & (camids >= 0)).any():
+        return 0.0
     scores = F.normalize(features, dim=1) @ memory.prototypes.T / memory.temperature
     names = list(zip(memory.identities.tolist(), memory.cameras.tolist(), strict=True))
     total = 0.0
-    for camera in set(camids[labels >= 0].tolist()):
+    for camera in set(camids[labels >= 0].tolist()) - {-1}:
         images = [n for n in range(len(labels)) if camids[n] == camera and labels[n] >= 0]
         for n in images:
             row, label = scores[n].tolist(), int(labels[n])
@@ -264,7 +266,7 @@ def test_cameras_equal_the_written_out_loss(seed, negatives, inter):
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(24, 5, generator=generator)
     labels = torch.randint(-1, 4, (24,), generator=generator)
-    camids = torch.randint(3, (24,), generator=generator)
+    camids = torch.randint(-1, 3, (24,), generator=generator)  # -1: nobody knows
     if not (labels >= 0).any():
         return
     memory = CameraPrototypes(temperature=0.5, negatives=negatives)
@@ -310,6 +312,11 @@ def test_cameras_gradients_and_outliers():
     before = memory.prototypes
     memory.step()
     assert torch.equal(memory.prototypes, before)
+    memory.rebuild(features, labels, torch.full((12,), -1))
+    assert len(memory.prototypes) == 0
+    assert memory(leaf, labels, torch.full((12,), -1)).item() == 0
+    with pytest.raises(ValueError, match="no image has a label"):
+        memory.rebuild(features, torch.full((12,), -1), camids)
 
 
 def test_cameras_refuse_what_they_have_not_seen():
