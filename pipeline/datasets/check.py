@@ -60,7 +60,10 @@ def check_rows(rows: Sequence[ImageRow], manifest: Manifest | None = None) -> Ch
     says what a person has to know.
     """
     test = [row for row in rows if row.split in ("query", "gallery")]
-    identified = manifest is None or manifest.kind == "reid"
+    # A table of one's own may be of classes: nobody is searched for there.
+    identified = (manifest is None or manifest.kind == "reid") and not any(
+        row.extra.get("class") or row.extra.get("classname") for row in rows
+    )
     cameras_known = any(row.camid is not None for row in test or rows)
     protocol = manifest.default_protocol if manifest is not None else Protocol(name="standard")
     exclude = exclusion(test or rows, protocol, protocol.exclude)

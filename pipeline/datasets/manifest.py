@@ -260,7 +260,7 @@ class Manifest(Part):
     @property
     def is_own(self) -> bool:
         """Whether its images follow no published scheme: folders or tables of one's own."""
-        return any(layout.reader == "own" for layout in self.layouts)
+        return any(layout.reader in ("own", "image_folders") for layout in self.layouts)
 
     @property
     def typed(self) -> str:

@@ -19,6 +19,7 @@ READERS = Door(
         "cuhk03_mat": "pipeline.datasets.layouts.cuhk03:read_cuhk03_mat",
         "pascal_context": "pipeline.datasets.layouts.parsing:read_pascal_context",
         "ccp": "pipeline.datasets.layouts.parsing:read_ccp",
+        "image_folders": "pipeline.datasets.layouts.image_folders:read_image_folders",
         "own": "pipeline.datasets.layouts.own:read_own",
     },
 )

@@ -23,11 +23,14 @@ from pipeline.datasets.roots import (
 GENERATED = "mannequins"
 
 
-def index_step(workspace: Workspace, dataset: str, **generated: Any) -> Step:
+def index_step(
+    workspace: Workspace, dataset: str, *, root: Path | None = None, **generated: Any
+) -> Step:
     """The index step of ``id`` or ``id:variant`` as it stands now.
 
     Images on disk are looked up where ``prepare`` registered them or in the usual places, and
-    enter the key by a fingerprint of the tree. ``generated`` overrides parameters of generated
+    enter the key by a fingerprint of the tree. ``root``: the folder or table itself, for images of
+    one's own that are not registered. ``generated`` overrides parameters of generated
     datasets (see ``pipeline.mannequins.DEFAULTS``). Raises ReidpipeError for unknown ids and for
     images that are nowhere.
     """
@@ -39,18 +42,22 @@ def index_step(workspace: Workspace, dataset: str, **generated: Any) -> Step:
             {**DEFAULTS, **manifest.generated, "dataset": manifest.dataset, **generated}
         )
     else:
-        params = index_params(workspace.root, dataset)
+        params = index_params(workspace.root, dataset, root)
     name = params.pop("dataset")
     return requests.index(name, params, readers=[layout.reader for layout in manifest.layouts])
 
 
-def index_params(workspace: Path, dataset: str) -> dict[str, Any]:
-    """Parameters of the index step: a changed file, manifest, rule or list gives another key."""
+def index_params(workspace: Path, dataset: str, root: Path | None = None) -> dict[str, Any]:
+    """Parameters of the index step: a changed file, manifest, rule or list gives another key.
+    root: as of ``index_step``.
+    """
     manifest = load_manifest(dataset)
     own = definition(manifest)
-    root = registered_root(workspace, dataset)
+    typed = root is not None
+    root = root.absolute() if root is not None else registered_root(workspace, dataset)
+    rule = None if typed else registered_rule(workspace, manifest)
+    holdout = None if typed else registered_holdout(workspace, manifest)
     lists = lists_folder(manifest, workspace)
-    holdout = registered_holdout(workspace, manifest)
     return {
         "dataset": manifest.dataset if own or manifest.is_own else dataset,
         **({"definition": own} if own else {}),
@@ -58,7 +65,7 @@ def index_params(workspace: Path, dataset: str) -> dict[str, Any]:
         "manifest": hashlib.sha256(manifest.model_dump_json().encode()).hexdigest(),
         "fingerprint": fingerprint(root),
         **({"suffixes": "plain"} if _rewritten_suffixes(manifest, root) else {}),
-        "rule": registered_rule(workspace, manifest),
+        "rule": rule,
         **({"holdout": holdout.plain()} if holdout else {}),
         "lists": str(lists) if lists else None,
         "lists_fingerprint": fingerprint(lists) if lists else None,

@@ -9,35 +9,38 @@ import click
 
 from pipeline.artifacts import graph
 from pipeline.artifacts.steps import Step
-from pipeline.datasets.catalogue import load_manifest
-from pipeline.datasets.sources import GENERATED, index_step
+from pipeline.datasets.sources import GENERATED
 from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.classify import steps
+from reid_train.classify.arguments import (
+    check_conflicts,
+    check_file,
+    check_words,
+    classes_of,
+    read_targets,
+    unused,
+)
 from reid_train.classify.recipe import SPLITS, LearnerRecipe, load_learner
 from reid_train.classify.steps import Classes, Clip
-from reid_train.classify.tables import Line, results, split_lines, table
-from reid_train.data.class_rows import CAPTION
+from reid_train.classify.tables import Line, read_table, results, split_lines, table
 from reid_train.recipe.arguments import setting
 from reid_train.recipe.combinations import read_names, read_seeds
 
-VARIANTS = ("imagenet_v2", "imagenet_sketch", "imagenet_a", "imagenet_r")
-PHOTO = "a photo of a {}."
-# How the values of an attribute of generated people are said after "a photo of a".
-WORDINGS = {
-    "upper_colour": "person wearing a {} top",
-    "lower_colour": "person wearing {} trousers",
-    "shoes_colour": "person wearing {} shoes",
-    "hat": "person wearing a {}",
-    "bag": "person carrying a {}",
-    CAPTION: "{}",
-}
+SHOTS = 16
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
-@click.option("--dataset", "datasets", multiple=True, help="Dataset id.  [default: mannequins]")
-@click.option("--shots", type=int, default=16, show_default=True, help="Training images per class.")
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    metavar="ID|DIR|CSV",
+    help="Dataset id, or classes of your own: a folder of class folders, or a table.  "
+    "[default: mannequins]",
+)
+@click.option("--shots", type=int, help="Training images per class.  [default: 16]")
 @click.option(
     "--split",
     type=click.Choice(SPLITS),
@@ -52,7 +55,9 @@ WORDINGS = {
     help="Of people: the column of identities.csv that makes the classes.  "
     "[default for mannequins: upper_colour; with --split people: caption]",
 )
-@click.option("--wording", metavar="TEXT", help="What stands for a class, {} its name.")
+@click.option(
+    "--wording", metavar="TEXT", help="What stands for a class in its sentence, {} its name."
+)
 @click.option(
     "--seed", "seeds", multiple=True, metavar="N|N-M", help="Seeds to average over.  [default: 1]"
 )
@@ -77,7 +82,7 @@ def classify(
     terminal: Terminal,
     recipes: tuple[str, ...],
     datasets: tuple[str, ...],
-    shots: int,
+    shots: int | None,
     split: str,
     targets: tuple[str, ...],
     attribute: str | None,
@@ -103,39 +108,63 @@ def classify(
       reidpipe classify zero-shot-tiny coop-tiny --attribute upper_colour --seed 1-3
       reidpipe classify zero-shot-tiny coop-tiny --split people --seed 1-3
       reidpipe classify zero-shot coop cocoop maple --dataset oxford_pets --speed
+    Classes of your own, DIR/CLASS/IMAGE, DIR/train|val|test/CLASS/IMAGE or path,class,classname:
+      reidpipe classify zero-shot-tiny coop-tiny --dataset DIR --shots 4
+      reidpipe classify zero-shot-tiny --dataset classes.csv --wording "person in a {}"
     """
     terminal.workspace.writable()
     changes = [setting(text) for text in settings]
     loaded = [load_learner(name, split, changes) for name in dict.fromkeys(recipes)]
-    if shots < 1:
+    if shots is not None and shots < 1:
         raise ReidpipeError(f"found --shots {shots}; expected 1 or more; type --shots 16")
     names = read_names(datasets or ["imagenet" if split == "domain" else GENERATED], "--dataset")
-    aims = _targets(split, targets, names)
+    check_conflicts(
+        settings=changes, pretrained=pretrained, file=file, speed=speed, targets=targets
+    )
+    aims = () if speed else read_targets(split, targets, names)
     numbers = read_seeds(seeds or ["1"])
-    _check_file(file, loaded)
+    check_file(file, loaded)
     clips = {recipe.name: Clip.named(pretrained or recipe.pretrained) for recipe in loaded}
-    known = {
-        name: _classes(terminal, name, split, attribute, wording)
-        for name in dict.fromkeys([*names, *aims])
-    }
+    asked = list(dict.fromkeys([*names, *aims]))
+    check_words(terminal, asked, attribute, wording)
+    known = {name: classes_of(terminal, name, split, attribute, wording) for name in asked}
+    idle = unused(loaded, shots=shots, seeds=seeds, settings=changes, file=file, speed=speed)
+    if idle is not None:
+        terminal.note(idle)
     execution = terminal.execution(device=device)
     if speed:
-        _speed(terminal, loaded, clips, known[names[0]], device)
+        _speed(terminal, loaded, clips, [known[name] for name in names], device)
         return
     lines = [
-        _line(recipe, clips[recipe.name], known, name, aims, split, shots, numbers, file)
+        _line(recipe, clips[recipe.name], known, name, aims, split, shots or SHOTS, numbers, file)
         for name in names
         for recipe in loaded
     ]
     wanted = [step for line in lines for seed in line.accuracies for step in seed.values()]
     # The indexes too: what they say of their splits is printed.
     indices = [classes.index for classes in known.values()]
-    outcome = graph.run(
-        terminal.workspace, [*indices, *wanted], execution, announce=terminal.announce
+
+    def check() -> None:
+        tables = {name: read_table(terminal.workspace, classes) for name, classes in known.items()}
+        for name in names:
+            if not tables[name].train and any(line.shots for line in lines if line.dataset == name):
+                raise ReidpipeError(
+                    f"found no training image in {name}; expected some for "
+                    f"{', '.join(recipe.name for recipe in loaded)} to learn from; type reidpipe "
+                    "classify zero-shot, which needs none, or add a split train"
+                )
+
+    outcome = graph.run_checked(
+        terminal.workspace,
+        [*indices, *wanted],
+        execution,
+        first=indices,
+        check=check,
+        announce=terminal.announce,
     )
     rows = results(terminal.workspace, lines)
     terminal.say(table(rows))
-    told = split_lines(terminal.workspace, indices)
+    told = split_lines(terminal.workspace, known.values())
     for text in told:
         terminal.say(text)
     terminal.told(outcome)
@@ -149,66 +178,6 @@ def classify(
             "made": [step.key for step in outcome.made],
         }
     )
-
-
-def _targets(split: str, targets: Sequence[str], datasets: Sequence[str]) -> tuple[str, ...]:
-    if targets and split not in ("cross", "domain"):
-        raise ReidpipeError(
-            f"found --target {targets[0]} with --split {split}; expected it with cross alone; "
-            "type --split cross"
-        )
-    if split == "cross" and not targets:
-        raise ReidpipeError(
-            f"found --split cross and no dataset to test {datasets[0]}'s learner on; expected one "
-            "or more; type --target oxford_pets"
-        )
-    if split == "domain" and datasets != ("imagenet",):
-        raise ReidpipeError(
-            f"found --split domain of {', '.join(datasets)}; expected imagenet, whose variants "
-            "they are; type --dataset imagenet"
-        )
-    given = targets or (VARIANTS if split == "domain" else ())
-    return read_names(given, "--target") if given else ()
-
-
-def _check_file(file: Path | None, recipes: Sequence[LearnerRecipe]) -> None:
-    if file is None:
-        return
-    if not file.is_file():
-        raise ReidpipeError(f"found no file {file}; expected a learner's; type --learner FILE")
-    if len(recipes) > 1 or recipes[0].learner == "zero-shot":
-        raise ReidpipeError(
-            f"found --learner for {', '.join(recipe.name for recipe in recipes)}; expected the one "
-            "recipe it was trained by; type reidpipe classify coop --learner FILE"
-        )
-
-
-def _classes(
-    terminal: Terminal, dataset: str, split: str, attribute: str | None, wording: str | None
-) -> Classes:
-    manifest = load_manifest(dataset)
-    template = manifest.template or PHOTO
-    if manifest.kind == "classification":
-        if split == "people":
-            raise ReidpipeError(
-                f"found --split people of {dataset}, a classification set; expected people with "
-                "attributes; type --dataset mannequins"
-            )
-        return Classes(index_step(terminal.workspace, dataset), dataset, template)
-    if manifest.id == GENERATED:
-        attribute = attribute or (CAPTION if split == "people" else "upper_colour")
-    if attribute is None:
-        raise ReidpipeError(
-            f"found {dataset}, a dataset of kind {manifest.kind}; expected classes of images, or "
-            "people with attributes; type --dataset oxford_pets"
-        )
-    said = wording or WORDINGS.get(attribute, "person with {} " + attribute.replace("_", " "))
-    if said.count("{}") != 1:
-        raise ReidpipeError(
-            f"found --wording '{said}'; expected one {{}} where the name goes; type --wording "
-            "'person wearing a {} top'"
-        )
-    return Classes(index_step(terminal.workspace, dataset), dataset, template, attribute, said)
 
 
 def _line(
@@ -264,11 +233,12 @@ def _speed(
     terminal: Terminal,
     recipes: Sequence[LearnerRecipe],
     clips: dict[str, Clip],
-    classes: Classes,
+    datasets: Sequence[Classes],
     device: str,
 ) -> None:
     """Images per second, measured now: nothing of it is kept."""
-    graph.run(terminal.workspace, [classes.index], terminal.execution(device=device))
+    indices = [classes.index for classes in datasets]
+    graph.run(terminal.workspace, indices, terminal.execution(device=device))
     from reid_train.classify.speed import measure, speed_table
 
     rows = [
@@ -280,6 +250,7 @@ def _speed(
             weights=terminal.workspace.root / "weights",
             device=device,
         )
+        for classes in datasets
         for recipe in recipes
     ]
     terminal.say(speed_table(rows))

@@ -19,6 +19,8 @@ from reid_train.recipe import files
 from reid_train.recipe.loading import check_keys
 from reid_train.recipe.schema import Count, Optimiser, Part, Share
 
+# Values that are about training alone: paths, or beginnings of such.
+LEARNT = ("training", "view.crop_area", "view.flip", "precision")
 SPLITS = ("all", "base-new", "cross", "domain", "people")
 FOLDER = "classify/published"
 
@@ -141,12 +143,18 @@ def list_learners() -> list[str]:
     return files.names_in(FOLDER)
 
 
+def is_learnt(path: str) -> bool:
+    """Whether a value of a recipe is about training alone, and so acts where something learns."""
+    return any(path == name or path.startswith(f"{name}.") for name in LEARNT)
+
+
 def load_learner(
     name_or_path: str | Path, split: str = "all", settings: Sequence[tuple[str, str]] = ()
 ) -> LearnerRecipe:
     """A learner recipe by name or file, as it is for ``split``, with single values replaced by
-    ``settings`` (dotted path, YAML text). Those under ``training`` do not concern zero-shot, which
-    has none. Raises ReidpipeError, in one line, for what is unknown.
+    ``settings`` (dotted path, YAML text). Those about training and learnt vectors do not concern
+    zero-shot, which has none; ``training.epochs`` also takes the place of a dataset's own number.
+    Raises ReidpipeError, in one line, for what is unknown.
     """
     given = str(name_or_path)
     name = Path(given).stem if files.is_file(given) else given
@@ -160,8 +168,10 @@ def load_learner(
             )
     content = files.merged(content, by_split.get(split, {}))
     for path, text in settings:
-        if path.startswith("training.") and content.get("learner") == "zero-shot":
+        if content.get("learner") == "zero-shot" and (is_learnt(path) or path == "n_ctx"):
             continue
+        if path.partition(".epochs")[0] == "training":
+            files.put(content, "training.dataset_epochs", {})
         files.put_text(content, path, text)
     check_keys(LearnerRecipe, content, "", name)
     check_keys(Training, content.get("training"), "training", name)

@@ -76,11 +76,12 @@ def measure(
 def speed_table(rows: list[dict[str, Any]]) -> str:
     """Images per second; columns are batch sizes."""
     sizes = list(rows[0]["images_per_s"])
+    about = ["recipe", "dataset", "classes", "device"]
     shown = [
         {
-            **{name: row[name] for name in ("recipe", "classes", "device")},
+            **{name: row[name] for name in about},
             **{f"batch {size}": row["images_per_s"][size] for size in sizes},
         }
         for row in rows
     ]
-    return format_table(shown, ["recipe", "classes", "device", *(f"batch {s}" for s in sizes)])
+    return format_table(shown, [*about, *(f"batch {size}" for size in sizes)])

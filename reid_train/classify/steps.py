@@ -17,8 +17,8 @@ from reid_train.models.clip.tiny import sizes as clip_tiny
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of a dataset: its index step, its id, the sentence its names are asked in, and
-    for people the attribute and how its values are worded.
+    """The classes of a dataset: its index step, how it was typed, the sentence its names are asked
+    in, how they are worded, for people the attribute, and whether they are somebody's own.
     """
 
     index: Step
@@ -26,6 +26,7 @@ class Classes:
     template: str
     attribute: str | None = None
     wording: str = "{}"
+    own: bool = False
 
     @property
     def params(self) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.terminal.tables import format_table
 from reid_train.classify.recipe import Training, list_learners, load_learner
+from reid_train.classify.steps import Classes
+from reid_train.data.class_rows import ClassRows, read_classes
 from reid_train.data.shots import harmonic_mean
 from reid_train.evaluation.spread import percent, spread
 from reid_train.models.clip.tiny import sizes as clip_tiny
@@ -133,12 +135,24 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def split_lines(workspace: Workspace, indices: Iterable[Step]) -> list[str]:
+def read_table(workspace: Workspace, classes: Classes) -> ClassRows:
+    """The images of classes whose index exists, by split. Errors as ``read_classes``."""
+    return read_classes(workspace.folder(classes.index), **classes.params)
+
+
+def split_lines(workspace: Workspace, datasets: Iterable[Classes]) -> list[str]:
     """Where the splits of each dataset come from: the official file, or a draw of our own."""
     lines = []
-    for step in {step.key: step for step in indices}.values():
+    for classes in {classes.index.key: classes for classes in datasets}.values():
+        step = classes.index
         about, dataset = workspace.provenance(step)["summary"], step.params["dataset"]
         notes = about.get("notes") or []
+        if classes.own:
+            found = read_table(workspace, classes)
+            counts = f"{len(found.train)} images to train on, {len(found.test)} to test on"
+            lines.append(f"split of {classes.dataset}: your own, {counts}")
+            lines += [f"split of {classes.dataset}: {note}" for note in (*notes, *found.notes)]
+            continue
         if "layout" not in about:
             lines.append(f"split of {dataset}: its own, training and test people are disjoint")
         elif notes:

@@ -1,4 +1,5 @@
-"""The rows of an index as images of classes: a classification set's own, or an attribute of people.
+"""The rows of an index as images of classes: a classification set's own, those that somebody wrote
+beside their images, or an attribute of people.
 
 Labels count from 0 in the index's order of classes; a row's ``path`` here is its key.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from pipeline.datasets.index import ImageRow, Index, read_index
 from pipeline.terminal.errors import ReidpipeError, nearest
+from reid_train.data.own_classes import is_own, own_classes
 from reid_train.data.shots import Row, halve_classes, names_of_classes
 
 PEOPLE = "identities.csv"
@@ -21,13 +23,16 @@ CAPTION = "caption"
 
 @dataclass(frozen=True)
 class ClassRows:
-    """Images of classes by split; ``names[label]`` is the name of a class."""
+    """Images of classes by split; ``names[label]`` is the name of a class. notes: what a person
+    must know about classes of their own.
+    """
 
     index: Index
     train: list[Row]
     val: list[Row]
     test: list[Row]
     names: list[str]
+    notes: tuple[str, ...] = ()
 
     def labels(self, part: str) -> Sequence[int]:
         """Labels of ``all`` classes, of the ``base`` half or the ``new`` one, of those with
@@ -52,10 +57,15 @@ def read_classes(folder: Path, attribute: str | None = None, wording: str = "{}"
     attribute: a column of ``identities.csv`` (or ``caption``), whose values in alphabetical order
     are the classes of people; the test images are then query and gallery together. Images of people
     without one (``none``, empty) are left out. wording: what stands for a class, ``{}`` its name.
+    Classes of a person's own are read as ``own_classes`` says.
 
     Raises ReidpipeError when the index has no classes or the attribute is unknown.
     """
     index = read_index(folder)
+    if attribute is None and is_own(index):
+        own = own_classes(index)
+        names = names_of_classes(row for rows in (own.train, own.val, own.test) for row in rows)
+        return _worded(index, [own.train, own.val, own.test], names, wording, tuple(own.notes))
     if attribute is None:
         classes = {row.key: _own_class(index, row) for row in index.rows}
         tests = ("query",)
@@ -72,9 +82,19 @@ def read_classes(folder: Path, attribute: str | None = None, wording: str = "{}"
     if attribute == CAPTION:
         # A sentence of its own becomes the name in another: "a photo of a {}."
         names = [re.sub("^An? ", "", name).rstrip(".") for name in names]
+    return _worded(index, split, names, wording)
+
+
+def _worded(
+    index: Index,
+    split: Sequence[Sequence[Row]],
+    names: Sequence[str],
+    wording: str,
+    notes: tuple[str, ...] = (),
+) -> ClassRows:
     worded = [wording.replace("{}", name) for name in names]
     named = [[row._replace(classname=worded[row.label]) for row in part] for part in split]
-    return ClassRows(index, named[0], named[1], named[2], worded)
+    return ClassRows(index, named[0], named[1], named[2], worded, notes)
 
 
 def _own_class(index: Index, row: ImageRow) -> tuple[int, str]:

@@ -143,7 +143,10 @@ def agreement(labels: np.ndarray, identities: np.ndarray) -> dict[str, float]:
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
     kept = labels >= 0
-    counts = {"clusters": len(np.unique(labels[kept])), "outliers": int((~kept).sum())}
+    counts: dict[str, float] = {
+        "clusters": len(np.unique(labels[kept])),
+        "outliers": int((~kept).sum()),
+    }
     known = identities >= 0
     if not known.any():
         return counts

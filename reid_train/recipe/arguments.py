@@ -37,6 +37,12 @@ def model_step(
     Raises ReidpipeError for all that is wrong with the recipe, before anything is made of it.
     """
     loaded = changed_recipe(recipe, settings)
+    twice = [text for text in settings if text.startswith("model.pretrained=")]
+    if twice and pretrained is not None:
+        raise ReidpipeError(
+            f"found --pretrained {pretrained} and --set {twice[0]}; expected one of them; leave "
+            "one out"
+        )
     start = _start(pretrained or loaded.model.pretrained, loaded.model.trunk)
     index = index or index_step(terminal.workspace, dataset)
     maps = label_maps(index) if label_maps is not None and loaded.reads_maps else None

@@ -6,10 +6,11 @@ runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from pipeline.artifacts import graph, requests
 from pipeline.artifacts.atomic import read_json
@@ -100,6 +101,30 @@ run_options = _all(
 demo_options = _all(SEED, DEVICE)
 
 
+# Options about label maps, by the names of their parameters.
+MAP_OPTIONS = {
+    "parsing": "--parsing",
+    "parsers": "--parsing",
+    "label_map": "--label-map",
+    "parser_settings": "--parsing-option",
+}
+
+
+def tell_unread_maps(terminal: Terminal, recipes: Sequence[str], settings: tuple[str, ...]) -> None:
+    """Say of the options about label maps that were typed that no recipe reads any."""
+    from reid_train.recipe.arguments import changed_recipe
+
+    context = click.get_current_context()
+    given = [
+        option
+        for name, option in MAP_OPTIONS.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    if given and not any(changed_recipe(recipe, settings).reads_maps for recipe in recipes):
+        names = ", ".join(recipes)
+        terminal.note(f"not used: {', '.join(given)}; {names} reads no label maps")
+
+
 def train(
     terminal: Terminal,
     label_maps: Maps,
@@ -115,6 +140,7 @@ def train(
     """The body of ``reidpipe train``."""
     from reid_train.recipe.arguments import check_data, model_step
 
+    tell_unread_maps(terminal, [recipe], settings)
     step = model_step(
         terminal,
         recipe,
@@ -176,6 +202,7 @@ def run(
     from reid_train.figures.commands import report_page, shared_maps
     from reid_train.recipe import combinations
 
+    tell_unread_maps(terminal, recipes, settings)
     cells = combinations.combinations(
         terminal,
         recipes,

@@ -249,7 +249,7 @@ def test_recipes_lists_the_learners_and_what_they_train(console: Console):
 
 def test_an_unknown_attribute_names_the_nearest(console: Console, few_people: None, clip: Path):
     words = ("classify", "zero-shot-tiny", "--attribute", "uper_colour", "--pretrained", clip)
-    line = console.mistake(*words, *CPU, notes=2)
+    line = console.mistake(*words, *CPU, notes=1)
     assert "did you mean 'upper_colour'?" in line
 
 

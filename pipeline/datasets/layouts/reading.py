@@ -36,7 +36,7 @@ def read_layout(
     accepted, list entries without a file, names that break a strict rule, no image at all.
     """
     root = Path(root).expanduser().absolute()
-    if manifest.is_own:
+    if manifest.is_own and manifest.kind != "classification":
         return read_own(root, rule=rule, holdout=holdout, dataset=manifest.typed)
     if rule is not None or holdout is not None:
         what, known = (

@@ -1,0 +1,74 @@
+"""Classes of one's own: a folder per class, as torchvision's ImageFolder has them, or a table."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from pathlib import Path
+
+from pipeline.datasets.layouts.files import Reading
+from pipeline.datasets.layouts.own import read_own
+from pipeline.datasets.layouts.own.tree import unwrapped
+from pipeline.datasets.layouts.own.words import TEST, split_of
+from pipeline.datasets.layouts.rows import LayoutRow, shortened, subfolders, walk_images
+from pipeline.terminal.errors import ReidpipeError
+
+
+def read_image_folders(reading: Reading) -> None:
+    """Rows with ``class`` (number) and ``classname`` (the folder's name, composed characters).
+
+    The root is a table, read as one's own images are, or a folder of ``<class>/<image>`` or
+    ``<split>/<class>/<image>``. A folder is a split when its name is a split's word and no image
+    lies in it itself: a class of trains is a class. Classes are numbered in the order of their
+    names over all splits. Test images have the split ``query``, as those of published sets.
+    Raises ReidpipeError for folders of which no reading is a set of classes.
+    """
+    if reading.root.is_file():
+        found = read_own(reading.root)
+        reading.root, reading.rows = found.root, found.rows
+        reading.notes += found.notes
+        return
+    reading.root, notes = unwrapped(reading.root)
+    reading.notes += notes
+    splits = _splits(reading.root)
+    members: dict[str, list[tuple[str, Path]]] = defaultdict(list)
+    for split, top in splits or [("train", reading.root)]:
+        loose = list(walk_images(top, depth=1))
+        reading.unmatched += [reading.relative(path) for path in loose]
+        for folder in subfolders(top):
+            images = list(walk_images(folder))
+            if images and all(path.parent != folder for path in images):
+                raise ReidpipeError(
+                    f"found only folders with images in {folder}; expected a folder per class, "
+                    f"with images in it; type the folder that holds the classes, such as {folder}"
+                )
+            members[_composed(folder.name)] += [(split, path) for path in images]
+    names = sorted(name for name, images in members.items() if images)
+    if not names:
+        raise ReidpipeError(
+            f"found no folder of images in {reading.root}; expected FOLDER/<class>/<image>, "
+            "FOLDER/<split>/<class>/<image> or a CSV with path, class and classname"
+        )
+    if splits:
+        used = {folder for _, folder in splits}
+        beside = [folder.name for folder in subfolders(reading.root) if folder not in used]
+        if beside:
+            reading.notes.append(f"warning: left out, beside the splits: {shortened(beside, 5)}")
+    for number, name in enumerate(names):
+        for split, path in members[name]:
+            extra = {"class": str(number), "classname": name}
+            reading.rows.append(LayoutRow(reading.relative(path), split, None, extra=extra))
+
+
+def _splits(root: Path) -> list[tuple[str, Path]]:
+    found = []
+    for folder in subfolders(root):
+        split = split_of(folder.name)
+        if split is not None and next(walk_images(folder, depth=1), None) is None:
+            found.append(("query" if split == TEST else split, folder))
+    return found
+
+
+def _composed(name: str) -> str:
+    # Systems differ in how they write an accent; the class is one.
+    return unicodedata.normalize("NFC", name)
