@@ -61,9 +61,9 @@ def check_rows(rows: Sequence[ImageRow], manifest: Manifest | None = None) -> Ch
     """
     test = [row for row in rows if row.split in ("query", "gallery")]
     # A table of one's own may be of classes: nobody is searched for there.
-    identified = (manifest is None or manifest.kind == "reid") and not any(
-        row.extra.get("class") or row.extra.get("classname") for row in rows
-    )
+    of_classes = any(row.extra.get("class") or row.extra.get("classname") for row in rows)
+    of_classes = of_classes and all(row.pid is None for row in rows)
+    identified = (manifest is None or manifest.kind == "reid") and not of_classes
     cameras_known = any(row.camid is not None for row in test or rows)
     protocol = manifest.default_protocol if manifest is not None else Protocol(name="standard")
     exclude = exclusion(test or rows, protocol, protocol.exclude)

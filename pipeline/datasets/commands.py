@@ -9,6 +9,7 @@ import click
 
 from pipeline.artifacts import graph, requests
 from pipeline.datasets.catalogue import list_manifests, load_manifest
+from pipeline.datasets.layouts.own.classes import OF_CLASSES
 from pipeline.datasets.manifest import Manifest
 from pipeline.datasets.sources import GENERATED, index_step
 from pipeline.terminal.commandline import CONTEXT, Terminal, json_option
@@ -101,8 +102,11 @@ def prepare(
     terminal.say(format_table(summary["counts"], ["subset", "ids", "images", "cameras"]))
     for line in summary["lines"]:
         terminal.say(line)
-    if manifest.is_own and (advice := advice_on(manifest.typed, summary["counts"])):
-        terminal.say(advice)
+    classes = manifest.kind == "classification" or summary.get("layout") == OF_CLASSES
+    if manifest.is_own and not classes:
+        advice = advice_on(manifest.typed, summary["counts"])
+        if advice is not None:
+            terminal.say(advice)
     terminal.told(outcome)
     terminal.result(
         {

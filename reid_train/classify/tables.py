@@ -143,7 +143,7 @@ def read_table(workspace: Workspace, classes: Classes) -> ClassRows:
 def split_lines(workspace: Workspace, datasets: Iterable[Classes]) -> list[str]:
     """Where the splits of each dataset come from: the official file, or a draw of our own."""
     lines = []
-    for classes in {classes.index.key: classes for classes in datasets}.values():
+    for classes in {classes.dataset: classes for classes in datasets}.values():
         step = classes.index
         about, dataset = workspace.provenance(step)["summary"], step.params["dataset"]
         notes = about.get("notes") or []
@@ -151,7 +151,7 @@ def split_lines(workspace: Workspace, datasets: Iterable[Classes]) -> list[str]:
             found = read_table(workspace, classes)
             counts = f"{len(found.train)} images to train on, {len(found.test)} to test on"
             lines.append(f"split of {classes.dataset}: your own, {counts}")
-            lines += [f"split of {classes.dataset}: {note}" for note in (*notes, *found.notes)]
+            lines += [f"split of {classes.dataset}: {note}" for note in found.notes]
             continue
         if "layout" not in about:
             lines.append(f"split of {dataset}: its own, training and test people are disjoint")

@@ -7,8 +7,6 @@ import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from pipeline.datasets.index import ImageRow, Index
 from pipeline.datasets.layouts.rows import shortened
 from pipeline.terminal.errors import ReidpipeError
@@ -71,6 +69,8 @@ def held_out(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     """``SHARE`` of each class apart from the rest, one image at least and never all: (rest, apart),
     a function of the images' names and labels.
     """
+    import numpy as np
+
     members: dict[int, list[str]] = defaultdict(list)
     for row in rows:
         members[row.label].append(row.path)

@@ -7,35 +7,35 @@ from collections import defaultdict
 from pathlib import Path
 
 from pipeline.datasets.layouts.files import Reading
-from pipeline.datasets.layouts.own import read_own
-from pipeline.datasets.layouts.own.tree import unwrapped
+from pipeline.datasets.layouts.own.classes import class_rows
+from pipeline.datasets.layouts.own.found import Tale
+from pipeline.datasets.layouts.own.table import read_table, tell_sheet
+from pipeline.datasets.layouts.own.tree import other_files, unwrapped
 from pipeline.datasets.layouts.own.words import TEST, split_of
-from pipeline.datasets.layouts.rows import LayoutRow, shortened, subfolders, walk_images
+from pipeline.datasets.layouts.rows import LayoutRow, is_workspace, subfolders, walk_images
 from pipeline.terminal.errors import ReidpipeError
 
 
 def read_image_folders(reading: Reading) -> None:
     """Rows with ``class`` (number) and ``classname`` (the folder's name, composed characters).
 
-    The root is a table, read as one's own images are, or a folder of ``<class>/<image>`` or
-    ``<split>/<class>/<image>``. A folder is a split when its name is a split's word and no image
-    lies in it itself: a class of trains is a class. Classes are numbered in the order of their
-    names over all splits. Test images have the split ``query``, as those of published sets.
-    Raises ReidpipeError for folders of which no reading is a set of classes.
+    The root is a table, whose columns ``class`` and ``classname`` (or else ``label``) stay as they
+    are, or a folder of ``<class>/<image>`` or ``<split>/<class>/<image>``. A folder is a split when
+    its name is a split's word and no image lies in it itself: a class of trains is a class. Classes
+    are numbered in the order of their names over all splits. Test images have the split ``query``,
+    as those of published sets. Raises ReidpipeError for folders of which no reading is a set of
+    classes.
     """
     if reading.root.is_file():
-        found = read_own(reading.root)
-        reading.root, reading.rows = found.root, found.rows
-        reading.notes += found.notes
+        _read_table(reading)
         return
     reading.root, notes = unwrapped(reading.root)
     reading.notes += notes
     splits = _splits(reading.root)
     members: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     for split, top in splits or [("train", reading.root)]:
-        loose = list(walk_images(top, depth=1))
-        reading.unmatched += [reading.relative(path) for path in loose]
-        for folder in subfolders(top):
+        reading.leave_out("in no class folder", *walk_images(top, depth=1))
+        for folder in _folders(top):
             images = list(walk_images(folder))
             if images and all(path.parent != folder for path in images):
                 raise ReidpipeError(
@@ -51,22 +51,35 @@ def read_image_folders(reading: Reading) -> None:
         )
     if splits:
         used = {folder for _, folder in splits}
-        beside = [folder.name for folder in subfolders(reading.root) if folder not in used]
-        if beside:
-            reading.notes.append(f"warning: left out, beside the splits: {shortened(beside, 5)}")
+        beside = [folder for folder in _folders(reading.root) if folder not in used]
+        for folder in [reading.root, *beside]:
+            depth = 1 if folder == reading.root else None
+            reading.leave_out("beside the splits", *walk_images(folder, depth=depth))
+    reading.notes += other_files(reading.root)
     for number, name in enumerate(names):
         for split, path in members[name]:
             extra = {"class": str(number), "classname": name}
             reading.rows.append(LayoutRow(reading.relative(path), split, None, extra=extra))
 
 
+def _read_table(reading: Reading) -> None:
+    table, tale = reading.root, Tale()
+    tell_sheet(table)
+    reading.root, reading.rows = table.parent, class_rows(read_table(table, tale))
+    reading.notes += tale.notes
+
+
 def _splits(root: Path) -> list[tuple[str, Path]]:
     found = []
-    for folder in subfolders(root):
+    for folder in _folders(root):
         split = split_of(folder.name)
         if split is not None and next(walk_images(folder, depth=1), None) is None:
             found.append(("query" if split == TEST else split, folder))
     return found
+
+
+def _folders(root: Path) -> list[Path]:
+    return [folder for folder in subfolders(root) if not is_workspace(folder)]
 
 
 def _composed(name: str) -> str:

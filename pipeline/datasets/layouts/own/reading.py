@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from pipeline.datasets.layouts.own.classes import OF_CLASSES, are_classes, class_rows
 from pipeline.datasets.layouts.own.found import Tale
 from pipeline.datasets.layouts.own.holdout import Holdout, hold_out, query_and_gallery
 from pipeline.datasets.layouts.own.people import numbered, people_only
@@ -28,12 +29,13 @@ def read_own(
 
     root: a folder or a CSV file; folders that hold nothing but one folder of folders are entered.
     Tried in this order, and told: a CSV (the file itself, or ``index.csv`` in the folder), see
-    ``read_table``; split folders (train, val, query, gallery, or what others call them), in each of
-    them or else in the folder itself the ``rule`` (groups pid, camid, view, frame, seq), identity
-    folders, identity folders with camera folders above or below; flat names, whose likely rule is
-    proposed, or which have no identities. Who takes part is said by ``people_only``. A split
-    ``test`` and a ``holdout`` become query and gallery (``query_and_gallery``). dataset: what the
-    set is called, for commands that are proposed.
+    ``read_table``, which may be of classes in place of people (``are_classes``); split folders
+    (train, val, query, gallery, or what others call them), in each of them or else in the folder
+    itself the ``rule`` (groups pid, camid, view, frame, seq), identity folders, identity folders
+    with camera folders above or below; flat names, whose likely rule is proposed, or which have no
+    identities. Who takes part is said by ``people_only``. A split ``test`` and a ``holdout`` become
+    query and gallery (``query_and_gallery``). dataset: what the set is called, for commands that
+    are proposed.
     Raises ReidpipeError for trees, tables and rules that cannot be read or can be read in two ways.
     """
     if not root.exists():
@@ -61,6 +63,14 @@ def read_own(
         root, found = table.parent, read_table(table, tale)
     else:
         found = read_tree(root, rule, tale, dataset=dataset)
+    if are_classes(found):
+        if holdout is not None:
+            raise ReidpipeError(
+                f"found --holdout and the classes of {table}; expected people; leave it out: "
+                "reidpipe classify holds images out by itself where none are for the test"
+            )
+        tale.notes.append(f"classes of images, for reidpipe classify RECIPE --dataset {dataset}")
+        return LayoutResult(root, class_rows(found), OF_CLASSES, notes=tale.notes)
     found = people_only(found, tale)
     if not found:
         raise ReidpipeError(_nothing(root, tale))

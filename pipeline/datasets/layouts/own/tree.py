@@ -81,7 +81,7 @@ def read_tree(root: Path, rule: str | None, tale: Tale, *, dataset: str) -> list
                 raise _no_identities(folder, paths, levels, proposed, command)
         found += _of_split(paths, chains, split, prefix, levels, pattern, tale, loose)
     _tell_nameless(root, found, loose, tale)
-    _tell_other_files(root, tale)
+    tale.notes += other_files(root)
     tale.has_splits = bool(splits)
     if not splits:
         tale.layout = understood[0] if understood else ""
@@ -234,8 +234,10 @@ def _tell_nameless(root: Path, found: list[Found], loose: list[str], tale: Tale)
         )
 
 
-def _tell_other_files(root: Path, tale: Tale) -> None:
-    """Count what has no suffix of an image: a person must see it if these are images too."""
+def other_files(root: Path) -> list[str]:
+    """A line that counts what has no suffix of an image, if there is any: a person must see it if
+    these are images too.
+    """
     suffixes: Counter[str] = Counter()
     example: dict[str, str] = {}
     for place, entry in walk_files(root):
@@ -243,6 +245,5 @@ def _tell_other_files(root: Path, tale: Tale) -> None:
             suffix = Path(entry.name).suffix.lower() or "without suffix"
             suffixes[suffix] += 1
             example.setdefault(suffix, entry.name if place == "." else f"{place}/{entry.name}")
-    if suffixes:
-        listed = [f"{n} {suffix} ({example[suffix]})" for suffix, n in suffixes.most_common()]
-        tale.notes.append(f"not read, no images by their suffix: {shortened(listed, 5)}")
+    listed = [f"{n} {suffix} ({example[suffix]})" for suffix, n in suffixes.most_common()]
+    return [f"not read, no images by their suffix: {shortened(listed, 5)}"] if listed else []
