@@ -25,6 +25,7 @@ from parsing_models.parsers.device_checks import OneClassGuard, check_device, ch
 from pipeline import plugins
 from pipeline.artifacts.processes import spread, spread_pinned
 from pipeline.datasets.index import ImageRow, read_index
+from pipeline.images.appearance import Decoding, decoding_of
 from pipeline.images.pixels import DamagedImage, decode
 from pipeline.labels.maps import SHARD_IMAGES, LabelMapReader, MapWriter, finished_keys
 from pipeline.terminal.errors import ReidpipeError
@@ -59,6 +60,7 @@ class Work:
     batch: int
     device: str
     threads: int
+    decoding: Decoding
     precision: str = "fp32"
     plugins: tuple[str, ...] = ()
 
@@ -66,10 +68,11 @@ class Work:
 def parse(job: Job) -> dict[str, Any]:
     """Worker of the step "maps": one map of 256 x 128 per row of the index, by key.
 
-    params: ``model``; optional ``options``, ``flip``, ``scales``, ``batch``, ``precision``. files:
-    optional ``weights``. Maps of an earlier, interrupted execution are kept. With ``job.scheduler``
-    the work is spread over that dask cluster (folders on a shared file system); where the device
-    names no number and there are several GPUs, a process for each; else this process does it.
+    params: ``model``; optional ``options``, ``flip``, ``scales``, ``batch``, ``precision``,
+    ``decoding``. files: optional ``weights``. Maps of an earlier, interrupted execution are kept.
+    With ``job.scheduler`` the work is spread over that dask cluster (folders on a shared file
+    system); where the device names no number and there are several GPUs, a process for each; else
+    this process does it.
 
     Returns the summary: ``images`` stored, ``made`` now, ``seconds``, ``images_per_s``; names of
     images where ``no_person`` was found, where all of the person has ``one_class``, and of those
@@ -130,6 +133,7 @@ def _work(job: Job, root: Path) -> Work:
         device=job.device,
         # A dask worker is one of many: it keeps to one thread.
         threads=1 if job.scheduler is not None else job.workers,
+        decoding=decoding_of(params),
         precision=params.get("precision", "fp32"),
         plugins=tuple(plugin.reference for plugin in plugins.given()),
     )
@@ -210,7 +214,7 @@ def make_maps(
             if advance is not None:
                 advance(len(part))
 
-        for part, images in _decoded(work.root, rows, work.batch, decoding):
+        for part, images in _decoded(work, rows, decoding):
             read = [image for image in images if isinstance(image, np.ndarray)]
             if read and not checked:
                 writer.attributes |= _checked(work, parser, read[:CHECKED])
@@ -267,18 +271,19 @@ def _checked(work: Work, parser: Parser, images: list[np.ndarray]) -> dict[str, 
 
 
 def _decoded(
-    root: Path, rows: Sequence[ImageRow], batch: int, pool: ThreadPoolExecutor
+    work: Work, rows: Sequence[ImageRow], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[Sequence[ImageRow], list[np.ndarray | DamagedImage]]]:
     """Batches of rows with their images, a few batches decoded ahead."""
-    parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+    starts = range(0, len(rows), work.batch)
+    parts = [rows[start : start + work.batch] for start in starts]
     waiting: deque[list[Future[np.ndarray | DamagedImage]]] = deque()
     for number, part in enumerate(parts):
         for later in parts[number + len(waiting) : number + AHEAD]:
-            waiting.append([pool.submit(_read, root, row) for row in later])
+            waiting.append([pool.submit(_read, work.root, row, work.decoding) for row in later])
         yield part, [future.result() for future in waiting.popleft()]
 
 
-def _read(root: Path, row: ImageRow) -> np.ndarray | DamagedImage:
+def _read(root: Path, row: ImageRow, decoding: Decoding) -> np.ndarray | DamagedImage:
     path = root / row.path
     try:
         data = path.read_bytes()
@@ -287,7 +292,7 @@ def _read(root: Path, row: ImageRow) -> np.ndarray | DamagedImage:
                 f"found {path} changed since it was indexed; expected the same bytes; "
                 "type reidpipe prepare again"
             )
-        return decode(data)
+        return decode(data, decoding=decoding)
     except DamagedImage as error:
         return DamagedImage(f"{path}: {error}")
     except OSError as error:
