@@ -77,6 +77,11 @@ def maps(
     )
 
 
+def centred(label_maps: Step) -> Step:
+    """The same label maps with the central body alone where there are two."""
+    return Step("centred", {"model": label_maps.params["model"]}, {"maps": label_maps})
+
+
 def scores(source: Step, label_maps: Step, *, truth: str | None) -> Step:
     """Label maps against an index's ground truth. truth: the label set it is in, if known."""
     inputs = {"index": source, "maps": label_maps}

@@ -108,7 +108,8 @@ def write_index(folder: Path, index: Index) -> None:
     root = index.root.absolute()
     inside = root.is_relative_to(folder)
     stored = root.relative_to(folder).as_posix() if inside else root.as_posix()
-    about = {"dataset": index.dataset, "root": stored, **decoding_params(index.decoding)}
+    about: dict[str, Any] = {"dataset": index.dataset, "root": stored}
+    about |= decoding_params(index.decoding)
     if index.definition is not None:
         about["definition"] = index.definition
     atomic.write_json(folder / ABOUT, about)

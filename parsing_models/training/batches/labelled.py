@@ -80,7 +80,8 @@ class LabelledBatches:
                 f"{batch}; type --batch {max(1, len(self.rows))}"
             )
         self.root, self.label_set, self.given = root, label_set, given
-        self.batch, self.seed, self.workers, self.decoding = batch, seed, workers, decoding
+        self.batch, self.seed, self.workers = batch, seed, workers
+        self.decoding: Decoding = decoding
         self.variation = variation or Variation()
 
     def __len__(self) -> int:
