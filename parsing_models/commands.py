@@ -130,14 +130,13 @@ def parse(
     targets = [*maps.values(), *scores.values(), *previews.values()]
     targets += [comparison] if comparison else []
     execution = terminal.execution(device=device, workers=workers, scheduler=scheduler)
-    first: tuple[Step, ...] = ()
+    first = Outcome((), ())
     if graph.missing(terminal.workspace, scores.values()):
         # Hours of parsing must not end in the news that there is nothing to score against.
-        made = graph.run(terminal.workspace, [index], execution, announce=terminal.announce)
-        first = made.made
+        first = graph.run(terminal.workspace, [index], execution, announce=terminal.announce)
         check_truth(read_index(terminal.workspace.folder(index)), truth)
     outcome = graph.run(terminal.workspace, targets, execution, announce=terminal.announce)
-    outcome = Outcome(first + outcome.made, tuple(s for s in outcome.reused if s not in first))
+    outcome = outcome.after(first)
 
     parsers = []
     for kind in kinds:

@@ -17,6 +17,11 @@ class Outcome:
     made: tuple[Step, ...]
     reused: tuple[Step, ...]
 
+    def after(self, first: Outcome) -> Outcome:
+        """This and what was asked for before it, for the same command."""
+        reused = tuple(step for step in self.reused if step not in first.made)
+        return Outcome(first.made + self.made, reused)
+
 
 def missing(workspace: Workspace, targets: Iterable[Step]) -> list[Step]:
     """Steps to execute for ``targets``, each once, inputs before what they feed.

@@ -13,6 +13,7 @@ from pipeline.datasets.manifest import Manifest, Protocol
 from pipeline.datasets.protocols import apply_protocol, exclusion
 from pipeline.terminal.errors import ReidpipeError
 
+ERROR, WARNING = "error:", "warning:"
 _NAMED = 5
 _LISTED = 20
 
@@ -239,3 +240,31 @@ def _listed(groups: list[list[str]]) -> list[str]:
     if len(groups) > _LISTED:
         lines.append(f"  and {len(groups) - _LISTED} more")
     return lines
+
+
+def as_warnings(summary: dict[str, Any]) -> dict[str, Any]:
+    """An index's summary whose errors are let through (``--allow-mismatch``): as warnings that say
+    so, with ``allowed_mismatch``. The artifact keeps them as they were found."""
+
+    def let_through(lines: list[str]) -> list[str]:
+        return [
+            f"{WARNING}{line.removeprefix(ERROR)} (allowed)" if line.startswith(ERROR) else line
+            for line in lines
+        ]
+
+    told = {name: let_through(summary[name]) for name in ("problems", "lines")}
+    return {**summary, **told, "allowed_mismatch": True}
+
+
+def error_lines(summary: dict[str, Any]) -> list[str]:
+    """The errors among the lines of an index's summary."""
+    return [line for line in summary["lines"] if line.startswith(ERROR)]
+
+
+def refusal(errors: list[str], dataset: str) -> ReidpipeError:
+    """The one line about a dataset with ``errors``."""
+    more = f" (and {len(errors) - 1} more errors)" if len(errors) > 1 else ""
+    return ReidpipeError(
+        f"found errors in {dataset}: {errors[0].removeprefix(ERROR).strip()}{more}; expected none; "
+        f"mend your copy, or type `reidpipe prepare {dataset} --allow-mismatch` to use it as it is"
+    )
