@@ -77,6 +77,17 @@ def finished(result: Any, **options: Any) -> None:
         leave()
 
 
+def _about_maps() -> str | None:
+    """The first option about label maps that was typed."""
+    source = click.get_current_context().get_parameter_source
+    told = {
+        "parsing": "--parsing", "parsers": "--parsing", "label_map": "--label-map",
+        "parser_settings": "--parsing-option",
+    }  # fmt: skip
+    typed = click.core.ParameterSource.COMMANDLINE
+    return next((option for name, option in told.items() if source(name) == typed), None)
+
+
 @click.command(context_settings=CONTEXT)
 @commands.train_options
 @json_option
@@ -97,6 +108,8 @@ def train(
 
     terminal.workspace.writable()
     maps = parsers_of(terminal, [parsing], label_map, parser_settings)
+    if typed := _about_maps():
+        commands.check_reads_maps([options["recipe"]], options["settings"], typed)
     commands.train(terminal, maps, parsing=parsing, **options)
 
 
@@ -130,6 +143,8 @@ def run(
     terminal.workspace.writable()
     kinds = read_names(parsers or [commands.PARSER], "--parsing")
     maps = parsers_of(terminal, kinds, label_map, parser_settings)
+    if typed := _about_maps():
+        commands.check_reads_maps(options["recipes"], options["settings"], typed)
     commands.run(terminal, maps, parsers=kinds, **options)
 
 

@@ -74,7 +74,7 @@ def check_rows(rows: Sequence[ImageRow], manifest: Manifest | None = None) -> Ch
         problems=verify_counts(rows, manifest) if manifest is not None else [],
         exclude=exclude,
         queries=len(query) if identified else 0,
-        unmatched_queries=_unmatched(query, gallery, exclude) if identified else [],
+        unmatched_queries=unmatched(query, gallery, exclude) if identified else [],
         repeated=_repeated(groups),
         query_in_gallery=_pairs(groups, ("query",), ("gallery",)),
         train_in_test=_pairs(groups, ("train",), ("query", "gallery", "val")),
@@ -104,7 +104,8 @@ def _test_rows(
     return query, [row for row in rows if row.split == "gallery"]
 
 
-def _unmatched(query: list[ImageRow], gallery: list[ImageRow], exclude: str) -> list[str]:
+def unmatched(query: list[ImageRow], gallery: list[ImageRow], exclude: str) -> list[str]:
+    """Keys of queries for which ``exclude`` leaves no gallery image of their identity."""
     by_pid: dict[int | None, list[ImageRow]] = defaultdict(list)
     for row in gallery:
         by_pid[row.pid].append(row)

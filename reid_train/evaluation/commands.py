@@ -7,8 +7,10 @@ import click
 from pipeline.artifacts import graph, requests
 from pipeline.artifacts.atomic import read_json
 from pipeline.artifacts.runs import find_run
+from pipeline.datasets.index import read_index
 from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option
 from pipeline.terminal.tables import format_table
+from reid_train.evaluation.needs import check_test
 from reid_train.evaluation.results import (
     METRIC_COLUMNS,
     evaluation_step,
@@ -68,9 +70,13 @@ def evaluate(
     targets = [step]
     if with_report:
         targets.append(requests.report(found.name, [step]))
-    outcome = graph.run(
-        terminal.workspace, targets, terminal.execution(device=device), announce=terminal.announce
-    )
+    execution, first = terminal.execution(device=device), graph.Outcome((), ())
+    if not terminal.workspace.complete(step):
+        index = step.inputs["index"]
+        first = graph.run(terminal.workspace, [index], execution, announce=terminal.announce)
+        check_test(read_index(terminal.workspace.folder(index)), step.params)
+    outcome = graph.run(terminal.workspace, targets, execution, announce=terminal.announce)
+    outcome = outcome.after(first)
     metrics = read_json(terminal.workspace.folder(step) / "metrics.json")
     terminal.say(format_table([metrics_row(found.name, metrics)], METRIC_COLUMNS))
     terminal.say(protocol_line(metrics, step))

@@ -44,7 +44,7 @@ def model_step(
     if not terminal.workspace.complete(step):
         if start in INSTALLED:
             installed_file(start)
-        check_made(loaded)
+        check_made(loaded, start)
     return step
 
 

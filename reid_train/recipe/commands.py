@@ -6,7 +6,7 @@ runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -124,9 +124,7 @@ def train(
         settings=settings,
         label_maps=lambda index: label_maps(index, parsing),
     )
-    outcome = graph.run(
-        terminal.workspace, [step], terminal.execution(device=device), announce=terminal.announce
-    )
+    outcome = _made(terminal, [step], device, models=[step])
     run = record_run(
         terminal.workspace,
         recipe=step.params["recipe"]["name"],
@@ -149,6 +147,50 @@ def train(
             **summary,
         }
     )
+
+
+def check_reads_maps(recipes: Sequence[str], settings: tuple[str, ...], typed: str) -> None:
+    """Raise ReidpipeError where an option about label maps, as it was ``typed``, is for recipes of
+    which none reads any."""
+    from reid_train.recipe.arguments import changed_recipe
+
+    loaded = [changed_recipe(name, settings) for name in recipes]
+    if not any(recipe.reads_maps for recipe in loaded):
+        names = ", ".join(recipe.name for recipe in loaded)
+        raise ReidpipeError(
+            f"found {typed} for {names}, which {'reads' if len(loaded) == 1 else 'read'} no label "
+            "maps; expected a part-informed recipe, such as pi-vl-tiny; leave it out"
+        )
+
+
+def _made(
+    terminal: Terminal,
+    targets: Sequence[Step],
+    device: str,
+    *,
+    models: Sequence[Step],
+    evaluations: Sequence[Step] = (),
+) -> graph.Outcome:
+    """Make ``targets``. What their datasets lack for the models and evaluations that are missing is
+    told as soon as the indexes are there."""
+    from pipeline.datasets.index import read_index
+    from reid_train.evaluation.needs import check_test
+    from reid_train.recipe.loading import from_plain
+    from reid_train.recipe.needs import check_training
+
+    workspace, execution = terminal.workspace, terminal.execution(device=device)
+    wanted = [step for step in (*models, *evaluations) if not workspace.complete(step)]
+    indexes = {step.inputs["index"].key: step.inputs["index"] for step in wanted}
+    first = graph.run(workspace, indexes.values(), execution, announce=terminal.announce)
+    tables = {key: read_index(workspace.folder(step)) for key, step in indexes.items()}
+    for step in wanted:
+        table = tables[step.inputs["index"].key]
+        if step.name == "model":
+            check_training(from_plain(step.params["recipe"]), table)
+        else:
+            check_test(table, step.params)
+    outcome = graph.run(workspace, targets, execution, announce=terminal.announce)
+    return outcome.after(first)
 
 
 def run(
@@ -183,9 +225,10 @@ def run(
         first = [cell.evaluation for cell in cells if cell.seed == cells[0].seed]
         title = "reidpipe run " + " ".join(recipes)
         targets.append(requests.report(title, first, shared_maps(first)))
-    outcome = graph.run(
-        terminal.workspace, targets, terminal.execution(device=device), announce=terminal.announce
-    )
+    outcome = _made(
+        terminal, targets, device,
+        models=[cell.model for cell in cells], evaluations=[cell.evaluation for cell in cells],
+    )  # fmt: skip
     rows = combinations.results(terminal, cells, combinations.record(terminal, cells))
     terminal.say(combinations.table(rows))
     for line in combinations.protocols(rows):
