@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from parsing_models.bodies import FINDINGS
 from parsing_models.comparison import SHEET as COMPARISON_SHEET
 from parsing_models.parsers.catalogue import check_scales, entry, weights_file, weights_parts
 from parsing_models.parsers.hub import KIND
@@ -22,15 +23,17 @@ from pipeline.artifacts.graph import Outcome
 from pipeline.artifacts.steps import Step
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.index import read_index
+from pipeline.datasets.layouts.rows import shortened
 from pipeline.datasets.sources import GENERATED, index_step
 from pipeline.datasets.withheld import allowed
 from pipeline.labels.garments import SCORED
 from pipeline.terminal.commandline import CONTEXT, DEVICE, LABEL_MAP, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError, nearest
-from pipeline.terminal.options import read_option
+from pipeline.terminal.options import FLAG, read_option
 from pipeline.terminal.tables import format_table
 
 DEFAULT_PARSER = "schp-tiny"
+CENTRE_PERSON = "centre_person"
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -56,6 +59,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
     show_default=True,
     help="Of the network; agreement with fp32 on the first images is reported.",
 )
+@click.option("--centre-person", is_flag=True, help="Of two bodies the central one alone.")
 @click.option("--workers", type=click.IntRange(1), help="Batches side by side.  [default: cores]")
 @click.option("--scheduler", metavar="ADDR", help="dask cluster whose workers write the maps.")
 @click.option("--score", "with_scores", is_flag=True, help="IoU against the dataset's truth.")
@@ -73,6 +77,7 @@ def parse(
     flip: bool,
     scales: str,
     precision: str,
+    centre_person: bool,
     workers: int | None,
     scheduler: str | None,
     with_scores: bool,
@@ -83,7 +88,8 @@ def parse(
 
     A killed run continues with what is missing. With --compare the maps of A and B are made, and of
     --model only where it is typed; --weights belongs to --model, the others' weights are looked up.
-    --device cuda uses every GPU of the machine, cuda:0 one.
+    --device cuda uses every GPU of the machine, cuda:0 one. --centre-person makes maps of its own
+    from the parser's; train reads them with --parsing-option M centre_person=true.
 
     \b
     Example: reidpipe parse col780 --model schp-tiny
@@ -98,6 +104,7 @@ def parse(
             f"are never shown; expected another dataset; type `reidpipe parse {dataset}` without it"
         )
     index = index_step(terminal.workspace, dataset)
+    centring = (f"{CENTRE_PERSON}=true",) if centre_person else ()
     maps = {
         kind: maps_step(
             terminal,
@@ -105,7 +112,7 @@ def parse(
             kind,
             weights=weights if kind == (model or DEFAULT_PARSER) else None,
             label_map=label_map,
-            settings=settings if kind == (model or DEFAULT_PARSER) else (),
+            settings=(settings if kind == (model or DEFAULT_PARSER) else ()) + centring,
             flip=flip,
             scales=_scales(scales),
             precision=precision,
@@ -123,14 +130,13 @@ def parse(
     targets = [*maps.values(), *scores.values(), *previews.values()]
     targets += [comparison] if comparison else []
     execution = terminal.execution(device=device, workers=workers, scheduler=scheduler)
-    first: tuple[Step, ...] = ()
+    first = Outcome((), ())
     if graph.missing(terminal.workspace, scores.values()):
         # Hours of parsing must not end in the news that there is nothing to score against.
-        made = graph.run(terminal.workspace, [index], execution, announce=terminal.announce)
-        first = made.made
+        first = graph.run(terminal.workspace, [index], execution, announce=terminal.announce)
         check_truth(read_index(terminal.workspace.folder(index)), truth)
     outcome = graph.run(terminal.workspace, targets, execution, announce=terminal.announce)
-    outcome = Outcome(first + outcome.made, tuple(s for s in outcome.reused if s not in first))
+    outcome = outcome.after(first)
 
     parsers = []
     for kind in kinds:
@@ -163,17 +169,20 @@ def maps_step(
     """The label-map step of a dataset's index and a parser, whose weights must be there.
 
     label_map: read for a Hugging Face model alone, into whose key its content enters. settings:
-    options of ``load_parser`` as ``NAME=VALUE``. option: with which the command names the parser.
+    options of ``load_parser`` as ``NAME=VALUE``, or ``centre_person=true``, which asks for the maps
+    with the central body alone. option: with which the command names the parser.
     """
     found = entry(model, option=option)
     # A file's path would enter the key without its content: that is what --label-map is for.
     known = {name: value for name, value in found.options.items() if name != "label_map"}
+    known[CENTRE_PERSON] = FLAG
     options = dict(read_option(text, known, of=f"parser '{model}'") for text in settings)
+    centre_person = options.pop(CENTRE_PERSON, False)
     if label_map is not None and found.kind == KIND:
         options["label_map"] = read_label_map(label_map)
     checkpoint = weights_file(model, weights, workspace=terminal.workspace.root, option=option)
     parts = weights_parts(found.kind, checkpoint, options)
-    return requests.maps(
+    made = requests.maps(
         index,
         model=found.kind,
         weights=checkpoint,
@@ -183,6 +192,7 @@ def maps_step(
         options=options,
         precision=precision,
     )
+    return requests.centred(made) if centre_person else made
 
 
 def _parsers(
@@ -284,24 +294,34 @@ def _summary(terminal: Terminal, step: Step) -> dict[str, Any]:
 def _told_maps(
     terminal: Terminal, dataset: str, kind: str, step: Step, outcome: Outcome
 ) -> dict[str, Any]:
-    summary, folder = _summary(terminal, step), terminal.workspace.folder(step)
+    folder, parsed = terminal.workspace.folder(step), step.inputs.get("maps", step)
+    summary = _summary(terminal, parsed)
     terminal.say(f"{summary['images']} maps of {dataset} by {kind} in {folder}")
-    if step in outcome.made:
+    if parsed in outcome.made:
         terminal.say(f"  {summary['seconds']:.1f} s, {summary['images_per_s']:.1f} images/s")
     if summary.get("same_as_fp32") is not None:
         terminal.say(
-            f"  {step.params['precision']}: {summary['same_as_fp32']:.2%} of the labels of the "
+            f"  {parsed.params['precision']}: {summary['same_as_fp32']:.2%} of the labels of the "
             "first images as in fp32"
         )
-    for name, text in (
-        ("no_person", "without a person"),
-        ("one_class", "with one class only"),
-        ("failed", "not parsed"),
-    ):
-        if summary[name]:
-            names = ", ".join(summary[name][:5])
-            terminal.say(f"  warning: {len(summary[name])} images {text}: {names}")
-    return {"model": kind, "folder": str(folder), **summary}
+    findings = {**FINDINGS, "failed": "not parsed"}
+    for name, text in findings.items():
+        if summary.get(name):
+            count = len(summary[name])
+            images = "images" if count > 1 else "image"
+            terminal.say(f"  warning: {count} {images} {text}: {shortened(summary[name], 5)}")
+    unknown = [text for name, text in findings.items() if name not in summary]
+    if unknown:
+        terminal.say(
+            f"  an older version made these maps and did not count images {', '.join(unknown)}"
+        )
+    found = {
+        "counts": {name: len(summary[name]) for name in findings if name in summary},
+        **({"centred": _summary(terminal, step)["changed"]} if parsed is not step else {}),
+    }
+    if parsed is not step:
+        terminal.say(f"  the central body alone is kept of {len(found['centred'])} images")
+    return {"model": kind, "folder": str(folder), **summary, **found}
 
 
 def _told_scores(terminal: Terminal, scores: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from pipeline.labels.sets import IGNORE, LabelSet, nearest_resized
 from pipeline.terminal.errors import ReidpipeError
 
 if TYPE_CHECKING:
+    import PIL.Image
+
     from pipeline.artifacts.steps import Job
 
 SCORES = "scores.json"
@@ -84,15 +87,15 @@ def score_maps(folder: Path, index: Index, truth: str | None = None) -> dict[str
 
     Rows: those of the test side, ``query`` and ``gallery``; where none of them has ground truth,
     ``val``; else ``train``. An image in two splits counts once. A map is taken to the truth's own
-    size by nearest neighbour. truth: name of the truth's label set; None: that of the maps. Where
-    it is another than the maps', both are scored in ``common_ground``; pixels of truth classes that
-    say nothing there are left out.
+    size, which is the image's, by nearest neighbour. truth: name of the truth's label set; None:
+    that of the maps. Where it is another than the maps', both are scored in ``common_ground``;
+    pixels of truth classes that say nothing there are left out.
 
     Returns ``Confusion.scores`` plus ``images``, ``splits`` (rows counted, by split),
     ``without_map``, ``label_set``, ``truth_set``, ``maps_set``, ``share`` (of the truth's pixels,
     by class), ``protocol`` and, where classes were left out, ``not_scored`` (share of all annotated
     pixels, by class of the truth). Raises ``ReidpipeError`` when no row has ground truth, when none
-    of those has a map, and as ``read_labels``.
+    of those has a map, and as ``read_labels`` and ``check_sizes``.
     """
     reader = LabelMapReader(folder)
     given = TRUTHS[truth] if truth else reader.label_set
@@ -106,6 +109,7 @@ def score_maps(folder: Path, index: Index, truth: str | None = None) -> dict[str
             f"found no label map of the {len(rows)} images with ground truth of '{index.dataset}'; "
             f"expected maps of them; type reidpipe parse {index.dataset}"
         )
+    check_sizes(index, with_map)
     for row in with_map:
         labels = read_labels(index.root / row.extra["label_path"], given)
         annotated += np.bincount(labels.ravel(), minlength=256)
@@ -143,9 +147,35 @@ def score_maps(folder: Path, index: Index, truth: str | None = None) -> dict[str
 
 
 def check_truth(index: Index, truth: str | None) -> None:
-    """Raise what ``score_maps`` would about the ground truth, as far as its first file shows."""
-    path = scored_rows(index)[0].extra["label_path"]
-    read_labels(index.root / path, TRUTHS[truth] if truth else None)
+    """Raise what ``score_maps`` would about the ground truth, as far as its first file and the
+    headers of all show."""
+    rows = scored_rows(index)
+    read_labels(index.root / rows[0].extra["label_path"], TRUTHS[truth] if truth else None)
+    check_sizes(index, rows)
+
+
+def check_sizes(index: Index, rows: Sequence[ImageRow]) -> None:
+    """Raise ``ReidpipeError`` for ground truth of another size than its image, or of a form that
+    ``read_labels`` refuses. Only headers are read.
+    """
+    wrong: list[str] = []
+    for row in rows:
+        path = index.root / row.extra["label_path"]
+        with _opened(path) as image:
+            width, height = image.size
+        if (height, width) != (row.height, row.width):
+            turned = (
+                ", as if turned on its side" if (width, height) == (row.height, row.width) else ""
+            )
+            wrong.append(
+                f"found label map {path} of {height}x{width} pixels (height x width) for image "
+                f"{row.path} of {row.height}x{row.width}{turned}"
+            )
+    if wrong:
+        raise ReidpipeError(
+            f"{wrong[0]}; expected the same size ({len(wrong)} of {len(rows)} label maps have "
+            "another); export them again at the size of their images"
+        )
 
 
 def scored_rows(index: Index) -> list[ImageRow]:
@@ -193,25 +223,8 @@ def read_labels(path: Path, label_set: LabelSet | None) -> np.ndarray:
     Raises ``ReidpipeError`` for a lossy file, whatever its suffix (JPEG turns labels into other
     labels), for colours, and for labels outside the set.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        data = path.read_bytes()
-        with Image.open(io.BytesIO(data)) as image:
-            lossy = image.format in {"JPEG", "MPO", "JPEG2000"} or (
-                image.format == "WEBP" and b"VP8 " in data[:32]
-            )
-            if lossy or image.mode not in {"L", "P"}:
-                raise ReidpipeError(
-                    f"found label map {path} as {image.format} in mode {image.mode}; expected a "
-                    "lossless 8-bit image of class numbers; export it again as PNG"
-                )
-            labels = np.array(image)
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise ReidpipeError(
-            f"found label map {path} unreadable ({' '.join(str(error).split())}); expected a "
-            "lossless 8-bit image of class numbers; unpack the annotations again"
-        ) from error
+    with _opened(path) as image:
+        labels = np.array(image)
     found = int(labels[labels != IGNORE].max(initial=0))
     if label_set is not None and found >= len(label_set):
         raise ReidpipeError(
@@ -219,3 +232,28 @@ def read_labels(path: Path, label_set: LabelSet | None) -> np.ndarray:
             f"'{label_set.name}'; name the set the file was made with"
         )
     return labels
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[PIL.Image.Image]:
+    """A label map whose header is read; ``read_labels`` says what is raised."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with path.open("rb") as file:
+            start = file.read(32)
+        with Image.open(path) as image:
+            lossy = image.format in {"JPEG", "MPO", "JPEG2000"} or (
+                image.format == "WEBP" and b"VP8 " in start
+            )
+            if lossy or image.mode not in {"L", "P"}:
+                raise ReidpipeError(
+                    f"found label map {path} as {image.format} in mode {image.mode}; expected a "
+                    "lossless 8-bit image of class numbers; export it again as PNG"
+                )
+            yield image
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise ReidpipeError(
+            f"found label map {path} unreadable ({' '.join(str(error).split())}); expected a "
+            "lossless 8-bit image of class numbers; unpack the annotations again"
+        ) from error

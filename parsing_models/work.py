@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from parsing_models.bodies import FINDINGS, NO_PERSON, centred, findings
 from parsing_models.parsers.catalogue import weights_file
 from parsing_models.parsers.device_checks import OneClassGuard, check_device, check_precision
 from pipeline import plugins
 from pipeline.artifacts.processes import spread, spread_pinned
 from pipeline.datasets.index import ImageRow, read_index
+from pipeline.images.appearance import Decoding, decoding_of
 from pipeline.images.pixels import DamagedImage, decode
 from pipeline.labels.maps import SHARD_IMAGES, LabelMapReader, MapWriter, finished_keys
 from pipeline.terminal.errors import ReidpipeError
@@ -42,7 +44,7 @@ AHEAD = 3
 CHECKED = 4
 # Chunks of a GPU among several: small enough to even out, large enough to keep its queue full.
 CHUNKS_PER_DEVICE = 8
-FINE, NO_PERSON, ONE_CLASS = "fine", "no_person", "one_class"
+FINE = "fine"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Work:
     batch: int
     device: str
     threads: int
+    decoding: Decoding
     precision: str = "fp32"
     plugins: tuple[str, ...] = ()
 
@@ -66,13 +69,14 @@ class Work:
 def parse(job: Job) -> dict[str, Any]:
     """Worker of the step "maps": one map of 256 x 128 per row of the index, by key.
 
-    params: ``model``; optional ``options``, ``flip``, ``scales``, ``batch``, ``precision``. files:
-    optional ``weights``. Maps of an earlier, interrupted execution are kept. With ``job.scheduler``
-    the work is spread over that dask cluster (folders on a shared file system); where the device
-    names no number and there are several GPUs, a process for each; else this process does it.
+    params: ``model``; optional ``options``, ``flip``, ``scales``, ``batch``, ``precision``,
+    ``decoding``. files: optional ``weights``. Maps of an earlier, interrupted execution are kept.
+    With ``job.scheduler`` the work is spread over that dask cluster (folders on a shared file
+    system); where the device names no number and there are several GPUs, a process for each; else
+    this process does it.
 
     Returns the summary: ``images`` stored, ``made`` now, ``seconds``, ``images_per_s``; names of
-    images where ``no_person`` was found, where all of the person has ``one_class``, and of those
+    images of whose maps ``parsing_models.bodies.findings`` says something, by finding, and of those
     that ``failed`` (file damaged or changed since ``prepare``), which have no map;
     ``same_as_fp32``, the share of equal labels on the first images, with another precision.
     Raises ``ReidpipeError`` when no image at all can be read, when a GPU labels images otherwise
@@ -99,8 +103,7 @@ def parse(job: Job) -> dict[str, Any]:
         "made": len(rows) - len(failed),
         "seconds": round(seconds, 3),
         "images_per_s": round(len(rows) / seconds, 2) if rows else 0.0,
-        NO_PERSON: _named(outcomes, NO_PERSON),
-        ONE_CLASS: _named(outcomes, ONE_CLASS),
+        **{finding: _named(outcomes, finding) for finding in FINDINGS},
         "failed": sorted(failed),
     }
     if work.precision != "fp32":
@@ -130,6 +133,7 @@ def _work(job: Job, root: Path) -> Work:
         device=job.device,
         # A dask worker is one of many: it keeps to one thread.
         threads=1 if job.scheduler is not None else job.workers,
+        decoding=decoding_of(params),
         precision=params.get("precision", "fp32"),
         plugins=tuple(plugin.reference for plugin in plugins.given()),
     )
@@ -176,8 +180,8 @@ def _devices(name: str) -> list[str]:
 def make_maps(
     work: Work, rows: Sequence[ImageRow], advance: Callable[[int], Any] | None = None
 ) -> list[str]:
-    """Make and store the maps of ``rows``; what became of each: ``fine``, ``no_person``,
-    ``one_class`` or ``failed: reason``.
+    """Make and store the maps of ``rows``; what became of each: ``fine``, findings joined by commas
+    or ``failed: reason``.
 
     Decoding, computing and writing overlap: PIL, torch and HDF5 leave the interpreter free. On a
     CPU, ``work.threads`` batches are computed side by side, each by one thread: unlike threads
@@ -210,7 +214,7 @@ def make_maps(
             if advance is not None:
                 advance(len(part))
 
-        for part, images in _decoded(work.root, rows, work.batch, decoding):
+        for part, images in _decoded(work, rows, decoding):
             read = [image for image in images if isinstance(image, np.ndarray)]
             if read and not checked:
                 writer.attributes |= _checked(work, parser, read[:CHECKED])
@@ -267,18 +271,19 @@ def _checked(work: Work, parser: Parser, images: list[np.ndarray]) -> dict[str, 
 
 
 def _decoded(
-    root: Path, rows: Sequence[ImageRow], batch: int, pool: ThreadPoolExecutor
+    work: Work, rows: Sequence[ImageRow], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[Sequence[ImageRow], list[np.ndarray | DamagedImage]]]:
     """Batches of rows with their images, a few batches decoded ahead."""
-    parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+    starts = range(0, len(rows), work.batch)
+    parts = [rows[start : start + work.batch] for start in starts]
     waiting: deque[list[Future[np.ndarray | DamagedImage]]] = deque()
     for number, part in enumerate(parts):
         for later in parts[number + len(waiting) : number + AHEAD]:
-            waiting.append([pool.submit(_read, root, row) for row in later])
+            waiting.append([pool.submit(_read, work.root, row, work.decoding) for row in later])
         yield part, [future.result() for future in waiting.popleft()]
 
 
-def _read(root: Path, row: ImageRow) -> np.ndarray | DamagedImage:
+def _read(root: Path, row: ImageRow, decoding: Decoding) -> np.ndarray | DamagedImage:
     path = root / row.path
     try:
         data = path.read_bytes()
@@ -287,7 +292,7 @@ def _read(root: Path, row: ImageRow) -> np.ndarray | DamagedImage:
                 f"found {path} changed since it was indexed; expected the same bytes; "
                 "type reidpipe prepare again"
             )
-        return decode(data)
+        return decode(data, decoding=decoding)
     except DamagedImage as error:
         return DamagedImage(f"{path}: {error}")
     except OSError as error:
@@ -320,8 +325,7 @@ def _store(
 
 
 def _outcome(label: np.ndarray) -> str:
-    parts = np.count_nonzero(np.bincount(label.ravel(), minlength=2)[1:])
-    return NO_PERSON if parts == 0 else ONE_CLASS if parts == 1 else FINE
+    return ",".join(findings(label)) or FINE
 
 
 def _known_outcomes(folder: Path) -> dict[str, str]:
@@ -329,5 +333,32 @@ def _known_outcomes(folder: Path) -> dict[str, str]:
     return {key: _outcome(reader[key][0]) for key in reader}
 
 
-def _named(outcomes: dict[str, str], kind: str) -> list[str]:
-    return sorted(key for key, outcome in outcomes.items() if outcome == kind)
+def _named(outcomes: dict[str, str], finding: str) -> list[str]:
+    return sorted(key for key, outcome in outcomes.items() if finding in outcome.split(","))
+
+
+def centre(job: Job) -> dict[str, Any]:
+    """Worker of the step "centred": the maps of the input ``maps`` with the central body alone
+    where there are two (``parsing_models.bodies.centred``); the rest as they are.
+
+    Confidence stays the parser's: how sure it was of the label that stood there. Returns the
+    summary: ``images``, and names of the images whose maps were ``changed``.
+    """
+    reader = LabelMapReader(job.inputs["maps"])
+    attributes = {**reader.made_by, "centre_person": 1}
+    changed = []
+    shown = job.progress and sys.stderr.isatty()
+    with MapWriter(job.folder, reader.label_set, attributes, reader.size) as writer:
+        for key in tqdm(reader.keys, desc="centre", unit="image", disable=not shown):
+            label, confidence = reader[key]
+            alone = centred(label)
+            if alone is not None:
+                changed.append(key)
+            writer.add(
+                key,
+                label if alone is None else alone,
+                confidence,
+                source_size=reader.source_size(key),
+                source_digest=reader.source_digest(key),
+            )
+    return {"images": len(reader), "changed": sorted(changed)}

@@ -88,6 +88,7 @@ def _reseeded(batches: LabelledBatches, number: int) -> LabelledBatches:
         seed=seed,
         variation=batches.variation,
         workers=batches.workers,
+        decoding=batches.decoding,
     )
 
 
@@ -117,7 +118,7 @@ def score_network(
     parser = load_parser("schp", state, device=device, label_set=truth, input_size=size)
     confusion = Confusion(truth)
     for row in held_out(index):
-        image = decode(index.root / row.path)
+        image = decode(index.root / row.path, decoding=index.decoding)
         expected = read_labels(index.root / row.extra["label_path"], truth)
         confusion.add(expected, parser.parse([image], None).label[0])
     return confusion.scores()
@@ -182,11 +183,12 @@ def main(
     widths = replace(NETWORKS[network], classes=len(truth))
     task = ParsingTask(initial(widths, seed, imagenet))
     batches = LabelledBatches(
-        index.root, index.split("train"), truth, given, batch=batch, seed=seed, workers=workers
-    )
+        index.root, index.split("train"), truth, given, batch=batch, seed=seed, workers=workers,
+        decoding=index.decoding,
+    )  # fmt: skip
     plain = LabelledBatches(
         index.root, batches.rows, truth, given, batch=batch, seed=seed, variation=NONE,
-        workers=workers,
+        workers=workers, decoding=index.decoding,
     )  # fmt: skip
     correction = SelfCorrection(
         plain, lambda average: score_network(average, size, index, truth, device)["mIoU"]

@@ -17,6 +17,11 @@ class Outcome:
     made: tuple[Step, ...]
     reused: tuple[Step, ...]
 
+    def after(self, first: Outcome) -> Outcome:
+        """This and what was asked for before it, for the same command."""
+        reused = tuple(step for step in self.reused if step not in first.made)
+        return Outcome(first.made + self.made, reused)
+
 
 def missing(workspace: Workspace, targets: Iterable[Step]) -> list[Step]:
     """Steps to execute for ``targets``, each once, inputs before what they feed.
@@ -89,10 +94,7 @@ def run_checked(
         return run(workspace, targets, execution, announce=announce)
     before = run(workspace, first, execution, announce=announce)
     check()
-    after = run(workspace, targets, execution, announce=announce)
-    made = {step.key: step for step in (*before.made, *after.made)}
-    reused = {step.key: step for step in after.reused if step.key not in made}
-    return Outcome(tuple(made.values()), tuple(reused.values()))
+    return run(workspace, targets, execution, announce=announce).after(before)
 
 
 def _execute(

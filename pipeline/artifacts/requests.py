@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.artifacts.atomic import sha256_file
 from pipeline.artifacts.steps import Step
+from pipeline.images.appearance import decoding_of, decoding_params
 from pipeline.plugins import digests
 
 
@@ -27,9 +28,14 @@ def index(dataset: str, params: Mapping[str, Any], readers: Sequence[str] = ()) 
 
 
 def images(source: Step, *, size: Sequence[int], filter: str) -> Step:
-    """All images of an index resized to ``size`` (H, W) with a named PIL filter, as uint8 RGB."""
-    params = {"size": list(size), "filter": filter}
+    """All images of an index resized to ``size`` (H, W) with a named PIL filter, as uint8 RGB;
+    decoded as the dataset says."""
+    params = {"size": list(size), "filter": filter, **_decoding(source)}
     return Step("images", params, {"index": source})
+
+
+def _decoding(source: Step) -> dict[str, Any]:
+    return decoding_params(decoding_of(source.params))
 
 
 def maps(
@@ -54,6 +60,7 @@ def maps(
         "flip": flip,
         "scales": [float(scale) for scale in scales],
         "options": dict(options or {}),
+        **_decoding(source),
     }
     if precision != "fp32":
         params["precision"] = precision
@@ -68,6 +75,11 @@ def maps(
         },
         files={name: str(path) for name, path in given.items()},
     )
+
+
+def centred(label_maps: Step) -> Step:
+    """The same label maps with the central body alone where there are two."""
+    return Step("centred", {"model": label_maps.params["model"]}, {"maps": label_maps})
 
 
 def scores(source: Step, label_maps: Step, *, truth: str | None) -> Step:

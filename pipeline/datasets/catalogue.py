@@ -103,6 +103,8 @@ def _own_file(path: Path, variant: str | None, known: Mapping[str, Any]) -> Mani
             f"found id '{content['id']}' in {path}, which a dataset of the package has; expected "
             "one of its own; rename it"
         )
+    # Whoever has published nothing has no loader whose way must be kept.
+    content = {"decoding": "as-seen", **content}
     return parse_manifest(content, variant).model_copy(update={"file": str(path)})
 
 

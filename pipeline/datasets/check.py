@@ -13,6 +13,7 @@ from pipeline.datasets.manifest import Manifest, Protocol
 from pipeline.datasets.protocols import apply_protocol, exclusion
 from pipeline.terminal.errors import ReidpipeError
 
+ERROR, WARNING = "error:", "warning:"
 _NAMED = 5
 _LISTED = 20
 
@@ -76,7 +77,7 @@ def check_rows(rows: Sequence[ImageRow], manifest: Manifest | None = None) -> Ch
         problems=verify_counts(rows, manifest) if manifest is not None else [],
         exclude=exclude,
         queries=len(query) if identified else 0,
-        unmatched_queries=_unmatched(query, gallery, exclude) if identified else [],
+        unmatched_queries=unmatched(query, gallery, exclude) if identified else [],
         repeated=_repeated(groups),
         query_in_gallery=_pairs(groups, ("query",), ("gallery",)),
         train_in_test=_pairs(groups, ("train",), ("query", "gallery", "val")),
@@ -106,7 +107,8 @@ def _test_rows(
     return query, [row for row in rows if row.split == "gallery"]
 
 
-def _unmatched(query: list[ImageRow], gallery: list[ImageRow], exclude: str) -> list[str]:
+def unmatched(query: list[ImageRow], gallery: list[ImageRow], exclude: str) -> list[str]:
+    """Keys of queries for which ``exclude`` leaves no gallery image of their identity."""
     by_pid: dict[int | None, list[ImageRow]] = defaultdict(list)
     for row in gallery:
         by_pid[row.pid].append(row)
@@ -242,3 +244,31 @@ def _listed(groups: list[list[str]]) -> list[str]:
     if len(groups) > _LISTED:
         lines.append(f"  and {len(groups) - _LISTED} more")
     return lines
+
+
+def as_warnings(summary: dict[str, Any]) -> dict[str, Any]:
+    """An index's summary whose errors are let through (``--allow-mismatch``): as warnings that say
+    so, with ``allowed_mismatch``. The artifact keeps them as they were found."""
+
+    def let_through(lines: list[str]) -> list[str]:
+        return [
+            f"{WARNING}{line.removeprefix(ERROR)} (allowed)" if line.startswith(ERROR) else line
+            for line in lines
+        ]
+
+    told = {name: let_through(summary[name]) for name in ("problems", "lines")}
+    return {**summary, **told, "allowed_mismatch": True}
+
+
+def error_lines(summary: dict[str, Any]) -> list[str]:
+    """The errors among the lines of an index's summary."""
+    return [line for line in summary["lines"] if line.startswith(ERROR)]
+
+
+def refusal(errors: list[str], dataset: str) -> ReidpipeError:
+    """The one line about a dataset with ``errors``."""
+    more = f" (and {len(errors) - 1} more errors)" if len(errors) > 1 else ""
+    return ReidpipeError(
+        f"found errors in {dataset}: {errors[0].removeprefix(ERROR).strip()}{more}; expected none; "
+        f"mend your copy, or type `reidpipe prepare {dataset} --allow-mismatch` to use it as it is"
+    )

@@ -9,6 +9,7 @@ import click
 
 from pipeline.artifacts import graph, requests
 from pipeline.datasets.catalogue import list_manifests, load_manifest
+from pipeline.datasets.check import as_warnings, error_lines, refusal
 from pipeline.datasets.layouts.own.classes import OF_CLASSES
 from pipeline.datasets.manifest import Manifest
 from pipeline.datasets.sources import GENERATED, index_step
@@ -32,6 +33,9 @@ from pipeline.terminal.tables import format_table
     help="People of your own images drawn for the test: 0.3 is a share, 20 a number.",
 )
 @click.option("--seed", type=click.IntRange(0), help="Seed of --holdout.  [default: 0]")
+@click.option(
+    "--allow-mismatch", is_flag=True, help="Use a dataset with errors as it is; they are warnings."
+)
 @click.option("--size", metavar="HxW", help="Size of the packed pixels.  [default: the dataset's]")
 @click.option(
     "--filter",
@@ -52,12 +56,17 @@ def prepare(
     rule: str | None,
     holdout: str | None,
     seed: int | None,
+    allow_mismatch: bool,
     size: str | None,
     filter: str,
     workers: int | None,
     scheduler: str | None,
 ) -> None:
     """Fetch where the licence allows, verify, unpack, index, check and pack DATASET.
+
+    A dataset that is not what was published, or cannot be evaluated, is refused (exit code 2)
+    before it is packed, unless --allow-mismatch is given. What differs stays in artifact.json of
+    its index.
 
     Without DATASET: generated people (mannequins). Example: reidpipe prepare market1501 --root DIR
     """
@@ -92,16 +101,18 @@ def prepare(
     index = index_step(terminal.workspace, dataset)
     height, width = _size(size) if size else manifest.input_size or (256, 128)
     packed = requests.images(index, size=(height, width), filter=filter)
-    outcome = graph.run(
-        terminal.workspace,
-        [index, packed],
-        terminal.execution(workers=workers, scheduler=scheduler),
-        announce=terminal.announce,
-    )
+    execution = terminal.execution(workers=workers, scheduler=scheduler)
+    indexed = graph.run(terminal.workspace, [index], execution, announce=terminal.announce)
     summary = terminal.workspace.provenance(index)["summary"]
-    terminal.say(format_table(summary["counts"], ["subset", "ids", "images", "cameras"]))
-    for line in summary["lines"]:
-        terminal.say(line)
+    if allow_mismatch:
+        summary = as_warnings(summary)
+    if errors := error_lines(summary):
+        _tell(terminal, summary)
+        raise refusal(errors, manifest.typed)
+    outcome = graph.run(
+        terminal.workspace, [index, packed], execution, announce=terminal.announce
+    ).after(indexed)
+    _tell(terminal, summary)
     classes = manifest.kind == "classification" or summary.get("layout") == OF_CLASSES
     if manifest.is_own and not classes:
         advice = advice_on(manifest.typed, summary["counts"])
@@ -117,6 +128,12 @@ def prepare(
             "made": [step.key for step in outcome.made],
         }
     )
+
+
+def _tell(terminal: Terminal, summary: dict[str, Any]) -> None:
+    terminal.say(format_table(summary["counts"], ["subset", "ids", "images", "cameras"]))
+    for line in summary["lines"]:
+        terminal.say(line)
 
 
 def advice_on(dataset: str, counts: list[dict[str, Any]]) -> str | None:

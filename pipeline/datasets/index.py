@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.artifacts import atomic
 from pipeline.datasets.catalogue import defined
 from pipeline.datasets.manifest import Manifest
+from pipeline.images.appearance import Decoding, decoding_of, decoding_params
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 SPLITS = ("train", "query", "gallery", "val")
@@ -30,8 +31,9 @@ class ImageRow:
     ``key`` names the row everywhere (packed pixels, label maps, rankings): the posix ``path``
     relative to the dataset's root, or ``path@split`` where one file serves a second split.
     ``camid`` counts from 0; None means unknown in every optional field. ``width`` and ``height``
-    are pixels of the stored image, ``digest`` the SHA-256 hex of the file's bytes. ``extra`` has
-    the columns a dataset adds; after reading, every row has every extra column, empty if unknown.
+    are pixels of the image as decoded, ``digest`` the SHA-256 hex of the file's bytes. ``extra``
+    has the columns a dataset adds; after reading, every row has every extra column, empty if
+    unknown.
     """
 
     key: str
@@ -51,13 +53,15 @@ class ImageRow:
 @dataclass(frozen=True)
 class Index:
     """All rows of one dataset; ``root`` is the absolute folder that row paths are relative to.
-    definition: what describes a dataset that is not in the package.
+    definition: what describes a dataset that is not in the package. decoding: how its images are to
+    be opened, everywhere.
     """
 
     dataset: str
     root: Path
     rows: list[ImageRow]
     definition: dict[str, Any] | None = None
+    decoding: Decoding = "as-stored"
 
     @property
     def manifest(self) -> Manifest | None:
@@ -105,6 +109,7 @@ def write_index(folder: Path, index: Index) -> None:
     inside = root.is_relative_to(folder)
     stored = root.relative_to(folder).as_posix() if inside else root.as_posix()
     about: dict[str, Any] = {"dataset": index.dataset, "root": stored}
+    about |= decoding_params(index.decoding)
     if index.definition is not None:
         about["definition"] = index.definition
     atomic.write_json(folder / ABOUT, about)
@@ -145,7 +150,7 @@ def read_index(folder: Path) -> Index:
         ]
     _validate(rows, str(table))
     root = Path(os.path.normpath(folder / about["root"]))
-    return Index(about["dataset"], root, rows, about.get("definition"))
+    return Index(about["dataset"], root, rows, about.get("definition"), decoding_of(about))
 
 
 def _parse(

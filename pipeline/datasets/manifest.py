@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.datasets.readers import READERS
+from pipeline.images.appearance import Decoding
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 Kind = Literal["reid", "parsing", "classification"]
@@ -21,6 +22,7 @@ Policy = Literal["direct", "manual", "request", "never"]
 Exclude = Literal["same-camera", "same-image", "none"]
 # The name of images of one's own that were given none.
 UNNAMED = "own"
+PUBLISHED_DECODING: Decoding = "as-stored"
 
 
 class Part(BaseModel):
@@ -201,7 +203,9 @@ class Manifest(Part):
 
     built_on: the dataset whose images it needs (its archives then carry lists only).
     archives_suffice: whether the archives, unpacked into one folder, are an accepted tree.
-    roots: usual names of the root folder. suffixes: endings of image files, lower case.
+    roots: usual names of the root folder. decoding: ``as-stored``, as the authors' loaders read the
+    images (EXIF orientation ignored), or ``as-seen`` (``pipeline.images.appearance``), which a YAML
+    file of one's own is where it says nothing. suffixes: endings of image files, lower case.
     id_key: template of the identity, its groups joined and read as an integer. camid_base: the
     number the first camera has in names; camera_map: for numbers with gaps, name -> camid.
     view_base: the same for views. sequence_key: template of the sequence. strict: a file whose
@@ -232,6 +236,9 @@ class Manifest(Part):
     file: str | None = Field(default=None, exclude=True)
     roots: tuple[str, ...] = ()
     layouts: tuple[Layout, ...] = ()
+    decoding: Decoding = Field(
+        default=PUBLISHED_DECODING, exclude_if=lambda value: value == PUBLISHED_DECODING
+    )
     suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
     id_key: str = "{pid}"
     camid_base: int = 0

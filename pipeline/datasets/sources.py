@@ -19,6 +19,7 @@ from pipeline.datasets.roots import (
     registered_root,
     registered_rule,
 )
+from pipeline.images.appearance import decoding_params
 
 GENERATED = "mannequins"
 
@@ -61,6 +62,7 @@ def index_params(workspace: Path, dataset: str, root: Path | None = None) -> dic
     return {
         "dataset": manifest.dataset if own or manifest.is_own else dataset,
         **({"definition": own} if own else {}),
+        **decoding_params(manifest.decoding),
         "root": str(root),
         "manifest": hashlib.sha256(manifest.model_dump_json().encode()).hexdigest(),
         "fingerprint": fingerprint(root),

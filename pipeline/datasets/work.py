@@ -15,7 +15,8 @@ from pipeline.datasets.layouts import LayoutResult, LayoutRow, read_layout
 from pipeline.datasets.layouts.own import Holdout
 from pipeline.datasets.layouts.rows import shortened
 from pipeline.datasets.sources import fingerprint
-from pipeline.images.pixels import DamagedImage, open_image, read_bytes
+from pipeline.images.appearance import Decoding
+from pipeline.images.pixels import DamagedImage, read_bytes, read_image
 from pipeline.images.work import WORTHWHILE
 from pipeline.mannequins import render
 from pipeline.terminal.errors import ReidpipeError
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 
 
 class Measured(NamedTuple):
-    """What decoding one image tells: pixels, SHA-256 of the file, or what is wrong with it."""
+    """What decoding one image tells: pixels, SHA-256 of the file, words about what was done to it
+    (``pipeline.images.appearance``), or what is wrong with it."""
 
     width: int
     height: int
     digest: str
     damage: str
+    told: tuple[str, ...] = ()
 
 
 def index(job: Job) -> dict[str, Any]:
@@ -58,7 +61,7 @@ def index(job: Job) -> dict[str, Any]:
     )
     paths = list(dict.fromkeys(row.path for row in layout.rows))
     measured = spread(
-        partial(_measure, root=layout.root),
+        partial(_measure, root=layout.root, decoding=manifest.decoding),
         paths,
         workers=job.workers,
         scheduler=job.scheduler,
@@ -75,9 +78,11 @@ def index(job: Job) -> dict[str, Any]:
             f"first: {facts[damaged[0]].damage}"
         )
     check_unchanged(job.params)  # whoever changed it while it was read has mixed two datasets
+    definition = job.params.get("definition")
     write_index(
-        job.folder, Index(manifest.dataset, layout.root, rows, job.params.get("definition"))
+        job.folder, Index(manifest.dataset, layout.root, rows, definition, manifest.decoding)
     )
+    decoded = _decoded(paths, facts)
     found = check_rows(rows, manifest)
     return {
         "dataset": manifest.dataset,
@@ -88,8 +93,13 @@ def index(job: Job) -> dict[str, Any]:
         "dropped": layout.dropped,
         "unmatched_files": layout.unmatched,
         "notes": layout.notes,
+        "decoded": decoded,
         **found.plain(),
-        "lines": [*_reading_lines(layout, damaged, facts), *found.lines],
+        "lines": [
+            *_reading_lines(layout, damaged, facts),
+            *_decoding_lines(decoded),
+            *found.lines,
+        ],
     }
 
 
@@ -105,16 +115,26 @@ def check_unchanged(params: dict[str, Any]) -> None:
             )
 
 
-def _measure(paths: list[str], *, root: Path) -> list[Measured]:
+def _decoded(paths: list[str], facts: dict[str, Measured]) -> dict[str, list[str]]:
+    """What was done to images -> which, where the file is not simply what is shown."""
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        for what in facts[path].told:
+            found.setdefault(what, []).append(path)
+    return dict(sorted(found.items()))
+
+
+def _measure(paths: list[str], *, root: Path, decoding: Decoding) -> list[Measured]:
     results = []
     for path in paths:
         try:
             data = read_bytes(root / path)
-            width, height = open_image(data, path).size
+            image, told = read_image(data, path, decoding=decoding)
         except DamagedImage as error:
             results.append(Measured(0, 0, "", str(error)))
         else:
-            results.append(Measured(width, height, hashlib.sha256(data).hexdigest(), ""))
+            digest = hashlib.sha256(data).hexdigest()
+            results.append(Measured(image.width, image.height, digest, "", told))
     return results
 
 
@@ -135,6 +155,13 @@ def _index_rows(rows: list[LayoutRow], facts: dict[str, Measured]) -> list[Image
             )
         )  # fmt: skip
     return result
+
+
+def _decoding_lines(decoded: dict[str, list[str]]) -> list[str]:
+    return [
+        f"{len(found)} image{'s' if len(found) > 1 else ''} {what}: {shortened(found)}"
+        for what, found in decoded.items()
+    ]
 
 
 def _reading_lines(

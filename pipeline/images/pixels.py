@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.images.appearance import Decoding, Shown, UnknownRange, as_seen, as_stored
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 if TYPE_CHECKING:
@@ -21,12 +22,16 @@ class DamagedImage(ReidpipeError):
     """A file that is no image, is cut short or is missing; the message names it."""
 
 
-def open_image(source: Path | str | bytes, name: str | None = None) -> Image:
-    """Decode ``source`` (a path or the file's bytes) completely; the result is in mode RGB.
+def read_image(
+    source: Path | str | bytes, name: str | None = None, *, decoding: Decoding = "as-seen"
+) -> Shown:
+    """Decode ``source`` (a path or the file's bytes) completely: the image in mode RGB, and words
+    about what was done to it. The only decoder of photographs there is.
 
-    The format is found from the content, never from the suffix. The first frame of an animation
-    is used; EXIF orientation is ignored, as every published loader does. Of 16 bits per channel the
-    upper 8 count.
+    The format is found from the content, never from the suffix. decoding: ``as-seen``, as in an
+    image viewer; ``as-stored``, as the loaders of published datasets do (both in
+    ``pipeline.images.appearance``). Images of a dataset are decoded as it says, in
+    ``Index.decoding``; files that a person names, as seen.
     Raises DamagedImage, which names the path (or ``name`` when bytes are given), also for pixels of
     32-bit integers or floats, whose white nobody knows.
     """
@@ -38,10 +43,14 @@ def open_image(source: Path | str | bytes, name: str | None = None) -> Image:
         data, name = read_bytes(Path(source)), name or str(source)
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return _eight_bits(image, name).convert("RGB")
+            return as_seen(image, data) if decoding == "as-seen" else as_stored(image)
     except UnidentifiedImageError as error:
         what = "an empty file" if not data else "a file that is no image"
         raise DamagedImage(f"found {what} at {name}; expected an image; replace it") from error
+    except UnknownRange as error:
+        raise DamagedImage(
+            f"found {error} at {name}; expected 8 or 16 bits per channel; convert it"
+        ) from error
     except (
         OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error,
         Image.DecompressionBombError,
@@ -52,20 +61,11 @@ def open_image(source: Path | str | bytes, name: str | None = None) -> Image:
         ) from error
 
 
-def _eight_bits(image: Image, name: str) -> Image:
-    """The image with 8 bits per channel: PIL's own conversion clips wider pixels to white."""
-    from PIL import Image as pil
-
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        # Older Pillows read 16-bit PNG in mode I, newer ones in I;16.
-        return pil.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        what = "32-bit integers" if image.mode == "I" else "floating-point numbers"
-        raise DamagedImage(
-            f"found pixels of mode {image.mode} ({what}) at {name}; expected 8 or 16 bits per "
-            "channel; convert it"
-        )
-    return image
+def open_image(
+    source: Path | str | bytes, name: str | None = None, *, decoding: Decoding = "as-seen"
+) -> Image:
+    """The image of ``read_image``, in mode RGB."""
+    return read_image(source, name, decoding=decoding).image
 
 
 def read_bytes(path: Path) -> bytes:
@@ -76,9 +76,9 @@ def read_bytes(path: Path) -> bytes:
         raise DamagedImage(f"found no file at {path}; expected an image") from error
 
 
-def decode(source: Path | str | bytes) -> np.ndarray:
-    """Pixels of an image file: uint8 (H, W, 3) in 0..255, RGB. Errors as ``open_image``."""
-    return np.array(open_image(source))
+def decode(source: Path | str | bytes, *, decoding: Decoding = "as-seen") -> np.ndarray:
+    """Pixels of an image file: uint8 (H, W, 3) in 0..255, RGB. Otherwise as ``read_image``."""
+    return np.array(open_image(source, decoding=decoding))
 
 
 def resize(image: Image | np.ndarray, size: Sequence[int], filter: str) -> np.ndarray:

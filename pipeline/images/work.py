@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.artifacts import atomic
 from pipeline.artifacts.processes import spread
 from pipeline.datasets.index import ImageRow, read_index
+from pipeline.images.appearance import Decoding, decoding_of
 from pipeline.images.packed import KEYS, PIXELS
 from pipeline.images.pixels import open_image, read_bytes, resize
 from pipeline.terminal.errors import ReidpipeError
@@ -28,7 +29,8 @@ WORTHWHILE = 1000
 def pack(job: Job) -> dict[str, Any]:
     """Worker of step "images": all images of an index, decoded and resized once.
 
-    ``job.inputs["index"]`` holds the index, ``job.params`` ``size`` [H, W] and ``filter``.
+    ``job.inputs["index"]`` holds the index, ``job.params`` ``size`` [H, W], ``filter``
+    and, where images are not decoded as stored, ``decoding``.
     Writes ``pixels.npy`` uint8 (n, H, W, 3) RGB in row order and ``keys.json``.
     With remote dask workers the folder must lie on a shared file system.
     Raises DamagedImage for an image that cannot be decoded, ReidpipeError for one that changed
@@ -48,6 +50,7 @@ def pack(job: Job) -> dict[str, Any]:
         work = partial(
             _pack_rows,
             root=index.root, pixels=temporary, start=start, size=(height, width), filter=filter,
+            decoding=decoding_of(job.params),
         )  # fmt: skip
         spread(
             work,
@@ -92,6 +95,7 @@ def _pack_rows(
     start: int,
     size: tuple[int, int],
     filter: str,
+    decoding: Decoding,
 ) -> list[None]:
     block = np.empty((len(items), *size, 3), np.uint8)
     for place, (_, row) in enumerate(items):
@@ -102,7 +106,7 @@ def _pack_rows(
                 f"found other bytes in {path} than when it was indexed; "
                 "expected an unchanged dataset; type `reidpipe prepare DATASET` again"
             )
-        block[place] = resize(open_image(data, str(path)), size, filter)
+        block[place] = resize(open_image(data, str(path), decoding=decoding), size, filter)
     with pixels.open("r+b") as file:
         file.seek(start + items[0][0] * block[0].nbytes)
         file.write(block.data)

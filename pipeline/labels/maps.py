@@ -35,6 +35,7 @@ OPEN_SHARDS = 64
 _SHARD = re.compile(r"maps-(\d{5,})\.h5")
 # HDF5 reports damage as any of these, depending on where it strikes.
 _READ_ERRORS = (OSError, RuntimeError, KeyError, UnicodeDecodeError)
+_OF_THE_FILE = ("schema", "label_set", "confidence_steps", "images", "complete")
 _DATASETS = ("label", "confidence", "key", "source_size", "source_digest", "checksum")
 
 
@@ -261,6 +262,11 @@ class LabelMapReader:
         return Keys(self._rows)
 
     @property
+    def made_by(self) -> dict[str, Any]:
+        """What its ``MapWriter`` was told of how the maps were made."""
+        return {name: v for name, v in self.attributes.items() if name not in _OF_THE_FILE}
+
+    @property
     def size(self) -> tuple[int, int]:
         """(H, W) of every map."""
         with self._file(0) as file:
@@ -292,6 +298,13 @@ class LabelMapReader:
         number, row = self._place(key)
         with self._file(number) as file:
             return file["source_digest"][row].tobytes().hex()
+
+    def source_size(self, key: str) -> tuple[int, int]:
+        """(height, width) of the image the map was made from."""
+        number, row = self._place(key)
+        with self._file(number) as file:
+            height, width = file["source_size"][row]
+        return int(height), int(width)
 
     def _place(self, key: str) -> tuple[int, int]:
         try:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.images.appearance import Decoding
 from reid_train.data.prefetch import prefetch
 from reid_train.data.sampler import ShuffledSampler
 from reid_train.data.views import RandomView, read_views
@@ -82,12 +83,18 @@ def features_of(features: Tensor) -> Read:
     return lambda positions, _: features[torch.from_numpy(positions)]
 
 
-def images_of(files: Sequence[Path], size: tuple[int, int], view: RandomView, workers: int) -> Read:
+def images_of(
+    files: Sequence[Path],
+    size: tuple[int, int],
+    view: RandomView,
+    workers: int,
+    decoding: Decoding,
+) -> Read:
     """Random views of pictures, decoded whenever they are asked for."""
 
     def read(positions: np.ndarray, generator: np.random.Generator) -> Tensor:
         chosen = [files[position] for position in positions]
         return load(chosen, random=view, generator=generator)
 
-    load = partial(read_views, size=size, kind=view.test, workers=workers)
+    load = partial(read_views, size=size, kind=view.test, workers=workers, decoding=decoding)
     return read

@@ -247,7 +247,10 @@ def test_images(
     """Test views of the images of ``rows``, 64 at a time, on the device in 0..1."""
     files = table.files(rows)
     for start in range(0, len(files), 64):
-        pixels = read_views(files[start : start + 64], model.input_size, view, workers=job.workers)
+        part = files[start : start + 64]
+        pixels = read_views(
+            part, model.input_size, view, decoding=table.index.decoding, workers=job.workers
+        )
         yield runtime.move({"images": pixels})["images"].float() / 255
 
 
@@ -264,7 +267,9 @@ def _read(
 
     if "features" not in job.inputs:
         view = RandomView(recipe.view.crop_area, recipe.view.flip, recipe.view.test)
-        return "images", images_of(table.files(rows), model.input_size, view, job.workers)
+        decoding = table.index.decoding
+        read = images_of(table.files(rows), model.input_size, view, job.workers, decoding)
+        return "images", read
     place = {row.path: number for number, row in enumerate(drawn.train)}
     given = load_file(job.inputs["features"] / FEATURES)["features"]
     return "features", features_of(given[[place[row.path] for row in rows]])

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipeline.images.appearance import Decoding
 from pipeline.images.pixels import open_image, resize
 
 ASPECT = (3 / 4, 4 / 3)
@@ -89,11 +90,13 @@ def read_views(
     size: tuple[int, int],
     kind: str,
     *,
+    decoding: Decoding = "as-seen",
     workers: int = 1,
     random: RandomView | None = None,
     generator: np.random.Generator | None = None,
 ) -> Tensor:
-    """The pictures of ``files`` as uint8 N,3,H,W, RGB, decoded by ``workers`` threads.
+    """The pictures of ``files`` as uint8 N,3,H,W, RGB, decoded (``decoding``) by ``workers``
+    threads.
 
     random: the view of training instead, by numbers of ``generator``, each picture its own stream,
     so that they do not depend on the threads.
@@ -102,7 +105,7 @@ def read_views(
 
     def one(given: tuple[Path, np.random.Generator | None]) -> np.ndarray:
         path, stream = given
-        image = open_image(path)
+        image = open_image(path, decoding=decoding)
         if random is None or stream is None:
             return plain_view(image, size, kind)
         return random(image, size, stream)

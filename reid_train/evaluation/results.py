@@ -13,7 +13,8 @@ from pipeline.datasets.manifest import Protocol
 from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.evaluation.protocols import find_protocol, test_rows
+from reid_train.evaluation.needs import check_test
+from reid_train.evaluation.protocols import find_protocol
 from reid_train.models import COSINE, Distance
 
 ELSEWHERE = "imported"  # where a model was trained of which nobody said where
@@ -92,6 +93,4 @@ def check_evaluable(workspace: Workspace, step: Step, *, run: str | None) -> Non
     """Raise ReidpipeError, before anything is computed, for an evaluation that its index, which
     exists, has no labels or no images for. run: the run's name, for messages; None: not trained.
     """
-    index = read_index(workspace.folder(step.inputs["index"]))
-    protocol = find_protocol(index.dataset, step.params["protocol"], index.definition)
-    test_rows(index, protocol, run=run)
+    check_test(read_index(workspace.folder(step.inputs["index"])), step.params, run=run)

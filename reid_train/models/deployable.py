@@ -117,7 +117,7 @@ def build_model(
         )
     factory = TRUNKS[name]
     if pretrained != "none":
-        _check_start(name, factory, pretrained)
+        check_start(name, pretrained)
         given = {"pretrained": pretrained, "weights": weights}
         options |= {key: value for key, value in given.items() if _takes(factory, key)}
     try:
@@ -163,11 +163,11 @@ def _takes(factory: Callable[..., Any], name: str) -> bool:
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
-def _check_start(name: str, factory: Callable[..., Any], pretrained: str) -> None:
-    """Raise ReidpipeError when a trunk cannot start from ``pretrained``. A plugin's can from
-    whatever it makes of the text, if its signature asks for it.
+def check_start(name: str, pretrained: str) -> None:
+    """Raise ReidpipeError when the trunk ``name`` cannot start from ``pretrained``. A plugin's can
+    from whatever it makes of the text, if its signature asks for it.
     """
-    if not TRUNKS.owns(name) and _takes(factory, "pretrained"):
+    if not TRUNKS.owns(name) and _takes(TRUNKS[name], "pretrained"):
         return
     usual = STARTS.get(name) or STARTS.get(TRUNKS.family(name) or "", ())
     published = {start.partition(":")[0] for ways in STARTS.values() for start in ways}

@@ -16,6 +16,7 @@ from reid_train.models.installed import INSTALLED, check_trunk, installed_file
 from reid_train.recipe import steps
 from reid_train.recipe.checks import check_labels, check_made
 from reid_train.recipe.loading import from_plain, label_free_recipes, load_recipe
+from reid_train.recipe.needs import check_training
 from reid_train.recipe.schema import Recipe
 
 
@@ -52,7 +53,7 @@ def model_step(
     if not terminal.workspace.complete(step):
         if start in INSTALLED:
             installed_file(start)
-        check_made(loaded)
+        check_made(loaded, start)
     return step
 
 
@@ -64,6 +65,7 @@ def check_data(workspace: Workspace, model: Step, typed: str) -> None:
         index = read_index(workspace.folder(model.inputs["index"]))
         recipe = from_plain(model.params["recipe"])
         check_labels(recipe, index, label_free_recipes(), typed=typed)
+        check_training(recipe, index)
 
 
 def changed_recipe(recipe: str, settings: tuple[str, ...]) -> Recipe:

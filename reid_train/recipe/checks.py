@@ -64,18 +64,22 @@ def check_labels(recipe: Recipe, index: Index, label_free: Sequence[str], *, typ
     )
 
 
-def check_made(recipe: Recipe) -> None:
-    """Raise ReidpipeError for options that a part does not take and for outputs that nothing gives:
-    model, heads and losses are made once, with random weights and for two identities.
+def check_made(recipe: Recipe, pretrained: str = "none") -> None:
+    """Raise ReidpipeError for options that a part does not take, for outputs that nothing gives and
+    for a start (``pretrained``) the trunk does not have: model, heads and losses are made once,
+    with random weights and for two identities.
     """
     import torch
 
+    from reid_train.models.deployable import check_start
     from reid_train.models.text_table import TextTable
     from reid_train.recipe.assembly import build_task
     from reid_train.recipe.stages import build_schedule
     from reid_train.recipe.texts import tower_sizes
 
     load_given()
+    if pretrained != "none":
+        check_start(recipe.model.trunk, pretrained)
     texts = None
     if recipe.model.text is not None:
         rows = torch.zeros(2, tower_sizes(recipe.model.text)["output_dim"])

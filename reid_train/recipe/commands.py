@@ -110,19 +110,20 @@ MAP_OPTIONS = {
 }
 
 
-def tell_unread_maps(terminal: Terminal, recipes: Sequence[str], settings: tuple[str, ...]) -> None:
-    """Say of the options about label maps that were typed that no recipe reads any."""
+def check_reads_maps(recipes: Sequence[str], settings: tuple[str, ...]) -> None:
+    """Raise ReidpipeError where options about label maps were typed and no recipe reads any."""
     from reid_train.recipe.arguments import changed_recipe
 
-    context = click.get_current_context()
-    given = [
-        option
-        for name, option in MAP_OPTIONS.items()
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    ]
-    if given and not any(changed_recipe(recipe, settings).reads_maps for recipe in recipes):
-        names = ", ".join(recipes)
-        terminal.note(f"not used: {', '.join(given)}; {names} reads no label maps")
+    source = click.get_current_context().get_parameter_source
+    typed = ParameterSource.COMMANDLINE
+    given = dict.fromkeys(option for name, option in MAP_OPTIONS.items() if source(name) == typed)
+    loaded = [changed_recipe(recipe, settings) for recipe in recipes] if given else []
+    if given and not any(recipe.reads_maps for recipe in loaded):
+        raise ReidpipeError(
+            f"found {' and '.join(given)} for {', '.join(recipe.name for recipe in loaded)}, which "
+            f"{'reads' if len(loaded) == 1 else 'read'} no label maps; expected a part-informed "
+            "recipe, such as pi-vl-tiny; leave it out"
+        )
 
 
 def train(
@@ -140,7 +141,7 @@ def train(
     """The body of ``reidpipe train``."""
     from reid_train.recipe.arguments import check_data, model_step
 
-    tell_unread_maps(terminal, [recipe], settings)
+    check_reads_maps([recipe], settings)
     step = model_step(
         terminal,
         recipe,
@@ -202,7 +203,7 @@ def run(
     from reid_train.figures.commands import report_page, shared_maps
     from reid_train.recipe import combinations
 
-    tell_unread_maps(terminal, recipes, settings)
+    check_reads_maps(recipes, settings)
     cells = combinations.combinations(
         terminal,
         recipes,

@@ -71,7 +71,7 @@ def imagenet(folder: Path) -> Path:
 
 @pytest.fixture
 def with_pets(console: Console, tmp_path: Path) -> Console:
-    console("prepare", "oxford_pets", "--root", pets(tmp_path / "data"))
+    console("prepare", "oxford_pets", "--root", pets(tmp_path / "data"), "--allow-mismatch")
     return console
 
 
@@ -132,7 +132,13 @@ def test_base_to_new_learns_from_base_alone(with_pets: Console, clip: Path):
 
 
 def test_a_split_of_our_own_is_said(console: Console, tmp_path: Path, clip: Path):
-    console("prepare", "oxford_pets", "--root", pets(tmp_path / "data", split_file=False))
+    console(
+        "prepare",
+        "oxford_pets",
+        "--root",
+        pets(tmp_path / "data", split_file=False),
+        "--allow-mismatch",
+    )
     words = ("classify", "zero-shot", "--dataset", "oxford_pets", "--pretrained", clip, *CPU)
     text = console(*words).stdout
     assert "split of oxford_pets: NOT the published one: split_zhou_OxfordPets.json not" in text
@@ -140,7 +146,7 @@ def test_a_split_of_our_own_is_said(console: Console, tmp_path: Path, clip: Path
 
 def test_transfer_to_other_datasets(with_pets: Console, tmp_path: Path, clip: Path):
     folder = tmp_path / "data"
-    with_pets("prepare", "imagenet", "--root", imagenet(folder))
+    with_pets("prepare", "imagenet", "--root", imagenet(folder), "--allow-mismatch")
     words = ("classify", "zero-shot", "coop", "--dataset", "imagenet", "--split", "cross")
     words = (*words, "--target", "oxford_pets", "--pretrained", clip, *SHORT, *CPU)
     rows = with_pets.json(*words)["rows"]
@@ -160,9 +166,9 @@ def test_domains_compare_with_their_own_names_alone(console: Console, tmp_path: 
         "imagenet_a": "imagenet-adversarial",
         "imagenet_r": "imagenet-rendition",
     }
-    console("prepare", "imagenet", "--root", root)
+    console("prepare", "imagenet", "--root", root, "--allow-mismatch")
     for name, place in variants.items():
-        console("prepare", name, "--root", root.parent / place)
+        console("prepare", name, "--root", root.parent / place, "--allow-mismatch")
     words = ("classify", "coop", "--split", "domain", "--pretrained", clip, *SHORT, *CPU)
     (row,) = console.json(*words)["rows"]
     assert set(row["figures"]) == {"imagenet", *variants, "average"}

@@ -337,8 +337,9 @@ def test_part_informed_training_reads_the_maps_of_a_parser_and_others_do_not(
     trained: Console,
 ) -> None:
     settings = [word for value in SHORT for word in ("--set", value)]
-    words = ("--dataset", "folder", "--parsing", "schp-tiny", "--device", "cpu")
-    told = trained.json("train", "pi-vl-tiny", *words, "--pretrained", "none", *settings)
+    words = ("--dataset", "folder", "--device", "cpu")
+    parsing = ("--parsing", "schp-tiny")
+    told = trained.json("train", "pi-vl-tiny", *words, *parsing, "--pretrained", "none", *settings)
     provenance = read_json(Path(told["model"]) / "artifact.json")
     assert set(provenance["inputs"]) == {"index", "images", "maps", "text"}
     assert provenance["inputs"]["maps"]["params"]["model"] == "schp-tiny"
@@ -346,3 +347,5 @@ def test_part_informed_training_reads_the_maps_of_a_parser_and_others_do_not(
     assert metrics["recipe"] == "pi-vl-tiny" and 0 <= metrics["mAP"] <= 1
     plain = trained.json("train", "baseline-tiny", *words, *TRAIN)
     assert set(read_json(Path(plain["model"]) / "artifact.json")["inputs"]) == {"index", "images"}
+    line = trained.mistake("train", "baseline-tiny", *words, *parsing, *TRAIN)
+    assert "found --parsing for baseline-tiny, which reads no label maps" in line

@@ -145,11 +145,9 @@ def test_only_test_images_train_no_learner(console: Console, things: Path):
     assert "found no training image" in line and "zero-shot" in line
 
 
-def test_options_about_label_maps_are_told_where_none_are_read(console: Console, few_people: None):
-    words = ("train", "baseline-tiny", "--parsing", "schp-tiny", "--set", "input.size=[32,16]")
-    fast = ("stages.0.epochs=1", "stages.0.data.ids=2", "stages.0.data.images_per_id=2")
-    words = (*words, *(part for value in fast for part in ("--set", value)), *CPU)
-    assert "not used: --parsing; baseline-tiny reads no label maps" in console(*words).stderr
+def test_options_that_no_recipe_reads_are_refused(console: Console, few_people: None):
+    line = console.mistake("train", "baseline-tiny", "--parsing", "schp-tiny", *CPU)
+    assert "found --parsing for baseline-tiny, which reads no label maps" in line
     assert "leave one out" in console.mistake(
         "train", "baseline-tiny", "--pretrained", "none", "--set", "model.pretrained=openai"
     )

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from parsing_models.commands import parsers_of
+from pipeline.artifacts.steps import Step
+from pipeline.artifacts.store import Workspace
+from pipeline.terminal.commandline import Terminal
 from tests.cli.conftest import Console
 
 
@@ -37,6 +43,7 @@ def test_a_device_that_there_is_not_though_all_is_cached(trained: Console):
         (("parse", "--option", "label_set=5"), ("label_set=5", "the name of a label set")),
         (("parse", "--option", "input_size=["), ("input_size='['", "[H,W]")),
         (("parse", "--option", "input_sise=3"), ("did you mean 'input_size'?",)),
+        (("parse", "--option", "centre_person=7"), ("centre_person=7", "true or false")),
         (("parse", "--option", "label_map=a.json"), ("option 'label_map'", "'schp-tiny'")),
         (
             ("parse", "--option", "memory_mib=9", "--compare", "schp-tiny", "segformer-tiny"),
@@ -57,3 +64,17 @@ def test_options_of_parsers(console: Console, words: tuple[str, ...], parts: tup
     line = console.mistake(*words)
     assert all(part in line for part in parts), line
     assert not list(console.root.glob("artifacts/*/*"))
+
+
+def test_training_reads_the_central_body_where_it_is_asked_to(tmp_path: Path):
+    terminal = Terminal(Workspace(tmp_path), as_json=True)
+    index = Step("index", {"dataset": "a"})
+    plain, centred = (
+        parsers_of(terminal, ["schp-tiny"], settings=settings)(index, "schp-tiny")
+        for settings in ((), [("schp-tiny", "centre_person=true")])
+    )
+    assert (plain.name, centred.name) == ("maps", "centred")
+    # One parsing serves both, and its key is what it was.
+    assert (
+        centred.inputs["maps"].key == plain.key and "centre_person" not in plain.params["options"]
+    )

@@ -140,8 +140,9 @@ def test_spread_is_the_sample_standard_deviation():
 
 
 def test_run_trains_each_seed_once_and_averages_them(trained: Console):
-    found = trained.json(*RUN, "--seed", "0-1", "--parsing", "schp-tiny,schp", "--report")
-    (row,) = found["rows"]  # the recipe reads no maps: one row, and no weights of schp are needed
+    assert "which reads no label maps" in trained.mistake(*RUN, "--parsing", "schp-tiny")
+    found = trained.json(*RUN, "--seed", "0-1", "--report")
+    (row,) = found["rows"]
     assert (row["recipe"], row["dataset"], row["parsing"]) == ("baseline-tiny", "folder", None)
     assert row["seeds"] == [0, 1] and len(found["made"]) == 3  # seed 0 was trained and evaluated
     each = [trained.json("eval", run) for run in row["runs"]]

@@ -46,7 +46,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Console:
         table = csv.writer(file)
         table.writerow(["path", "split", "pid", "camid", "label_path"])
         for number, (name, split) in enumerate(SPLITS.items()):
-            Image.new("RGB", (40, 80), (40 * number, 90, 30)).save(root / f"{name}.png")
+            Image.new("RGB", (4, 2), (40 * number, 90, 30)).save(root / f"{name}.png")
             Image.fromarray(TRUTH[name]).save(root / f"{name}-truth.png")
             table.writerow([f"{name}.png", split, 1, number, f"{name}-truth.png"])
 
@@ -100,13 +100,72 @@ def test_photographs_of_ccp_are_scored_in_the_garments_that_lip_has(drawn: Conso
 
 def test_lossy_truth_is_refused_in_one_line(drawn: Console, tmp_path: Path):
     words = ("parse", "folder", "--device", "cpu", "--score")
-    path = tmp_path / "drawn" / "q-truth.png"
-    Image.fromarray(TRUTH["q"]).save(path, "JPEG")
-    line = drawn.mistake(*words, notes=3)
-    assert "q-truth.png as JPEG" in line and "export it again as PNG" in line
-    # Where the first one is lossy, this is told before anything is parsed.
-    Image.fromarray(TRUTH["g"]).save(path.with_name("g-truth.png"), "JPEG")
-    assert "g-truth.png as JPEG" in drawn.mistake(*words, notes=1)
+    # Whichever it is: told before anything is parsed.
+    for name in ("q", "g"):
+        path = tmp_path / "drawn" / f"{name}-truth.png"
+        Image.fromarray(TRUTH[name]).save(path, "JPEG")
+        line = drawn.mistake(*words, notes=1)
+        assert f"{name}-truth.png as JPEG" in line and "export it again as PNG" in line
+        Image.fromarray(TRUTH[name]).save(path)
+
+
+@pytest.mark.parametrize(
+    ("truth", "told"),
+    [
+        (TRUTH["q"][:, :3], "q-truth.png of 2x3 pixels (height x width) for image q.png of 2x4;"),
+        (TRUTH["q"].T, "q-truth.png of 4x2 pixels (height x width) for image q.png of 2x4, as if"),
+        (TRUTH["q"].repeat(2, 0).repeat(2, 1), "q-truth.png of 4x8 pixels"),
+    ],
+)
+def test_truth_of_another_size_is_refused_before_the_parsing(
+    drawn: Console, tmp_path: Path, truth: np.ndarray, told: str
+):
+    Image.fromarray(np.ascontiguousarray(truth)).save(tmp_path / "drawn" / "q-truth.png")
+    line = drawn.mistake("parse", "folder", "--device", "cpu", "--score", notes=1)
+    assert told in line and "expected the same size (1 of 2 label maps have another)" in line
+    assert not list((drawn.root / "artifacts" / "maps").glob("*/maps-*.h5"))
+
+
+def test_maps_of_two_people_are_counted_and_the_central_one_kept(
+    drawn: Console, monkeypatch: pytest.MonkeyPatch
+):
+    label = np.zeros((256, 128), np.uint8)
+    label[40:220, 50:80] = 5
+    label[60:240, 100:125] = 9
+    little = np.zeros_like(label)
+    little[60:90, 100:125] = 9
+
+    def painted(self: Any, images: Any, *_: Any, **__: Any) -> Any:
+        # By the red of the image: two people, nobody, hardly anybody.
+        found = np.stack(
+            [(label, 0 * label, little)[int(image[0, 0, 0]) // 40] for image in images]
+        )
+        return type("Maps", (), {"label": found, "confidence": np.ones(found.shape)})()
+
+    monkeypatch.setattr("parsing_models.parsers.interface.Parser.parse", painted)
+    text = drawn("parse", "folder", "--device", "cpu").stdout
+    assert "warning: 1 image with two separate bodies: q.png" in text
+    assert "warning: 1 image without a person: g.png" in text
+    assert "warning: 1 image with under 5 % of foreground: t.png" in text
+    plain = drawn.json("parse", "folder", "--device", "cpu")
+    assert plain["counts"] == {
+        "no_person": 1, "little_person": 1, "one_class": 1, "two_bodies": 1, "failed": 0,
+    }  # fmt: skip
+    words = ("parse", "folder", "--device", "cpu", "--centre-person", "--preview")
+    found = drawn.json(*words)
+    assert found["folder"] != plain["folder"] and found["centred"] == ["q.png"]
+    assert found["counts"] == plain["counts"]
+    before, after = LabelMapReader(plain["folder"]), LabelMapReader(found["folder"])
+    kept, sure = after["q.png"]
+    assert np.array_equal(kept, np.where(np.arange(128) < 90, label, 0))
+    assert np.array_equal(sure, before["q.png"][1])
+    for key in ("g.png", "t.png"):
+        assert np.array_equal(after[key][0], before[key][0])
+    assert after.source_size("q.png") == (2, 4)
+    assert after.source_digest("q.png") == before.source_digest("q.png")
+    assert "the central body alone is kept of 1 images" in drawn(*words).stdout
+    # The parser's maps are those made before.
+    assert drawn.json("parse", "folder", "--device", "cpu")["folder"] == plain["folder"]
 
 
 def test_previews_of_withdrawn_images_are_refused_before_anything_is_made(

@@ -97,9 +97,11 @@ def store(folder: Path, label_set: LabelSet, labels: dict[str, np.ndarray]) -> P
     return folder
 
 
-def row(key: str, label_path: str, split: str = "train") -> ImageRow:
-    extra = {"label_path": label_path}
-    return ImageRow(key, key.split("@")[0], split, 1, 0, None, "", None, 4, 8, "", extra)
+def row(
+    key: str, label_path: str, split: str = "train", size: tuple[int, int] = (2, 2)
+) -> ImageRow:
+    extra, (height, width) = {"label_path": label_path}, size
+    return ImageRow(key, key.split("@")[0], split, 1, 0, None, "", None, width, height, "", extra)
 
 
 def test_maps_are_scored_at_the_size_of_the_truth(tmp_path: Path):
@@ -108,7 +110,7 @@ def test_maps_are_scored_at_the_size_of_the_truth(tmp_path: Path):
     truth = small.repeat(4, 0).repeat(2, 1)
     truth[:4, :2] = 5  # a quarter of the image is annotated otherwise
     Image.fromarray(truth).save(tmp_path / "a.png")
-    index = Index("drawn", tmp_path, [row("a", "a.png"), row("b", "")])
+    index = Index("drawn", tmp_path, [row("a", "a.png", size=(8, 4)), row("b", "")])
     scores = score_maps(folder, index)
     assert scores["images"] == 1 and scores["pixel_accuracy"] == pytest.approx(0.75)
     assert scores["iou"]["upper-clothes"] == pytest.approx(2 / 3)
@@ -175,6 +177,15 @@ def test_neck_skin_of_cihp_is_no_jumpsuit(tmp_path: Path):
     assert score_maps(folder, index, "lip")["iou"]["jumpsuits"] == 0.0
     assumed = score_maps(folder, index)["protocol"]
     assert "labels of lip, which the dataset does not say" in assumed
+
+
+def test_truth_of_another_size_than_its_image_is_refused(tmp_path: Path):
+    folder = store(tmp_path / "maps", LIP, {key: np.zeros((2, 2), np.uint8) for key in "ab"})
+    for name, size in (("a", (2, 2)), ("b", (2, 3))):
+        Image.fromarray(np.zeros(size, np.uint8)).save(tmp_path / f"{name}.png")
+    index = Index("drawn", tmp_path, [row(key, f"{key}.png", "val") for key in "ab"])
+    with pytest.raises(ReidpipeError, match=r"b.png of 2x3 pixels .* image b of 2x2; .*1 of 2"):
+        score_maps(folder, index, "lip")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not an image"])

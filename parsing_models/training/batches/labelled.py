@@ -18,6 +18,7 @@ from parsing_models.parsers.interface import Preprocessing
 from parsing_models.parsers.warp import Similarity, Size
 from parsing_models.scoring import read_labels
 from pipeline.datasets.index import ImageRow
+from pipeline.images.appearance import Decoding
 from pipeline.images.pixels import decode
 from pipeline.labels.sets import IGNORE, LabelSet
 from pipeline.terminal.errors import ReidpipeError
@@ -69,6 +70,7 @@ class LabelledBatches:
         seed: int,
         variation: Variation | None = None,
         workers: int = 2,
+        decoding: Decoding = "as-seen",
     ) -> None:
         """Raises ReidpipeError when fewer than ``batch`` rows have a label map."""
         self.rows = [row for row in rows if row.extra.get("label_path")]
@@ -79,6 +81,7 @@ class LabelledBatches:
             )
         self.root, self.label_set, self.given = root, label_set, given
         self.batch, self.seed, self.workers = batch, seed, workers
+        self.decoding: Decoding = decoding
         self.variation = variation or Variation()
 
     def __len__(self) -> int:
@@ -105,7 +108,7 @@ class LabelledBatches:
 
     def _sample(self, place: int, epoch: int) -> tuple[Tensor, Tensor]:
         row = self.rows[place]
-        image = decode(self.root / row.path)
+        image = decode(self.root / row.path, decoding=self.decoding)
         label = read_labels(self.root / row.extra["label_path"], self.label_set)
         if label.shape != image.shape[:2]:
             raise ReidpipeError(

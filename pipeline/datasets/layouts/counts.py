@@ -17,7 +17,8 @@ def verify_counts(rows: Sequence[Any], manifest: Manifest) -> list[str]:
 
     rows: of a LayoutResult or an index. Checks identities, images and cameras per split and per
     protocol, the images shared by query and gallery, and that training and test identities are
-    disjoint. A mismatch lists the images per camera, the quickest way to see what is missing.
+    disjoint (one's own may show the same people in both: a warning). A mismatch lists the images
+    per camera, the quickest way to see what is missing.
     """
     problems: list[str] = []
     for split, counts in manifest.counts.items():
@@ -29,7 +30,7 @@ def verify_counts(rows: Sequence[Any], manifest: Manifest) -> list[str]:
                 f"error: {shared} images are both query and gallery, expected {manifest.overlap}"
             )
     if manifest.kind == "reid":
-        problems += _shared_identities(rows)
+        problems += _shared_identities(rows, "warning" if manifest.is_own else "error")
     for protocol in manifest.protocols:
         if not protocol.counts:
             continue
@@ -91,10 +92,10 @@ def _compare(name: str, rows: Sequence[Any], counts: Counts) -> list[str]:
     return problems
 
 
-def _shared_identities(rows: Sequence[Any]) -> list[str]:
+def _shared_identities(rows: Sequence[Any], level: str) -> list[str]:
     trained = {row.pid for row in rows if row.split == "train" and row.pid is not None}
     tested = {row.pid for row in rows if row.split in ("query", "gallery")}
     both = sorted(trained & tested)
     if not both:
         return []
-    return [f"error: {len(both)} identities are in both train and test, first {both[0]}"]
+    return [f"{level}: {len(both)} identities are in both train and test, first {both[0]}"]

@@ -1,0 +1,127 @@
+"""Who is on a label map: nobody, hardly anybody, two people; and the one in the middle alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+NO_PERSON, ONE_CLASS = "no_person", "one_class"
+LITTLE_PERSON, TWO_BODIES = "little_person", "two_bodies"
+# In words that follow a number of images.
+FINDINGS = {
+    NO_PERSON: "without a person",
+    LITTLE_PERSON: "with under 5 % of foreground",
+    ONE_CLASS: "with one class only",
+    TWO_BODIES: "with two separate bodies",
+}
+LITTLE = 0.05
+# A second body has this share of the first one's pixels.
+SECOND = 0.25
+# A piece belongs to the body above or below which this share of its columns lies.
+BELONGS = 0.5
+# Two bodies share this part of the rows of the shorter one.
+BESIDE = 0.5
+# Smaller pieces, as a share of the largest, are no part of any body.
+CRUMB = 0.01
+
+
+@dataclass
+class Body:
+    """Pieces of foreground that stand one above the other. ``pieces``: their numbers; ``pixels``;
+    the rows and columns they span, half open; ``column``: the mean of their pixels."""
+
+    pieces: list[int]
+    pixels: int
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    column: float
+
+
+def findings(label: np.ndarray) -> list[str]:
+    """What is odd about a label map u1 (H, W) with background 0, as keys of ``FINDINGS``.
+
+    ``no_person``: background alone. ``little_person``: under 5 % of the pixels are foreground.
+    ``one_class``: all of the foreground has one class. ``two_bodies``: as ``standing_bodies``.
+    """
+    counts = np.bincount(label.ravel(), minlength=2)
+    foreground = int(counts[1:].sum())
+    if not foreground:
+        return [NO_PERSON]
+    found = [LITTLE_PERSON] if foreground < LITTLE * label.size else []
+    if np.count_nonzero(counts[1:]) == 1:
+        found.append(ONE_CLASS)
+    if len(standing_bodies(label)[1]) > 1:
+        found.append(TWO_BODIES)
+    return found
+
+
+def centred(label: np.ndarray) -> np.ndarray | None:
+    """The map with its central body alone; None where there are no two to choose from.
+
+    Of the bodies of ``standing_bodies`` the one stays whose pixels lie nearest to the middle column
+    on average; the others become background. Crumbs that belong to no body stay.
+    """
+    pieces, bodies = standing_bodies(label)
+    if len(bodies) < 2:
+        return None
+    middle = (label.shape[1] - 1) / 2
+    central = min(bodies, key=lambda body: (abs(body.column - middle), -body.pixels))
+    others = [piece for body in bodies if body is not central for piece in body.pieces]
+    return np.where(np.isin(pieces, others), 0, label).astype(label.dtype)
+
+
+def standing_bodies(label: np.ndarray) -> tuple[np.ndarray, list[Body]]:
+    """Numbered pieces of foreground int (H, W), 0 background, and the bodies, largest first.
+
+    Pieces are connected, corners included (scipy.ndimage.label). Legs that a label left out cuts
+    from a trunk are no second body: from the largest piece down, a piece belongs to the body that
+    covers most of its columns, if that is half of them. The other bodies count where they have at
+    least a quarter of the largest one's pixels and stand beside it: their rows and its overlap by
+    half of the shorter. People who touch are one piece, and one body.
+    """
+    from scipy import ndimage
+
+    pieces = np.empty(label.shape, np.int32)
+    ndimage.label(label != 0, structure=np.ones((3, 3), int), output=pieces)
+    pixels = np.bincount(pieces.ravel(), minlength=2)[1:]
+    boxes = ndimage.find_objects(pieces)
+    bodies: list[Body] = []
+    for place in np.argsort(-pixels, kind="stable").tolist():
+        if not pixels[place] or pixels[place] < CRUMB * pixels.max():
+            break
+        body = _body(pieces, place + 1, int(pixels[place]), boxes[place])
+        host = max(bodies, key=lambda other: _shared(other.columns, body.columns), default=None)
+        width = body.columns[1] - body.columns[0]
+        if host is not None and _shared(host.columns, body.columns) >= BELONGS * width:
+            _join(host, body)
+        else:
+            bodies.append(body)
+    bodies.sort(key=lambda body: -body.pixels)
+    return pieces, [body for body in bodies if body is bodies[0] or _second(bodies[0], body)]
+
+
+def _body(pieces: np.ndarray, number: int, pixels: int, box: tuple[slice, slice]) -> Body:
+    rows, columns = ((side.start, side.stop) for side in box)
+    across = (pieces[box] == number).sum(0)
+    column = columns[0] + float(across @ np.arange(len(across))) / pixels
+    return Body([number], pixels, rows, columns, column)
+
+
+def _join(host: Body, part: Body) -> None:
+    total = host.pixels + part.pixels
+    host.column = (host.column * host.pixels + part.column * part.pixels) / total
+    host.pieces += part.pieces
+    host.pixels = total
+    host.rows = min(host.rows[0], part.rows[0]), max(host.rows[1], part.rows[1])
+    host.columns = min(host.columns[0], part.columns[0]), max(host.columns[1], part.columns[1])
+
+
+def _second(first: Body, other: Body) -> bool:
+    shorter = min(first.rows[1] - first.rows[0], other.rows[1] - other.rows[0])
+    beside = _shared(first.rows, other.rows) >= BESIDE * shorter
+    return beside and other.pixels >= SECOND * first.pixels
+
+
+def _shared(one: tuple[int, int], other: tuple[int, int]) -> int:
+    return max(0, min(one[1], other[1]) - max(one[0], other[0]))
