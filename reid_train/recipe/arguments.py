@@ -64,7 +64,7 @@ def check_data(workspace: Workspace, model: Step, typed: str) -> None:
     if not workspace.complete(model):
         index = read_index(workspace.folder(model.inputs["index"]))
         recipe = from_plain(model.params["recipe"])
-        check_labels(recipe, index, label_free_recipes(), typed=typed)
+        check_labels(recipe, index, label_free_recipes, typed=typed)
         check_training(recipe, index)
 
 

@@ -7,7 +7,7 @@ to be made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline.datasets.index import Index
 from pipeline.plugins import Door, load_given
@@ -47,19 +47,22 @@ def _named(recipe: Recipe) -> list[tuple[Door, str, str]]:
     return found
 
 
-def check_labels(recipe: Recipe, index: Index, label_free: Sequence[str], *, typed: str) -> None:
+def check_labels(
+    recipe: Recipe, index: Index, label_free: Callable[[], Sequence[str]], *, typed: str
+) -> None:
     """Raise ReidpipeError for training images without identity and a recipe that needs it.
-    label_free: the recipes that do not. typed: the dataset as it was typed.
+    label_free: gives the recipes that do not. typed: the dataset as it was typed.
     """
     rows = index.split("train")
     unnamed = [row.key for row in rows if row.pid is None]
     if recipe.label_free or not unnamed:
         return
-    example = next((name for name in label_free if name.endswith("-tiny")), label_free[0])
+    others = label_free()
+    example = next((name for name in others if name.endswith("-tiny")), others[0])
     raise ReidpipeError(
         f"found {len(unnamed)} of {len(rows)} training images of {typed} without identity (first "
         f"{unnamed[0]}); expected a pid for each, as recipe '{recipe.name}' learns from them, or a "
-        f"recipe that needs none ({', '.join(label_free)}); type reidpipe train {example} "
+        f"recipe that needs none ({', '.join(others)}); type reidpipe train {example} "
         f"--dataset {typed}"
     )
 
