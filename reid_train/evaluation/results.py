@@ -12,6 +12,7 @@ from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.protocols import find_protocol
+from reid_train.models import COSINE
 
 METRIC_COLUMNS = ["run", "mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", "queries", "gallery"]
 
@@ -71,3 +72,8 @@ def evaluation_step(
         flip=flip or model.params["recipe"]["test"]["flip"],
         rerank={"k1": 20, "k2": 6, "lam": 0.3} if rerank else None,
     )
+
+
+def distance_of(model: Step) -> str:
+    """How the features of a model are compared, as its recipe says: "cosine" or "euclidean"."""
+    return model.params["recipe"]["test"].get("distance", COSINE)

@@ -56,7 +56,13 @@ def evaluate(job: Job) -> dict[str, Any]:
     outcomes = []
     for number, rows in enumerate(trials):
         query, gallery = (_embeddings(side, features, exclude) for side in rows)
-        watchers = _Watchers.of(query, gallery, exclude) if number == 0 else None
+        watchers = None
+        if number == 0:
+            about = {
+                "dataset": index.dataset, "protocol": protocol.name, "exclude": exclude,
+                "flip": bool(job.params["flip"]),
+            }  # fmt: skip
+            watchers = _Watchers.of(query, gallery, exclude, about)
         try:
             outcomes.append(_score_trial(job, protocol, query, gallery, exclude, watchers))
         except ValueError as error:
@@ -111,10 +117,13 @@ class _Watchers:
     ranking: RankingRecorder
 
     @classmethod
-    def of(cls, query: Embeddings, gallery: Embeddings, exclude: str) -> _Watchers:
+    def of(
+        cls, query: Embeddings, gallery: Embeddings, exclude: str, about: dict[str, Any]
+    ) -> _Watchers:
         matches = match_rule(query, gallery, exclude)
         recorder = RankingRecorder(query.pids, gallery.pids, matches)
-        return cls(matches, PairStatistics(matches), recorder)
+        pairs = PairStatistics(matches, query.pids, gallery.pids, about=about)
+        return cls(matches, pairs, recorder)
 
     def watch(self, chunks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
         return self.ranking.watch(self.pairs.watch(chunks))

@@ -16,6 +16,9 @@ from __future__ import annotations
 
 from pipeline.plugins import Door
 
+# How the features of a model are compared: by their cosine, or as they are.
+COSINE, EUCLIDEAN = DISTANCES = ("cosine", "euclidean")
+
 TRUNKS = Door(
     "trunk",
     {
