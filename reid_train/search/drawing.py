@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 112, 224  # of a picture
 BORDER, GAP, MARGIN = 4, 10, 16
 LINE, NAME_LINES = 15, 3
-CELL = (WIDTH + 2 * BORDER, HEIGHT + 2 * BORDER + (1 + NAME_LINES) * LINE + 6)
+CELL = WIDTH + 2 * BORDER
+FIRST = MARGIN + CELL + 3 * GAP  # left edge of the matches
 COLUMNS = 10  # of matches; more stand in further lines
 LINES = 6  # of matches on a page, at least one query
 PALE: Colour = (140, 140, 140)
@@ -37,17 +38,17 @@ def draw_sheets(
     """Write the pages ``NAME.png``, ``NAME-2.png``, ... of a search; those files, and how many
     queries are on them, which may be fewer than all after ``pages`` of them.
 
-    heading: lines at the top of every page. Every image keeps its proportions; below it stand a
-    sign (+ right, x wrong), its similarity and its name. Frames are green and red where people are
-    known, grey otherwise; what does not reach the threshold has a pale similarity. A card stands
-    for an image of a withdrawn dataset and for a file that is gone or damaged, and says so.
+    heading: lines at the top of every page; a legend follows. Every image keeps its proportions;
+    below it stand a sign (+ right, x wrong), its similarity and its name. Frames are green and red
+    where people are known, grey otherwise; what does not reach the threshold has a pale similarity.
+    A card stands for an image of a withdrawn dataset and for a file that is gone or damaged, and
+    says so.
     """
     files: list[Path] = []
-    shown = 0
-    for number, part in enumerate(_pages(found), 1):
-        if number > pages:
-            break
-        sheet = _page(part, heading)
+    shown, all_pages = 0, list(_pages(found))
+    for number, part in enumerate(all_pages[:pages], 1):
+        page = f"page {number} of {len(all_pages)}; " if len(all_pages) > 1 else ""
+        sheet = _page(part, [*heading, page + _legend(found)])
         file = picture if number == 1 else picture.with_stem(f"{picture.stem}-{number}")
         with replacing(file) as temporary:
             sheet.save(temporary, "PNG")
@@ -72,38 +73,55 @@ def _lines(matches: Sequence[Match]) -> int:
     return max(1, -(-len(matches) // COLUMNS))
 
 
+def _legend(found: Sequence[tuple[Query, Sequence[Match]]]) -> str:
+    matches = [match for _, matches in found for match in matches]
+    words = ["best matches from left to right"]
+    if any(match.verdict for match in matches):
+        words.append("green +: the same person, red x: another")
+    if any(match.passes is False for match in matches):
+        words.append("pale: below the threshold")
+    return "; ".join(words)
+
+
 def _page(part: Sequence[tuple[Query, Sequence[Match]]], heading: Sequence[str]) -> Image:
     from PIL import Image, ImageDraw
 
-    columns = max(min(COLUMNS, len(matches)) for _, matches in part)
-    width = 2 * MARGIN + CELL[0] + 2 * GAP + max(columns, 3) * (CELL[0] + GAP)
+    columns = max(3, *(min(COLUMNS, len(matches)) for _, matches in part))
+    width = FIRST + columns * (CELL + GAP) - GAP + MARGIN
     head = [line for text in heading for line in _wrapped(text, width - 2 * MARGIN, _font(12), 4)]
     top = MARGIN + len(head) * (LINE + 2) + GAP
-    lines = sum(_lines(matches) for _, matches in part)
-    height = top + lines * (CELL[1] + GAP) + (len(part) - 1) * GAP + MARGIN
+    height = top + sum(sum(_heights(query, matches)) + GAP for query, matches in part) + MARGIN
     sheet = Image.new("RGB", (width, height), BACKGROUND)
     pen = ImageDraw.Draw(sheet)
     for number, line in enumerate(head):
         pen.text((MARGIN, MARGIN + number * (LINE + 2)), line, fill=INK, font=_font(12))
     for query, matches in part:
-        if top > MARGIN + len(head) * (LINE + 2) + GAP:
-            pen.line((MARGIN, top, width - MARGIN, top), fill=GREY)
-            top += GAP
+        pen.line((MARGIN, top, width - MARGIN, top), fill=GREY)
+        top += GAP
         _place(sheet, (MARGIN, top), query.path, INK, ("query", INK), _title(query))
         if not matches:
-            place = (MARGIN + CELL[0] + 3 * GAP, top + HEIGHT // 2)
-            pen.text(place, "no match", fill=PALE, font=_font(13))
-        for number, match in enumerate(matches):
-            line, column = divmod(number, COLUMNS)
-            left = MARGIN + CELL[0] + 3 * GAP + column * (CELL[0] + GAP)
-            sign, colour = VERDICTS[match.verdict or "unknown"]
-            beside = " same camera" if match.same_camera else ""
-            words = f"{sign} {match.similarity:.3f}{beside}".strip()
-            ink = PALE if match.passes is False else colour if match.verdict else INK
-            corner = (left, top + line * (CELL[1] + GAP))
-            _place(sheet, corner, Path(match.image), colour, (words, ink), match.name)
-        top += _lines(matches) * (CELL[1] + GAP)
+            pen.text((FIRST, top + HEIGHT // 2), "no match", fill=PALE, font=_font(13))
+        for line, high in enumerate(_heights(query, matches)):
+            for column, match in enumerate(matches[line * COLUMNS : (line + 1) * COLUMNS]):
+                sign, colour = VERDICTS[match.verdict or "unknown"]
+                words = f"{sign} {match.similarity:.3f}".strip()
+                beside = " same camera" if match.same_camera else ""
+                ink = PALE if match.passes is False else colour if match.verdict else INK
+                corner = (FIRST + column * (CELL + GAP), top)
+                _place(sheet, corner, Path(match.image), colour, (words, ink), match.name, beside)
+            top += high
     return sheet
+
+
+def _heights(query: Query, matches: Sequence[Match]) -> list[int]:
+    """Of every line of matches, as its longest name takes."""
+    heights = []
+    for line in range(_lines(matches)):
+        names = [match.name for match in matches[line * COLUMNS : (line + 1) * COLUMNS]]
+        names += [_title(query)] if line == 0 else []
+        most = max(len(_wrapped(name, CELL, _font(10), NAME_LINES)) for name in names)
+        heights.append(HEIGHT + 2 * BORDER + (1 + most) * LINE + 8 + GAP)
+    return heights
 
 
 def _title(query: Query) -> str:
@@ -118,19 +136,20 @@ def _place(
     frame: Colour,
     caption: tuple[str, Colour],
     name: str,
+    beside: str = "",
 ) -> None:
-    """One picture in its frame, its caption and its name."""
+    """One picture in its frame, its caption with what stands beside it, and its name."""
     from PIL import ImageDraw
 
     pen, (left, top) = ImageDraw.Draw(sheet), corner
-    outer = (left, top, left + CELL[0] - 1, top + HEIGHT + 2 * BORDER - 1)
+    outer = (left, top, left + CELL - 1, top + HEIGHT + 2 * BORDER - 1)
     pen.rectangle(outer, fill=PAPER, outline=frame, width=BORDER)
     picture = _picture(file)
     if isinstance(picture, str):
         inner = (left + BORDER, top + BORDER, outer[2] - BORDER, outer[3] - BORDER)
         pen.rectangle(inner, fill=GREY)
         for number, line in enumerate(_wrapped(picture, WIDTH - 8, _font(12), 6)):
-            place = (left + CELL[0] // 2, top + HEIGHT // 3 + number * LINE)
+            place = (left + CELL // 2, top + HEIGHT // 3 + number * LINE)
             pen.text(place, line, fill=INK, font=_font(12), anchor="ma")
     else:
         across, down = (WIDTH - picture.width) // 2, (HEIGHT - picture.height) // 2
@@ -138,7 +157,9 @@ def _place(
     words, ink = caption
     below = outer[3] + 4
     pen.text((left, below), words, fill=ink, font=_font(12, bold=True))
-    for number, line in enumerate(_wrapped(name, CELL[0], _font(10), NAME_LINES), 1):
+    after = left + _font(12, bold=True).getlength(words)
+    pen.text((after, below + 2), beside, fill=PALE, font=_font(9))
+    for number, line in enumerate(_wrapped(name, CELL, _font(10), NAME_LINES), 1):
         pen.text((left, below + number * LINE), line, fill=INK, font=_font(10))
 
 

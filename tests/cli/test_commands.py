@@ -17,7 +17,7 @@ from pipeline.datasets.withheld import GREY
 from pipeline.mannequins import DEFAULTS
 from reid_train.classify.recipe import list_learners
 from reid_train.recipe.loading import list_recipes
-from reid_train.search.drawing import CELL, GAP, MARGIN
+from reid_train.search.drawing import FIRST, HEIGHT
 from tests.cli.conftest import TRAIN, Console
 
 METRICS = {
@@ -208,9 +208,9 @@ def test_search_draws_no_withdrawn_image(trained: Console, people: Path, tmp_pat
         assert trained.json(*words)["matches"][0]["image"] == str(folder / name)
         sheets.append(np.asarray(Image.open(folder / "found.png")))
     # The query is the same on both; in place of the withdrawn match is a card.
-    left = MARGIN + CELL[0] + 2 * GAP
-    assert (sheets[0][-CELL[1] :, :left] == sheets[1][-CELL[1] :, :left]).all()
-    grey = [(sheet[:, left:] == GREY).all(axis=2).mean() for sheet in sheets]
+    same = slice(-HEIGHT, None), slice(None, FIRST)
+    assert (sheets[0][same] == sheets[1][same]).all()
+    grey = [(sheet[:, FIRST:] == GREY).all(axis=2).mean() for sheet in sheets]
     assert grey[0] > 0.05 > 0.01 > grey[1]
 
 
