@@ -151,7 +151,9 @@ def embed(
 @click.option(
     "--through",
     type=click.Choice(["numpy", "faiss"]),
-    help="What compares features; the results are equal.  [default: faiss where installed]",
+    default="numpy",
+    show_default=True,
+    help="What compares features; the results are equal.",
 )
 @FLIP
 @DEVICE
@@ -168,7 +170,7 @@ def search(
     outs: tuple[Path, ...],
     pages: int,
     rule: str | None,
-    through: str | None,
+    through: str,
     flip: bool,
     device: str,
 ) -> None:

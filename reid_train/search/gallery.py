@@ -67,7 +67,7 @@ class Gallery:
         """The images most similar to each of M queries.
 
         features: (M, D) real numbers, numpy or torch, normalised or not, by the gallery's model.
-        through: ``numpy``, ``faiss`` or None: faiss where it is installed, with the same results.
+        through: ``numpy`` (None too), or ``faiss`` where that is installed, with the same results.
         Returns similarity float32 (M, k), best first, as ``similarity_of`` defines it for the
         gallery's distance (the cosine in -1..1 unless ``about`` says otherwise), and row int64
         (M, k), where k is ``top`` or, of a smaller gallery, all n; equal similarities stand by

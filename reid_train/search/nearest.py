@@ -20,15 +20,17 @@ SAFE = (1e-12, 1e15)
 
 
 def way_to_search(name: str | None) -> str:
-    """``numpy`` or ``faiss``; None: faiss where it is installed. Raises ReidpipeError for others,
-    and for faiss where it is not.
+    """``numpy`` (None too) or ``faiss``, with the same results. Raises ReidpipeError for others,
+    and for faiss where it is not installed.
+
+    faiss is asked for, not taken where it is: its flat index on a CPU takes 4 to 6 times as long
+    (docs/benchmarks.md).
     """
-    there = importlib.util.find_spec("faiss") is not None
     if name is None:
-        return "faiss" if there else "numpy"
+        return "numpy"
     if name not in WAYS:
         raise ReidpipeError(f"found a search through '{name}'; expected one of {', '.join(WAYS)}")
-    if name == "faiss" and not there:
+    if name == "faiss" and importlib.util.find_spec("faiss") is None:
         raise ReidpipeError(
             "found no faiss; expected it for a search through it; type pip install faiss-cpu"
         )
