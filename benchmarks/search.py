@@ -72,7 +72,7 @@ def build(options: argparse.Namespace) -> None:
         flip=False,
         normalise=True,
         folders=["/photos"],
-        folder=[0] * len(names),
+        folder=[0 for _ in names],
         sha256=[f"{row:064x}" for row in range(len(names))],
     )
 

@@ -105,7 +105,9 @@ def write_outputs(
     made = {"picture": picture, **({"written": written} if written != [picture] else {})}
     for file in plain:
         write_json(file, {**result, **made})
-    terminal.say(f"picture {picture}" if written == [picture] else f"wrote {', '.join(written)}")
+    if written:
+        one = written == [picture]
+        terminal.say(f"picture {picture}" if one else f"wrote {', '.join(written)}")
     return made
 
 

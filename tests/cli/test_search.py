@@ -72,7 +72,7 @@ def test_from_folders_to_a_sheet(trained: Console, own: Path, asked: Path, tmp_p
 
 def test_thresholds(trained: Console, own: Path, asked: Path, tmp_path: Path):
     trained("embed", RUN, own, "--out", tmp_path / "g")
-    words = ("search", RUN, asked, tmp_path / "g", "--top", "24")
+    words = ("search", RUN, asked, tmp_path / "g", "--top", "24", "--pages", "0")
     every = trained.json(*words)
     loose, strict = (trained.json(*words, "--fpr", rate) for rate in ("0.3", "0.01"))
     assert strict["threshold"] == every["threshold"] > loose["threshold"]
@@ -103,7 +103,7 @@ def test_the_own_file_is_no_match(trained: Console, own: Path, tmp_path: Path):
     shutil.copy(query, copy)
     for place in (tmp_path / "g", own):
         for asked in (query, copy):
-            words = ("search", RUN, asked, place, "--top", "23")
+            words = ("search", RUN, asked, place, "--top", "23", "--pages", "0")
             assert trained.json(*words)["matches"][0]["image"] == str(query)
             found = trained.json(*words, "--exclude-self")["matches"]
             assert len(found) == 23 and str(query) not in [m["image"] for m in found]
@@ -123,13 +123,14 @@ def test_a_table_and_a_dataset(trained: Console, people: Path, own: Path, tmp_pa
     assert gallery.pids is not None and gallery.camids is not None
     assert gallery.pids.tolist() == [int(person(Path(name))) for name in gallery.names]
     assert gallery.camids.tolist() == [0, 1] * 12
-    found = trained.json("search", RUN, tmp_path / "own.csv", tmp_path / "g", "--top", "2")
+    more = ("--top", "2", "--pages", "0")
+    found = trained.json("search", RUN, tmp_path / "own.csv", tmp_path / "g", *more)
     assert len(found["queries"]) == 24
     firsts = [match for match in found["matches"] if match["rank"] == 1]
     assert all(match["verdict"] == "right" and match["same_camera"] for match in firsts)
     told = trained("embed", RUN, "folder", "--out", tmp_path / "d").stdout
     assert "folder: gallery images, 24 of 60" in told and "6 people on 24 of 24" in told
-    assert len(trained.json("search", RUN, "folder", tmp_path / "d")["queries"]) == 12
+    assert len(trained.json("search", RUN, "folder", tmp_path / "d", *more)["queries"]) == 12
 
 
 def test_people_come_later_and_without_computing(trained: Console, own: Path, tmp_path: Path):

@@ -93,7 +93,7 @@ def test_pairs_of_an_evaluation(distance: str):
     sides = [Embeddings(features[s], pids[s], np.arange(32)[s]) for s in (pids >= 0, pids >= 2)]
     squared = np.square(sides[0].features[:, None] - sides[1].features[None]).sum(2)
     pairs = PairStatistics(
-        match_rule(*sides, "same-camera"), sides[0].pids, sides[1].pids,
+        match_rule(sides[0], sides[1], "same-camera"), sides[0].pids, sides[1].pids,
         distance=distance, farthest=20.0, about={"dataset": "here"},
     )  # fmt: skip
     list(pairs.watch(iter([(0, squared)])))

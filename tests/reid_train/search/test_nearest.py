@@ -60,23 +60,25 @@ def test_the_best_are_those_of_a_plain_sort(through: str, distance: str, seed: i
 @pytest.mark.parametrize("through", WAYS)
 def test_a_million_equal_rows_are_told_apart_by_their_place(through: str, monkeypatch):
     monkeypatch.setattr(nearest, "ROWS", 64)
-    features = np.tile(np.float32([3, 4]), (1000, 1))
-    near, rows = found(np.float32([[1, 1]]), features, top=5, distance=COSINE, through=through)
+    features = np.tile(np.array([3, 4], np.float32), (1000, 1))
+    near, rows = found(
+        np.array([[1, 1]], np.float32), features, top=5, distance=COSINE, through=through
+    )
     assert rows.tolist() == [[0, 1, 2, 3, 4]] and len(set(near[0].tolist())) == 1
 
 
 def test_lengths_that_float32_cannot_square():
     """Norms of 1e-30 to 1e30 have directions all the same, and no product overflows."""
-    rows = np.float64([[3, 4], [4, 3], [-3, 4], [0, 5]]) * [[1e30], [1e-11], [1], [3e37]]
+    rows = np.array([[3, 4], [4, 3], [-3, 4], [0, 5]]) * [[1e30], [1e-11], [1], [3e37]]
     features = rows.astype(np.float32)
-    near, order = found(np.float32([[3e20, 4e20]]), features, top=4, distance=COSINE)
+    near, order = found(np.array([[3e20, 4e20]], np.float32), features, top=4, distance=COSINE)
     assert order.tolist() == [[0, 1, 3, 2]]
     np.testing.assert_allclose(near, [[1, 0.96, 0.8, 0.28]], rtol=1e-6)
 
 
 def test_the_euclidean_similarity_is_minus_the_distance():
-    features = np.float32([[0, 0], [3, 4], [6, 8]])
-    near, rows = found(np.float32([[3, 4]]), features, top=3, distance=EUCLIDEAN)
+    features = np.array([[0, 0], [3, 4], [6, 8]], np.float32)
+    near, rows = found(np.array([[3, 4]], np.float32), features, top=3, distance=EUCLIDEAN)
     assert rows.tolist() == [[1, 0, 2]] and near.tolist() == [[0, -5, -5]]
 
 

@@ -55,7 +55,7 @@ class Counting:
         read = [path for path in paths if path.read_bytes() != b"damaged"]
         if not read:
             raise DamagedImage("found damage")
-        features = np.float32([[path.read_bytes()[0], 1] for path in read])
+        features = np.array([[path.read_bytes()[0], 1] for path in read], np.float32)
         return features, read, {str(p): "found damage" for p in paths if p not in read}
 
 
