@@ -1,4 +1,4 @@
-"""Which similarity says "the same person": histograms, operating points, a threshold."""
+"""Which similarity says "the same person": pairs counted while distances are scored."""
 
 from __future__ import annotations
 
@@ -7,86 +7,151 @@ from typing import Any
 
 import numpy as np
 
+from reid_train.evaluation.calibration import (
+    BINS,
+    Calibration,
+    bootstrap_rates,
+    edges,
+)
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.similarity import NAMES, similarities
 from reid_train.models import COSINE
 
-BINS = 2000
 RATES = (0.1, 0.01, 0.001, 0.0001)
 RATE = 0.01
+SAMPLE = 2**17  # pairs that the bootstrap sees
 
 
 class PairStatistics:
     """Counts similarities of same-person and different-person pairs in passing.
 
-    Bins are 1/1000 wide over the cosines -1..1, or 1/2000 of ``farthest`` over its negative..0 for
-    Euclidean distances, so memory does not grow with the number of pairs; pairs that the exclusion
-    rule hides are not counted.
-
-    distance: "cosine" or "euclidean", as of a model. farthest: what no Euclidean distance is above.
+    matches: the exclusion rule; pairs that it hides are not counted. q_pids (Q,), g_pids (G,):
+    identities, for the bootstrap over people; without them it is left out. distance: "cosine" or
+    "euclidean", as of a model; farthest: what no Euclidean distance is above. Bins are 1/1000 wide
+    over the cosines, or farthest/2000 over the Euclidean distances, so memory does not grow with
+    the number of pairs. about: what ``Calibration`` says of their origin.
     """
 
-    def __init__(self, matches: Matches, *, distance: str = COSINE, farthest: float = 0.0) -> None:
-        self.matches, self.distance = matches, distance
+    def __init__(
+        self,
+        matches: Matches,
+        q_pids: np.ndarray | None = None,
+        g_pids: np.ndarray | None = None,
+        *,
+        distance: str = COSINE,
+        farthest: float = 0.0,
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        self.matches, self.distance, self.about = matches, distance, about or {}
         self.farthest = max(farthest, 1e-12)
         self.same = np.zeros(BINS, np.int64)
         self.different = np.zeros(BINS, np.int64)
+        self.people, self.query, self.gallery = 0, None, None
+        self.pairs: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        if q_pids is not None and g_pids is not None:
+            names, codes = np.unique(np.concatenate([q_pids, g_pids]), return_inverse=True)
+            self.people = len(names)
+            self.query, self.gallery = np.split(codes.astype(np.int32), [len(q_pids)])
+            self.stride = max(1, -(-len(q_pids) * len(g_pids) // SAMPLE))
 
     def watch(self, chunks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
-        """Pass on chunks of squared distances (n, G), for the cosine between unit vectors,
-        counting each pair.
+        """Pass on chunks of squared distances (n, G), counting each pair: between unit vectors for
+        the cosine, between features for the Euclidean distance.
         """
         for start, chunk in chunks:
             for place, row in enumerate(chunk, start):
                 positives, excluded = self.matches.of(place)
-                if self.distance == COSINE:
-                    # d = 2 - 2 cos; bin of cos = floor((cos + 1) BINS / 2)
-                    bins = ((4 - row) * (BINS / 4)).astype(np.int32)
-                else:
-                    near = self.farthest + similarities(row, self.distance)
-                    bins = (near * (BINS / self.farthest)).astype(np.int32)
-                np.clip(bins, 0, BINS - 1, out=bins)
+                bins = self._bins(row)
                 same = np.bincount(bins[positives], minlength=BINS)
                 self.same += same
                 self.different += np.bincount(bins, minlength=BINS) - same
                 hidden = np.bincount(bins[excluded], minlength=BINS)
                 self.different -= hidden
+                self._note(place, bins, excluded)
             yield start, chunk
+
+    def _bins(self, row: np.ndarray) -> np.ndarray:
+        """Numbers of the bins (G,) of squared distances (G,)."""
+        if self.distance == COSINE:
+            # d = 2 - 2 cos; bin of cos = floor((cos + 1) BINS / 2)
+            bins = ((4 - row) * (BINS / 4)).astype(np.int32)
+        else:
+            near = self.farthest + similarities(row, self.distance)
+            bins = (near * (BINS / self.farthest)).astype(np.int32)
+        return np.clip(bins, 0, BINS - 1)
+
+    def _note(self, place: int, bins: np.ndarray, excluded: np.ndarray) -> None:
+        """Keep every ``stride``-th pair of different people for the bootstrap."""
+        if self.query is None or self.gallery is None:
+            return
+        chosen = np.arange(place % self.stride, len(bins), self.stride)
+        others = self.gallery[chosen] != self.query[place]
+        if len(excluded):
+            others &= ~np.isin(chosen, excluded, assume_unique=True)
+        chosen = chosen[others]
+        who = np.full(len(chosen), self.query[place])
+        self.pairs.append((who, self.gallery[chosen], bins[chosen].astype(np.int16)))
 
     def summary(self) -> dict[str, Any]:
         """JSON values: pair counts, histograms of 100 bins, operating points and a threshold.
 
         Each point has the lowest threshold whose false positive rate (share of different-person
-        pairs at or above it) is at most the wanted one, and the true positive rate there.
-        ``threshold`` is that of a false positive rate of 1 %. None where no pair was seen.
+        pairs at or above it) is at most the wanted one, the true positive rate there, and their
+        intervals as ``Threshold`` has them. ``threshold`` is that of a false positive rate of 1 %.
+        ``calibration`` (see ``Calibration``) gives that of any rate. None where no pair was seen.
         """
-        low, high = (-1.0, 1.0) if self.distance == COSINE else (-self.farthest, 0.0)
-        edges = np.linspace(low, high, BINS + 1)
-        above_same = np.append(np.cumsum(self.same[::-1])[::-1], 0)
-        above_different = np.append(np.cumsum(self.different[::-1])[::-1], 0)
-        same, different = int(above_same[0]), int(above_different[0])
+        calibration = self.calibration()
         points = []
-        if same and different:
-            for rate in RATES:
-                place = int(np.argmax(above_different <= rate * different))
-                points.append(
-                    {
-                        "wanted_fpr": rate,
-                        "fpr": above_different[place] / different,
-                        "tpr": above_same[place] / same,
-                        "threshold": round(float(edges[place]), 6),
-                    }
+        for rate in RATES if calibration else ():
+            found = calibration.threshold(rate) if calibration else None
+            if found is not None:
+                point = found.model_dump(
+                    include={"wanted_fpr", "fpr", "tpr", "fpr_interval", "tpr_interval", "interval"}
                 )
+                points.append({**point, "threshold": found.similarity})
         chosen = [point["threshold"] for point in points if point["wanted_fpr"] == RATE]
+        limits = edges(self.distance, self.farthest)
         return {
             "similarity": NAMES[self.distance],
             "threshold": chosen[0] if chosen else None,
             "threshold_fpr": RATE,
             "points": points,
-            "pairs": {"same": same, "different": different},
+            "pairs": {"same": int(self.same.sum()), "different": int(self.different.sum())},
+            "people": self.people or None,
             "histogram": {
-                "edges": edges[:: BINS // 100].round(6).tolist(),
+                "edges": limits[:: BINS // 100].round(6).tolist(),
                 "same": self.same.reshape(100, -1).sum(1).tolist(),
                 "different": self.different.reshape(100, -1).sum(1).tolist(),
             },
+            "calibration": None if calibration is None else calibration.model_dump(),
         }
+
+    def calibration(self) -> Calibration | None:
+        """What was counted; None where no pair was."""
+        from reid_train.engine.runtime import derive_seed
+
+        used = np.flatnonzero(self.same + self.different)
+        if not len(used):
+            return None
+        part = slice(int(used[0]), int(used[-1]) + 1)
+        quantiles = None
+        if self.pairs:
+            who, whom, bins = (np.concatenate(column) for column in zip(*self.pairs, strict=True))
+            seed = derive_seed(0, "threshold", "bootstrap")
+            quantiles = bootstrap_rates(who, whom, bins, self.people, seed=seed)
+        low, high = (None, None) if quantiles is None else quantiles
+        return Calibration(
+            distance="cosine" if self.distance == COSINE else "euclidean",
+            farthest=None if self.distance == COSINE else self.farthest,
+            first=part.start,
+            same=self.same[part].tolist(),
+            different=self.different[part].tolist(),
+            low=None if low is None else _rounded(low[part]),
+            high=None if high is None else _rounded(high[part]),
+            people=self.people or None,
+            **self.about,
+        )
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [float(f"{value:.6g}") for value in values]

@@ -75,7 +75,11 @@ def evaluate(job: Job) -> dict[str, Any]:
             bare = None
             if (found := tested.bare) is not None:
                 bare = (_embeddings(rows[0], found, exclude), _embeddings(rows[1], found, exclude))
-            watchers = _Watchers.of(query, gallery, exclude, tested.distance, bare)
+            about = {
+                "dataset": index.dataset, "protocol": protocol.name, "exclude": exclude,
+                "flip": bool(job.params["flip"]),
+            }  # fmt: skip
+            watchers = _Watchers.of(query, gallery, exclude, tested.distance, bare, about)
         try:
             outcomes.append(
                 _score_trial(job, protocol, query, gallery, exclude, tested.distance, watchers)
@@ -146,6 +150,7 @@ class _Watchers:
         exclude: str,
         distance: str,
         bare: tuple[Embeddings, Embeddings] | None,
+        about: dict[str, Any],
     ) -> _Watchers:
         """bare: both sides without a model's table, for the threshold, and counted at once; None
         where they are those that are scored.
@@ -153,7 +158,9 @@ class _Watchers:
         matches = match_rule(query, gallery, exclude)
         recorder = RankingRecorder(query.pids, gallery.pids, matches, distance=distance)
         farthest = 0.0 if distance == COSINE else _farthest(bare or (query, gallery))
-        pairs = PairStatistics(matches, distance=distance, farthest=farthest)
+        pairs = PairStatistics(
+            matches, query.pids, gallery.pids, distance=distance, farthest=farthest, about=about
+        )
         for _ in pairs.watch(_distances(*bare, distance).chunks()) if bare else ():
             pass
         return cls(matches, pairs, recorder, bare is not None)

@@ -15,6 +15,7 @@ from pipeline.artifacts import graph
 from pipeline.artifacts.atomic import read_json, replacing, sha256_file, write_json
 from pipeline.artifacts.runs import Run, find_run, record_run
 from pipeline.artifacts.steps import Step
+from pipeline.artifacts.store import Workspace
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.plugins import digests
 from pipeline.terminal.commandline import CONTEXT, Terminal, check_out, json_option
@@ -30,8 +31,10 @@ from pipeline.terminal.options import (
     read_option,
 )
 from reid_train.evaluation.results import ELSEWHERE, distance_of
+from reid_train.evaluation.similarity import NAMES
 from reid_train.exchange.formats import FORMATS
-from reid_train.models import COSINE
+from reid_train.search.encoder import making
+from reid_train.search.threshold import newest_calibration
 
 PATH = click.Path(path_type=Path)
 
@@ -155,7 +158,9 @@ def export_model(terminal: Terminal, run: str, format: str, out: Path | None) ->
 
     It takes RGB images N,3,H,W in 0..1, any N, at the model's input size, and gives the features
     N,D, not normalised. The program is compared with the model on random images before it is
-    written; FILE.json beside it says what goes in and out, and how far they are apart.
+    written; FILE.json beside it says what goes in and out by which names (images, embedding, n of
+    them), how far they are apart, and the threshold of the run's newest evaluation with its pairs
+    and interval.
     onnx needs pip install onnx onnxscript onnxruntime.
     Example: reidpipe export baseline-tiny --format torch-export --out person.pt2
     """
@@ -182,13 +187,14 @@ def export_model(terminal: Terminal, run: str, format: str, out: Path | None) ->
         with replacing(file) as temporary:
             shutil.copyfile(folder / "model.safetensors", temporary)
         about = read_json(folder / "model.json")
+        about["threshold"] = threshold_about(terminal.workspace, found)
     else:
         model = load_model(folder)
         if (told := left_out(model, "the program's images are of no data set")) is not None:
             terminal.say(told)
             model.leave_out_tables()
         write = exporting.export_onnx if format == "onnx" else exporting.export_torch
-        about = {**_about(found, model), **write(model, file), "format": format}
+        about = {**_about(terminal.workspace, found, model), **write(model, file), "format": format}
         terminal.say(
             f"largest difference from the model {about['max_error']:.2g} "
             f"({about['relative_error']:.2g} of the largest feature), "
@@ -283,14 +289,32 @@ def called(name: str) -> str:
     return plain
 
 
-def _about(run: Run, model: Any) -> dict[str, Any]:
+def _about(workspace: Workspace, run: Run, model: Any) -> dict[str, Any]:
     """What somebody must know to use an exported program."""
+    from reid_train.exchange import exporting
+
+    distance = distance_of(run.model)
     height, width = model.input_size
-    compared = "their cosine" if model.distance == COSINE else "their Euclidean distance"
     return {
         "run": run.name,
         "input": f"images N,3,{height},{width} float32, RGB in 0..1; mean and std are inside",
         "resize": run.model.params["recipe"]["input"]["test_filter"],
-        "output": f"features N,D float32, not normalised; compare them by {compared}",
+        "output": f"features N,D float32, not normalised; compare them by their {NAMES[distance]}",
+        "tensors": {
+            "inputs": list(exporting.example_inputs(model, 1, seed=0)),
+            "output": exporting.OUTPUT,
+            "batch": exporting.BATCH,
+        },
+        "distance": distance,
         "add_mirrored": run.model.params["recipe"]["test"]["flip"],
+        "threshold": threshold_about(workspace, run),
     }
+
+
+def threshold_about(workspace: Workspace, run: Run) -> dict[str, Any] | None:
+    """From which similarity two images are of one person, how often that errs, from how many pairs
+    and how sure that is: as JSON; None before ``reidpipe eval``. It holds for features made as
+    ``add_mirrored`` says, without a table of cameras.
+    """
+    threshold = newest_calibration(workspace, making(run, flip=False)).threshold
+    return None if threshold is None else threshold.model_dump()

@@ -24,6 +24,8 @@ TOLERANCE = 1e-3
 # Batches that are compared: neither was seen while the program was made.
 BATCHES = (1, 3)
 
+OUTPUT, BATCH = "embedding", "n"  # names of the features and of the number of images
+
 Inputs = dict[str, Tensor]
 Program = Callable[[Inputs], Tensor]
 
@@ -31,7 +33,8 @@ Program = Callable[[Inputs], Tensor]
 def export_torch(model: ReidModel, file: Path) -> dict[str, Any]:
     """Write ``model`` as a ``torch.export`` program (.pt2) once it gives the model's features.
 
-    Its inputs are those of ``example_inputs``, batch of any size; its output the features N,D.
+    Its inputs are those of ``example_inputs``, by name, their first axis of any size ``n``; its
+    output the features n,D (a tensor, whose node is called ``embedding``).
     Returns what ``compare`` does. Raises ReidpipeError when the program differs.
     """
     program = _program(model)
@@ -43,7 +46,8 @@ def export_torch(model: ReidModel, file: Path) -> dict[str, Any]:
 
 
 def export_onnx(model: ReidModel, file: Path) -> dict[str, Any]:
-    """As ``export_torch``, as an ONNX file; compared in onnxruntime on the CPU.
+    """As ``export_torch``, as an ONNX file whose output is called ``embedding`` and whose first
+    axes are called ``n``; compared in onnxruntime on the CPU.
 
     Raises ReidpipeError when the packages it takes are missing.
     """
@@ -52,8 +56,11 @@ def export_onnx(model: ReidModel, file: Path) -> dict[str, Any]:
     onnxruntime = importlib.import_module("onnxruntime")
 
     with _quiet():
-        exported = torch.onnx.export(_program(model), dynamo=True, verbose=False)
+        exported = torch.onnx.export(
+            _program(model), dynamo=True, verbose=False, output_names=[OUTPUT]
+        )
     assert exported is not None
+    _name_batch(exported.model)
     with replacing(file) as temporary:
         # One file: external data would leave the temporary name inside it.
         exported.save(str(temporary), external_data=False)
@@ -110,10 +117,26 @@ def compare(model: ReidModel, program: Program) -> dict[str, Any]:
 
 def _program(model: ReidModel) -> torch.export.ExportedProgram:
     inputs = example_inputs(model, 2, seed=7)
-    batch = torch.export.Dim("batch", min=1)
+    batch = torch.export.Dim(BATCH, min=1)
     shapes = {name: {0: batch} for name in inputs}
     with torch.no_grad(), _quiet():
-        return torch.export.export(model, (), inputs, dynamic_shapes=shapes, strict=True)
+        program = torch.export.export(model, (), inputs, dynamic_shapes=shapes, strict=True)
+    # There is no public way to a name: the node's, and what the signature calls it.
+    result: Any = program.graph.output_node().args
+    result[0][0]._rename(OUTPUT)
+    said: Any = program.graph_signature.output_specs[-1].arg
+    said.name = OUTPUT
+    return program
+
+
+def _name_batch(model: Any) -> None:
+    """Call the number of images ``n`` in an ONNX model, in place of a symbol's number."""
+    symbol = str(model.graph.inputs[0].shape[0])
+    values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
+    for value in values:
+        for axis, size in enumerate(value.shape or ()):
+            if str(size) == symbol:
+                value.shape[axis] = BATCH
 
 
 @contextmanager

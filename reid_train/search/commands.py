@@ -10,66 +10,101 @@ import click
 from pipeline.artifacts.runs import find_run
 from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, check_out, json_option
 from pipeline.terminal.errors import ReidpipeError
-from pipeline.terminal.tables import format_table
-from reid_train.evaluation.results import distance_of
-from reid_train.evaluation.similarity import NAMES, similarity
-from reid_train.models import COSINE
-from reid_train.search.encoder import run_encoder, with_mirrored
-from reid_train.search.threshold import newest_threshold, threshold_line
+from reid_train.search.encoder import making, run_encoder
 
 FLIP = click.option("--flip", is_flag=True, help="Add the mirrored image's features.")
+RULE = click.option(
+    "--rule", help=r"Identities in file names, e.g. '(?P<pid>\d+)_c(?P<camid>\d+).*'."
+)
 PATH = click.Path(path_type=Path)
+PAGES = 20
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("run")
-@click.argument("folder", metavar="DIR", type=PATH)
+@click.argument("folder", metavar="DIR|CSV|DATASET", type=PATH)
 @click.option("--out", type=PATH, help="Folder to write.  [default: in the workspace]")
+@RULE
+@click.option(
+    "--no-identities", is_flag=True, help="Folders' names are not those of people; nor is a table."
+)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val", "query", "gallery"]),
+    default="gallery",
+    show_default=True,
+    help="Of a prepared dataset.",
+)
 @FLIP
 @DEVICE
 @json_option
 def embed(
-    terminal: Terminal, run: str, folder: Path, out: Path | None, flip: bool, device: str
+    terminal: Terminal,
+    run: str,
+    folder: Path,
+    out: Path | None,
+    rule: str | None,
+    no_identities: bool,
+    split: str,
+    flip: bool,
+    device: str,
 ) -> None:
-    """A gallery of all images below DIR, for search and reid_train.open_gallery: features.npy
-    (N, D) and gallery.json, which names the images and the model.
+    """A gallery of all images below DIR, of a CSV table (path, and pid, camid if known) or of a
+    prepared dataset, for search and reid_train.open_gallery: features.npy (N, D) and gallery.json,
+    which names the images, the model and its threshold.
 
-    Typed again, it computes only images that are new or have changed. Features are not normalised;
-    damaged images are left out and named.
+    Where every image lies in a folder per person, those names are its identities. Typed again, it
+    computes only images that are new or have changed; killed, it goes on where it was. Features are
+    not normalised; damaged images are left out and named.
+
+    \b
     Example: reidpipe embed baseline-tiny photos --out gallery
+    Example: reidpipe embed baseline-tiny people.csv --out gallery
     """
-    from reid_train.evaluation.image_files import images_below
     from reid_train.search.extension import (
         check_folder,
         extend,
         find_extension,
         gallery_to_extend,
     )
+    from reid_train.search.places import images_named
+    from reid_train.search.telling import tell_damaged
+    from reid_train.search.threshold import newest_calibration
+    from reid_train.search.writing import one_writer
 
     found = find_run(terminal.workspace, run)
-    paths = images_below(folder)
-    target = out or terminal.workspace.root / "embeddings" / f"{found.name}-{folder.resolve().name}"
+    images = images_named(terminal, folder, rule=rule, known=not no_identities, split=split)
+    called = images.folder.resolve().name
+    target = out or terminal.workspace.root / "embeddings" / f"{found.name}-{called}"
     check_out(target, folder=True)
-    mirrored = with_mirrored(found, flip)
-    before = gallery_to_extend(terminal.workspace, found, target, mirrored)
-    if out is None and before is not None:
-        check_folder(before, folder, target)
-    extension = find_extension(folder, paths, before)
-    gallery, damaged = extend(
-        target,
-        extension,
-        lambda images: run_encoder(terminal, found, device, mirrored)(images),
-        model_key=found.model.key,
-        flip=mirrored,
-        threshold=newest_threshold(terminal.workspace, found.model, mirrored),
-        distance=distance_of(found.model),
-    )
+    how = making(found, flip)
+    with one_writer(target):
+        before = gallery_to_extend(terminal.workspace, found, target, how)
+        if out is None and before is not None:
+            check_folder(before, images.folder, target)
+        extension = find_extension(images, before)
+        gallery, damaged = extend(
+            target,
+            extension,
+            lambda paths: run_encoder(terminal, found, device, how)(paths),
+            how=how,
+            calibrated=newest_calibration(terminal.workspace, how),
+            tell=terminal.note,
+        )
     computed = len(extension.names) - len(damaged)
-    _tell_damaged(terminal, damaged)
+    for note in images.notes:
+        terminal.say(note)
+    tell_damaged(terminal, damaged)
     if not extension.names:
-        terminal.say(f"nothing to do: the features of all {len(paths)} images exist")
+        terminal.say(f"nothing to do: the features of all {len(images)} images exist")
     elif before is not None:
         terminal.say(f"computed {computed} images that are new or have changed")
+    people = set(images.people.values())
+    terminal.say(
+        f"identities: {len(people)} people on {len(images.people)} of {len(images)} images"
+        if people
+        else "identities: none known (a folder per person, --rule or a CSV with path,pid,camid)"
+    )
     dimension = gallery.features.shape[1]
     terminal.say(f"{len(gallery)} images, {dimension} numbers each, in {target}")
     terminal.result(
@@ -78,107 +113,131 @@ def embed(
             "folder": str(target),
             "images": len(gallery),
             "computed": computed,
+            "people": len(people),
             "dimension": dimension,
             "damaged": damaged,
+            "notes": list(images.notes),
         }
     )
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("run")
-@click.argument("query", type=PATH)
+@click.argument("queries", metavar="QUERY...", nargs=-1, required=True, type=PATH)
 @click.argument("gallery", type=PATH)
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Matches.")
-@click.option("--out", type=PATH, help="Picture (PNG) to write.  [default: in the workspace]")
+@click.option(
+    "--min-similarity", type=float, metavar="S", help="Only matches of at least this similarity."
+)
+@click.option(
+    "--fpr",
+    type=float,
+    metavar="F",
+    help="Only matches that this share of pairs of different people reaches (0.01 is 1 %).",
+)
+@click.option("--exclude-self", is_flag=True, help="The query's own file is no match.")
+@click.option(
+    "--out",
+    "outs",
+    multiple=True,
+    type=PATH,
+    help="FILE.png (contact sheet), FILE.csv, FILE.json, or a folder for all; repeatable.  "
+    "[default: a sheet in the workspace]",
+)
+@click.option(
+    "--pages", type=click.IntRange(0), default=PAGES, show_default=True, help="Of the sheet."
+)
+@RULE
+@click.option(
+    "--through",
+    type=click.Choice(["numpy", "faiss"]),
+    default="numpy",
+    show_default=True,
+    help="What compares features; the results are equal.",
+)
 @FLIP
 @DEVICE
 @json_option
 def search(
     terminal: Terminal,
     run: str,
-    query: Path,
+    queries: tuple[Path, ...],
     gallery: Path,
     top: int,
-    out: Path | None,
+    min_similarity: float | None,
+    fpr: float | None,
+    exclude_self: bool,
+    outs: tuple[Path, ...],
+    pages: int,
+    rule: str | None,
+    through: str,
     flip: bool,
     device: str,
 ) -> None:
-    """Images of GALLERY that resemble the image QUERY most, with a picture.
+    """Images of GALLERY that resemble each QUERY most, with a picture.
 
-    GALLERY is a folder of images, or what reidpipe embed made of one: then only QUERY is computed.
-    Similarity is the cosine of features, or minus their distance where the model compares them so;
-    that of an evaluated run is held against the threshold which 1 % of pairs of different people
-    pass. Images of withdrawn datasets, known by their file names, are not drawn.
+    QUERY is an image, a folder of images, a CSV table or a prepared dataset (its queries). GALLERY
+    is what reidpipe embed made, or a folder, table, dataset or image itself. Similarity is that of
+    features (the cosine, unless the model says otherwise), held against the threshold of the run's
+    newest evaluation or of the gallery. Where people are known on both sides, matches are marked
+    right or wrong. Images of withdrawn datasets, known by their file names, are not drawn.
 
     \b
     Example: reidpipe search baseline-tiny person.jpg photos --top 5
-    Example: reidpipe search baseline-tiny person.jpg gallery
+    Example: reidpipe search baseline-tiny queries gallery --fpr 0.01 --out found
     """
-    from reid_train.evaluation.image_files import images_below
-    from reid_train.search.drawing import draw_matches
-    from reid_train.search.gallery import Gallery, is_gallery, open_gallery_of
+    from reid_train.search.matches import find_matches
+    from reid_train.search.nearest import way_to_search
+    from reid_train.search.places import encoded_queries, place_to_search, queries_at
+    from reid_train.search.telling import outputs, tell_damaged, tell_matches, write_outputs
+    from reid_train.search.threshold import threshold_lines, threshold_of
 
     found = find_run(terminal.workspace, run)
-    if not query.is_file():
-        raise ReidpipeError(
-            f"found no file {query}; expected the image of one person; "
-            f"type reidpipe search {found.name} IMAGE DIR"
-        )
-    picture = out or terminal.workspace.root / "reports" / f"search-{found.name}-{query.stem}.png"
-    mirrored = with_mirrored(found, flip)
-    stored, paths = None, []
-    if is_gallery(gallery):
-        stored, about = open_gallery_of(terminal.workspace, found, gallery)
-        if mirrored and not about.flip:
-            raise ReidpipeError(
-                f"found features without the mirrored images' in {gallery}; expected no --flip; "
-                "leave it out, or type another GALLERY"
-            )
-        mirrored, paths = about.flip, about.paths()
-    else:
-        paths = images_below(gallery)
-    check_out(picture, folder=False)
-    encode = run_encoder(terminal, found, device, mirrored)
-    wanted, _, _ = encode([query])
-    damaged: dict[str, str] = {}
-    if stored is None:
-        features, paths, damaged = encode(paths)
-        names = [str(path) for path in paths]
-        stored = Gallery(names, features, distance=distance_of(found.model))
-    threshold = stored.about.threshold if stored.about else None
-    threshold = threshold or newest_threshold(terminal.workspace, found.model, mirrored)
-    near, places = stored.search(wanted, top=top)
-    rows: list[dict[str, Any]] = [
-        {
-            "image": str(paths[place]),
-            "similarity": float(value),
-            "passes": None if threshold is None else threshold.passed(value),
-        }
-        for place, value in zip(places[0], near[0], strict=True)
-    ]
-    draw_matches(picture, query, [(Path(row["image"]), row["similarity"]) for row in rows])
+    asked = [queries_at(terminal, found, query, rule) for query in queries]
+    place = place_to_search(terminal, found, gallery, flip=flip, rule=rule)
+    through = way_to_search(through)
+    passing = fpr is not None or min_similarity is not None
+    threshold = threshold_of(found, place.calibrated, fpr=fpr, similarity=min_similarity)
+    usual = terminal.workspace.root / "reports" / f"search-{found.name}-{queries[0].stem}.png"
+    files = outputs(outs, usual)
 
-    _tell_damaged(terminal, damaged)
-    words = {True: "same person", False: "below", None: "unknown"}
-    shown = [
-        {**row, "similarity": f"{row['similarity']:.3f}", "threshold": words[row["passes"]]}
-        for row in rows
-    ]
-    terminal.say(format_table(shown, ["similarity", "threshold", "image"]))
-    if stored.distance != COSINE:
-        terminal.say(f"similarity: {NAMES[stored.distance]}")
-    terminal.say(threshold_line(found, threshold))
-    terminal.say(f"picture {picture}")
-    terminal.result(
-        {
-            "run": found.name,
-            "query": str(query),
-            "threshold": None if threshold is None else threshold.similarity,
-            "matches": rows,
-            "picture": str(picture),
-            "damaged": damaged,
-        }
+    encode = run_encoder(terminal, found, device, place.how)
+    wanted, damaged = encoded_queries(encode, queries, asked)
+    opened, at, broken = place.opened(encode)
+    results = find_matches(
+        [at.known(query, opened) for query in wanted],
+        opened,
+        at,
+        top=top,
+        threshold=threshold,
+        passing=passing,
+        without_self=exclude_self,
+        through=through,
     )
+
+    notes = [note for images in (*asked, place.images) if images for note in images.notes]
+    for note in notes:
+        terminal.say(note)
+    tell_damaged(terminal, damaged | broken)
+    if top > len(opened):
+        terminal.note(f"the gallery has {len(opened)} images: --top {top} is all of them")
+    tell_matches(terminal, results, top, passing=passing)
+    lines = threshold_lines(found, threshold)
+    for line in lines:
+        terminal.say(line)
+    result: dict[str, Any] = {
+        "run": found.name,
+        "queries": [str(query.path) for query in wanted],
+        **({"query": str(wanted[0].path)} if len(wanted) == 1 else {}),
+        "threshold": None if threshold is None else threshold.similarity,
+        "threshold_about": None if threshold is None else threshold.model_dump(),
+        "matches": [match.plain() for _, matches in results for match in matches],
+        "damaged": damaged | broken,
+        "notes": notes,
+    }
+    heading = [f"{found.name}, {len(opened)} images", *lines]
+    result |= write_outputs(terminal, files, results, result, heading=heading, pages=pages)
+    terminal.result(result)
 
 
 @click.command(context_settings=CONTEXT)
@@ -191,15 +250,18 @@ def search(
 def score(terminal: Terminal, run: str, first: Path, second: str, flip: bool, device: str) -> None:
     """Similarity of the image A and B: another image, or a sentence about a person.
 
-    Two images: the cosine of their features (minus their distance where the model compares them
-    so), held against the threshold of the run's newest
-    evaluation, which 1 % of pairs of different people pass. A sentence needs a run whose recipe
-    has CLIP's text tower; its cosines are low, and tell sentences about one image apart.
+    Two images: the similarity of their features, held against the threshold of the run's newest
+    evaluation, which says what share of pairs of different people passes it. A sentence needs a run
+    whose recipe has CLIP's text tower; its cosines are low, and tell sentences about one image
+    apart.
 
     \b
     Example: reidpipe score baseline-tiny person.jpg other.jpg
     Example: reidpipe score clip-reid-tiny person.jpg "a person in a red coat"
     """
+    from reid_train.evaluation.similarity import similarity
+    from reid_train.search.threshold import newest_calibration, threshold_lines
+
     found = find_run(terminal.workspace, run)
     other = Path(second)
     for path in [first, *([other] if _names_image(second) else [])]:
@@ -208,35 +270,34 @@ def score(terminal: Terminal, run: str, first: Path, second: str, flip: bool, de
                 f"found no file {path}; expected the image of one person; "
                 f"type reidpipe score {found.name} IMAGE IMAGE"
             )
-    mirrored = with_mirrored(found, flip)
+    how = making(found, flip)
+    threshold = passes = None
     if not _names_image(second):
         from reid_train.search.sentences import sentence_similarity
 
         alike = sentence_similarity(
             found,
-            lambda paths: run_encoder(terminal, found, device, mirrored, "projected")(paths),
+            lambda paths: run_encoder(terminal, found, device, how, "projected")(paths),
             first,
             second,
             weights=terminal.workspace.root / "weights",
         )
         terminal.say(f"similarity {alike:.3f} of the image and the sentence")
         terminal.say("no threshold: it is calibrated on pairs of images")
-        threshold = passes = None
     else:
-        encode = run_encoder(terminal, found, device, mirrored)
+        encode = run_encoder(terminal, found, device, how)
         (a, b) = (encode([path])[0][0] for path in (first, other))
-        distance = distance_of(found.model)
-        alike = similarity(a, b, distance)
-        threshold = newest_threshold(terminal.workspace, found.model, mirrored)
+        alike = similarity(a, b, how.distance)
+        threshold = newest_calibration(terminal.workspace, how).threshold
         passes = None if threshold is None else threshold.passed(alike)
         verdict = {
             None: "",
             True: ": same person",
             False: ": below the threshold: different people",
         }
-        unit = "" if distance == COSINE else f" ({NAMES[distance]})"
-        terminal.say(f"similarity {alike:.3f}{unit}{verdict[passes]}")
-        terminal.say(threshold_line(found, threshold))
+        terminal.say(f"similarity {alike:.3f}{verdict[passes]}")
+        for line in threshold_lines(found, threshold):
+            terminal.say(line)
     terminal.result(
         {
             "run": found.name,
@@ -244,6 +305,7 @@ def score(terminal: Terminal, run: str, first: Path, second: str, flip: bool, de
             "b": second,
             "similarity": alike,
             "threshold": None if threshold is None else threshold.similarity,
+            "threshold_about": None if threshold is None else threshold.model_dump(),
             "passes": passes,
         }
     )
@@ -255,10 +317,3 @@ def _names_image(text: str) -> bool:
 
     path = Path(text)
     return path.exists() or path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _tell_damaged(terminal: Terminal, damaged: dict[str, str]) -> None:
-    if damaged:
-        terminal.say(f"warning: {len(damaged)} damaged images are left out:")
-    for reason in list(damaged.values())[:5]:
-        terminal.say(f"  {reason}")

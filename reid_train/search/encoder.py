@@ -1,8 +1,9 @@
-"""Image files to features by the model of a run."""
+"""Image files to features by the model of a run, always in one way."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +11,41 @@ import numpy as np
 from pipeline.artifacts import graph
 from pipeline.artifacts.runs import Run
 from pipeline.terminal.commandline import Terminal
+from reid_train.evaluation.results import distance_of
 
 Encoder = Callable[[Sequence[Path]], tuple[np.ndarray, list[Path], dict[str, str]]]
 
 
-def with_mirrored(run: Run, flip: bool) -> bool:
-    """Whether the mirrored image's features are added: it was asked for, or the recipe says so."""
-    return flip or run.model.params["recipe"]["test"]["flip"]
+@dataclass(frozen=True)
+class Making:
+    """How features of image files are made and compared: by which model, whether the mirrored
+    image's are added, by which distance. Two similarities mean the same only where all are equal,
+    and a threshold holds only for such. A model's table of cameras or views is never used.
+    """
+
+    model: str
+    flip: bool
+    distance: str
+
+    def stored(self) -> dict[str, object]:
+        """As JSON."""
+        return {"model_key": self.model, "flip": self.flip, "distance": self.distance}
+
+
+def making(run: Run, flip: bool) -> Making:
+    """How embed, search and score make features: mirrored where asked for, or as the recipe says,
+    as ``eval`` does.
+    """
+    mirrored = flip or bool(run.model.params["recipe"]["test"]["flip"])
+    return Making(run.model.key, mirrored, distance_of(run.model))
 
 
 def run_encoder(
-    terminal: Terminal, run: Run, device: str, flip: bool, feature: str = "embedding"
+    terminal: Terminal, run: Run, device: str, how: Making, feature: str = "embedding"
 ) -> Encoder:
     """Image files -> what ``embed_files`` gives for them, by a run's model, which is made again if
-    it was removed. flip: whether the mirrored image's features are added. A table of cameras is
-    left out, which is said: images of no data set are from none of its cameras.
+    it was removed. A table of cameras is left out, which is said: images of no data set are from
+    none of its cameras.
     """
     from reid_train import load_model
     from reid_train.engine.runtime import Runtime
@@ -44,6 +65,6 @@ def run_encoder(
         feature=feature,
         filter=run.model.params["recipe"]["input"]["test_filter"],
         runtime=runtime,
-        flip=flip,
+        flip=how.flip,
         progress=execution.progress,
     )

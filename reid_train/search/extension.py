@@ -1,8 +1,8 @@
-"""Images into a gallery: which of a folder's are new or changed, and the rows with those."""
+"""Images into a gallery: which are new or changed, their features block by block, the rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,66 +13,69 @@ from pipeline.artifacts.runs import Run
 from pipeline.artifacts.store import Workspace, versions
 from pipeline.images.pixels import DamagedImage
 from pipeline.terminal.errors import ReidpipeError
+from reid_train.evaluation.embeddings import GALLERY
 from reid_train.evaluation.image_files import damaged_files
-from reid_train.models import COSINE, Distance
-from reid_train.search.about import About, Source, Threshold
-from reid_train.search.encoder import Encoder
-from reid_train.search.gallery import (
-    ROWS,
-    Gallery,
-    is_gallery,
-    open_gallery,
-    open_gallery_of,
+from reid_train.models import COSINE
+from reid_train.search.about import About
+from reid_train.search.encoder import Encoder, Making
+from reid_train.search.gallery import Gallery, check_model, read_gallery
+from reid_train.search.nearest import ROWS
+from reid_train.search.people import Images, Numbers
+from reid_train.search.threshold import Calibrated
+from reid_train.search.writing import (
+    Computed,
+    forget_blocks,
+    keep_block,
+    kept_blocks,
     write_gallery,
 )
+
+BLOCK = 512  # images after which their features are kept
 
 
 @dataclass(frozen=True)
 class Extension:
-    """What an image folder has that a gallery lacks.
+    """What a gallery lacks of some images.
 
-    gallery: None where there is none yet. names: name -> path of the images to compute, new or
-    changed. files: name -> source of every image of the folder that could be read.
+    gallery: None where there is none yet. names: of the images to compute, new or changed. digests:
+    name -> SHA-256 of every image that could be read.
     """
 
+    images: Images
     gallery: Gallery | None
-    names: dict[str, Path]
-    files: dict[str, Source]
+    names: list[str]
+    digests: dict[str, str]
 
 
-def find_extension(folder: Path, paths: Sequence[Path], gallery: Gallery | None) -> Extension:
-    """Compare images below ``folder`` with those of a gallery, by name and SHA-256.
+def find_extension(images: Images, gallery: Gallery | None) -> Extension:
+    """Compare images with those of a gallery, by name and SHA-256.
 
-    Raises ReidpipeError where another folder has another image of the same name, and for a gallery
-    with identities, which images of a folder lack.
+    Raises ReidpipeError where another folder has another image of the same name.
     """
-    known = {} if gallery is None or gallery.about is None else gallery.about.files
-    there = set() if gallery is None else set(gallery.names)
-    root = str(folder.absolute())
-    names: dict[str, Path] = {}
-    files: dict[str, Source] = {}
-    for path in paths:
-        name = path.relative_to(folder).as_posix()
+    said = None if gallery is None else gallery.about
+    before = {} if said is None else {name: row for row, name in enumerate(said.names)}
+    root = str(images.folder.absolute())
+    names: list[str] = []
+    digests: dict[str, str] = {}
+    for name, path in images.paths.items():
         try:
-            files[name] = Source(folder=root, sha256=sha256_file(path))
+            digests[name] = sha256_file(path)
         except FileNotFoundError:  # a link to nothing: told with the damaged images
-            names[name] = path
+            names.append(name)
             continue
-        before = known.get(name) if name in there else None
-        if before is not None and before.sha256 == files[name].sha256:
-            continue
-        if before is not None and before.folder != root and Path(before.folder, name).is_file():
-            raise ReidpipeError(
-                f"found another image {name} in {before.folder}, of which the gallery has features "
-                "already; expected new names; type another --out, or rename one"
-            )
-        names[name] = path
-    if names and gallery is not None and not (gallery.pids is None and gallery.camids is None):
-        raise ReidpipeError(
-            f"found a gallery with identities or cameras and {len(names)} new images without; "
-            "expected a gallery of plain images; type another --out"
-        )
-    return Extension(gallery, names, files)
+        row = before.get(name)
+        if row is not None and said is not None and said.sha256 and said.folder:
+            if said.sha256[row] == digests[name]:
+                continue
+            number = said.folder[row]
+            other = root if number is None else said.folders[number]
+            if other != root and Path(other, name).is_file():
+                raise ReidpipeError(
+                    f"found another image {name} in {other}, of which the gallery has features "
+                    "already; expected new names; type another --out, or rename one"
+                )
+        names.append(name)
+    return Extension(images, gallery, names, digests)
 
 
 def extend(
@@ -80,85 +83,147 @@ def extend(
     extension: Extension,
     encode: Encoder,
     *,
-    model_key: str,
-    flip: bool,
-    threshold: Threshold | None,
-    distance: Distance = COSINE,
+    how: Making,
+    calibrated: Calibrated,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Gallery, dict[str, str]]:
-    """Compute what is missing and write the gallery ``folder``, unless nothing is new; that
-    gallery, and path -> damage of the images left out.
+    """Compute what is missing and write the gallery ``folder``, which the caller holds, unless
+    nothing is new; that gallery, and path -> damage of the images left out.
 
-    Images there keep their rows; changed ones get new features in theirs, new ones follow. A
-    changed image that is damaged now leaves, for its features are of another. threshold: None
-    leaves the gallery's own. distance: of the model. Raises DamagedImage when nothing would be in
-    the gallery.
+    Features are kept after every BLOCK images, so that a killed call goes on where it was. Images
+    there keep their rows; changed ones get new features in theirs, new ones follow. A changed image
+    that is damaged now leaves, for its features are of another. Identities and cameras of these
+    images are those of today, where today knows any. calibrated: an empty one leaves the gallery's
+    own. Raises DamagedImage when nothing would be in the gallery.
     """
     old = extension.gallery
-    features, kept, damaged = _computed(encode, extension)
-    fresh = {name: row for row, name in enumerate(kept)}
+    computed, damaged = _computed(folder, extension, encode, how, tell)
+    fresh = computed.places
     before = {name: row for row, name in enumerate([] if old is None else old.names)}
-    names = [name for name in before if name in fresh or name not in extension.names]
-    names += [name for name in fresh if name not in before]
+    wanted = set(extension.names)
+    names = [name for name in before if name in fresh or name not in wanted]
+    names += [name for name in extension.names if name in fresh and name not in before]
     if not names:
         raise DamagedImage(next(iter(damaged.values())))
-    said = None if old is None else old.about
-    files = ({} if said is None else said.files) | extension.files
-    about = About(
-        names=names,
-        model_key=model_key,
-        flip=flip,
-        distance=distance,
-        normalise=distance == COSINE,
-        pids=None if said is None else said.pids,
-        camids=None if said is None else said.camids,
-        threshold=threshold or (None if said is None else said.threshold),
-        versions=versions() if said is None or fresh else said.versions,
-        files={name: files[name] for name in names if name in files},
-    )
-    if old is not None and about == said and not fresh:
+    about = about_images(names, extension, how, calibrated, renewed=bool(fresh))
+    if old is not None and about == old.about and not fresh:
         return old, damaged
-    # A row of the gallery that was, or one of the new features behind it.
-    rows = np.array([len(before) + fresh[n] if n in fresh else before[n] for n in names])
-    write_gallery(folder, about, _rows(old, features, rows))
-    return open_gallery(folder), damaged
+    write_gallery(folder, about, _rows(names, before, old, computed))
+    forget_blocks(folder)
+    return read_gallery(folder), damaged
 
 
 def _computed(
-    encode: Encoder, extension: Extension
-) -> tuple[np.ndarray, list[str], dict[str, str]]:
-    """Features of the images to compute, the names of those that could be read, and damage."""
-    called = {path: name for name, path in extension.names.items()}
-    old = extension.gallery
-    try:
-        if called or old is None:
-            features, kept, damaged = encode(list(called))
-            return features, [called[path] for path in kept], damaged
-    except DamagedImage:
-        if old is None:
-            raise
-    return old.features[:0], [], damaged_files(list(called))
+    folder: Path,
+    extension: Extension,
+    encode: Encoder,
+    how: Making,
+    tell: Callable[[str], None],
+) -> tuple[Computed, dict[str, str]]:
+    """Features of the images to compute, and path -> damage of those that could not be read."""
+    digests = {name: extension.digests.get(name, "") for name in extension.names}
+    kept = kept_blocks(folder, how.stored(), digests)
+    left = [name for name in extension.names if name not in kept.places]
+    if kept.places:
+        tell(f"going on: {len(kept.places)} of {len(extension.names)} images were computed before")
+    damaged: dict[str, str] = {}
+    for start in range(0, len(left), BLOCK):
+        names = {extension.images.paths[name]: name for name in left[start : start + BLOCK]}
+        try:
+            features, paths, broken = encode(list(names))
+        except DamagedImage:  # all of them
+            damaged |= damaged_files(list(names))
+            continue
+        damaged |= broken
+        done = [names[path] for path in paths]
+        keep_block(folder, how.stored(), done, [digests[name] for name in done], features)
+        if len(left) > BLOCK:
+            tell(f"embedded {min(start + BLOCK, len(left))} of {len(left)} images")
+    return kept_blocks(folder, how.stored(), digests), damaged
 
 
-def _rows(old: Gallery | None, features: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
-    first = 0 if old is None else len(old)
-    for start in range(0, len(rows), ROWS):
-        part = rows[start : start + ROWS]
-        block = np.empty((len(part), features.shape[1]), np.float32)
-        new = part >= first
-        block[new] = features[part[new] - first]
+def about_images(
+    names: Sequence[str],
+    extension: Extension,
+    how: Making,
+    calibrated: Calibrated,
+    *,
+    renewed: bool,
+) -> About:
+    """What a gallery of these names says, from their images and the gallery that was. renewed:
+    whether any features are new.
+    """
+    images = extension.images
+    said = None if extension.gallery is None else extension.gallery.about
+    before = {} if said is None else {name: row for row, name in enumerate(said.names)}
+
+    def column(values: Sequence | None, given: dict) -> list:
+        """Of every name what is given, else what the gallery said."""
+        stored = values if values is not None else [None] * len(before)
+        return [
+            given[name] if name in given else stored[before[name]] if name in before else None
+            for name in names
+        ]
+
+    people = Numbers([], {}) if said is None else Numbers(said.pids or [], said.identities)
+    people.add(images.people.values())
+    pids = column(
+        None if said is None else said.pids,
+        {name: people.numbers[person] for name, person in images.people.items()},
+    )
+    camids = column(None if said is None else said.camids, images.cameras)
+    folders = [] if said is None else list(said.folders)
+    root = str(images.folder.absolute())
+    if root not in folders:
+        folders.append(root)
+    ours = dict.fromkeys(extension.digests, folders.index(root))
+    folder = column(None if said is None else said.folder, ours)
+    sha256 = column(None if said is None else said.sha256, extension.digests)
+    used = {str(pid) for pid in pids}
+    newer = calibrated if calibrated.threshold is not None or said is None else said
+    return About(
+        names=list(names),
+        model_key=how.model,
+        flip=how.flip,
+        distance="cosine" if how.distance == COSINE else "euclidean",
+        normalise=how.distance == COSINE,
+        pids=None if all(pid is None for pid in pids) else pids,
+        camids=None if all(camid is None for camid in camids) else camids,
+        identities={pid: name for pid, name in people.identities.items() if pid in used},
+        threshold=newer.threshold,
+        calibration=newer.calibration,
+        versions=versions() if said is None or renewed else said.versions,
+        folders=folders,
+        folder=folder,
+        sha256=sha256,
+    )
+
+
+def _rows(
+    names: Sequence[str], before: dict[str, int], old: Gallery | None, computed: Computed
+) -> Iterator[np.ndarray]:
+    for start in range(0, len(names), ROWS):
+        part = names[start : start + ROWS]
+        new = np.array([name in computed.places for name in part])
+        fresh = computed.rows([name for name, is_new in zip(part, new, strict=True) if is_new])
+        dimension = fresh.shape[1] if old is None else old.features.shape[1]
+        block = np.empty((len(part), dimension), np.float32)
+        block[new] = fresh.reshape(-1, dimension)
         if old is not None:
-            block[~new] = old.features[part[~new]]
+            kept = [before[name] for name, is_new in zip(part, new, strict=True) if not is_new]
+            block[~new] = old.features[kept]
         yield block
 
 
-def gallery_to_extend(workspace: Workspace, run: Run, folder: Path, flip: bool) -> Gallery | None:
+def gallery_to_extend(workspace: Workspace, run: Run, folder: Path, how: Making) -> Gallery | None:
     """The gallery in ``folder``, None where there is none yet. Raises ReidpipeError when it is of
     another model than the run's, or its features are of the other kind of ``flip``.
     """
-    if not is_gallery(folder):
+    if not (folder / GALLERY).is_file():
         return None
-    gallery, about = open_gallery_of(workspace, run, folder)
-    if about.flip != flip:
+    gallery = read_gallery(folder)
+    about = check_model(workspace, run, folder, gallery)
+    if about.flip != how.flip:
         found, expected = ("with", "without") if about.flip else ("without", "with")
         raise ReidpipeError(
             f"found features {found} the mirrored images' in {folder}; expected them {expected}, "
@@ -169,8 +234,8 @@ def gallery_to_extend(workspace: Workspace, run: Run, folder: Path, flip: bool) 
 
 def check_folder(gallery: Gallery, folder: Path, target: Path) -> None:
     """Refuse to add to a gallery that nobody named the images of another folder of that name."""
-    files = {} if gallery.about is None else gallery.about.files
-    others = sorted({source.folder for source in files.values()} - {str(folder.absolute())})
+    folders = [] if gallery.about is None else gallery.about.folders
+    others = sorted(set(folders) - {str(folder.absolute())})
     if others:
         raise ReidpipeError(
             f"found the features of {others[0]} in {target}; expected those of {folder}; "

@@ -12,7 +12,7 @@ from pipeline.artifacts.atomic import sha256_file
 from pipeline.artifacts.runs import Run
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.similarity import similarity
-from reid_train.models import COSINE, is_tag
+from reid_train.models import is_tag
 from reid_train.models.clip.tiny import sizes as clip_tiny
 from reid_train.models.prompts import tokenise
 from reid_train.recipe import schema
@@ -56,7 +56,7 @@ def sentence_similarity(
     pretrained = _text_weights(run)
     features = encode([image])[0]
     rows = encode_sentences(spec, [sentence], pretrained=pretrained, weights=weights)
-    return similarity(features[0], rows[0], COSINE)
+    return similarity(features[0], rows[0])
 
 
 def _text_weights(run: Run) -> str:

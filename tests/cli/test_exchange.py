@@ -159,6 +159,13 @@ def test_export_of_weights(trained: Console, tmp_path: Path):
     assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
     assert json.loads((tmp_path / "a.json").read_text())["model"]["trunk"] == "tiny"
     assert found["file"] == str(file)
+    # The threshold of the evaluation goes with the weights: from how many pairs, and how sure.
+    stored = json.loads((Path(trained.json("eval")["folder"]) / "threshold.json").read_text())
+    threshold = found["threshold"]
+    assert threshold["similarity"] == stored["threshold"] and threshold["wanted_fpr"] == 0.01
+    assert threshold["pairs"] == stored["pairs"] and threshold["dataset"] == "folder"
+    low, high = threshold["interval"]
+    assert low <= threshold["similarity"] <= high and threshold["fpr_interval"][1] > 0
 
 
 @pytest.mark.slow
@@ -168,7 +175,10 @@ def test_exported_program_gives_the_models_features(trained: Console, tmp_path: 
     assert Path(found["file"]) == trained.root / "exports" / f"{run}.pt2"
     about = json.loads(Path(found["about"]).read_text())
     assert about["max_error"] < 1e-5 and about["input"].startswith("images N,3,32,16 float32")
-    program = torch.export.load(found["file"]).module()
+    assert about["tensors"] == {"inputs": ["images"], "output": "embedding", "batch": "n"}
+    loaded = torch.export.load(found["file"])
+    assert loaded.graph_signature.user_outputs == ("embedding",)
+    program = loaded.module()
     model = load_model(trained.root / "runs" / run)
     with torch.no_grad():
         for batch in (1, 2, 5):
@@ -186,6 +196,9 @@ def test_exported_onnx_gives_the_models_features(tmp_path: Path):
     assert found["relative_error"] < 1e-5
     session = onnxruntime.InferenceSession(str(tmp_path / "a.onnx"))
     assert {given.name for given in session.get_inputs()} == {"images", "camids"}
+    assert {given.shape[0] for given in session.get_inputs()} == {"n"}
+    (output,) = session.get_outputs()
+    assert output.name == "embedding" and output.shape[0] == "n"
     inputs = exporting.example_inputs(model, 5, seed=9)
     with torch.no_grad():
         expected = model(**inputs).numpy()

@@ -206,15 +206,3 @@ def test_a_damaged_gallery_is_one_line(trained: Console, photos: Path, tmp_path:
     ):
         line = trained.mistake(*words)
         assert "gallery.json damaged" in line and "type reidpipe embed again" in line
-
-
-def test_identities_are_not_mixed_with_plain_images(
-    trained: Console, people: Path, photos: Path, tmp_path: Path
-):
-    words = ("embed", RUN, photos, "--out", tmp_path / "g")
-    trained(*words)
-    path = tmp_path / "g" / "gallery.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"pids": [1, 1, 2, 2, 3, 3]}))
-    assert "nothing to do" in trained(*words).stdout
-    (photos / "z.png").write_bytes(other(people, 0))
-    assert "found a gallery with identities" in trained.mistake(*words)

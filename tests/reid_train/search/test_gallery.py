@@ -16,9 +16,10 @@ from hypothesis.extra import numpy as hnp
 
 import reid_train
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.search import gallery as module
-from reid_train.search.about import About, Source, Threshold
-from reid_train.search.gallery import Gallery, open_gallery, write_gallery
+from reid_train.search import nearest as module
+from reid_train.search.about import About, Threshold
+from reid_train.search.gallery import Gallery, open_gallery
+from reid_train.search.writing import write_gallery
 
 # Norms are whole numbers (3-4-5 triples and single entries), so that cosines which are equal on
 # paper are often equal in float32 too.
@@ -39,7 +40,9 @@ def folder(tmp_path: Path) -> Path:
         camids=[0, None, 0, 1, 0, 1],
         threshold=Threshold(similarity=0.5, wanted_fpr=0.01, fpr=0.009, tpr=0.8),
         versions={"python": "3"},
-        files={"0.jpg": Source(folder="/photos", sha256="0" * 64)},
+        folders=["/photos"],
+        folder=[0] * len(ROWS),
+        sha256=["0" * 64] * len(ROWS),
     )
     write_gallery(tmp_path / "gallery", said, [features[:4], features[4:]])
     return tmp_path / "gallery"
@@ -189,7 +192,10 @@ def test_a_gallery_that_is_not_finite_names_the_image(folder: Path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"names": ["a", "b"], "pids": None, "camids": None}, "found 6 rows"),
+        (
+            dict.fromkeys(("pids", "camids", "folder", "sha256")) | {"names": ["a", "b"]},
+            "found 6 rows",
+        ),
         ({"names": ["a"] * 6}, "a name stands twice"),
         ({"names": 3}, "names: Input should be a valid list"),
         ({"pids": [1]}, "1 pids for 6 names"),
@@ -197,7 +203,8 @@ def test_a_gallery_that_is_not_finite_names_the_image(folder: Path):
         ({"flip": "no"}, "flip: "),
         ({"normalise": False}, "normalise: "),
         ({"threshold": {"similarity": float("nan")}}, r"threshold\.similarity: "),
-        ({"files": {"0.jpg": {"folder": "", "sha256": "0"}}}, r"files\.0\.jpg\.sha256"),
+        ({"sha256": ["0"] * 6}, r"sha256\.0"),
+        ({"folder": [1] * 6}, "folder 1 of 1 folders"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -1,0 +1,199 @@
+"""Same person or not: pairs counted by similarity, and the threshold of any error rate."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+BINS = 2000
+CONFIDENCE = 0.95
+RESAMPLES = 400
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class Part(BaseModel):
+    """Base of what is stored beside features: no value is bent into another type. Unknown fields
+    are passed over, so that a later version may add some."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Threshold(Part):
+    """The similarity from which two images count as one person, and how often that errs.
+
+    wanted_fpr: the share of pairs of different people it was chosen for. fpr, tpr: the shares of
+    pairs of different people and of the same person at or above it when it was calibrated.
+    fpr_interval, tpr_interval: their exact binomial intervals (``exact_interval``). interval: of
+    the similarity itself, from a bootstrap over people (``Calibration``). pairs: how many there
+    were of each kind; people: of how many. dataset, protocol, exclude: whose pairs they were. All
+    but the similarity are None where they are not known.
+    """
+
+    similarity: float
+    wanted_fpr: float | None = None
+    fpr: float | None = None
+    tpr: float | None = None
+    fpr_interval: Pair | None = None
+    tpr_interval: Pair | None = None
+    interval: Pair | None = None
+    pairs: dict[Literal["same", "different"], Count] | None = None
+    people: Count | None = None
+    dataset: str | None = None
+    protocol: str | None = None
+    exclude: str | None = None
+
+    def passed(self, similarity: float) -> bool:
+        """Whether it says "the same person" of two images."""
+        return bool(similarity >= self.similarity)
+
+    @property
+    def few(self) -> int | None:
+        """The pairs of different people it would take, where there were too few to see the wanted
+        rate at all: of 3/rate pairs none passes in 5 % of all samples (the rule of three).
+        """
+        if self.pairs is None or not self.wanted_fpr:
+            return None
+        least = int(np.ceil(3 / self.wanted_fpr))
+        return least if self.pairs["different"] < least else None
+
+
+class Calibration(Part):
+    """Counts of pairs by similarity, from which the threshold of any error rate follows.
+
+    distance: ``cosine``: BINS equal bins over -1..1; ``euclidean``: over -farthest..0. first:
+    number of the first bin listed; same, different: pairs per bin from there on; none outside. low,
+    high: from every listed bin's lower edge on, the 2.5 % and 97.5 % quantiles of the share of
+    different pairs at or above it, over RESAMPLES bootstraps that draw people with replacement: a
+    pair counts as often as its two people were drawn, multiplied. (Pairs share people, so they are
+    not independent; people nearly are.) None with fewer than three people. people: how many.
+    dataset, protocol, exclude: whose pairs; flip: with the mirrored images' features added.
+
+    The interval of a threshold lies between the lowest similarities at which the one quantile and
+    the other keep the rate: the 2.5 % and 97.5 % quantiles of the bootstraps' own thresholds. What
+    no pair showed no bootstrap shows: where fewer pairs than the rate's inverse were counted, only
+    ``fpr_interval`` tells.
+    """
+
+    distance: Literal["cosine", "euclidean"] = "cosine"
+    farthest: Annotated[float, Field(gt=0)] | None = None
+    first: Annotated[int, Field(ge=0, lt=BINS)]
+    same: list[Count]
+    different: list[Count]
+    low: list[Share] | None = None
+    high: list[Share] | None = None
+    people: Count | None = None
+    dataset: str | None = None
+    protocol: str | None = None
+    exclude: str | None = None
+    flip: bool = False
+
+    @model_validator(mode="after")
+    def _columns_belong_together(self) -> Calibration:
+        lengths = {
+            len(c) for c in (self.same, self.different, self.low, self.high) if c is not None
+        }
+        if len(lengths) != 1 or self.first + lengths.pop() > BINS:
+            raise ValueError("columns of bins of different lengths")
+        if (self.distance == "euclidean") != (self.farthest is not None):
+            raise ValueError(f"distance {self.distance} with farthest {self.farthest}")
+        return self
+
+    @property
+    def pairs(self) -> dict[Literal["same", "different"], int]:
+        """How many pairs of the same person and of different people were counted."""
+        return {"same": sum(self.same), "different": sum(self.different)}
+
+    def threshold(self, rate: float) -> Threshold | None:
+        """The lowest similarity (an edge of a bin) that at most a share ``rate`` (0..1) of the
+        pairs of different people reaches; None where a kind of pairs is missing.
+        """
+        same, different = (above(np.array(c)) for c in (self.same, self.different))
+        pairs = self.pairs
+        if not (pairs["same"] and pairs["different"]):
+            return None
+        place = _first(different <= rate * pairs["different"])
+        passed, right = int(different[place]), int(same[place])
+        interval = None
+        if self.low is not None and self.high is not None:
+            ends = (_first(np.append(column, 0) <= rate) for column in (self.low, self.high))
+            interval = [self.edge(end) for end in ends]
+        return Threshold(
+            similarity=self.edge(place),
+            wanted_fpr=rate,
+            fpr=passed / pairs["different"],
+            tpr=right / pairs["same"],
+            fpr_interval=exact_interval(passed, pairs["different"]),
+            tpr_interval=exact_interval(right, pairs["same"]),
+            interval=interval,
+            pairs=pairs,
+            people=self.people,
+            dataset=self.dataset,
+            protocol=self.protocol,
+            exclude=self.exclude,
+        )
+
+    def edge(self, place: int) -> float:
+        """The lower edge of listed bin ``place`` as a similarity."""
+        return round(float(edges(self.distance, self.farthest)[self.first + place]), 6)
+
+
+def edges(distance: str = "cosine", farthest: float | None = None) -> np.ndarray:
+    """The BINS + 1 edges of the bins as similarities, ascending."""
+    low, high = (-1.0, 1.0) if distance == "cosine" else (-(farthest or 0.0), 0.0)
+    return np.linspace(low, high, BINS + 1)
+
+
+def above(counts: np.ndarray) -> np.ndarray:
+    """How many lie in each bin or above it, and none beyond the last: one entry more."""
+    sums = np.cumsum(counts[..., ::-1], axis=-1)[..., ::-1]
+    return np.concatenate([sums, np.zeros_like(sums[..., :1])], axis=-1)
+
+
+def _first(true: np.ndarray) -> int:
+    return int(np.argmax(true))
+
+
+def exact_interval(count: int, total: int, confidence: float = CONFIDENCE) -> list[float]:
+    """The exact binomial interval of a share, for ``count`` of ``total`` independent trials: the
+    shares that would give as few, or as many, in at least 2.5 % of samples.
+
+    C. J. Clopper and E. S. Pearson, Biometrika 26 (1934). Pairs share people, so that the true
+    uncertainty is rather larger.
+    """
+    from scipy.special import betaincinv
+
+    tail = (1 - confidence) / 2
+    low = 0.0 if count == 0 else float(betaincinv(count, total - count + 1, tail))
+    high = 1.0 if count == total else float(betaincinv(count + 1, total - count, 1 - tail))
+    return [low, high]
+
+
+def bootstrap_rates(
+    first: np.ndarray, second: np.ndarray, bins: np.ndarray, people: int, *, seed: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Quantiles over bootstraps of the share of pairs in each bin or above: low, high (BINS + 1,).
+
+    first, second: (P,) numbers 0..people-1 of each pair's people; bins: (P,). None with fewer than
+    three people, or when no bootstrap had a pair.
+    """
+    if people < 3 or not len(bins):
+        return None
+    rng = np.random.default_rng(seed)
+    shares = []
+    for _ in range(RESAMPLES):
+        drawn = np.bincount(rng.integers(people, size=people), minlength=people).astype(np.float32)
+        counts = np.bincount(bins, weights=drawn[first] * drawn[second], minlength=BINS)
+        total = counts.sum()
+        if total:
+            shares.append((above(counts) / total).astype(np.float32))
+    if not shares:
+        return None
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(
+        np.stack(shares), [tail, 1 - tail], axis=0, method="closest_observation"
+    )
+    return low, high

@@ -1,0 +1,188 @@
+"""Who is on an image: identities and cameras of images, from a table, names or folders."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from pipeline.datasets.index import ImageRow
+from pipeline.datasets.layouts.own import read_own
+from pipeline.datasets.layouts.rows import (
+    IMAGE_SUFFIXES,
+    LayoutRow,
+    shortened,
+    walk_files,
+)
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.evaluation.image_files import images_below
+
+TABLES = (".csv", ".tsv")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Image files of one place.
+
+    folder: what names are relative to. paths: name -> file, in the order of the names. people: name
+    -> what the person is called, cameras: name -> number, where known. notes: what a person should
+    be told about them.
+    """
+
+    folder: Path
+    paths: dict[str, Path]
+    people: dict[str, str] = field(default_factory=dict)
+    cameras: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def images_at(place: Path, *, rule: str | None = None, known: bool = True) -> Images:
+    """The images of a folder (at any depth), of a CSV table, or one image file.
+
+    Identities are those of a table's columns path, pid, camid, of ``rule`` on file names, or the
+    names of folders that hold all images (known=False: of none). Raises ReidpipeError where there
+    is no image, and for a table or rule that cannot be read.
+    """
+    if place.is_file():
+        if place.suffix.lower() in TABLES:
+            return _of_table(place)
+        found = _layout(place.parent, rule, told=True) if rule else None
+        return _with_people(place.parent, {place.name: place}, found)
+    paths = {path.relative_to(place).as_posix(): path for path in images_below(place)}
+    notes = _left_out(place)
+    if not known:
+        return Images(place, paths, notes=notes)
+    found = _layout(place, rule, told=rule is not None)
+    images = _with_people(place, paths, found)
+    if rule is None and len(images.people) < len(paths):
+        return Images(place, paths, notes=notes)
+    lacking = [name for name in paths if name not in images.people]
+    if lacking:
+        notes = (*notes, f"{len(lacking)} images without an identity, such as {lacking[0]}")
+    return Images(place, paths, images.people, images.cameras, notes)
+
+
+def images_of_rows(root: Path, rows: Sequence[ImageRow], *, split: str, dataset: str) -> Images:
+    """The images of one split of a prepared dataset, of all where it has no such split."""
+    chosen = [row for row in rows if row.split == split] or list(rows)
+    which = split if chosen[0].split == split and len(chosen) < len(rows) else "all"
+    note = f"{dataset}: {which} images, {len(chosen)} of {len(rows)}"
+    return _of_rows(root, chosen, (note,))
+
+
+def _of_table(table: Path) -> Images:
+    found = read_own(table)
+    left = tuple(f"left out: {count} {reason}" for reason, count in found.dropped.items())
+    return _of_rows(found.root, found.rows, left)
+
+
+def _of_rows(root: Path, rows: Sequence[ImageRow | LayoutRow], notes: tuple[str, ...]) -> Images:
+    called = _called(rows)
+    paths, people, cameras = {}, {}, {}
+    for row in sorted(rows, key=lambda row: row.path):
+        paths[row.path] = Path(root, row.path)
+        if row.pid is not None:
+            people[row.path] = called[row.pid]
+        if row.camid is not None:
+            cameras[row.path] = row.camid
+    return Images(Path(root), paths, people, cameras, notes)
+
+
+def _layout(folder: Path, rule: str | None, *, told: bool) -> tuple[Path, list[LayoutRow]] | None:
+    try:
+        found = read_own(folder, rule=rule)
+    except ReidpipeError:
+        # Images of one's own need no order: then nobody is known.
+        if told:
+            raise
+        return None
+    return found.root, found.rows
+
+
+def _with_people(
+    folder: Path, paths: dict[str, Path], found: tuple[Path, list[LayoutRow]] | None
+) -> Images:
+    if found is None:
+        return Images(folder, paths)
+    root, rows = found
+    called = _called(rows)
+    by_file = {_same_form(Path(root, row.path)): row for row in rows}
+    people, cameras = {}, {}
+    for name, path in paths.items():
+        row = by_file.get(_same_form(path))
+        if row is not None and row.pid is not None:
+            people[name] = called[row.pid]
+        if row is not None and row.camid is not None:
+            cameras[name] = row.camid
+    return Images(folder, paths, people, cameras)
+
+
+def _same_form(path: Path) -> str:
+    # A reader may have brought names to one Unicode form, or the root to an absolute path.
+    return unicodedata.normalize("NFC", str(path.absolute()))
+
+
+def _called(rows: Sequence[ImageRow | LayoutRow]) -> dict[int, str]:
+    """pid -> the column ``identity`` where that names each person once, else the number."""
+    names: dict[int, set[str]] = {}
+    for row in rows:
+        if row.pid is not None:
+            names.setdefault(row.pid, set()).add(row.extra.get("identity", ""))
+    each = [next(iter(found)) for found in names.values() if len(found) == 1]
+    if len(each) == len(names) == len(set(each)) and "" not in each:
+        return {pid: next(iter(found)) for pid, found in names.items()}
+    return {pid: str(pid) for pid in names}
+
+
+def _left_out(folder: Path) -> tuple[str, ...]:
+    """One line about the files below ``folder`` that are no images by their names."""
+    others = [
+        PurePosixPath(place, entry.name).as_posix()
+        for place, entry in walk_files(folder)
+        if PurePosixPath(entry.name).suffix.lower() not in IMAGE_SUFFIXES
+    ]
+    if not others:
+        return ()
+    kinds = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in others)
+    listed = shortened([f"{count} {suffix}" for suffix, count in kinds.most_common()], 5)
+    return (f"left out, no images by their suffix: {listed}, such as {others[0]}",)
+
+
+class Numbers:
+    """Identities as numbers: a name that is a number is that number, unless another has it."""
+
+    def __init__(self, pids: Iterable[int | None], identities: dict[str, str]) -> None:
+        self.identities = dict(identities)
+        self.used = {int(pid) for pid in pids if pid is not None}
+        self.numbers = {self.identities.get(str(pid), str(pid)): pid for pid in self.used}
+
+    def add(self, names: Iterable[str]) -> None:
+        """Give every name a number that has none yet."""
+        fresh = sorted({name for name in names if name not in self.numbers}, key=_numbers_first)
+        for name in fresh:
+            number = int(name) if _is_number(name) else -1
+            if number < 0 or number in self.used:
+                number = max(self.used, default=-1) + 1
+            self.used.add(number)
+            self.numbers[name] = number
+            if str(number) != name:
+                self.identities[str(number)] = name
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit() and len(name) <= 18
+
+
+def _numbers_first(name: str) -> tuple[bool, str]:
+    return not _is_number(name), name
+
+
+def same_file(first: Path, second: Path) -> bool:
+    """Whether two paths are one file."""
+    return os.path.realpath(first) == os.path.realpath(second)

@@ -1,0 +1,121 @@
+"""What a search tells: a table on the terminal, files, and what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts.atomic import write_json
+from pipeline.terminal.commandline import Terminal, check_out
+from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.tables import format_table
+from reid_train.search.matches import Match, Query, write_table
+
+Results = Sequence[tuple[Query, Sequence[Match]]]
+
+SHOWN = 50  # queries whose matches are printed
+PICTURE, TABLE, PLAIN = ".png", ".csv", ".json"
+
+
+def outputs(outs: Sequence[Path], usual: Path) -> list[Path]:
+    """The files to write, whose folders are made: ``usual`` where nothing was asked for; sheet,
+    table and JSON for a folder, whose name has no suffix. Raises ReidpipeError for any other kind.
+    """
+    files: list[Path] = []
+    for out in outs or [usual]:
+        check_out(out, folder=not out.suffix)
+        if not out.suffix:
+            files += [out / "sheet.png", out / "matches.csv", out / "matches.json"]
+        elif out.suffix in (PICTURE, TABLE, PLAIN):
+            files.append(out)
+        else:
+            raise ReidpipeError(
+                f"found --out {out}; expected a name that ends in .png, .csv or .json, or a "
+                f"folder; type --out {out.with_suffix('.png')}"
+            )
+    return files
+
+
+def tell_matches(terminal: Terminal, results: Results, top: int, *, passing: bool) -> None:
+    """The ranked matches as a table, queries without any, and how often rank 1 is right."""
+    rows = [_row(match) for _, matches in results[:SHOWN] for match in matches]
+    known = [c for c in ("person", "verdict", "camera") if any(row[c] is not None for row in rows)]
+    columns = ["rank", "similarity", "threshold", *known, "image"]
+    if rows:
+        terminal.say(format_table(rows, ["query", *columns] if len(results) > 1 else columns))
+    if len(results) > SHOWN:
+        terminal.say(f"and {len(results) - SHOWN} queries more: --out FILE.csv has all")
+    for query, matches in results:
+        if not matches:
+            terminal.say(f"{query.path}: no match")
+    if passing and any(len(matches) == top for _, matches in results):
+        terminal.say(f"more than {top} images may pass: a higher --top shows them")
+    judged = [matches[0].verdict for _, matches in results if matches and matches[0].verdict]
+    if judged:
+        terminal.say(
+            f"rank 1 is right for {judged.count('right')} of {len(judged)} queries whose person "
+            "is known, images of the same camera included"
+        )
+
+
+def _row(match: Match) -> dict[str, Any]:
+    passes = {True: "same person", False: "below", None: "unknown"}
+    cameras = {True: "same", False: "other", None: None}
+    return {
+        "query": match.query,
+        "rank": match.rank,
+        "similarity": f"{match.similarity:.3f}",
+        "threshold": passes[match.passes],
+        "person": match.person,
+        "verdict": match.verdict,
+        "camera": cameras[match.same_camera],
+        "image": match.image,
+    }
+
+
+def write_outputs(
+    terminal: Terminal,
+    files: Sequence[Path],
+    results: Results,
+    result: Mapping[str, Any],
+    *,
+    heading: Sequence[str],
+    pages: int,
+) -> dict[str, Any]:
+    """Write the files of ``outputs``, JSON being ``result`` with what is returned: ``picture``, the
+    first page of the sheet or None, and where there is more ``written``, all files.
+    """
+    from reid_train.search.drawing import draw_sheets
+
+    written: list[str] = []
+    picture = None
+    for file in files:
+        if file.suffix == TABLE:
+            write_table(file, [matches for _, matches in results])
+            written.append(str(file))
+        elif file.suffix == PICTURE and pages:
+            sheets, shown = draw_sheets(file, results, heading=heading, pages=pages)
+            written += map(str, sheets)
+            picture = picture or str(sheets[0])
+            if shown < len(results):
+                terminal.say(f"pictures of {shown} of {len(results)} queries: --pages has more")
+    plain = [file for file in files if file.suffix == PLAIN]
+    written += map(str, plain)
+    made = {"picture": picture, **({"written": written} if written != [picture] else {})}
+    for file in plain:
+        write_json(file, {**result, **made})
+    if written:
+        one = written == [picture]
+        terminal.say(f"picture {picture}" if one else f"wrote {', '.join(written)}")
+    return made
+
+
+def tell_damaged(terminal: Terminal, damaged: Mapping[str, str]) -> None:
+    """Images that are left out, the first few with their reasons."""
+    if damaged:
+        terminal.say(f"warning: {len(damaged)} damaged images are left out:")
+    for reason in list(damaged.values())[:5]:
+        terminal.say(f"  {reason}")
+    if len(damaged) > 5:
+        terminal.say(f"  and {len(damaged) - 5} more")

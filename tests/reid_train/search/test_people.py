@@ -1,0 +1,88 @@
+"""Who is on an image: folders, names, tables; identities as numbers that last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.search.about import About
+from reid_train.search.encoder import Making
+from reid_train.search.extension import Extension, about_images
+from reid_train.search.gallery import Gallery
+from reid_train.search.people import Images, Numbers, images_at
+from reid_train.search.threshold import Calibrated
+
+
+def tree(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def test_folders_of_people(tmp_path: Path):
+    images = images_at(tree(tmp_path, "anna/1.jpg", "anna/2.PNG", "bob/1.jpg", "notes.txt"))
+    assert list(images.paths) == ["anna/1.jpg", "anna/2.PNG", "bob/1.jpg"]
+    assert images.people == {"anna/1.jpg": "anna", "anna/2.PNG": "anna", "bob/1.jpg": "bob"}
+    assert images.notes == ("left out, no images by their suffix: 1 .txt, such as notes.txt",)
+    assert images_at(tmp_path, known=False).people == {}
+
+
+def test_images_without_order_have_no_people(tmp_path: Path):
+    images = images_at(tree(tmp_path, "1.jpg", "deeper/2.jpg", "deeper/3.jpg"))
+    assert len(images) == 3 and images.people == {}
+
+
+def test_a_rule_on_names(tmp_path: Path):
+    rule = r"(?P<pid>\d+)_c(?P<camid>\d+)"
+    images = images_at(tree(tmp_path, "0007_c2_1.jpg", "8_c1.jpg", "other.jpg"), rule=rule)
+    assert images.people == {"0007_c2_1.jpg": "7", "8_c1.jpg": "8"}
+    assert images.cameras == {"0007_c2_1.jpg": 2, "8_c1.jpg": 1}
+    assert images.notes == ("1 images without an identity, such as other.jpg",)
+    with pytest.raises(ReidpipeError, match="no group 'pid'"):
+        images_at(tmp_path, rule="x")
+
+
+def test_a_table(tmp_path: Path):
+    tree(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    (tmp_path / "t.csv").write_text("path,pid,camid\nb.jpg,4,1\na.jpg,,\n")
+    images = images_at(tmp_path / "t.csv")
+    assert list(images.paths) == ["a.jpg", "b.jpg"]
+    assert images.people == {"b.jpg": "4"} and images.cameras == {"b.jpg": 1}
+
+
+def test_one_file(tmp_path: Path):
+    images = images_at(tree(tmp_path, "a/x.jpg") / "a" / "x.jpg")
+    assert images.paths == {"x.jpg": tmp_path / "a" / "x.jpg"}
+
+
+def test_numbers_last():
+    numbers = Numbers([0, 1, 7], {"0": "anna"})
+    numbers.add(["bob", "7", "0", "12", "anna"])
+    # "0" is another than anna, who has that number.
+    assert numbers.numbers["anna"] == 0 and numbers.numbers["7"] == 7
+    assert (numbers.numbers["0"], numbers.numbers["12"], numbers.numbers["bob"]) == (8, 12, 13)
+    assert len(set(numbers.numbers.values())) == len(numbers.numbers)
+    named = {numbers.identities.get(str(n), str(n)): n for n in numbers.numbers.values()}
+    assert named == numbers.numbers
+
+
+def said(names: list[str], people: dict[str, str], before: About | None) -> About:
+    paths = {name: Path("/p", name) for name in names}
+    images = Images(Path("/p"), paths, people, {names[0]: 3})
+    old = None if before is None else Gallery(before.names, None, about=before)  # type: ignore
+    every = [*([] if before is None else before.names), *names]
+    extension = Extension(images, old, names, {})
+    how = Making("k", False, "cosine")
+    return about_images(every, extension, how, Calibrated(), renewed=True)
+
+
+def test_people_of_two_folders_in_one_gallery():
+    first = said(["a", "b"], {"a": "anna", "b": "5"}, None)
+    assert first.pids is not None and first.camids == [3, None]
+    second = said(["c", "d", "e"], {"c": "anna", "d": "carl"}, first)
+    assert second.pids is not None and second.pids[:2] == first.pids
+    assert [second.called(pid) for pid in second.pids] == ["anna", "5", "anna", "carl", None]
+    assert second.camids == [3, None, 3, None, None]
