@@ -130,13 +130,20 @@ def parse(
     targets = [*maps.values(), *scores.values(), *previews.values()]
     targets += [comparison] if comparison else []
     execution = terminal.execution(device=device, workers=workers, scheduler=scheduler)
-    first = Outcome((), ())
-    if graph.missing(terminal.workspace, scores.values()):
+
+    def check() -> None:
         # Hours of parsing must not end in the news that there is nothing to score against.
-        first = graph.run(terminal.workspace, [index], execution, announce=terminal.announce)
-        check_truth(read_index(terminal.workspace.folder(index)), truth)
-    outcome = graph.run(terminal.workspace, targets, execution, announce=terminal.announce)
-    outcome = outcome.after(first)
+        if graph.missing(terminal.workspace, scores.values()):
+            check_truth(read_index(terminal.workspace.folder(index)), truth)
+
+    outcome = graph.run_checked(
+        terminal.workspace,
+        targets,
+        execution,
+        first=[index],
+        check=check,
+        announce=terminal.announce,
+    )
 
     parsers = []
     for kind in kinds:

@@ -26,7 +26,7 @@ from parsing_models.parsers.device_checks import OneClassGuard, check_device, ch
 from pipeline import plugins
 from pipeline.artifacts.processes import spread, spread_pinned
 from pipeline.datasets.index import ImageRow, read_index
-from pipeline.images.appearance import Decoding, decoding_of
+from pipeline.images.decoding import Decoding, decoding_of
 from pipeline.images.pixels import DamagedImage, decode
 from pipeline.labels.maps import SHARD_IMAGES, LabelMapReader, MapWriter, finished_keys
 from pipeline.terminal.errors import ReidpipeError

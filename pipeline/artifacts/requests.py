@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.artifacts.atomic import sha256_file
 from pipeline.artifacts.steps import Step
-from pipeline.images.appearance import decoding_of, decoding_params
+from pipeline.images.decoding import decoding_of, decoding_params
 from pipeline.plugins import digests
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.artifacts import atomic
 from pipeline.datasets.catalogue import defined
 from pipeline.datasets.manifest import Manifest
-from pipeline.images.appearance import Decoding, decoding_of, decoding_params
+from pipeline.images.decoding import Decoding, decoding_of, decoding_params
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 SPLITS = ("train", "query", "gallery", "val")

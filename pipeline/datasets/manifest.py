@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.datasets.readers import READERS
-from pipeline.images.appearance import Decoding
+from pipeline.images.decoding import Decoding
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 Kind = Literal["reid", "parsing", "classification"]

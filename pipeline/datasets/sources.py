@@ -19,7 +19,7 @@ from pipeline.datasets.roots import (
     registered_root,
     registered_rule,
 )
-from pipeline.images.appearance import decoding_params
+from pipeline.images.decoding import decoding_params
 
 GENERATED = "mannequins"
 

@@ -15,7 +15,7 @@ from pipeline.datasets.layouts import LayoutResult, LayoutRow, read_layout
 from pipeline.datasets.layouts.own import Holdout
 from pipeline.datasets.layouts.rows import shortened
 from pipeline.datasets.sources import fingerprint
-from pipeline.images.appearance import Decoding
+from pipeline.images.decoding import Decoding
 from pipeline.images.pixels import DamagedImage, read_bytes, read_image
 from pipeline.images.work import WORTHWHILE
 from pipeline.mannequins import render

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-
-from pipeline.terminal.errors import ReidpipeError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
 
-Decoding = Literal["as-seen", "as-stored"]
 # Neither light nor dark clothes vanish on it, and it is near the mean most networks subtract.
 BACKGROUND = (128, 128, 128)
 DEPTHS = (8, 10, 12, 14, 16)
@@ -35,23 +31,6 @@ class Shown(NamedTuple):
 
 class UnknownRange(ValueError):
     """Pixels of which nobody can say how bright white is."""
-
-
-def decoding_params(decoding: Decoding) -> dict[str, Decoding]:
-    """What says ``decoding`` among a step's parameters: nothing of ``as-stored``, the first way
-    there was; ``decoding_of`` is the inverse."""
-    return {} if decoding == "as-stored" else {"decoding": decoding}
-
-
-def decoding_of(params: Mapping[str, Any]) -> Decoding:
-    """How images are decoded, by the parameters of a step or what an index says of itself. Raises
-    ReidpipeError for a way that there is not."""
-    found = params.get("decoding", "as-stored")
-    if found not in get_args(Decoding):
-        raise ReidpipeError(
-            f"found decoding '{found}'; expected one of {', '.join(get_args(Decoding))}"
-        )
-    return found
 
 
 def as_seen(image: ImageFile, data: bytes) -> Shown:

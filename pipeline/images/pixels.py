@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.images.appearance import Decoding, Shown, UnknownRange, as_seen, as_stored
+from pipeline.images.appearance import Shown, UnknownRange, as_seen, as_stored
+from pipeline.images.decoding import Decoding
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.artifacts import atomic
 from pipeline.artifacts.processes import spread
 from pipeline.datasets.index import ImageRow, read_index
-from pipeline.images.appearance import Decoding, decoding_of
+from pipeline.images.decoding import Decoding, decoding_of
 from pipeline.images.packed import KEYS, PIXELS
 from pipeline.images.pixels import open_image, read_bytes, resize
 from pipeline.terminal.errors import ReidpipeError

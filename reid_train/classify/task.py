@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.images.appearance import Decoding
+from pipeline.images.decoding import Decoding
 from reid_train.data.prefetch import prefetch
 from reid_train.data.sampler import ShuffledSampler
 from reid_train.data.views import RandomView, read_views
@@ -88,7 +88,7 @@ def images_of(
     size: tuple[int, int],
     view: RandomView,
     workers: int,
-    decoding: Decoding,
+    decoding: Decoding = "as-seen",
 ) -> Read:
     """Random views of pictures, decoded whenever they are asked for."""
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipeline.images.appearance import Decoding
+from pipeline.images.decoding import Decoding
 from pipeline.images.pixels import open_image, resize
 
 ASPECT = (3 / 4, 4 / 3)

@@ -93,4 +93,5 @@ def check_evaluable(workspace: Workspace, step: Step, *, run: str | None) -> Non
     """Raise ReidpipeError, before anything is computed, for an evaluation that its index, which
     exists, has no labels or no images for. run: the run's name, for messages; None: not trained.
     """
-    check_test(read_index(workspace.folder(step.inputs["index"])), step.params, run=run)
+    index = read_index(workspace.folder(step.inputs["index"]))
+    check_test(index, step.params, run=run)

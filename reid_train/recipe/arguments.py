@@ -16,7 +16,7 @@ from reid_train.models.installed import INSTALLED, check_trunk, installed_file
 from reid_train.recipe import steps
 from reid_train.recipe.checks import check_labels, check_made
 from reid_train.recipe.loading import from_plain, label_free_recipes, load_recipe
-from reid_train.recipe.needs import check_training
+from reid_train.recipe.needs import check_numbers
 from reid_train.recipe.schema import Recipe
 
 
@@ -59,13 +59,13 @@ def model_step(
 
 def check_data(workspace: Workspace, model: Step, typed: str) -> None:
     """Raise ReidpipeError for a model that is missing and that its index, which exists, has no
-    labels for. typed: the dataset as it was typed.
+    labels or too few people or images for. typed: the dataset as it was typed.
     """
     if not workspace.complete(model):
         index = read_index(workspace.folder(model.inputs["index"]))
         recipe = from_plain(model.params["recipe"])
         check_labels(recipe, index, label_free_recipes, typed=typed)
-        check_training(recipe, index)
+        check_numbers(recipe, index, typed=typed)
 
 
 def changed_recipe(recipe: str, settings: tuple[str, ...]) -> Recipe:

@@ -8,6 +8,7 @@ to be made.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from pipeline.datasets.index import Index
 from pipeline.plugins import Door, load_given
@@ -81,7 +82,8 @@ def check_made(recipe: Recipe, pretrained: str = "none") -> None:
     from reid_train.recipe.texts import tower_sizes
 
     load_given()
-    if pretrained != "none":
+    # A file may be a run's own model, which any trunk can go on from.
+    if pretrained != "none" and not Path(pretrained).is_file():
         check_start(recipe.model.trunk, pretrained)
     texts = None
     if recipe.model.text is not None:

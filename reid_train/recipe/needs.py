@@ -1,5 +1,5 @@
-"""What a recipe needs of the images it trains on, told once the index is there and before hours of
-other work."""
+"""How many people and images a recipe needs to train on, told once the index is there and before
+hours of other work."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from pipeline.terminal.errors import ReidpipeError
 from reid_train.recipe.schema import IdentityBatches, Recipe, Shuffled, Stage
 
 
-def check_training(recipe: Recipe, index: Index) -> None:
+def check_numbers(recipe: Recipe, index: Index, *, typed: str) -> None:
     """Raise ReidpipeError where the train split of ``index`` is empty, shows one person only, or
-    fills no batch of a stage. A recipe that clusters needs no identities.
+    fills no batch of a stage. typed: the dataset as it was typed.
     """
-    rows, dataset = index.split("train"), _typed(index)
+    rows = index.split("train")
     if not rows:
         splits = ", ".join(sorted({row.split for row in index.rows}))
         raise ReidpipeError(
-            f"found no training image in {dataset}, which has {splits}; expected rows with split "
+            f"found no training image in {typed}, which has {splits}; expected rows with split "
             f"train; type reidpipe train {recipe.name} --dataset D with another dataset, or "
-            f"reidpipe prepare {dataset} --root DIR with one that has them"
+            f"reidpipe prepare {typed} --root DIR with one that has them"
         )
     if recipe.label_free:
         return
     people = len(index.pids("train"))
     if people < 2:
         raise ReidpipeError(
-            f"found 1 person ({len(rows)} images) to train on in {dataset}; expected at least 2, "
-            "for a model learns to tell people apart; add images of other people and type "
-            f"reidpipe prepare {dataset}"
+            f"found 1 person ({len(rows)} images) to train on in {typed}; expected at least 2, for "
+            "a model learns to tell people apart; add images of other people and type "
+            f"reidpipe prepare {typed}"
         )
     for stage in recipe.stages:
         _check_batch(recipe, stage, people, len(rows))
@@ -49,7 +49,3 @@ def _check_batch(recipe: Recipe, stage: Stage, people: int, images: int) -> None
                 f"stage '{stage.name}' of {recipe.name}; type "
                 f"--set stages.{stage.name}.data.batch={images}"
             )
-
-
-def _typed(index: Index) -> str:
-    return index.manifest.typed if index.manifest is not None else index.dataset

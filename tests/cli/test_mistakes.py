@@ -23,7 +23,10 @@ from tests.trees import market1501, prid2011
 
 # ``prepare`` tells a dataset's terms in one line before it does anything.
 TERMS = 1
-CLIP = ("train", "baseline-rn50", "--dataset", "folder", "--set", "input.size=[32,16]")
+CLIP = (
+    "train", "baseline-rn50", "--dataset", "folder", "--set", "input.size=[32,16]",
+    "--set", "stages.image.data.ids=2",
+)  # fmt: skip
 
 
 def test_folder_that_is_no_such_dataset(console: Console, tmp_path: Path):

@@ -18,7 +18,7 @@ from parsing_models.parsers.interface import Preprocessing
 from parsing_models.parsers.warp import Similarity, Size
 from parsing_models.scoring import read_labels
 from pipeline.datasets.index import ImageRow
-from pipeline.images.appearance import Decoding
+from pipeline.images.decoding import Decoding
 from pipeline.images.pixels import decode
 from pipeline.labels.sets import IGNORE, LabelSet
 from pipeline.terminal.errors import ReidpipeError
