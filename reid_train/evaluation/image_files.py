@@ -37,7 +37,7 @@ def damaged_files(paths: Sequence[Path]) -> dict[str, str]:
     damaged: dict[str, str] = {}
     for path in paths:
         try:
-            read_image(path, decoding="as-seen")
+            open_image(path)
         except DamagedImage as error:
             damaged[str(path)] = str(error)
     return damaged
