@@ -79,7 +79,7 @@ def compare(folder: Path, index: Index, images: int, rounds: int, kind: str, wei
         def run(target: Path) -> dict[str, np.ndarray]:
             about = work.Work(
                 target, index.root, kind, weights, "{}", False, (1.0,), work.BATCH, "cpu", 1,
-                precision,
+                index.decoding, precision,
             )  # fmt: skip
             work.make_maps(about, rows)
             reader = LabelMapReader(target)
