@@ -40,7 +40,7 @@ def protocol_line(metrics: dict[str, Any], step: Step) -> str:
     return (
         f"protocol: {metrics['dataset']} {metrics['protocol']}, excluded {metrics['exclude']}, "
         f"{metrics['valid_queries']} of {metrics['queries']} queries valid, {height}x{width}, "
-        f"{metrics.get('distance', COSINE)} distance, {flip} flip; "
+        f"{flip} flip, {metrics.get('distance', COSINE)} distance; "
         f"index {step.inputs['index'].key[:8]}"
     )
 

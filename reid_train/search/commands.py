@@ -186,6 +186,8 @@ def search(
     Example: reidpipe search baseline-tiny person.jpg photos --top 5
     Example: reidpipe search baseline-tiny queries gallery --fpr 0.01 --out found
     """
+    from reid_train.evaluation.similarity import NAMES
+    from reid_train.models import COSINE
     from reid_train.search.matches import find_matches
     from reid_train.search.nearest import way_to_search
     from reid_train.search.places import encoded_queries, place_to_search, queries_at
@@ -222,6 +224,8 @@ def search(
     if top > len(opened):
         terminal.note(f"the gallery has {len(opened)} images: --top {top} is all of them")
     tell_matches(terminal, results, top, passing=passing)
+    if opened.distance != COSINE:
+        terminal.say(f"similarity: {NAMES[opened.distance]}")
     lines = threshold_lines(found, threshold)
     for line in lines:
         terminal.say(line)
@@ -259,7 +263,8 @@ def score(terminal: Terminal, run: str, first: Path, second: str, flip: bool, de
     Example: reidpipe score baseline-tiny person.jpg other.jpg
     Example: reidpipe score clip-reid-tiny person.jpg "a person in a red coat"
     """
-    from reid_train.evaluation.similarity import similarity
+    from reid_train.evaluation.similarity import NAMES, similarity
+    from reid_train.models import COSINE
     from reid_train.search.threshold import newest_calibration, threshold_lines
 
     found = find_run(terminal.workspace, run)
@@ -295,7 +300,8 @@ def score(terminal: Terminal, run: str, first: Path, second: str, flip: bool, de
             True: ": same person",
             False: ": below the threshold: different people",
         }
-        terminal.say(f"similarity {alike:.3f}{verdict[passes]}")
+        kind = "" if how.distance == COSINE else f" ({NAMES[how.distance]})"
+        terminal.say(f"similarity {alike:.3f}{kind}{verdict[passes]}")
         for line in threshold_lines(found, threshold):
             terminal.say(line)
     terminal.result(

@@ -77,7 +77,7 @@ def images_of_rows(root: Path, rows: Sequence[ImageRow], *, split: str, dataset:
 
 
 def _of_table(table: Path) -> Images:
-    found = read_own(table)
+    found = read_own(table, everyone=True)
     left = tuple(f"left out: {count} {reason}" for reason, count in found.dropped.items())
     return _of_rows(found.root, found.rows, left)
 
@@ -96,7 +96,7 @@ def _of_rows(root: Path, rows: Sequence[ImageRow | LayoutRow], notes: tuple[str,
 
 def _layout(folder: Path, rule: str | None, *, told: bool) -> tuple[Path, list[LayoutRow]] | None:
     try:
-        found = read_own(folder, rule=rule)
+        found = read_own(folder, rule=rule, everyone=True)
     except ReidpipeError:
         # Images of one's own need no order: then nobody is known.
         if told:

@@ -16,15 +16,17 @@ from pipeline.datasets.layouts.splits import number_identities
 _MARKET_DISTRACTOR = re.compile(r"0+_c\d+s\d+_\d+_\d+\.")
 
 
-def people_only(found: Sequence[Found], tale: Tale) -> list[Found]:
+def people_only(found: Sequence[Found], tale: Tale, *, everyone: bool = False) -> list[Found]:
     """The images that take part, each person under one name; the others are told.
 
     Names that differ in their Unicode form, in blanks around them or as 3 and 3.0 do are one
     person. Junk (-1, nan, ...) and images without an identity take no part, unless no image of
     the training split has any: these are trained on without labels. Distractors (Market's 0000)
-    are nobody's match and stay in the gallery alone.
+    are nobody's match and stay in the gallery alone. everyone: keep those without an identity too.
     """
     named = _one_name_each(found, tale)
+    if everyone:
+        return named
     unlabelled = {
         split
         for split in ("train", "val")

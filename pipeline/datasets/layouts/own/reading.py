@@ -24,6 +24,7 @@ def read_own(
     rule: str | None = None,
     holdout: Holdout | None = None,
     dataset: str = "folder",
+    everyone: bool = False,
 ) -> LayoutResult:
     """Rows of a tree that follows no published scheme.
 
@@ -35,7 +36,7 @@ def read_own(
     with camera folders above or below; flat names, whose likely rule is proposed, or which have no
     identities. Who takes part is said by ``people_only``. A split ``test`` and a ``holdout`` become
     query and gallery (``query_and_gallery``). dataset: what the set is called, for commands that
-    are proposed.
+    are proposed. everyone: images without an identity are rows like the others.
     Raises ReidpipeError for trees, tables and rules that cannot be read or can be read in two ways.
     """
     if not root.exists():
@@ -71,7 +72,7 @@ def read_own(
             )
         tale.notes.append(f"classes of images, for reidpipe classify RECIPE --dataset {dataset}")
         return LayoutResult(root, class_rows(found), OF_CLASSES, notes=tale.notes)
-    found = people_only(found, tale)
+    found = people_only(found, tale, everyone=everyone)
     if not found:
         raise ReidpipeError(_nothing(root, tale))
     if holdout is not None:
