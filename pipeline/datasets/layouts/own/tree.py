@@ -217,9 +217,9 @@ def _no_identities(
             "take them without identities"
         )
     return ReidpipeError(
-        f"{what}; expected FOLDER/<identity>/<image> or a naming rule; their names look like "
-        f"{proposed}: type {command} --rule {shlex.quote(proposed)}, or --rule none to take them "
-        "without identities"
+        f"{what}; expected FOLDER/<identity>/<image> or a naming rule (--rule none takes them "
+        f"without identities); their names have a scheme, so type {command} --rule "
+        f"{shlex.quote(proposed)}"
     )
 
 
