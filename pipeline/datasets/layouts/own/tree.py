@@ -217,7 +217,7 @@ def _no_identities(
             "take them without identities"
         )
     return ReidpipeError(
-        f"{what}; expected FOLDER/<identity>/<image> or a naming rule (--rule none takes them "
+        f"{what}; expected FOLDER/<identity>/<image> or a naming rule (the word none: take them "
         f"without identities); their names have a scheme, so type {command} --rule "
         f"{shlex.quote(proposed)}"
     )
