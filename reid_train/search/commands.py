@@ -319,7 +319,6 @@ def score(terminal: Terminal, run: str, first: Path, second: str, flip: bool, de
 
 def _names_image(text: str) -> bool:
     """Whether an argument is meant as a file: there is one, or it looks like the path of one."""
-    from pipeline.datasets.layouts.rows import IMAGE_SUFFIXES
+    from pipeline.datasets.layouts.rows import is_image
 
-    path = Path(text)
-    return path.exists() or path.suffix.lower() in IMAGE_SUFFIXES
+    return Path(text).exists() or is_image(text)

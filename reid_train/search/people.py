@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipeline.datasets.index import ImageRow
-from pipeline.datasets.layouts.own import read_own
+from pipeline.datasets.layouts.own import other_files, read_own
 from pipeline.datasets.layouts.rows import (
-    IMAGE_SUFFIXES,
     LayoutRow,
-    shortened,
-    walk_files,
 )
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.image_files import images_below
@@ -55,7 +51,7 @@ def images_at(place: Path, *, rule: str | None = None, known: bool = True) -> Im
         found = _layout(place.parent, rule, told=True) if rule else None
         return _with_people(place.parent, {place.name: place}, found)
     paths = {path.relative_to(place).as_posix(): path for path in images_below(place)}
-    notes = _left_out(place)
+    notes = tuple(other_files(place))
     if not known:
         return Images(place, paths, notes=notes)
     found = _layout(place, rule, told=rule is not None)
@@ -138,20 +134,6 @@ def _called(rows: Sequence[ImageRow | LayoutRow]) -> dict[int, str]:
     if len(each) == len(names) == len(set(each)) and "" not in each:
         return {pid: next(iter(found)) for pid, found in names.items()}
     return {pid: str(pid) for pid in names}
-
-
-def _left_out(folder: Path) -> tuple[str, ...]:
-    """One line about the files below ``folder`` that are no images by their names."""
-    others = [
-        PurePosixPath(place, entry.name).as_posix()
-        for place, entry in walk_files(folder)
-        if PurePosixPath(entry.name).suffix.lower() not in IMAGE_SUFFIXES
-    ]
-    if not others:
-        return ()
-    kinds = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in others)
-    listed = shortened([f"{count} {suffix}" for suffix, count in kinds.most_common()], 5)
-    return (f"left out, no images by their suffix: {listed}, such as {others[0]}",)
 
 
 class Numbers:

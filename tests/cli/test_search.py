@@ -43,7 +43,7 @@ def asked(people: Path, tmp_path: Path) -> Path:
 
 def test_from_folders_to_a_sheet(trained: Console, own: Path, asked: Path, tmp_path: Path):
     told = trained("embed", RUN, own, "--out", tmp_path / "g").stdout
-    assert "left out, no images by their suffix: 1 .txt, such as notes.txt" in told
+    assert "not read, no images by their suffix: 1 .txt (notes.txt)" in told
     assert "identities: 6 people on 24 of 24 images" in told
     gallery = open_gallery(tmp_path / "g")
     assert gallery.pids is not None and gallery.about is not None

@@ -12,7 +12,7 @@ from pipeline.datasets.layouts.own.found import Tale
 from pipeline.datasets.layouts.own.table import read_table, tell_sheet
 from pipeline.datasets.layouts.own.tree import other_files, unwrapped
 from pipeline.datasets.layouts.own.words import TEST, split_of
-from pipeline.datasets.layouts.rows import LayoutRow, is_workspace, subfolders, walk_images
+from pipeline.datasets.layouts.rows import LayoutRow, data_folders, walk_images
 from pipeline.terminal.errors import ReidpipeError
 
 
@@ -35,7 +35,7 @@ def read_image_folders(reading: Reading) -> None:
     members: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     for split, top in splits or [("train", reading.root)]:
         reading.leave_out("in no class folder", *walk_images(top, depth=1))
-        for folder in _folders(top):
+        for folder in data_folders(top):
             images = list(walk_images(folder))
             if images and all(path.parent != folder for path in images):
                 raise ReidpipeError(
@@ -51,7 +51,7 @@ def read_image_folders(reading: Reading) -> None:
         )
     if splits:
         used = {folder for _, folder in splits}
-        beside = [folder for folder in _folders(reading.root) if folder not in used]
+        beside = [folder for folder in data_folders(reading.root) if folder not in used]
         for folder in [reading.root, *beside]:
             depth = 1 if folder == reading.root else None
             reading.leave_out("beside the splits", *walk_images(folder, depth=depth))
@@ -71,15 +71,11 @@ def _read_table(reading: Reading) -> None:
 
 def _splits(root: Path) -> list[tuple[str, Path]]:
     found = []
-    for folder in _folders(root):
+    for folder in data_folders(root):
         split = split_of(folder.name)
         if split is not None and next(walk_images(folder, depth=1), None) is None:
             found.append(("query" if split == TEST else split, folder))
     return found
-
-
-def _folders(root: Path) -> list[Path]:
-    return [folder for folder in subfolders(root) if not is_workspace(folder)]
 
 
 def _composed(name: str) -> str:

@@ -97,6 +97,13 @@ def subfolders(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
+def data_folders(folder: Path) -> list[Path]:
+    """``subfolders`` without workspaces: the default one lies in the folder where a command is
+    typed, among the images.
+    """
+    return [inner for inner in subfolders(folder) if not is_workspace(inner)]
+
+
 def walk_files(folder: Path, *, depth: int | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """All that is no folder below ``folder``, as (posix path of its folder, entry), sorted.
 

@@ -26,7 +26,7 @@ def test_folders_of_people(tmp_path: Path):
     images = images_at(tree(tmp_path, "anna/1.jpg", "anna/2.PNG", "bob/1.jpg", "notes.txt"))
     assert list(images.paths) == ["anna/1.jpg", "anna/2.PNG", "bob/1.jpg"]
     assert images.people == {"anna/1.jpg": "anna", "anna/2.PNG": "anna", "bob/1.jpg": "bob"}
-    assert images.notes == ("left out, no images by their suffix: 1 .txt, such as notes.txt",)
+    assert images.notes == ("not read, no images by their suffix: 1 .txt (notes.txt)",)
     assert images_at(tmp_path, known=False).people == {}
 
 

@@ -2,5 +2,6 @@
 
 from pipeline.datasets.layouts.own.holdout import Holdout
 from pipeline.datasets.layouts.own.reading import read_own
+from pipeline.datasets.layouts.own.tree import other_files
 
-__all__ = ["Holdout", "read_own"]
+__all__ = ["Holdout", "other_files", "read_own"]

@@ -47,7 +47,7 @@ def find_levels(folders: Sequence[Folders], *, where: str, people: bool = True) 
     Raises ReidpipeError for trees that can be understood in two ways.
     """
     depths = Counter(len(chain) for chain in folders)
-    if people is False:
+    if not people:
         return Levels(max(depths), None, _surely_cameras(folders))
     if set(depths) == {0}:
         return Levels(0, None, None)

@@ -41,10 +41,6 @@ class Rule:
     on_path: bool
     says_pid: bool
 
-    @property
-    def says_camera(self) -> bool:
-        return "camid" in self.pattern.groupindex
-
     def fields(self, path: str) -> dict[str, str] | None:
         """The groups that took part, by name; None for a name that breaks the rule.
 

@@ -19,10 +19,9 @@ from pipeline.datasets.layouts.own.words import (
     whole,
 )
 from pipeline.datasets.layouts.rows import (
+    data_folders,
     is_image,
-    is_workspace,
     shortened,
-    subfolders,
     walk_files,
     walk_images,
 )
@@ -38,14 +37,14 @@ def unwrapped(root: Path, *tables: str) -> tuple[Path, list[str]]:
     """
     inner = root
     for _ in range(WRAPPINGS):
-        folders = _folders(inner)
+        folders = data_folders(inner)
         if (
             len(folders) != 1
             or split_of(folders[0].name)
             or are_cameras([folders[0].name], surely=True)
             or any((inner / table).is_file() for table in tables)
             or next(walk_images(inner, depth=1), None) is not None
-            or not _folders(folders[0])
+            or not data_folders(folders[0])
         ):
             break
         inner = folders[0]
@@ -151,14 +150,9 @@ def not_a_number(key: str, text: str, path: str) -> ReidpipeError:
     )
 
 
-def _folders(root: Path) -> list[Path]:
-    # The default workspace lies in the folder where a command is typed: among the images.
-    return [folder for folder in subfolders(root) if not is_workspace(folder)]
-
-
 def _split_folders(root: Path, tale: Tale) -> dict[str, Path]:
     """Split -> its folder, by its own name or else another word for it, which is told."""
-    folders = {folder.name: folder for folder in _folders(root)}
+    folders = {folder.name: folder for folder in data_folders(root)}
     meant: dict[str, list[str]] = {}
     for name in folders:
         if (split := split_of(name)) is not None:
