@@ -20,6 +20,7 @@ from pipeline.terminal.commandline import (
     json_option,
 )
 from reid_train.recipe import commands
+from reid_train.recipe.bodies import PARSER
 
 COMMANDS = {
     "prepare": (
@@ -94,10 +95,11 @@ def train(
     Example: reidpipe train slicenet2 --dataset col780 --seed 1 --set stages.0.epochs=20
     """
     from parsing_models.commands import parsers_of
+    from reid_train.recipe.bodies.train import train as body
 
     terminal.workspace.writable()
     maps = parsers_of(terminal, [parsing], label_map, parser_settings)
-    commands.train(terminal, maps, parsing=parsing, **options)
+    body(terminal, maps, parsing=parsing, **options)
 
 
 @click.command(context_settings=CONTEXT)
@@ -125,12 +127,13 @@ def run(
       reidpipe run distill-mobilenet-none distill-mobilenet-clip-reid distill-mobilenet-pi-vl
     """
     from parsing_models.commands import parsers_of
+    from reid_train.recipe.bodies.run import run as body
     from reid_train.recipe.combinations import read_names
 
     terminal.workspace.writable()
-    kinds = read_names(parsers or [commands.PARSER], "--parsing")
+    kinds = read_names(parsers or [PARSER], "--parsing")
     maps = parsers_of(terminal, kinds, label_map, parser_settings)
-    commands.run(terminal, maps, parsers=kinds, **options)
+    body(terminal, maps, parsers=kinds, **options)
 
 
 @click.command(context_settings=CONTEXT)
@@ -143,9 +146,10 @@ def demo(terminal: Terminal, **options: Any) -> None:
     Example: reidpipe demo
     """
     from parsing_models.commands import parsers_of
+    from reid_train.recipe.bodies.demo import demo as body
 
     terminal.workspace.writable()
-    commands.demo(terminal, parsers_of(terminal, [commands.PARSER]), **options)
+    body(terminal, parsers_of(terminal, [PARSER]), **options)
 
 
 @click.command(context_settings=CONTEXT)

@@ -1,0 +1,73 @@
+"""The body of ``reidpipe demo``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.artifacts import graph, requests
+from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.runs import record_run
+from pipeline.terminal.commandline import Terminal
+from pipeline.terminal.tables import format_table
+from reid_train.recipe.bodies import PARSER, Maps
+
+# What the demo trains: three methods on equal epochs, as many as two cores finish in a minute.
+DEMO_EPOCHS = 5
+DEMO: dict[str, tuple[str, ...]] = {
+    "baseline-tiny": (),
+    "clip-reid-tiny": ("stages.identity-prompts.epochs=10",),
+    "pi-vl-tiny": ("stages.identity-prompts.epochs=10", "stages.part-prompts.epochs=1"),
+}
+
+
+def demo(terminal: Terminal, label_maps: Maps, *, seed: int, device: str) -> None:
+    """The body of ``reidpipe demo``."""
+    from pipeline.datasets.sources import GENERATED, index_step
+    from reid_train.evaluation.results import METRIC_COLUMNS, metrics_row, protocol_line
+    from reid_train.figures.commands import report_page
+    from reid_train.recipe.arguments import model_step
+
+    index = index_step(terminal.workspace, GENERATED)
+    maps = label_maps(index, PARSER)
+    models = [
+        model_step(
+            terminal,
+            recipe,
+            GENERATED,
+            seed=seed,
+            settings=(f"stages.image.epochs={DEMO_EPOCHS}", *settings),
+            label_maps=lambda _: maps,
+            index=index,
+        )
+        for recipe, settings in DEMO.items()
+    ]
+    evaluations = [
+        requests.evaluation(
+            model, model.inputs["index"], protocol="standard", exclude="same-camera"
+        )
+        for model in models
+    ]
+    page = requests.report("reidpipe demo", evaluations, label_maps=maps)
+    outcome = graph.run(
+        terminal.workspace,
+        [maps, *models, *evaluations, page],
+        terminal.execution(device=device),
+        announce=terminal.announce,
+    )
+    rows: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    for model, evaluation in zip(models, evaluations, strict=True):
+        recipe = model.params["recipe"]
+        record_run(
+            terminal.workspace, recipe=recipe["name"], dataset=GENERATED, seed=seed, model=model
+        )
+        metrics = read_json(terminal.workspace.folder(evaluation) / "metrics.json")
+        epochs = sum(stage["epochs"] for stage in recipe["stages"])
+        rows.append(metrics_row(f"{recipe['name']} ({epochs} epochs)", metrics))
+        results.append(metrics)
+    terminal.say(format_table(rows, METRIC_COLUMNS))
+    terminal.say(protocol_line(results[0], evaluations[0]))
+    terminal.told(outcome)
+    path = report_page(terminal, page)
+    terminal.say(f"report {path}")
+    terminal.result({"metrics": results, "report": path, "made": len(outcome.made)})

@@ -1,0 +1,69 @@
+"""The body of ``reidpipe train``."""
+
+from __future__ import annotations
+
+from pipeline.artifacts import graph
+from pipeline.artifacts.runs import record_run
+from pipeline.terminal.commandline import Terminal
+from reid_train.recipe.bodies import Maps
+from reid_train.recipe.bodies.map_options import check_reads_maps
+
+
+def train(
+    terminal: Terminal,
+    label_maps: Maps,
+    *,
+    recipe: str,
+    dataset: str,
+    parsing: str,
+    pretrained: str | None,
+    settings: tuple[str, ...],
+    seed: int,
+    device: str,
+) -> None:
+    """The body of ``reidpipe train``."""
+    from reid_train.recipe.arguments import check_data, model_step
+
+    check_reads_maps([recipe], settings)
+    step = model_step(
+        terminal,
+        recipe,
+        dataset,
+        seed=seed,
+        pretrained=pretrained,
+        settings=settings,
+        label_maps=lambda index: label_maps(index, parsing),
+    )
+    outcome = graph.run_checked(
+        terminal.workspace,
+        [step],
+        terminal.execution(device=device),
+        first=[step.inputs["index"]],
+        check=lambda: check_data(terminal.workspace, step, dataset),
+        announce=terminal.announce,
+    )
+    run = record_run(
+        terminal.workspace,
+        recipe=step.params["recipe"]["name"],
+        dataset=step.inputs["index"].params["dataset"],
+        seed=seed,
+        model=step,
+    )
+    summary = terminal.workspace.provenance(step)["summary"]
+    terminal.told(outcome)
+    terminal.say(f"run {run.name}")
+    for name, value in sorted(summary.items()):
+        if isinstance(value, int | float | str):
+            terminal.say(f"  {name}: {value}")
+    if summary["identities"] == 0:
+        terminal.say(f"next: reidpipe embed {run.name} DIR, then reidpipe search")
+    else:
+        terminal.say(f"next: reidpipe eval {run.name}")
+    terminal.result(
+        {
+            "run": run.name,
+            "model": str(terminal.workspace.folder(step)),
+            "made": [made.key for made in outcome.made],
+            **summary,
+        }
+    )
