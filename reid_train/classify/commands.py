@@ -23,7 +23,14 @@ from reid_train.classify.arguments import (
 )
 from reid_train.classify.recipe import SPLITS, LearnerRecipe, load_learner
 from reid_train.classify.steps import Classes, Clip
-from reid_train.classify.tables import Line, read_table, results, split_lines, table
+from reid_train.classify.tables import (
+    RANKED_HOW,
+    Line,
+    read_table,
+    results,
+    split_lines,
+    table,
+)
 from reid_train.recipe.arguments import setting
 from reid_train.recipe.combinations import read_names, read_seeds
 
@@ -167,6 +174,8 @@ def classify(
     told = split_lines(terminal.workspace, known.values())
     for text in told:
         terminal.say(text)
+    if split == "people":
+        terminal.say(RANKED_HOW)
     terminal.told(outcome)
     for step in _learners(wanted):
         terminal.say(f"learner {terminal.workspace.folder(step)}")
