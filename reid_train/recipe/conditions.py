@@ -26,7 +26,7 @@ def differences(known: Recipe, given: Expected, evaluation: Step, tested: str) -
     if given.settings:
         known = load_recipe(known.name, dict(text.split("=", 1) for text in given.settings))
     trained = str(model.inputs["index"].params["dataset"])
-    found = [
+    return [
         *_data("tested on", tested, given.dataset),
         *_data("trained on", trained, given.train or given.dataset),
         *_weights(model, known, given),
@@ -34,7 +34,6 @@ def differences(known: Recipe, given: Expected, evaluation: Step, tested: str) -
         *_values(model, known),
         *_evaluation(evaluation, known, given),
     ]
-    return found
 
 
 def _data(what: str, here: str, there: str) -> Iterator[str]:
@@ -90,10 +89,18 @@ def _values(model: Step, known: Recipe) -> Iterator[str]:
     run["stages"] = [*(step.params["stage"] for step in _prompts(model)), *run["stages"]]
     if "text" in model.inputs:
         run["model"] = {**run["model"], "teacher": known.plain()["model"]["teacher"]}
-    here = dict(_flat(from_plain(run).plain()))
-    there = dict(_flat(known.plain()))
+    yield from changed(from_plain(run).plain(), known.plain(), apart=APART)
+
+
+def changed(
+    plain: Mapping[str, Any], other: Mapping[str, Any], *, apart: tuple[str, ...] = ()
+) -> Iterator[str]:
+    """Every value of a recipe's plain form that is another one in ``other``, by its dotted path;
+    but for paths that begin like one of ``apart``.
+    """
+    here, there = dict(_flat(plain)), dict(_flat(other))
     for path in [*there, *(path for path in here if path not in there)]:
-        if not path.startswith(APART) and here.get(path) != there.get(path):
+        if not path.startswith(apart) and here.get(path) != there.get(path):
             yield f"{path} {_text(here.get(path))} (there {_text(there.get(path))})"
 
 

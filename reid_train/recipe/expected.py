@@ -88,11 +88,11 @@ class Beside:
     def lines(self) -> list[str]:
         """What to print: the figures, the difference in a spread, what else differs."""
         start = f"{self.label}: " if self.label else ""
-        what = "measured before" if self.expected.own else "published"
         first = ", ".join(f"{m.name} {m.percent(m.expected)}" for m in self.measures)
         second = ", ".join(m.percent(m.measured) for m in self.measures)
         change = ", ".join(m.percent(m.difference, "+") for m in self.measures)
-        found = [f"{start}{what}: {first} ({self.expected.told_source}); measured {second}: {change}"]
+        told = f"{first} ({self.expected.told_source}); measured {second}: {change}"
+        found = [f"{start}published: {told}"]
         found += [f"  {line}" for line in (*self._spread(), self._conditions())]
         return found
 
@@ -208,9 +208,12 @@ def measures(
 ) -> tuple[Measure, ...]:
     """The expected figures beside ``values`` of each seed. The difference is seen in the spread of
     these seeds; of one seed in that of the expected figures, else in the evaluation's interval.
+    Figures that were not measured are left out.
     """
     found = []
     for name, expected in given.figures_by_name().items():
+        if name not in values:
+            continue
         seeds = list(values[name])
         std, of, interval = None, "", None
         if len(seeds) > 1:
