@@ -36,7 +36,6 @@ def beside_lines(
             if not _same(given, row, known[row["dataset"]]):
                 continue
             values = {name: figure["values"] for name, figure in row["figures"].items()}
-            # H is of the averages, as its authors have it, not the average of the seeds' own.
             compared = measures(given, values, {}) if set(values) & set(given.figures) else ()
             if compared:
                 conditions = _conditions(given, row, packaged, used, clips[used.name], file)
@@ -49,6 +48,7 @@ def beside_lines(
                         (*conditions, *apart),
                         {name: row[name] for name in ("dataset", "split", "shots")},
                         label=f"{used.name} on {row['dataset']}",
+                        varies=bool(row["seeds"]),
                     )
                 )
     return found
@@ -77,4 +77,14 @@ def _conditions(
         yield f"the learner of {file.name}"
     elif row["shots"] != given.shots:
         yield f"{row['shots']} shots (there {given.shots})"
-    yield from changed(used.plain(), packaged.plain(), apart=("name",))
+    here, there = (_as_used(recipe, row) for recipe in (used, packaged))
+    yield from changed(here, there, apart=("name",))
+
+
+def _as_used(recipe: LearnerRecipe, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's plain form with the number of epochs that the dataset and the shots lead to."""
+    plain = recipe.plain()
+    if recipe.training is not None and row["shots"] is not None:
+        epochs = recipe.training.epochs_for(row["dataset"].partition(":")[0], row["shots"])
+        plain["training"] = {**plain["training"], "epochs": epochs, "dataset_epochs": {}}
+    return plain

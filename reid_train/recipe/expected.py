@@ -43,7 +43,9 @@ class Measure:
     def percent(self, share: float, sign: str = "") -> str:
         """A share in percent, with as many decimals as the expected figure is given with."""
         value = 100 * self.expected
-        return f"{100 * share:{sign}.{1 if abs(value - round(value, 1)) < 1e-6 else 2}f}"
+        digits = 1 if abs(value - round(value, 1)) < 1e-6 else 2
+        # Nothing is less than zero by nothing.
+        return f"{round(100 * share, digits) + 0.0:{sign}.{digits}f}"
 
     @property
     def deviations(self) -> float | None:
@@ -75,6 +77,7 @@ class Measure:
 class Beside:
     """One expected result beside what was measured. label: what to call the row where there are
     several. deviations: of the recipe from its source, which say why else the two may differ.
+    varies: whether another seed could give another result.
     """
 
     recipe: str
@@ -84,6 +87,7 @@ class Beside:
     about: Mapping[str, Any]
     deviations: tuple[str, ...] = ()
     label: str = ""
+    varies: bool = True
 
     def lines(self) -> list[str]:
         """What to print: the figures, the difference in a spread, what else differs."""
@@ -101,9 +105,13 @@ class Beside:
         if seen:
             told = ", ".join(f"{m.name} {m.deviations:+.1f}" for m in seen)
             return [f"in standard deviations of {seen[0].of}: {told}"]
+        if not self.varies:
+            return []
+        if still := [m for m in self.measures if m.std == 0.0]:
+            return [f"{still[0].of} do not vary"]
         held = [m for m in self.measures if m.interval is not None]
         if not held:
-            return ["no spread is known: several seeds give one"]
+            return ["no spread is known; several seeds give one"]
         told = ", ".join(
             f"{m.name} {'inside' if m.inside else 'outside'} "
             f"{m.percent(m.interval[0])} to {m.percent(m.interval[1])}"

@@ -33,7 +33,8 @@ def read(
 ) -> dict[str, Any]:
     """The mapping of a recipe, by name in a packaged folder or from a file; what ``base:`` names is
     merged in (a file beside the one that names it) but for its ``expected``, which is another
-    recipe's, then ``set:`` applied. ``seen``: the recipes that led here. Raises ReidpipeError, in one line; ``see``: the command that lists the names.
+    recipe's, then ``set:`` applied. ``seen``: the recipes that led here. Raises ReidpipeError, in
+    one line; ``see``: the command that lists the names.
     """
     if reference in seen:
         raise ReidpipeError(f"found recipes that are each other's base: {', '.join(seen)}")
