@@ -25,7 +25,7 @@ class Measure:
     """One figure: as expected and as measured, in 0..1, the latter a mean over seeds.
 
     std, of: the standard deviation the difference is seen in, and of what it is; None: unknown.
-    interval: of one evaluation, where there is one.
+    interval: of one evaluation, where there is one. digits: decimals to print, in percent.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Measure:
     std: float | None = None
     of: str = ""
     interval: tuple[float, float] | None = None
+    digits: int = 1
 
     @property
     def difference(self) -> float:
@@ -41,11 +42,9 @@ class Measure:
         return self.measured - self.expected
 
     def percent(self, share: float, sign: str = "") -> str:
-        """A share in percent, with as many decimals as the expected figure is given with."""
-        value = 100 * self.expected
-        digits = 1 if abs(value - round(value, 1)) < 1e-6 else 2
+        """A share in percent, with as many decimals as the expected figures are given with."""
         # Nothing is less than zero by nothing.
-        return f"{round(100 * share, digits) + 0.0:{sign}.{digits}f}"
+        return f"{round(100 * share, self.digits) + 0.0:{sign}.{self.digits}f}"
 
     @property
     def deviations(self) -> float | None:
@@ -230,7 +229,7 @@ def measures(
             std, of = given.spread[name], f"the {given.seeds or 'several'} seeds expected"
         elif intervals.get(name):
             interval = (float(intervals[name][0]), float(intervals[name][1]))
-        found.append(Measure(name, expected, mean(seeds), std, of, interval))
+        found.append(Measure(name, expected, mean(seeds), std, of, interval, given.digits))
     return tuple(found)
 
 

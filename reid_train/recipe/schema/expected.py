@@ -5,7 +5,7 @@ All of it is told and nothing of it is in a key.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -43,6 +43,12 @@ class Published(Part):
         return self.source.startswith("docs/")
 
     @property
+    def digits(self) -> int:
+        """Decimals that the figures are given with, in percent."""
+        tenths = [1000 * value for value in self.figures_by_name().values()]
+        return 1 if all(abs(value - round(value)) < 1e-6 for value in tenths) else 2
+
+    @property
     def told_source(self) -> str:
         """The source in words, with how the figures came from there."""
         read = [self.source]
@@ -51,6 +57,14 @@ class Published(Part):
         if self.unchecked:
             read.append("remembered, not checked against it")
         return ", ".join(read)
+
+    def told(self) -> dict[str, Any]:
+        """As ``reidpipe recipes NAME`` shows it: what it is of and the figures, then their source,
+        without what is not said.
+        """
+        said = self.model_dump(mode="json", exclude_defaults=True)
+        own = [name for name in type(self).model_fields if name not in Published.model_fields]
+        return {name: said[name] for name in (*own, *Published.model_fields) if name in said}
 
     @model_validator(mode="after")
     def _has_figures(self) -> Published:
