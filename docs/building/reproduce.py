@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from docs.building.reading_list import SECTIONS, Section
 from pipeline.datasets.catalogue import load_manifest
 from reid_train.classify.recipe import Accuracies, list_learners, load_learner
 from reid_train.recipe.loading import load_recipe
-from reid_train.recipe.schema import Expected, Published
+from reid_train.recipe.schema import Expected, Published, Recipe
 
 PAGE = Path(__file__).parent.parent / "reproduce.md"
 HEADINGS = (
@@ -79,9 +80,15 @@ def rows(section: Section) -> list[Row]:
     return found
 
 
+@cache
+def _recipe(name: str) -> Recipe:
+    return load_recipe(name)
+
+
+@cache
 def expected_of(name: str) -> tuple[Published, ...]:
     """What a recipe of either kind expects."""
-    return (load_learner(name) if name in list_learners() else load_recipe(name)).expected
+    return (load_learner(name) if name in list_learners() else _recipe(name)).expected
 
 
 def commands(name: str, given: Published) -> tuple[str, ...]:
@@ -92,9 +99,9 @@ def commands(name: str, given: Published) -> tuple[str, ...]:
     assert isinstance(given, Expected)
     dataset = given.train or given.dataset
     options = f" --dataset {dataset}"
-    if given.weights and given.weights != load_recipe(name).model.pretrained:
+    if given.weights and given.weights != _recipe(name).model.pretrained:
         options += f" --pretrained {given.weights}"
-    if load_recipe(name).reads_maps:
+    if _recipe(name).reads_maps:
         options += f" --parsing {given.parser or 'schp'}"
     first = load_manifest(given.dataset).default_protocol.name
     if given.rerank is None and given.protocol == first:
@@ -135,7 +142,7 @@ def cost(row: Row) -> tuple[str, str]:
         found = costs.of_learner(recipe, given.dataset, given.split, given.shots)
         return _gigabytes(found.memory), _hours(found.hours)
     assert isinstance(given, Expected)
-    loaded = load_recipe(row.recipe)
+    loaded = _recipe(row.recipe)
     if loaded.suits and "CPU" in loaded.suits.machine:
         return "none", loaded.suits.machine
     if given.own:
@@ -186,7 +193,7 @@ def _deviations(names: Iterable[str]) -> list[str]:
     """A line per deviation, with the recipes that have it."""
     found: dict[str, list[str]] = {}
     for name in names:
-        for text in () if name in list_learners() else load_recipe(name).deviations:
+        for text in () if name in list_learners() else _recipe(name).deviations:
             found.setdefault(text, []).append(f"`{name}`")
     return [f"- {text} ({', '.join(of)})" for text, of in found.items()]
 
@@ -221,7 +228,7 @@ def _needs() -> Iterator[str]:
                 weights[load_learner(row.recipe).pretrained] = None
             else:
                 names[given.dataset] = None
-                loaded = load_recipe(row.recipe)
+                loaded = _recipe(row.recipe)
                 weights[given.weights or (loaded.model.teacher or loaded.model).pretrained] = None
     manifests = [(name, load_manifest(name)) for name in names]
     yield "\n".join(
@@ -253,7 +260,7 @@ def _estimates() -> str:
 Estimated, not measured. Operations are counted with `torch.utils.flop_counter` on one image of
 the recipe's size (a multiplication and an addition are two), and
 
-- time = operations / ({c.SHARE:.0%} of the peak of an {c.GPU}: {c.PEAK["bf16"] / 1e12:.0f}
+- time = operations / ({100 * c.SHARE:.0f} % of the peak of an {c.GPU}: {c.PEAK["bf16"] / 1e12:.0f}
   TFLOP/s in bf16, {c.PEAK["fp32"] / 1e12:.1f} in fp32 for the recipes that train in it);
 - no step takes less than {c.LAUNCH * 1000:.0f} ms: small networks are bound by what starts a
   kernel;
