@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import yaml
 
 from tests.cli.conftest import TRAIN, Console
@@ -9,6 +10,7 @@ from tests.cli.conftest import TRAIN, Console
 RUN = ("run", "baseline-tiny", *TRAIN, "--device", "cpu")
 
 
+@pytest.mark.slow
 def test_run_and_eval_show_measured_beside_expected(console: Console, few_people: None):
     result = console(*RUN, "--seed", "0-1").stdout
     (first,) = [line for line in result.splitlines() if "published:" in line]
