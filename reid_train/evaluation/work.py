@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.artifacts import atomic
 from pipeline.artifacts.store import versions
+from pipeline.datasets.exclusion import CLOTHES, RULES
 from pipeline.datasets.index import ImageRow, Index, read_index
 from pipeline.datasets.protocols import exclusion
 from pipeline.images.packed import PackedImages
@@ -23,11 +24,13 @@ from reid_train.evaluation.protocols import (
     mean_of_trials,
     score_protocol,
     test_rows,
+    told,
 )
 from reid_train.evaluation.ranking import match_rule
 from reid_train.evaluation.rerank import rerank_distances
 from reid_train.evaluation.stored_ranking import RankingRecorder
 from reid_train.evaluation.threshold import PairStatistics
+from reid_train.evaluation.tracks import Tracks
 from reid_train.models import COSINE
 
 if TYPE_CHECKING:
@@ -70,6 +73,7 @@ def evaluate(job: Job) -> dict[str, Any]:
     outcomes = []
     for number, rows in enumerate(trials):
         query, gallery = (_embeddings(side, tested.features, exclude) for side in rows)
+        tracks = Tracks.of(rows[1]) if protocol.unit == "track" else None
         watchers = None
         if number == 0:
             bare = None
@@ -79,10 +83,12 @@ def evaluate(job: Job) -> dict[str, Any]:
                 "dataset": index.dataset, "protocol": protocol.name, "exclude": exclude,
                 "flip": bool(job.params["flip"]),
             }  # fmt: skip
-            watchers = _Watchers.of(query, gallery, exclude, tested.distance, bare, about)
+            watchers = _Watchers.of(query, gallery, exclude, tested.distance, bare, about, tracks)
         try:
             outcomes.append(
-                _score_trial(job, protocol, query, gallery, exclude, tested.distance, watchers)
+                _score_trial(
+                    job, protocol, query, gallery, exclude, tested.distance, watchers, tracks
+                )
             )
         except ValueError as error:
             raise ReidpipeError(
@@ -98,20 +104,22 @@ def evaluate(job: Job) -> dict[str, Any]:
             atomic.write_json(job.folder / THRESHOLD, watchers.pairs.summary() | about_table)
     plain = mean_of_trials([metrics for metrics, _ in outcomes])
     reranked = [metrics for _, metrics in outcomes if metrics is not None]
-    told = {} if tested.sides.told is None else {"side_information": tested.sides.told}
+    table = {} if tested.sides.told is None else {"side_information": tested.sides.told}
+    ranked = trials[0][1]
     result = {
         "dataset": index.dataset,
         "protocol": protocol.name,
         "exclude": exclude,
         "queries": len(trials[0][0]),
         "valid_queries": int(plain.valid.sum()),
-        "gallery": len(trials[0][1]),
+        "gallery": len(ranked if protocol.unit == "image" else Tracks.of(ranked)),
+        **told(protocol, ranked),
         **_figures(plain),
         "rerank": {**job.params["rerank"], **_figures(mean_of_trials(reranked))}
         if reranked
         else None,
         "distance": tested.distance,
-        **told,
+        **table,
         "recipe": _recipe_name(meta),
         "seed": meta.get("seed"),
         "versions": versions(),
@@ -122,7 +130,7 @@ def evaluate(job: Job) -> dict[str, Any]:
         "flip": bool(job.params["flip"]),
         "rerank": job.params["rerank"],
         "distance": tested.distance,
-        **told,
+        **table,
         "image_size": list(tested.size),
         "precision": "fp32",
         "trials": protocol.trials,
@@ -151,12 +159,15 @@ class _Watchers:
         distance: str,
         bare: tuple[Embeddings, Embeddings] | None,
         about: dict[str, Any],
+        tracks: Tracks | None = None,
     ) -> _Watchers:
         """bare: both sides without a model's table, for the threshold, and counted at once; None
         where they are those that are scored.
         """
         matches = match_rule(query, gallery, exclude)
-        recorder = RankingRecorder(query.pids, gallery.pids, matches, distance=distance)
+        recorder = RankingRecorder(
+            query.pids, gallery.pids, matches, distance=distance, tracks=tracks
+        )
         farthest = 0.0 if distance == COSINE else _farthest(bare or (query, gallery))
         pairs = PairStatistics(
             matches, query.pids, gallery.pids, distance=distance, farthest=farthest, about=about
@@ -190,18 +201,22 @@ def _score_trial(
     exclude: str,
     distance: str,
     watchers: _Watchers | None,
+    tracks: Tracks | None = None,
 ) -> tuple[RetrievalMetrics, RetrievalMetrics | None]:
-    matches = watchers.matches if watchers else match_rule(query, gallery, exclude)
+    ranked = gallery if tracks is None else tracks.gallery()
+    known = watchers.matches if watchers and tracks is None else None
+    matches = known or match_rule(query, ranked, exclude)
     chunks = _distances(query, gallery, distance).chunks()
     if watchers is not None:
         chunks = watchers.watch(chunks)
-    ids = {"q_pids": query.pids, "g_pids": gallery.pids, "matches": matches, "protocol": protocol}
-    plain = score_protocol(chunks, **ids)
+    ids = {"q_pids": query.pids, "g_pids": ranked.pids, "matches": matches, "protocol": protocol}
+    plain = score_protocol(tracks.watch(chunks) if tracks else chunks, **ids)
     if job.params["rerank"] is None:
         return plain, None
     normalise = distance == COSINE
     reranked = rerank_distances(query, gallery, normalise=normalise, **job.params["rerank"])
-    return plain, score_protocol([(0, reranked)], **ids)
+    again = [(0, reranked)]
+    return plain, score_protocol(tracks.watch(again) if tracks else again, **ids)
 
 
 @dataclass(frozen=True)
@@ -261,9 +276,10 @@ def _embeddings(rows: list[ImageRow], features: dict[str, np.ndarray], exclude: 
     return Embeddings(
         np.stack([features[row.key] for row in rows]),
         np.array([row.pid for row in rows], np.int64),
-        [row.camid for row in rows] if exclude == "same-camera" else None,
+        [row.camid for row in rows] if RULES[exclude].camera else None,
         # Identical bytes are the identical image, wherever the file lies.
-        [row.digest or row.key for row in rows] if exclude == "same-image" else None,
+        [row.digest or row.key for row in rows] if RULES[exclude].image else None,
+        [row.extra.get(CLOTHES) for row in rows] if RULES[exclude].clothes else None,
     )
 
 
