@@ -21,6 +21,7 @@ from reid_train.classify.arguments import (
     read_targets,
     unused,
 )
+from reid_train.classify.expected import beside_lines
 from reid_train.classify.recipe import SPLITS, LearnerRecipe, load_learner
 from reid_train.classify.steps import Classes, Clip
 from reid_train.classify.tables import (
@@ -31,6 +32,7 @@ from reid_train.classify.tables import (
     split_lines,
     table,
 )
+from reid_train.recipe import expected
 from reid_train.recipe.arguments import setting
 from reid_train.recipe.combinations import read_names, read_seeds
 
@@ -176,6 +178,9 @@ def classify(
         terminal.say(text)
     if split == "people":
         terminal.say(RANKED_HOW)
+    published = beside_lines(rows, loaded, clips, known, told, file)
+    for text in expected.lines(published):
+        terminal.say(text)
     terminal.told(outcome)
     for step in _learners(wanted):
         terminal.say(f"learner {terminal.workspace.folder(step)}")
@@ -183,6 +188,7 @@ def classify(
         {
             "rows": rows,
             "splits": told,
+            "published": expected.rows(published),
             "learners": [str(terminal.workspace.folder(step)) for step in _learners(wanted)],
             "made": [step.key for step in outcome.made],
         }

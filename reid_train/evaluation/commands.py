@@ -25,6 +25,7 @@ from reid_train.evaluation.results import (
 from reid_train.figures.commands import report_page
 from reid_train.models import DISTANCES
 from reid_train.recipe.combinations import read_names
+from reid_train.recipe.expected import beside, lines, rows
 
 
 @click.command("eval", context_settings=CONTEXT)
@@ -113,6 +114,8 @@ def evaluate(
         row = metrics_row(found.name, {**metrics, **metrics["rerank"]})
         terminal.say(f"{rerank_words(metrics)}:")
         terminal.say(format_table([row], METRIC_COLUMNS))
+    for line in lines(beside(found.recipe, step, [metrics])):
+        terminal.say(line)
     terminal.told(outcome)
     terminal.say(f"metrics {terminal.workspace.folder(step) / 'metrics.json'}")
     page = report_page(terminal, targets[-1]) if with_report else None
@@ -139,6 +142,9 @@ def _evaluate_matrix(terminal: Terminal, cells: list[Cell], with_report: bool, d
     figures = read_figures(terminal.workspace, cells)
     for line in matrix_lines(cells, figures):
         terminal.say(line)
+    for cell, metrics in zip(cells, figures, strict=True):
+        for line in lines(beside(cell.run.recipe, cell.step, [metrics], label=cell.run.name)):
+            terminal.say(line)
     terminal.told(outcome)
     page = report_page(terminal, targets[-1]) if with_report else None
     if page:
@@ -161,4 +167,5 @@ def _plain(
         "run": run.name,
         "folder": str(terminal.workspace.folder(step)),
         "report": page,
+        "published": rows(beside(run.recipe, step, [metrics])),
     }
