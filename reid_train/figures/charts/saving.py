@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -46,9 +47,23 @@ def png(figure: Any, *, title: str = "", caption: str = "") -> bytes:
     """The figure as PNG of 300 dots per inch; title and caption are its text entries."""
     stream = io.BytesIO()
     metadata = {"Software": MAKER, **_told(Title=title, Description=caption)}
-    with styled():
+    with styled(), _smooth(figure):
         figure.savefig(stream, format="png", dpi=RESOLUTION, metadata=metadata)
     return stream.getvalue()
+
+
+@contextmanager
+def _smooth(figure: Any) -> Iterator[None]:
+    """Pictures that SVG and PDF hold as they are must be resized for a PNG, and not in blocks."""
+    pictures = [picture for axis in figure.axes for picture in axis.images]
+    before = [picture.get_interpolation() for picture in pictures]
+    for picture in pictures:
+        picture.set_interpolation("bicubic")
+    try:
+        yield
+    finally:
+        for picture, kind in zip(pictures, before, strict=True):
+            picture.set_interpolation(kind)
 
 
 def _svg_bytes(figure: Any, **told: str) -> bytes:
