@@ -47,13 +47,12 @@ def grid(
     aspect = _aspect([cell for row in rows for cell in row])
     across = INCHES[width]
     extra = 2 * _GAP if apart else 0.0
-    names: list[list[str]] = []
-    # Names are wrapped to the height of their row, which the room for them changes a little.
-    left = _MARGIN
-    for _ in range(2):
+    # Names are wrapped to the height of their row, which the room for them makes smaller.
+    names, left, side = [], _MARGIN, 0.0
+    for _ in range(4):
         side = min(_WIDEST, (across - left - extra - _MARGIN) / columns - _GAP)
         names = [_wrapped(name, side * aspect) for name in row_names]
-        left = _MARGIN + _LINE * max((len(lines) for lines in names), default=0)
+        left = max(left, _MARGIN + _LINE * max((len(lines) for lines in names), default=0))
     down = side * aspect
     text = [_LINE if any(cell.text for cell in row) else 0.0 for row in rows]
     keys = _key_lines(key, across)
@@ -62,23 +61,24 @@ def grid(
     with styled():
         figure = Figure(figsize=(across, height))
 
-        def words(x: float, y: float, what: str, **how: Any) -> None:
-            figure.text(x / across, 1 - y / height, what, fontsize=6, color=INK, **how)
+        def words(x: float, y: float, what: str, room: float = across, **how: Any) -> None:
+            size = max(3.5, min(6.0, 6 * room / (_LETTER * max(1, len(what)))))
+            figure.text(x / across, 1 - y / height, what, fontsize=size, color=INK, **how)
 
         start = left + max(0.0, (across - left - extra - columns * (side + _GAP)) / 2)
         places = [start + n * (side + _GAP) + (extra if n else 0.0) for n in range(columns)]
         for place, name in zip(places, column_names, strict=False):
-            words(place + side / 2, top - 0.02, name, ha="center", va="bottom")
+            words(place + side / 2, top - 0.02, name, side, ha="center", va="bottom")
         y = top
         for number, row in enumerate(rows):
             if number < len(names):
-                words(start - 0.03, y + down / 2, "\n".join(names[number]), rotation=90,
-                      ha="right", va="center", multialignment="center")  # fmt: skip
+                words(start - 0.03, y + down / 2, "\n".join(names[number]), 9 * across,
+                      rotation=90, ha="right", va="center", multialignment="center")  # fmt: skip
             for place, cell in zip(places, row, strict=False):
                 box = (place / across, 1 - (y + down) / height, side / across, down / height)
                 _show(figure.add_axes(box), cell)
                 if cell.text:
-                    words(place + side / 2, y + down + 0.02, cell.text, ha="center", va="top")
+                    words(place + side / 2, y + down + 0.02, cell.text, side, ha="center", va="top")
             y += down + text[number] + _GAP
         for line in keys:
             _draw_key(figure, line, y, across, height, words)
