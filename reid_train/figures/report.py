@@ -24,7 +24,9 @@ from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.embeddings import load_features
 from reid_train.evaluation.side_information import SideInformation
 from reid_train.evaluation.stored_ranking import StoredRanking
-from reid_train.figures.charts import read_epochs, similarity_histogram, training_curves
+from reid_train.figures.charts.curves import curves, read_epochs
+from reid_train.figures.charts.histogram import histogram
+from reid_train.figures.charts.saving import svg
 from reid_train.figures.embedding_map import choose, embedding_map
 from reid_train.figures.ranked_lists import Match, draw_ranked_list
 from reid_train.models import COSINE
@@ -200,7 +202,7 @@ def _section(view: RunView) -> dict[str, Any]:
         "metrics": view.metrics,
         "conditions": view.conditions,
         "threshold": view.threshold,
-        "histogram": _svg_uri(similarity_histogram(view.threshold)),
+        "histogram": _svg_uri(svg(histogram({view.name: view.threshold}))),
         "groups": _ranked_lists(view, pictures),
         "embedding_map": _embedding_map(view, pictures),
         "explained": [
@@ -228,7 +230,7 @@ def _curves(runs: Sequence[RunView]) -> str | None:
         if view.model and (view.model / "log.jsonl").is_file()
     }
     logs = {name: log for name, log in logs.items() if log}
-    return _svg_uri(training_curves(logs)) if logs else None
+    return _svg_uri(svg(curves(logs))) if logs else None
 
 
 def _ranked_lists(view: RunView, pictures: Pictures) -> list[dict[str, Any]]:

@@ -20,7 +20,8 @@ from pipeline.labels.sets import LIP
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.stored_ranking import StoredRanking
 from reid_train.evaluation.work import evaluate
-from reid_train.figures.charts import read_epochs, training_curves
+from reid_train.figures.charts.curves import curves, read_epochs
+from reid_train.figures.charts.saving import svg
 from reid_train.figures.ranked_lists import BORDER, VERDICTS, Match, draw_ranked_list
 from reid_train.figures.report import RunView, write_report
 
@@ -63,7 +64,7 @@ def test_curves_pass_over_an_unfinished_line(tmp_path):
     log.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"event": "ep')
     epochs = read_epochs(log)
     assert [(entry["stage"], entry["loss"]) for entry in epochs] == [("one", 2.5), ("two", 1.5)]
-    assert training_curves({"a": epochs}) == training_curves({"a": epochs})
+    assert svg(curves({"a": epochs})) == svg(curves({"a": epochs}))
 
 
 class Outside(HTMLParser):

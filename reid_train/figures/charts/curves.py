@@ -1,0 +1,73 @@
+"""Training curves: mean loss per epoch of every stage, and what was measured on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reid_train.figures.charts.style import Width, look, name_runs, panels, styled
+
+Entry = Mapping[str, Any]
+_MARKED = 30  # epochs up to which each has a mark
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of ``log.jsonl`` in order.
+
+    A last line that a killed process left unfinished is no line yet and is passed over.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def read_epochs(log: Path) -> list[dict[str, Any]]:
+    """The lines of ``log.jsonl`` that close an epoch, in order."""
+    return [entry for entry in read_log(log) if entry.get("event") == "epoch"]
+
+
+def curves(runs: Mapping[str, Sequence[Entry]], *, width: Width = "two") -> Any:
+    """A matplotlib figure: a panel per stage with its mean loss, as losses have scales of their
+    own; and a panel per stage that was evaluated on the way, with the mAP. One line per run.
+
+    runs: name -> entries of ``read_log``; those of ``event`` "epoch" (``stage``, ``epoch`` from 0,
+    ``loss``) and "validation" (``stage``, ``epoch``, ``mAP`` as a fraction) count. Stages without
+    one are left out.
+    """
+    shown = [
+        (stage, event)
+        for event in ("epoch", "validation")
+        for stage in dict.fromkeys(
+            entry["stage"]
+            for log in runs.values()
+            for entry in log
+            if entry.get("event") == event
+        )
+    ]  # fmt: skip
+    with styled():
+        figure, axes = panels(len(shown), width=width, height=1.9)
+        handles: dict[str, Any] = {}
+        for axis, (stage, event) in zip(axes, shown, strict=False):
+            for number, (name, log) in enumerate(runs.items()):
+                points = [e for e in log if e.get("event") == event and e.get("stage") == stage]
+                if points:
+                    how = look(number)
+                    (line,) = axis.plot(
+                        [entry["epoch"] + 1 for entry in points],
+                        [_value(entry) for entry in points],
+                        color=how.colour, linestyle=how.dashes,
+                        marker=how.mark if len(points) < _MARKED else None,
+                    )  # fmt: skip
+                    handles.setdefault(name, line)
+            axis.set_title(stage)
+            axis.set_xlabel("epoch")
+            axis.set_ylabel("mean loss" if event == "epoch" else "validation mAP (%)")
+            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.grid(True)
+        name_runs(figure, list(handles.values()), list(handles), width)
+    return figure
+
+
+def _value(entry: Entry) -> float:
+    return entry["loss"] if entry["event"] == "epoch" else 100 * entry["mAP"]
