@@ -14,7 +14,7 @@ from reid_train.evaluation.embeddings import load_features
 from reid_train.figures import part_features
 from reid_train.figures.activation_maps import class_activation, class_rows, tint
 from reid_train.figures.embedding_map import FEWEST, choose, part_map
-from reid_train.figures.report import Comparison, Explained, PartFigure, Pictures, RunView
+from reid_train.figures.page.views import Comparison, Explained, PartFigure, Pictures, RunView
 
 if TYPE_CHECKING:
     from pipeline.datasets.index import ImageRow
@@ -34,7 +34,7 @@ def compare(
     Queries are ones valid in every run, of different people, evenly spread over the order of their
     keys: the choice knows no result. Images that may not be shown have no activations.
     """
-    pictures = Pictures(views[0])
+    pictures = views[0].pictures
     queries = _queries(views, pictures) if pictures.allowed else []
     panels: dict[str, list[np.ndarray]] = {row.key: [pictures[row.key]] for row in queries}
     activated = [
@@ -83,7 +83,7 @@ def _activate(
 
     features, keys = load_features(view.evaluation)
     gallery = set(view.ranking.gallery_keys.tolist())
-    pictures = Pictures(view)
+    pictures = view.pictures
     places = [place for place, key in enumerate(keys) if key in gallery]
     pids = np.array([pictures.rows[keys[place]].pid or 0 for place in places])
     classes = class_rows(features[places], pids)
