@@ -36,7 +36,7 @@ def cmc(runs: Mapping[str, Mapping[str, Any]], *, top: int = TOP, width: Width =
         axis.set_xticks(sorted({1, *range(5, last + 1, 5 if last <= 25 else 10)}))
         axis.set_ylim(top=100)
         axis.set_xlabel("rank")
-        axis.set_ylabel("queries with a right match (%)")
+        axis.set_ylabel("queries matched (%)")
         axis.grid(True)
         name_runs(figure, handles, names, width)
     return figure

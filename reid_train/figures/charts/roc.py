@@ -37,8 +37,8 @@ def roc(runs: Mapping[str, Mapping[str, Any]], *, width: Width = "one") -> Any:
         axis.set_xlim(100 * left, 100)
         axis.set_ylim(-1, 101)
         axis.xaxis.set_major_formatter(lambda rate, _place: f"{rate:g}")
-        axis.set_xlabel("pairs of two people accepted, FPR (%)")
-        axis.set_ylabel("pairs of one person accepted, TPR (%)")
+        axis.set_xlabel("false positive rate (%)")
+        axis.set_ylabel("true positive rate (%)")
         axis.grid(True)
         name_runs(figure, handles, names, width)
     return figure

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -21,7 +22,7 @@ def svg(figure: Any, *, title: str = "", caption: str = "") -> str:
     which readers for the blind speak.
     """
     stream = io.BytesIO()
-    metadata = {"Date": None, "Creator": MAKER, "Title": title or None}
+    metadata = {"Date": None, "Creator": MAKER, **_told(Title=title)}
     with styled():
         figure.savefig(stream, format="svg", dpi=RESOLUTION, metadata=metadata)
     text = stream.getvalue().decode()
@@ -36,10 +37,7 @@ def svg(figure: Any, *, title: str = "", caption: str = "") -> str:
 def pdf(figure: Any, *, title: str = "", caption: str = "") -> bytes:
     """The figure as PDF with its fonts embedded (type 42: TrueType); the caption is its subject."""
     stream = io.BytesIO()
-    metadata = {
-        "Title": title or None, "Subject": caption or None,
-        "Creator": MAKER, "CreationDate": None, "ModDate": None,
-    }  # fmt: skip
+    metadata = {"Creator": MAKER, "CreationDate": None, **_told(Title=title, Subject=caption)}
     with styled():
         figure.savefig(stream, format="pdf", dpi=RESOLUTION, metadata=metadata)
     return stream.getvalue()
@@ -48,11 +46,24 @@ def pdf(figure: Any, *, title: str = "", caption: str = "") -> bytes:
 def png(figure: Any, *, title: str = "", caption: str = "") -> bytes:
     """The figure as PNG of 300 dots per inch; title and caption are its text entries."""
     stream = io.BytesIO()
-    metadata = {"Software": MAKER}
-    metadata |= {k: v for k, v in (("Title", title), ("Description", caption)) if v}
-    with styled():
+    metadata = {"Software": MAKER, **_told(Title=title, Description=caption)}
+    with styled(), _smooth(figure):
         figure.savefig(stream, format="png", dpi=RESOLUTION, metadata=metadata)
     return stream.getvalue()
+
+
+@contextmanager
+def _smooth(figure: Any) -> Iterator[None]:
+    """Pictures that SVG and PDF hold as they are must be resized for a PNG, and not in blocks."""
+    pictures = [picture for axis in figure.axes for picture in axis.images]
+    before = [picture.get_interpolation() for picture in pictures]
+    for picture in pictures:
+        picture.set_interpolation("bicubic")
+    try:
+        yield
+    finally:
+        for picture, kind in zip(pictures, before, strict=True):
+            picture.set_interpolation(kind)
 
 
 def _svg_bytes(figure: Any, **told: str) -> bytes:
@@ -79,6 +90,10 @@ def save(figure: Any, path: Path | str, *, title: str = "", caption: str = "") -
     with atomic.replacing(path) as temporary:
         temporary.write_bytes(content)
     return path
+
+
+def _told(**texts: str) -> dict[str, str]:
+    return {name: _printable(text) for name, text in texts.items() if text}
 
 
 def _printable(text: str) -> str:

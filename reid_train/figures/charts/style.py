@@ -95,13 +95,13 @@ def panels(
     """A figure as wide as one column or two, and ``count`` axes in it, at least one.
 
     height: inches of each row. across: axes in a row; by default one below the other in one
-    column, three beside each other in two. A single chart in two columns is as wide as both.
+    column, three beside each other in two (four as two and two).
     """
     # The object interface: no display, no global figure list.
     from matplotlib.figure import Figure
 
     count = max(1, count)
-    across = min(count, across or (1 if width == "one" else 3))
+    across = min(count, across or (1 if width == "one" else 2 if count == 4 else 3))
     rows = -(-count // across)
     figure = Figure(figsize=(INCHES[width], height * rows), layout="constrained")
     axes = list(figure.subplots(rows, across, squeeze=False).flat)
