@@ -35,7 +35,7 @@ KINDS: dict[str, Kind] = {
     "text": Kind("reid_train.recipe.work:text", 2),
     "model": Kind("reid_train.recipe.work:model", 2, resumable=True, collective=True),
     "evaluation": Kind("reid_train.evaluation.work:evaluate", 3),
-    "report": Kind("reid_train.figures.work:report", 4),
+    "report": Kind("reid_train.figures.work:report", 5),
     "checkpoint": Kind("reid_train.exchange.work:describe", 1),
     "shots": Kind("reid_train.classify.work:draw", 1),
     "class-features": Kind("reid_train.classify.work:features", 1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipeline.artifacts import graph, requests
+from pipeline.artifacts import graph
 from pipeline.artifacts.atomic import read_json
 from pipeline.artifacts.runs import find_run
 from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option
@@ -16,7 +16,7 @@ from reid_train.evaluation.results import (
     metrics_row,
     protocol_line,
 )
-from reid_train.figures.commands import report_page
+from reid_train.figures.commands import report_page, report_step
 from reid_train.models import DISTANCES
 
 
@@ -68,7 +68,7 @@ def evaluate(
     )
     targets = [step]
     if with_report:
-        targets.append(requests.report(found.name, [step]))
+        targets.append(report_step(terminal, found.name, [step]))
     outcome = graph.run_checked(
         terminal.workspace,
         targets,

@@ -14,7 +14,7 @@ from reid_train.evaluation.embeddings import load_features
 from reid_train.figures import part_features
 from reid_train.figures.activation_maps import class_activation, class_rows, tint
 from reid_train.figures.embedding_map import FEWEST, choose, part_map
-from reid_train.figures.report import Comparison, Explained, PartFigure, Pictures, RunView
+from reid_train.figures.page.views import Comparison, Explained, PartFigure, Pictures, RunView
 
 if TYPE_CHECKING:
     from pipeline.datasets.index import ImageRow
@@ -34,7 +34,7 @@ def compare(
     Queries are ones valid in every run, of different people, evenly spread over the order of their
     keys: the choice knows no result. Images that may not be shown have no activations.
     """
-    pictures = Pictures(views[0])
+    pictures = views[0].pictures
     queries = spread_queries(views, pictures) if pictures.allowed else []
     panels: dict[str, list[np.ndarray]] = {row.key: [pictures[row.key]] for row in queries}
     activated = [
@@ -89,7 +89,7 @@ def _activate(
     panels: Mapping[str, list[np.ndarray]],
 ) -> bool:
     """Add each query's activation map to its panels; whether the trunk has one."""
-    pictures = Pictures(view)
+    pictures = view.pictures
     found = query_activations(view, network, queries)
     for row, relevance in zip(queries, found or (), strict=found is not None):
         image = resize(pictures[row.key], network.input_size, "bilinear")
@@ -105,7 +105,7 @@ def query_activations(
     """
     import torch
 
-    pictures, classes = Pictures(view), gallery_classes(view)
+    pictures, classes = view.pictures, gallery_classes(view)
     device = next(network.parameters()).device
     maps = []
     for row in queries:
@@ -125,7 +125,7 @@ def gallery_classes(view: RunView) -> dict[int, np.ndarray]:
     """``class_rows`` of the gallery's identities."""
     features, keys = load_features(view.evaluation)
     gallery = set(view.ranking.gallery_keys.tolist())
-    rows = Pictures(view).rows
+    rows = view.pictures.rows
     places = [place for place, key in enumerate(keys) if key in gallery]
     return class_rows(features[places], np.array([rows[keys[place]].pid or 0 for place in places]))
 

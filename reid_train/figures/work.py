@@ -9,12 +9,12 @@ import numpy as np
 
 from pipeline.artifacts import atomic
 from pipeline.artifacts.runs import run_name
-from pipeline.datasets.index import read_index
 from pipeline.images.pixels import resize
 from reid_train.evaluation.side_information import SideInformation, side_information
 from reid_train.figures.activation_maps import Explainable, explain_pair
 from reid_train.figures.comparison import compare
-from reid_train.figures.report import Explained, Pictures, RunView, write_report
+from reid_train.figures.page.views import Explained, RunView
+from reid_train.figures.page.writing import write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,9 +33,10 @@ def report(job: Job) -> dict[str, Any]:
     """Write ``report.html``, and ``parts.json`` with its numbers about features by body part where
     there are label maps; returns the names of the runs it shows.
 
-    params: title, evaluations (how many). inputs: evaluation0, model0, index0, evaluation1, ...;
-    maps (label maps of index0) where wanted. Runs on another index than the first one's are shown
-    without a comparison of activations and parts.
+    params: title, evaluations (how many), date where the page has one. inputs: evaluation0, model0,
+    index0, evaluation1, ...; stage0_0, stage0_1, ... (stages before model0, in order) where they
+    are kept; maps (label maps of index0) where wanted. Runs on another index than the first one's
+    are shown without a comparison of activations and parts.
     """
     from reid_train import load_model
 
@@ -48,6 +49,7 @@ def report(job: Job) -> dict[str, Any]:
             evaluation=job.inputs[f"evaluation{number}"],
             index=job.inputs[f"index{number}"],
             model=model,
+            earlier=_stages(job, number),
             maps=job.inputs.get("maps") if number == 0 else None,
             provenance=_provenance(meta),
         )
@@ -57,18 +59,26 @@ def report(job: Job) -> dict[str, Any]:
         networks[view.name] = network
     same = [view for view in views if view.index == views[0].index]
     comparison = compare(same, networks, job.inputs.get("maps"))
-    write_report(job.folder / PAGE, views, job.params["title"], comparison)
+    write_report(job.folder / PAGE, views, job.params["title"], comparison, job.params.get("date"))
     if comparison.parts:
         measured = {name: figure.numbers for name, figure in comparison.parts.items()}
         atomic.write_json(job.folder / PARTS, {"protocol": comparison.protocol, "runs": measured})
     return {"runs": [view.name for view in views]}
 
 
+def _stages(job: Job, number: int) -> list[Path]:
+    """Folders of the stages before a model, in order."""
+    found = []
+    while (folder := job.inputs.get(f"stage{number}_{len(found)}")) is not None:
+        found.append(folder)
+    return found
+
+
 def _explained(view: RunView, network: ReidModel) -> list[Explained]:
     """Activation maps of the best queries of different people with their first right match; none of
     images that may not be shown.
     """
-    ranking, pictures = view.ranking, Pictures(view)
+    ranking, pictures = view.ranking, view.pictures
     if not pictures.allowed:
         return []
     pairs, people = [], set()
@@ -96,7 +106,7 @@ def _explained(view: RunView, network: ReidModel) -> list[Explained]:
 
 def sides_of(view: RunView, network: ReidModel) -> SideInformation:
     """What the evaluation has told the network of its images."""
-    index = read_index(view.index)
+    index = view.pictures.index
     tested = {str(key) for key in [*view.ranking.query_keys, *view.ranking.gallery_keys]}
     rows = [row for row in index.rows if row.key in tested]
     assert view.model is not None

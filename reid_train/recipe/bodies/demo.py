@@ -24,7 +24,7 @@ def demo(terminal: Terminal, label_maps: Maps, *, seed: int, device: str) -> Non
     """The body of ``reidpipe demo``."""
     from pipeline.datasets.sources import GENERATED, index_step
     from reid_train.evaluation.results import METRIC_COLUMNS, metrics_row, protocol_line
-    from reid_train.figures.commands import report_page
+    from reid_train.figures.commands import report_page, report_step
     from reid_train.recipe.arguments import model_step
 
     index = index_step(terminal.workspace, GENERATED)
@@ -47,7 +47,7 @@ def demo(terminal: Terminal, label_maps: Maps, *, seed: int, device: str) -> Non
         )
         for model in models
     ]
-    page = requests.report("reidpipe demo", evaluations, label_maps=maps)
+    page = report_step(terminal, "reidpipe demo", evaluations, label_maps=maps)
     outcome = graph.run(
         terminal.workspace,
         [maps, *models, *evaluations, page],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.artifacts import graph, requests
+from pipeline.artifacts import graph
 from pipeline.terminal.commandline import Terminal
 from reid_train.recipe.bodies import Maps
 from reid_train.recipe.bodies.map_options import check_reads_maps
@@ -22,7 +22,7 @@ def run(
     device: str,
 ) -> None:
     """The body of ``reidpipe run``."""
-    from reid_train.figures.commands import report_page, shared_maps
+    from reid_train.figures.commands import report_page, report_step, shared_maps
     from reid_train.recipe import combinations
 
     check_reads_maps(recipes, settings)
@@ -40,7 +40,7 @@ def run(
     if with_report:
         first = [cell.evaluation for cell in cells if cell.seed == cells[0].seed]
         title = "reidpipe run " + " ".join(recipes)
-        targets.append(requests.report(title, first, shared_maps(first)))
+        targets.append(report_step(terminal, title, first, shared_maps(first)))
     outcome = graph.run_checked(
         terminal.workspace,
         targets,
