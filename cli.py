@@ -34,6 +34,10 @@ COMMANDS = {
     "eval": ("Evaluate a run: CMC, mAP, mINP, report.", "reid_train.evaluation.commands:evaluate"),
     "run": ("All of it for many recipes, parsers, seeds: a table.", "cli:run"),
     "report": ("One HTML page for a run or a comparison.", "reid_train.figures.commands:report"),
+    "figure": (
+        "A figure for a paper: SVG, PDF or PNG.",
+        "reid_train.figures.paper.commands:figure",
+    ),
     "classify": ("Prompt learners by class name: tables.", "reid_train.classify.commands:classify"),
     "embed": ("Features of a folder of images.", "reid_train.search.commands:embed"),
     "search": ("Ranked matches of an image in a folder.", "reid_train.search.commands:search"),
