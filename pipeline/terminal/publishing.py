@@ -115,7 +115,7 @@ def _latex_cell(value: Any, column: Column, bold: bool) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "<": "$<$", ">": "$>$", "|": "$|$", '"': "''",
     "±": r"$\pm$", "×": r"$\times$",
 }  # fmt: skip
 
@@ -125,8 +125,7 @@ def latex_text(text: str) -> str:
     escaped, and two hyphens do not become a dash.
     """
     escaped = "".join(_LATEX.get(letter, letter) for letter in _line(text))
-    # Quotation marks need the T1 fonts by that name; two primes are in every font.
-    return escaped.replace(r"\textquotedbl{}", "''").replace("--", "-{}-").replace("--", "-{}-")
+    return escaped.replace("--", "-{}-").replace("--", "-{}-")
 
 
 def markdown(table: Table) -> str:
