@@ -145,4 +145,4 @@ def _drawn(cells: part_features.PartCells, groups: np.ndarray) -> str | None:
     if len(chosen) < FEWEST:
         return None
     drawn = cells.of(np.array(chosen))
-    return part_map(drawn.features, groups[drawn.parts].tolist(), drawn.pids.tolist())
+    return part_map(drawn.features, groups[drawn.parts].tolist(), drawn.pids.tolist(), width="one")
