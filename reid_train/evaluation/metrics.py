@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ class RetrievalMetrics:
     <= r; longer than the gallery it repeats its last value. mAP, mINP: float64 means over valid
     queries, which JSON takes as they are.
     ap: (Q,) float64 average precision, NaN where not valid. valid: (Q,) bool. All in 0..1.
+    inp: (Q,) float64 inverse negative penalty, NaN where there is no right match. first: (Q,) int64
+    0-based rank of the first right match, -1 where not valid.
     """
 
     cmc: np.ndarray
@@ -30,6 +32,8 @@ class RetrievalMetrics:
     mINP: float
     ap: np.ndarray
     valid: np.ndarray
+    inp: np.ndarray = field(default_factory=lambda: np.empty(0))
+    first: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def evaluate(
@@ -98,7 +102,7 @@ def score(
     """Metrics from (first query, distances (n, G)) chunks that cover all queries."""
     ap = np.full(queries, np.nan)
     inp = np.full(queries, np.nan)
-    first = np.zeros(queries, np.int64)
+    first = np.full(queries, -1, np.int64)
     for start, chunk in chunks:
         for place, row in enumerate(chunk, start):
             positives, excluded = matches.of(place)
@@ -127,4 +131,6 @@ def score(
         mINP=np.float64(inp[valid].mean()),
         ap=ap,
         valid=valid,
+        inp=inp,
+        first=first,
     )

@@ -102,10 +102,11 @@ def _score_top(
 
     AP = mean precision at the hits found there, divided by the number found and not by the number
     that exist; 0 without a hit. Every query counts, also one without a match in the gallery: all
-    are ``valid``. CMC stays flat from rank ``top_k`` on. INP needs the whole ranking and is taken
-    from it, over the queries that have a match; the reports do not give it.
+    are ``valid``. CMC stays flat from rank ``top_k`` on; ``first`` is ``max_rank`` where no hit is.
+    INP needs the whole ranking and is taken from it, over the queries that have a match; the
+    reports do not give it.
     """
-    ap, inp = np.zeros(len(q_pids)), []
+    ap, inp = np.zeros(len(q_pids)), np.full(len(q_pids), np.nan)
     first = np.full(len(q_pids), max_rank)
     for start, chunk in chunks:
         for place, row in enumerate(chunk, start):
@@ -117,25 +118,30 @@ def _score_top(
                 first[place] = hits[0]
             if len(positives):
                 last = match_positions(row, positives, excluded)[-1]
-                inp.append(len(positives) / (last + 1))
+                inp[place] = len(positives) / (last + 1)
     counts = np.bincount(first[first < max_rank], minlength=max_rank)
     if not len(ap):
         raise ValueError("no valid query: there are no queries")
+    known = ~np.isnan(inp)
     return RetrievalMetrics(
         cmc=np.cumsum(counts) / len(ap),
         mAP=np.float64(ap.mean()),
-        mINP=np.float64(np.mean(inp) if inp else 0.0),
+        mINP=np.float64(inp[known].mean() if known.any() else 0.0),
         ap=ap,
         valid=np.ones(len(ap), bool),
+        inp=inp,
+        first=first,
     )
 
 
 def mean_of_trials(trials: Sequence[RetrievalMetrics]) -> RetrievalMetrics:
-    """Average over repeated draws of the gallery (VehicleID); ap and valid are the first's."""
+    """Average over repeated draws of the gallery (VehicleID); what is per query is the first's."""
     return RetrievalMetrics(
         cmc=np.mean([trial.cmc for trial in trials], axis=0),
         mAP=np.float64(np.mean([trial.mAP for trial in trials])),
         mINP=np.float64(np.mean([trial.mINP for trial in trials])),
         ap=trials[0].ap,
         valid=trials[0].valid,
+        inp=trials[0].inp,
+        first=trials[0].first,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,15 @@ class RankingRecorder:
                 self.correct[place] = same & ~self.junk[place]
             yield start, chunk
 
+    def nearest(self) -> np.ndarray:
+        """(Q,) int64: gallery index of each query's first rank that counts; -1 where all that is
+        kept is hidden.
+        """
+        seen = (self.indices >= 0) & ~self.junk
+        place = seen.argmax(axis=1)
+        found = self.indices[np.arange(len(place)), place]
+        return np.where(seen.any(axis=1), found, -1).astype(np.int64)
+
     def write(
         self,
         path: Path,
@@ -65,7 +74,8 @@ class RankingRecorder:
     ) -> None:
         """Write an npz: query_keys (Q,), gallery_keys (G,) str; indices (Q, K) int32 into the
         gallery; similarities (Q, K), the cosine or minus the Euclidean distance; correct, junk
-        (Q, K) bool; ap (Q,), valid (Q,).
+        (Q, K) bool; ap, valid, inp, first (Q,) as in ``RetrievalMetrics``; pids (Q,) int64 of the
+        queries.
         """
         with atomic.replacing(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(
@@ -78,12 +88,17 @@ class RankingRecorder:
                 junk=self.junk,
                 ap=metrics.ap,
                 valid=metrics.valid,
+                inp=metrics.inp,
+                first=metrics.first,
+                pids=self.q_pids.astype(np.int64),
             )
 
 
 @dataclass(frozen=True)
 class StoredRanking:
-    """What ``RankingRecorder.write`` wrote; fields as there."""
+    """What ``RankingRecorder.write`` wrote; fields as there. Those with a default are missing from
+    evaluations of older versions.
+    """
 
     query_keys: np.ndarray
     gallery_keys: np.ndarray
@@ -93,6 +108,9 @@ class StoredRanking:
     junk: np.ndarray
     ap: np.ndarray
     valid: np.ndarray
+    inp: np.ndarray | None = None
+    first: np.ndarray | None = None
+    pids: np.ndarray | None = None
 
     @classmethod
     def read(cls, path: Path) -> StoredRanking:
@@ -100,7 +118,10 @@ class StoredRanking:
         if not path.is_file():
             raise ReidpipeError(f"found no ranking at {path}; expected one; type reidpipe eval")
         with np.load(path, allow_pickle=False) as file:
-            return cls(**{name: file[name] for name in cls.__dataclass_fields__})
+            later = {field.name for field in fields(cls) if field.default is None} - set(file)
+            return cls(
+                **{name: file[name] for name in cls.__dataclass_fields__ if name not in later}
+            )
 
     def __len__(self) -> int:
         return len(self.query_keys)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ from pipeline.datasets.index import ImageRow, Index, read_index
 from pipeline.datasets.protocols import exclusion
 from pipeline.images.packed import PackedImages
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.evaluation.distances import Distances
 from reid_train.evaluation.embeddings import Embeddings, embed, save_features
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics
@@ -26,8 +24,15 @@ from reid_train.evaluation.protocols import (
 )
 from reid_train.evaluation.ranking import match_rule
 from reid_train.evaluation.rerank import rerank_distances
-from reid_train.evaluation.stored_ranking import RankingRecorder
-from reid_train.evaluation.threshold import PairStatistics
+from reid_train.evaluation.statistics.chance import chance_map
+from reid_train.evaluation.statistics.stored import MEASURES
+from reid_train.evaluation.statistics.summary import (
+    Scored,
+    named_intervals,
+    people_sums,
+    summarise,
+)
+from reid_train.evaluation.watchers import Watchers, distances_between
 from reid_train.models import COSINE
 
 if TYPE_CHECKING:
@@ -52,7 +57,8 @@ def evaluate(job: Job) -> dict[str, Any]:
     the threshold is for images of no set, and so is always made without. Writes, besides
     ``metrics.json``:
     ``protocol.json`` (all that the numbers depend on), ``ranking.npz`` (see ``RankingRecorder``),
-    ``threshold.json`` (see ``PairStatistics``), ``features.npy`` and ``features.json``.
+    ``threshold.json`` (see ``PairStatistics``), ``statistics.json`` (see ``StoredStatistics``),
+    ``features.npy`` and ``features.json``.
     Features are computed in float32. Over several trials metrics are averaged; ranking and
     threshold are those of the first. Raises ReidpipeError for anything the user can cure.
     """
@@ -66,36 +72,49 @@ def evaluate(job: Job) -> dict[str, Any]:
     trials = [test_rows(index, protocol, trial=t) for t in range(protocol.trials)]
     meta = atomic.read_json(job.inputs["model"] / "model.json")
     tested = _test(job, index, trials)
+    # As taken: a protocol may have replaced cameras by groups, which only its rule must see.
+    taken_by = {row.key: -1 if row.camid is None else row.camid for row in index.rows}
 
-    outcomes = []
+    found, outcomes, scored = None, [], []
     for number, rows in enumerate(trials):
         query, gallery = (_embeddings(side, tested.features, exclude) for side in rows)
         watchers = None
         if number == 0:
             bare = None
-            if (found := tested.bare) is not None:
-                bare = (_embeddings(rows[0], found, exclude), _embeddings(rows[1], found, exclude))
+            if tested.bare is not None:
+                sides = (_embeddings(side, tested.bare, exclude) for side in rows)
+                bare = (next(sides), next(sides))
             about = {
                 "dataset": index.dataset, "protocol": protocol.name, "exclude": exclude,
                 "flip": bool(job.params["flip"]),
             }  # fmt: skip
-            watchers = _Watchers.of(query, gallery, exclude, tested.distance, bare, about)
+            cameras = [np.array([taken_by[row.key] for row in side], np.int64) for side in rows]
+            watchers = Watchers.of(
+                query, gallery, exclude, tested.distance, bare, about,
+                cameras[1] if protocol.trials == 1 and (cameras[1] >= 0).any() else None,
+            )  # fmt: skip
         try:
+            matches = watchers.matches if watchers else match_rule(query, gallery, exclude)
             outcomes.append(
-                _score_trial(job, protocol, query, gallery, exclude, tested.distance, watchers)
+                _score_trial(job, protocol, query, gallery, matches, tested.distance, watchers)
             )
         except ValueError as error:
             raise ReidpipeError(
                 f"{index.dataset}: {error}; expected images of the same people in query and "
                 "gallery from different cameras; type --exclude none or another --protocol"
             ) from error
+        chance = chance_map(matches, outcomes[-1][0].valid, len(gallery), protocol)
+        scored.append([Scored(m, query.pids, chance) for m in outcomes[-1] if m is not None])
         if watchers is not None:
+            found = watchers.found(cameras[0])
             query_keys, gallery_keys = ([row.key for row in side] for side in rows)
             watchers.ranking.write(
                 job.folder / RANKING, query_keys, gallery_keys, metrics=outcomes[0][0]
             )
             about_table = {} if tested.sides.told is None else {"side_information": "left out"}
             atomic.write_json(job.folder / THRESHOLD, watchers.pairs.summary() | about_table)
+    assert found is not None
+    statistics = summarise([trial[0] for trial in scored], found)
     plain = mean_of_trials([metrics for metrics, _ in outcomes])
     reranked = [metrics for _, metrics in outcomes if metrics is not None]
     told = {} if tested.sides.told is None else {"side_information": tested.sides.told}
@@ -107,7 +126,15 @@ def evaluate(job: Job) -> dict[str, Any]:
         "valid_queries": int(plain.valid.sum()),
         "gallery": len(trials[0][1]),
         **_figures(plain),
-        "rerank": {**job.params["rerank"], **_figures(mean_of_trials(reranked))}
+        "intervals": statistics.intervals,
+        "chance": statistics.chance,
+        "rerank": {
+            **job.params["rerank"],
+            **_figures(mean_of_trials(reranked)),
+            "intervals": named_intervals(
+                people_sums([trial[1] for trial in scored]), MEASURES, name="identities"
+            ),
+        }
         if reranked
         else None,
         "distance": tested.distance,
@@ -128,58 +155,10 @@ def evaluate(job: Job) -> dict[str, Any]:
         "trials": protocol.trials,
         "inputs": {name: folder.name for name, folder in sorted(job.inputs.items())},
     }
+    statistics.write(job.folder)
     atomic.write_json(job.folder / PROTOCOL, about)
     atomic.write_json(job.folder / METRICS, result)
     return result
-
-
-@dataclass(frozen=True)
-class _Watchers:
-    """What is noted about the distances while they are scored."""
-
-    matches: Matches
-    pairs: PairStatistics
-    ranking: RankingRecorder
-    counted: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        query: Embeddings,
-        gallery: Embeddings,
-        exclude: str,
-        distance: str,
-        bare: tuple[Embeddings, Embeddings] | None,
-        about: dict[str, Any],
-    ) -> _Watchers:
-        """bare: both sides without a model's table, for the threshold, and counted at once; None
-        where they are those that are scored.
-        """
-        matches = match_rule(query, gallery, exclude)
-        recorder = RankingRecorder(query.pids, gallery.pids, matches, distance=distance)
-        farthest = 0.0 if distance == COSINE else _farthest(bare or (query, gallery))
-        pairs = PairStatistics(
-            matches, query.pids, gallery.pids, distance=distance, farthest=farthest, about=about
-        )
-        for _ in pairs.watch(_distances(*bare, distance).chunks()) if bare else ():
-            pass
-        return cls(matches, pairs, recorder, bare is not None)
-
-    def watch(self, chunks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
-        return self.ranking.watch(chunks if self.counted else self.pairs.watch(chunks))
-
-
-def _farthest(sides: Sequence[Embeddings]) -> float:
-    """What no Euclidean distance between two sides is above: the sum of their longest features."""
-    squares = (
-        np.einsum("nd,nd->n", side.features, side.features, dtype=np.float64) for side in sides
-    )
-    return float(sum(np.sqrt(found.max()) for found in squares))
-
-
-def _distances(query: Embeddings, gallery: Embeddings, distance: str) -> Distances:
-    normalise = distance == COSINE
-    return Distances(query.features, gallery.features, normalise=normalise, memory_mib=1024)
 
 
 def _score_trial(
@@ -187,12 +166,11 @@ def _score_trial(
     protocol: Protocol,
     query: Embeddings,
     gallery: Embeddings,
-    exclude: str,
+    matches: Matches,
     distance: str,
-    watchers: _Watchers | None,
+    watchers: Watchers | None,
 ) -> tuple[RetrievalMetrics, RetrievalMetrics | None]:
-    matches = watchers.matches if watchers else match_rule(query, gallery, exclude)
-    chunks = _distances(query, gallery, distance).chunks()
+    chunks = distances_between(query, gallery, distance).chunks()
     if watchers is not None:
         chunks = watchers.watch(chunks)
     ids = {"q_pids": query.pids, "g_pids": gallery.pids, "matches": matches, "protocol": protocol}

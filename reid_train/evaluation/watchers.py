@@ -1,0 +1,93 @@
+"""What is noted about distances while they are scored: ranking, pairs, cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reid_train.evaluation.distances import Distances
+from reid_train.evaluation.embeddings import Embeddings
+from reid_train.evaluation.exclusion import Matches
+from reid_train.evaluation.ranking import match_rule
+from reid_train.evaluation.statistics.cameras import CameraRanks
+from reid_train.evaluation.statistics.summary import Found
+from reid_train.evaluation.stored_ranking import RankingRecorder
+from reid_train.evaluation.threshold import PairStatistics
+from reid_train.models import COSINE
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Everything that sees each chunk of distances before it is scored. cameras: None where no
+    gallery camera is known. counted: whether ``pairs`` has counted already.
+    """
+
+    matches: Matches
+    pairs: PairStatistics
+    ranking: RankingRecorder
+    cameras: CameraRanks | None = None
+    counted: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        query: Embeddings,
+        gallery: Embeddings,
+        exclude: str,
+        distance: str,
+        bare: tuple[Embeddings, Embeddings] | None,
+        about: dict[str, Any],
+        g_camids: np.ndarray | None = None,
+    ) -> Watchers:
+        """bare: both sides without a model's table, for the threshold, and counted at once; None
+        where they are those that are scored. g_camids: (G,) int, -1 where not known.
+        """
+        matches = match_rule(query, gallery, exclude)
+        recorder = RankingRecorder(query.pids, gallery.pids, matches, distance=distance)
+        farthest = 0.0 if distance == COSINE else _farthest(bare or (query, gallery))
+        pairs = PairStatistics(
+            matches, query.pids, gallery.pids, distance=distance, farthest=farthest, about=about
+        )
+        for _ in pairs.watch(distances_between(*bare, distance).chunks()) if bare else ():
+            pass
+        cameras = None if g_camids is None else CameraRanks(matches, g_camids)
+        return cls(matches, pairs, recorder, cameras, bare is not None)
+
+    def watch(self, chunks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+        """Pass on chunks of squared distances (n, G)."""
+        if self.cameras is not None:
+            chunks = self.cameras.watch(chunks)
+        return self.ranking.watch(chunks if self.counted else self.pairs.watch(chunks))
+
+    def found(self, q_camids: np.ndarray) -> Found:
+        """For ``summarise``, once all chunks have passed. q_camids: (Q,) int, -1 if not known."""
+        notes = {}
+        if self.counted:
+            notes["roc"] = "of the model without its table of cameras or views, as the threshold"
+        if self.cameras is not None and (q_camids < 0).any() | ~self.cameras.known.all():
+            notes["camera_pairs"] = "images without a camera are in no pair"
+        nearest = self.ranking.nearest()
+        return Found(
+            pairs=self.pairs,
+            taken_for=np.where(nearest >= 0, self.ranking.g_pids[nearest], -1),
+            cameras=None if self.cameras is None else self.cameras.figures(),
+            camids=q_camids,
+            notes=notes,
+        )
+
+
+def distances_between(query: Embeddings, gallery: Embeddings, distance: str) -> Distances:
+    """Their distances, "cosine" (between unit vectors) or "euclidean", in bounded memory."""
+    normalise = distance == COSINE
+    return Distances(query.features, gallery.features, normalise=normalise, memory_mib=1024)
+
+
+def _farthest(sides: Sequence[Embeddings]) -> float:
+    """What no Euclidean distance between two sides is above: the sum of their longest features."""
+    squares = (
+        np.einsum("nd,nd->n", side.features, side.features, dtype=np.float64) for side in sides
+    )
+    return float(sum(np.sqrt(found.max()) for found in squares))
