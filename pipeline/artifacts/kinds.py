@@ -36,6 +36,8 @@ KINDS: dict[str, Kind] = {
     "model": Kind("reid_train.recipe.work:model", 2, resumable=True, collective=True),
     "evaluation": Kind("reid_train.evaluation.work:evaluate", 4),
     "report": Kind("reid_train.figures.work:report", 5),
+    "activations": Kind("reid_train.figures.paper.work:activations", 1),
+    "cells": Kind("reid_train.figures.paper.work:cells", 1),
     "checkpoint": Kind("reid_train.exchange.work:describe", 1),
     "shots": Kind("reid_train.classify.work:draw", 1),
     "class-features": Kind("reid_train.classify.work:features", 1),

@@ -56,7 +56,7 @@ def report(job: Job) -> dict[str, Any]:
             provenance=_provenance(meta, earlier),
         )
         network = load_model(model, device=job.device)
-        view = replace(view, sides=_sides(view, network))
+        view = replace(view, sides=sides_of(view, network))
         views.append(replace(view, explained=_explained(view, network)))
         networks[view.name] = network
     same = [view for view in views if view.index == views[0].index]
@@ -97,7 +97,7 @@ def _explained(view: RunView, network: ReidModel) -> list[Explained]:
         sides = (
             Explainable(
                 resize(pictures[row.key], network.input_size, "bilinear"),
-                _encoder(network, view.sides.of([row])),
+                encoder(network, view.sides.of([row])),
             )
             for row in (query, match)
         )
@@ -106,7 +106,7 @@ def _explained(view: RunView, network: ReidModel) -> list[Explained]:
     return explained
 
 
-def _sides(view: RunView, network: ReidModel) -> SideInformation:
+def sides_of(view: RunView, network: ReidModel) -> SideInformation:
     """What the evaluation has told the network of its images."""
     index = view.pictures.index
     tested = {str(key) for key in [*view.ranking.query_keys, *view.ranking.gallery_keys]}
@@ -115,7 +115,7 @@ def _sides(view: RunView, network: ReidModel) -> SideInformation:
     return side_information(network, view.model, view.index, index, rows)
 
 
-def _encoder(network: ReidModel, known: dict[str, np.ndarray]) -> Callable[[Tensor], Tensor]:
+def encoder(network: ReidModel, known: dict[str, np.ndarray]) -> Callable[[Tensor], Tensor]:
     """``network`` on variants of one image; known: its camera and view, (1,) each."""
     import torch
 

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reid_train.engine.log import read_log
 from reid_train.figures.charts.style import Width, look, name_runs, panels, styled
 
 Entry = Mapping[str, Any]
 _MARKED = 30  # epochs up to which each has a mark
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of ``log.jsonl`` in order.
-
-    A last line that a killed process left unfinished is no line yet and is passed over.
-    """
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def read_epochs(log: Path) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -85,8 +86,9 @@ def styled() -> AbstractContextManager[None]:
     import matplotlib
 
     # Not the backend: nothing is shown, and a default would look for a display.
-    default = {k: v for k, v in dict.items(matplotlib.rcParamsDefault) if k != "backend"}
-    return matplotlib.rc_context({**default, **_SETTINGS})
+    settings: Any = dict(dict.items(matplotlib.rcParamsDefault)) | _SETTINGS
+    del settings["backend"]
+    return matplotlib.rc_context(settings)
 
 
 def panels(
@@ -129,3 +131,26 @@ def band(axis: Any, x: Sequence[float], low: Any, high: Any, colour: str) -> Non
     """The interval around a line; nothing where it is not known (None)."""
     if low is not None and high is not None:
         axis.fill_between(x, low, high, color=colour, alpha=BAND, linewidth=0)
+
+
+def entitle(figure: Any, title: str) -> None:
+    """Write ``title`` above a figure, whose height grows where its axes have fixed places."""
+    lines = textwrap.wrap(title, int(figure.get_figwidth() * 14)) or [""]
+    with styled():
+        if figure.get_layout_engine() is not None:
+            figure.suptitle("\n".join(lines), fontsize=8)
+            return
+        before = figure.get_figheight()
+        after = before + 0.06 + 0.14 * len(lines)
+        scale = before / after
+        figure.set_figheight(after)
+        for axis in figure.axes:
+            box = axis.get_position(original=True)
+            axis.set_position((box.x0, box.y0 * scale, box.width, box.height * scale))
+        for text in figure.texts:
+            text.set_y(text.get_position()[1] * scale)
+        for artist in figure.artists:
+            artist.set(y=artist.get_y() * scale, height=artist.get_height() * scale)
+        figure.text(
+            0.5, 1 - 0.04 / after, "\n".join(lines), ha="center", va="top", fontsize=8, color=INK
+        )
