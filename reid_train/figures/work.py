@@ -147,11 +147,18 @@ def _provenance(meta: dict[str, Any], earlier: Sequence[Path]) -> dict[str, Any]
         "trained by": _command(meta, earlier),
         "trained on": meta.get("dataset"),
         "pretrained": meta.get("pretrained"),
-        "training": meta.get("training"),
+        "training": _without_figures(meta.get("training")),
         "runtime": meta.get("runtime"),
         "weights": meta.get("weights_sha256"),
     }
     return {name: value for name, value in told.items() if value is not None}
+
+
+def _without_figures(training: Any) -> Any:
+    """The last losses are the end of the curves."""
+    if not isinstance(training, dict):
+        return training
+    return {name: value for name, value in training.items() if name != "figures"}
 
 
 def _command(meta: dict[str, Any], earlier: Sequence[Path]) -> str | None:

@@ -11,6 +11,8 @@ from reid_train.figures.page.section import Section
 from reid_train.figures.page.views import RunView
 from reid_train.models import COSINE
 
+TYPED = ("trained by", "evaluated by")  # commands, broken between words alone
+
 
 def provenance(views: Sequence[RunView]) -> Section:
     """One table: a column per run; what all runs have in common is said once."""
@@ -20,7 +22,8 @@ def provenance(views: Sequence[RunView]) -> Section:
     for name in names:
         values = [rows.get(name, "\u2013") for rows in told]
         same = len(views) > 1 and len(set(values)) == 1
-        rows.append({"name": name, "values": values[:1] if same else values, "same": same})
+        shown = values[:1] if same else values
+        rows.append({"name": name, "values": shown, "same": same, "typed": name in TYPED})
     return Section("provenance", "Provenance", {"runs": [v.name for v in views], "rows": rows})
 
 

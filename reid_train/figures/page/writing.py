@@ -18,6 +18,7 @@ from reid_train.figures.page.queries import confusions, differences, hardest
 from reid_train.figures.page.section import Section
 from reid_train.figures.page.similarity import features, thresholds
 from reid_train.figures.page.summary import summary
+from reid_train.figures.page.verdict import told
 from reid_train.figures.page.views import Comparison, RunView
 
 
@@ -84,4 +85,5 @@ def _environment() -> Any:
     )
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}"
     environment.filters["range"] = lambda pair: f"{100 * pair[0]:.1f} to {100 * pair[1]:.1f}"
+    environment.filters["p"] = lambda p: told(p).removeprefix("p ").removeprefix("= ")
     return environment

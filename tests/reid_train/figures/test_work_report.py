@@ -41,7 +41,7 @@ def test_two_evaluations_on_one_page(prepared):
     assert page.count("speaks for a match</h3>") == 2
     # Two exclusion rules ask two questions: no number is called the best.
     assert "number best" not in page and "answer different questions" in page
-    assert "--exclude none --distance cosine</code>" in page
+    assert '<span class="word">--exclude</span> <span class="word">none</span>' in page
 
 
 def test_no_pixel_of_a_withdrawn_dataset_is_on_the_page(make_prepared):
