@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.datasets.catalogue import defined
 from pipeline.datasets.index import ImageRow, Index
 from pipeline.datasets.manifest import Protocol
-from pipeline.datasets.protocols import apply_protocol
+from pipeline.datasets.protocols import DRAWN_BY, apply_protocol
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics, score
@@ -75,6 +75,22 @@ def test_rows(
     return query, gallery
 
 
+def told(protocol: Protocol, gallery: Sequence[ImageRow]) -> dict[str, Any]:
+    """What of a protocol must be said beside its figures, where it is not usual: ``trials``,
+    ``shots`` and who drew them, ``unit``, ``cmc``. gallery: of one trial.
+    """
+    found: dict[str, Any] = {}
+    if protocol.trials > 1:
+        found["trials"] = protocol.trials
+    if protocol.shots is not None:
+        found |= {"shots": protocol.shots, DRAWN_BY: gallery[0].extra.get(DRAWN_BY, "")}
+    if protocol.unit != "image":
+        found["unit"] = protocol.unit
+    if protocol.cmc != "images":
+        found["cmc_counts"] = protocol.cmc
+    return found
+
+
 def score_protocol(
     chunks: Iterable[tuple[int, np.ndarray]],
     *,
@@ -86,7 +102,8 @@ def score_protocol(
 ) -> RetrievalMetrics:
     """Metrics from (first query, distances (n, G)) chunks as ``protocol`` counts them."""
     if protocol.average_precision == "full" and protocol.top_k is None:
-        return score(chunks, len(q_pids), matches, max_rank)
+        people = g_pids if protocol.cmc == "identities" else None
+        return score(chunks, len(q_pids), matches, max_rank, people)
     return _score_top(chunks, q_pids, g_pids, matches, protocol.top_k or len(g_pids), max_rank)
 
 

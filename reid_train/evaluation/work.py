@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.artifacts import atomic
 from pipeline.artifacts.store import versions
+from pipeline.datasets.exclusion import CLOTHES, RULES
 from pipeline.datasets.index import ImageRow, Index, read_index
 from pipeline.datasets.protocols import exclusion
 from pipeline.images.packed import PackedImages
@@ -21,6 +22,7 @@ from reid_train.evaluation.protocols import (
     mean_of_trials,
     score_protocol,
     test_rows,
+    told,
 )
 from reid_train.evaluation.ranking import match_rule
 from reid_train.evaluation.rerank import rerank_distances
@@ -32,6 +34,7 @@ from reid_train.evaluation.statistics.summary import (
     people_sums,
     summarise,
 )
+from reid_train.evaluation.tracks import Tracks
 from reid_train.evaluation.watchers import Watchers, distances_between
 from reid_train.models import COSINE
 
@@ -78,6 +81,9 @@ def evaluate(job: Job) -> dict[str, Any]:
     found, outcomes, scored = None, [], []
     for number, rows in enumerate(trials):
         query, gallery = (_embeddings(side, tested.features, exclude) for side in rows)
+        tracks = Tracks.of(rows[1]) if protocol.unit == "track" else None
+        ranked = gallery if tracks is None else tracks.gallery()
+        matches = match_rule(query, ranked, exclude)
         watchers = None
         if number == 0:
             bare = None
@@ -90,23 +96,24 @@ def evaluate(job: Job) -> dict[str, Any]:
             }  # fmt: skip
             cameras = [np.array([taken_by[row.key] for row in side], np.int64) for side in rows]
             watchers = Watchers.of(
-                query, gallery, exclude, tested.distance, bare, about,
-                cameras[1] if protocol.trials == 1 and (cameras[1] >= 0).any() else None,
+                query, gallery, exclude, tested.distance, matches=matches, tracks=tracks,
+                bare=bare, about=about, cameras=cameras if protocol.trials == 1 else None,
             )  # fmt: skip
         try:
-            matches = watchers.matches if watchers else match_rule(query, gallery, exclude)
             outcomes.append(
-                _score_trial(job, protocol, query, gallery, matches, tested.distance, watchers)
+                _score_trial(
+                    job, protocol, query, gallery, matches, tested.distance, watchers, tracks
+                )
             )
         except ValueError as error:
             raise ReidpipeError(
                 f"{index.dataset}: {error}; expected images of the same people in query and "
                 "gallery from different cameras; type --exclude none or another --protocol"
             ) from error
-        chance = chance_map(matches, outcomes[-1][0].valid, len(gallery), protocol)
+        chance = chance_map(matches, outcomes[-1][0].valid, len(ranked), protocol)
         scored.append([Scored(m, query.pids, chance) for m in outcomes[-1] if m is not None])
         if watchers is not None:
-            found = watchers.found(cameras[0])
+            found = watchers.found()
             query_keys, gallery_keys = ([row.key for row in side] for side in rows)
             watchers.ranking.write(
                 job.folder / RANKING, query_keys, gallery_keys, metrics=outcomes[0][0]
@@ -117,14 +124,16 @@ def evaluate(job: Job) -> dict[str, Any]:
     statistics = summarise([trial[0] for trial in scored], found)
     plain = mean_of_trials([metrics for metrics, _ in outcomes])
     reranked = [metrics for _, metrics in outcomes if metrics is not None]
-    told = {} if tested.sides.told is None else {"side_information": tested.sides.told}
+    table = {} if tested.sides.told is None else {"side_information": tested.sides.told}
+    rows = trials[0][1]
     result = {
         "dataset": index.dataset,
         "protocol": protocol.name,
         "exclude": exclude,
         "queries": len(trials[0][0]),
         "valid_queries": int(plain.valid.sum()),
-        "gallery": len(trials[0][1]),
+        "gallery": len(rows if protocol.unit == "image" else Tracks.of(rows)),
+        **told(protocol, rows),
         **_figures(plain),
         "intervals": statistics.intervals,
         "chance": statistics.chance,
@@ -138,7 +147,7 @@ def evaluate(job: Job) -> dict[str, Any]:
         if reranked
         else None,
         "distance": tested.distance,
-        **told,
+        **table,
         "recipe": _recipe_name(meta),
         "seed": meta.get("seed"),
         "versions": versions(),
@@ -149,7 +158,7 @@ def evaluate(job: Job) -> dict[str, Any]:
         "flip": bool(job.params["flip"]),
         "rerank": job.params["rerank"],
         "distance": tested.distance,
-        **told,
+        **table,
         "image_size": list(tested.size),
         "precision": "fp32",
         "trials": protocol.trials,
@@ -169,17 +178,22 @@ def _score_trial(
     matches: Matches,
     distance: str,
     watchers: Watchers | None,
+    tracks: Tracks | None = None,
 ) -> tuple[RetrievalMetrics, RetrievalMetrics | None]:
     chunks = distances_between(query, gallery, distance).chunks()
     if watchers is not None:
         chunks = watchers.watch(chunks)
-    ids = {"q_pids": query.pids, "g_pids": gallery.pids, "matches": matches, "protocol": protocol}
+    elif tracks is not None:
+        chunks = tracks.watch(chunks)
+    g_pids = gallery.pids if tracks is None else tracks.pids
+    ids = {"q_pids": query.pids, "g_pids": g_pids, "matches": matches, "protocol": protocol}
     plain = score_protocol(chunks, **ids)
     if job.params["rerank"] is None:
         return plain, None
     normalise = distance == COSINE
     reranked = rerank_distances(query, gallery, normalise=normalise, **job.params["rerank"])
-    return plain, score_protocol([(0, reranked)], **ids)
+    again = [(0, reranked)]
+    return plain, score_protocol(tracks.watch(again) if tracks else again, **ids)
 
 
 @dataclass(frozen=True)
@@ -239,9 +253,10 @@ def _embeddings(rows: list[ImageRow], features: dict[str, np.ndarray], exclude: 
     return Embeddings(
         np.stack([features[row.key] for row in rows]),
         np.array([row.pid for row in rows], np.int64),
-        [row.camid for row in rows] if exclude == "same-camera" else None,
+        [row.camid for row in rows] if RULES[exclude].camera else None,
         # Identical bytes are the identical image, wherever the file lies.
-        [row.digest or row.key for row in rows] if exclude == "same-image" else None,
+        [row.digest or row.key for row in rows] if RULES[exclude].image else None,
+        [row.extra.get(CLOTHES) for row in rows] if RULES[exclude].clothes else None,
     )
 
 

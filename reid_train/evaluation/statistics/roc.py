@@ -23,7 +23,7 @@ def roc(pairs: PairStatistics) -> tuple[Roc | None, dict[str, Estimate] | None, 
     reaches, as in ``Calibration.threshold``. Intervals: people are drawn with replacement
     (``resampled_shares``), and each draw has its own threshold; of the pairs of different people
     those noted for the bootstrap take part, so that at rates near 1/(their number) the interval is
-    rather wide. It always holds the rate that all pairs give, and where all draws agree it is that of
+    rather wide. It always holds the rate that all pairs give; where all draws agree it is that of
     ``few_interval``.
     """
     same, different = above(pairs.same), above(pairs.different)

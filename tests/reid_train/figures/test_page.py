@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from pipeline.datasets.index import Index, read_index, write_index
-from pipeline.labels.maps import MapWriter
 from pipeline.labels.sets import LIP
+from pipeline.labels.writing import MapWriter
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.statistics.stored import STATISTICS, StoredStatistics
 from reid_train.evaluation.stored_ranking import StoredRanking
