@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from reid_train.evaluation.statistics.chance import warning
+from reid_train.evaluation.statistics.differences import COMPARED
 from reid_train.figures.page.section import Section
-from reid_train.figures.page.verdict import MEASURES as PAIRED
-from reid_train.figures.page.verdict import Pair, pairs
+from reid_train.figures.page.verdict import foremost, notes, pairs
 from reid_train.figures.page.views import RunView
 
 RANKS = (1, 5, 10)
@@ -20,7 +20,7 @@ def summary(views: Sequence[RunView]) -> Section:
     same = len({view.question for view in views}) == 1
     best = max(views, key=lambda view: view.metrics["mAP"]) if same else None
     lines = [_line(view) for view in views]
-    tested, test = pairs(views)
+    tested = pairs(views)
     conditions = list(dict.fromkeys(view.conditions for view in views))
     content = {
         "runs": lines,
@@ -33,25 +33,18 @@ def summary(views: Sequence[RunView]) -> Section:
         "resampling": _resampling(views),
         "old": [view.name for view in views if view.statistics is None],
         "missing": _missing(views),
-        "verdicts": _verdicts(views, tested),
+        "verdicts": foremost(tested, views),
         "warnings": [
             line.removeprefix("warning: ")
             for view in views
             if (line := warning(view.metrics, view.name)) is not None
         ],
-        "pairs": tested,
-        "pair_measures": PAIRED,
-        "test": test,
+        "pairs": [pair for pair in tested if pair.tested],
+        "paired": COMPARED,
+        "notes": notes(tested),
         "chance": any(line["chance"] is not None for line in lines),
     }
     return Section("summary", "Results", content)
-
-
-def _verdicts(views: Sequence[RunView], tested: Sequence[Pair]) -> list[Pair]:
-    """The best run (by mAP) against the one after it, and against the first of the page."""
-    order = [view.name for view in sorted(views, key=lambda v: -v.metrics["mAP"])]
-    asked = [{order[0], other} for other in (*order[1:2], views[0].name)]
-    return [pair for pair in tested if {pair.first, pair.second} in asked]
 
 
 def _figures(found: dict[str, Any]) -> dict[str, float]:

@@ -29,6 +29,7 @@ from reid_train.figures.page.parts import label_maps
 from reid_train.figures.page.provenance import provenance
 from reid_train.figures.page.queries import confusions, differences, hardest
 from reid_train.figures.page.summary import summary
+from reid_train.figures.page.verdict import Pair, notes
 from reid_train.figures.page.views import RunView
 from reid_train.figures.page.writing import render, write_report
 from tests.reid_train.figures.pages import Page
@@ -180,6 +181,43 @@ def test_the_first_screen_has_intervals_and_conditions(views, both):
     assert "--low: 41.2; --high: 78.8; --chance: 6.2" in both
     assert "re-ranked (k1 6, k2 3" in page.text
     assert "--flip" in page.text and "--rerank" in page.text
+
+
+def with_ap(view: RunView, folder: Path, name: str, ap: list[float]) -> RunView:
+    """The same evaluation with other average precisions of its five queries, of a person each."""
+    changed = elsewhere(view, folder, name=name)
+    ranking = {**vars(view.ranking), "ap": np.array(ap), "pids": np.arange(5)}
+    np.savez(folder / "ranking.npz", **{k: v for k, v in ranking.items() if v is not None})
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps({**metrics, "mAP": float(np.mean(ap))}))
+    return changed
+
+
+def test_the_verdict_by_hand(views, tmp_path):
+    low = with_ap(views[1], tmp_path / "low", "low", [0.1, 0.2, 0.3, 0.4, 0.5])
+    high = with_ap(views[1], tmp_path / "high", "high", [0.6, 0.7, 0.8, 0.9, 0.9])
+    text = Page.of(render([summary([low, high])], "t", None, [])).text
+    # All five people differ the same way: of 2^5 flips two are as far from 0, p = 2/32 = .0625.
+    assert "high and low cannot be told apart: mAP differs by 48.0 points" in text
+    assert "within noise (p = 0.062)" in text or "within noise (p = 0.063)" in text
+    assert "paired over 5 identities" in text and "Holm" not in text
+    others = dataclasses.replace(low, name="third")
+    three = Page.of(render([summary([low, high, others])], "t", None, [])).text
+    assert "p after Holm for 3 comparisons" in three and "+48.0" in three
+    assert three.count("cannot be told apart") == 1  # the best and the next, the first of the page
+
+
+def test_a_difference_beyond_noise():
+    row = {"difference": 0.125, "interval": [0.0625, 0.2], "p": 0.0001, "p_corrected": 0.0003,
+           "beyond_noise": True, "people": 40, "comparisons": 3}  # fmt: skip
+    pair = Pair("a", "b", {"mAP": row})
+    assert pair.sentence == (
+        "a is better than b by 12.5 points of mAP (6.2 to 20.0), beyond noise (p < 0.001)."
+    )
+    untested = Pair("a", "c", {"mAP": {**row, "p": None, "why": "other queries"}})
+    first, second = notes([pair, untested])
+    assert first == "Not compared: other queries."
+    assert second.startswith("In points; paired over 40 identities") and "Holm for 3" in second
 
 
 def test_cameras_confusions_and_rates_as_stored(both):
