@@ -162,7 +162,8 @@ def _parts(
     if drawn is None:
         return PartFigure(None, numbers)
     shown = groups[drawn.parts].tolist()
-    return PartFigure(part_map(drawn.features, shown, drawn.pids.tolist()), numbers)
+    picture = part_map(drawn.features, shown, drawn.pids.tolist(), width="one")
+    return PartFigure(picture, numbers)
 
 
 def test_cells(

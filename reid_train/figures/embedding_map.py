@@ -10,6 +10,7 @@ import numpy as np
 from reid_train.evaluation.distances import unit_rows
 from reid_train.figures.charts import scatter
 from reid_train.figures.charts.saving import svg
+from reid_train.figures.charts.style import Width
 from reid_train.figures.part_features import GROUPS
 
 IDENTITIES, PER_IDENTITY, FEWEST = 12, 40, 10
@@ -31,18 +32,20 @@ def choose(
     return chosen if len(chosen) >= FEWEST else []
 
 
-def embedding_map(features: np.ndarray, pids: Sequence[int]) -> str:
+def embedding_map(features: np.ndarray, pids: Sequence[int], *, width: Width = "two") -> str:
     """SVG text: features (N, D) float of N >= FEWEST images by ``layout``; one colour and mark per
     identity.
     """
-    return svg(scatter.identities(layout(features), pids))
+    return svg(scatter.identities(layout(features), pids, width=width))
 
 
-def part_map(features: np.ndarray, groups: Sequence[int], pids: Sequence[int]) -> str:
+def part_map(
+    features: np.ndarray, groups: Sequence[int], pids: Sequence[int], *, width: Width = "two"
+) -> str:
     """SVG text: features (M, D) float of cells by ``layout``; the colour says which of ``GROUPS`` a
     cell shows, the mark whose it is.
     """
-    return svg(scatter.parts({"": (layout(features), groups, pids)}, GROUPS))
+    return svg(scatter.parts({"": (layout(features), groups, pids)}, GROUPS, width=width))
 
 
 def layout(features: np.ndarray) -> np.ndarray:

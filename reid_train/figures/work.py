@@ -15,9 +15,10 @@ from reid_train.figures.activation_maps import Explainable, explain_pair
 from reid_train.figures.comparison import compare
 from reid_train.figures.page.views import Explained, RunView
 from reid_train.figures.page.writing import write_report
+from reid_train.recipe.settings import train_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -44,14 +45,15 @@ def report(job: Job) -> dict[str, Any]:
     for number in range(job.params["evaluations"]):
         model = job.inputs[f"model{number}"]
         meta = atomic.read_json(model / "model.json")
+        earlier = _stages(job, number)
         view = RunView(
             name=_run_name(meta, model),
             evaluation=job.inputs[f"evaluation{number}"],
             index=job.inputs[f"index{number}"],
             model=model,
-            earlier=_stages(job, number),
+            earlier=earlier,
             maps=job.inputs.get("maps") if number == 0 else None,
-            provenance=_provenance(meta),
+            provenance=_provenance(meta, earlier),
         )
         network = load_model(model, device=job.device)
         view = replace(view, sides=sides_of(view, network))
@@ -137,13 +139,34 @@ def _run_name(meta: dict[str, Any], model: Path) -> str:
     return run_name(recipe["name"], str(meta.get("dataset")), meta["seed"], model.name)
 
 
-def _provenance(meta: dict[str, Any]) -> dict[str, Any]:
-    """What ``model.json`` tells about the training, in the order of the table."""
+def _provenance(meta: dict[str, Any], earlier: Sequence[Path]) -> dict[str, Any]:
+    """What ``model.json`` tells about the training, in the order of the table. earlier: as of
+    ``RunView``.
+    """
     told = {
+        "trained by": _command(meta, earlier),
         "trained on": meta.get("dataset"),
         "pretrained": meta.get("pretrained"),
-        "training": meta.get("training"),
+        "training": _without_figures(meta.get("training")),
         "runtime": meta.get("runtime"),
         "weights": meta.get("weights_sha256"),
     }
     return {name: value for name, value in told.items() if value is not None}
+
+
+def _without_figures(training: Any) -> Any:
+    """The last losses are the end of the curves."""
+    if not isinstance(training, dict):
+        return training
+    return {name: value for name, value in training.items() if name != "figures"}
+
+
+def _command(meta: dict[str, Any], earlier: Sequence[Path]) -> str | None:
+    """What was typed to train a model of ours, as far as it is known."""
+    recipe = meta.get("recipe")
+    if not isinstance(recipe, dict) or "stages" not in recipe:
+        return None
+    about = [folder / "artifact.json" for folder in earlier]
+    stages = [atomic.read_json(path)["params"]["stage"] for path in about if path.is_file()]
+    whole = {**recipe, "stages": [*stages, *recipe["stages"]]}
+    return train_command(whole, str(meta.get("dataset")), meta.get("seed"))

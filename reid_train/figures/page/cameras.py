@@ -11,7 +11,11 @@ from reid_train.figures.page.views import RunView
 
 
 def cameras(views: Sequence[RunView]) -> Section | None:
-    """A heat map per run; None where no run has pairs of cameras and none could be told why."""
+    """A heat map per run; None where all evaluations are of an older version, which the first
+    screen says.
+    """
+    if all(view.statistics is None for view in views):
+        return None
     runs = []
     for view in views:
         known = view.statistics

@@ -46,7 +46,7 @@ def _card(view: RunView) -> dict[str, Any]:
 
 
 def _per_person(rows: Sequence[ImageRow], split: str) -> str:
-    """Images of each person: the median, and the fewest and most where they differ."""
+    """Images of each identity: the median, and the fewest and most where they differ."""
     counts = Counter(row.pid for row in rows if row.split == split and row.pid is not None)
     if not counts:
         return "–"
@@ -70,18 +70,21 @@ def _sizes(rows: Sequence[ImageRow]) -> dict[str, Any]:
         found["bars"] = [
             {"images": int(count), "of": float(count / counts.max()),
              "from": f"{low:.0f}", "to": f"{high:.0f}"}
-            for count, low, high in zip(counts, edges, edges[1:], strict=True)
+            for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True)
         ]  # fmt: skip
     return found
 
 
 def _examples(pictures: Pictures) -> list[dict[str, Any]]:
-    """Test images of different people, evenly spread; none where they may not be shown."""
+    """Test images of different identities, evenly spread; none where they may not be shown."""
     if not pictures.allowed:
         return []
     tested = [row for row in pictures.index.rows if row.split in ("query", "gallery")]
-    first = {row.pid: row for row in reversed(tested)}
-    rows = sorted(first.values(), key=lambda row: row.key)
+    of_each: dict[int | None, list[ImageRow]] = {}
+    for row in sorted(tested, key=lambda row: row.key):
+        of_each.setdefault(row.pid, []).append(row)
+    # Of the n-th person the n-th image, so that other cameras are seen than the first.
+    rows = [found[n % len(found)] for n, found in enumerate(of_each.values())]
     places = np.linspace(0, len(rows) - 1, min(EXAMPLES, len(rows))).round().astype(int)
     return [
         {

@@ -31,7 +31,9 @@ _DRAWN: dict[str, tuple[str, str, Callable[[Mapping[str, Any]], Any]]] = {
 
 
 def rates(views: Sequence[RunView]) -> Section | None:
-    """None where no evaluation has either curve for a reason that is not worth a section."""
+    """None where all evaluations are of an older version, which the first screen says."""
+    if all(view.statistics is None for view in views):
+        return None
     drawn, missing = [], []
     for kind, (title, told, draw) in _DRAWN.items():
         found = {
@@ -49,31 +51,30 @@ def rates(views: Sequence[RunView]) -> Section | None:
                     "bands": any(curve["low"] is not None for curve in found.values()),
                 }
             )
-        missing += [_why_not(view, title, kind) for view in views if view.name not in found]
-    rows = [row for view in views for row in _accepted(view)]
+        missing += [
+            f"{view.name} has no {title} curve: {view.statistics.why.get(kind, 'unknown')}"
+            for view in views
+            if view.statistics is not None and view.name not in found
+        ]
     level = next((v.statistics.resampling.level for v in views
                   if v.statistics and v.statistics.resampling), None)  # fmt: skip
-    content = {"charts": drawn, "missing": missing, "accepted": rows, "level": level}
+    content = {"charts": drawn, "missing": missing, "accepted": _accepted(views), "level": level}
     return Section("curves", "CMC and ROC", content)
 
 
-def _why_not(view: RunView, title: str, kind: str) -> str:
-    if view.statistics is None:
-        return (
-            f"{view.name} has no {title} curve: it was evaluated by an older version; type "
-            f"reidpipe eval {view.name}"
-        )
-    why = view.statistics.why.get(kind, "it could not be computed")
-    return f"{view.name} has no {title} curve: {why}"
-
-
-def _accepted(view: RunView) -> list[dict[str, Any]]:
-    """True positive rates at the false positive rates people ask for."""
-    found = view.statistics.tpr_at_fpr if view.statistics is not None else None
-    return [
-        {"run": view.name, "fpr": float(rate), "tpr": point.value, "interval": point.interval}
-        for rate, point in (found or {}).items()
+def _accepted(views: Sequence[RunView]) -> dict[str, Any] | None:
+    """True positive rates at the false positive rates people ask for: a row per run."""
+    found = {
+        view.name: {float(rate): point for rate, point in view.statistics.tpr_at_fpr.items()}
+        for view in views
+        if view.statistics is not None and view.statistics.tpr_at_fpr
+    }
+    rates = sorted({rate for points in found.values() for rate in points}, reverse=True)
+    rows = [
+        {"run": name, "points": [points.get(rate) for rate in rates]}
+        for name, points in found.items()
     ]
+    return {"rates": rates, "rows": rows} if rows else None
 
 
 def training(views: Sequence[RunView]) -> Section | None:
@@ -81,10 +82,12 @@ def training(views: Sequence[RunView]) -> Section | None:
     any log, as of imported models.
     """
     logs = {view.name: _entries(view) for view in views}
+    # The run with the most lines knows the order of the stages best.
+    longest = sorted(logs.values(), key=len, reverse=True)
     panels = dict.fromkeys(
         (entry["stage"], entry["event"])
         for event in ("epoch", "validation")
-        for log in logs.values()
+        for log in longest
         for entry in log
         if entry.get("event") == event and "stage" in entry
     )

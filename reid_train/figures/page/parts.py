@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.images.pixels import resize
 from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.pictures import legend, overlay
 from pipeline.terminal.errors import ReidpipeError
@@ -85,7 +86,8 @@ def _maps(view: RunView) -> dict[str, Any]:
     for key, label in zip(chosen, labels, strict=True) if pictures.allowed else ():
         image = pictures[key]
         tinted = overlay(image, label, reader.label_set, opacity=0.65)
-        beside = np.concatenate([small(image), small(tinted)], axis=1)
+        shown = small(image)
+        beside = np.concatenate([shown, resize(tinted, shown.shape[:2], "bicubic")], axis=1)
         samples.append({"key": key, "picture": image_uri(beside)})
     return {
         "model": str(reader.attributes.get("model", "")),

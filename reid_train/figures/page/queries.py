@@ -120,7 +120,11 @@ def differences(views: Sequence[RunView]) -> Section | None:
 
 
 def confusions(views: Sequence[RunView]) -> Section | None:
-    """Pairs of people of whom one was taken for the other at rank 1, most frequent first."""
+    """Pairs of people of whom one was taken for the other at rank 1, most frequent first; None
+    where all evaluations are of an older version, which the first screen says.
+    """
+    if all(view.statistics is None for view in views):
+        return None
     runs = []
     for view in views:
         found = view.statistics.confusions if view.statistics is not None else None
@@ -144,7 +148,7 @@ def confusions(views: Sequence[RunView]) -> Section | None:
                 "more": len(found or []) - len(shown),
             }
         )
-    return Section("confusions", "Confused people", {"runs": runs})
+    return Section("confusions", "Confused identities", {"runs": runs})
 
 
 def _pictures(view: RunView, pid: int, taken_for: int) -> list[dict[str, str]]:

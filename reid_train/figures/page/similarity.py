@@ -51,5 +51,5 @@ def _map(view: RunView, name: str) -> Any:
     if not chosen:
         return None
     rows = found[[places[number] for number in chosen]]
-    drawn = embedding_map(rows, [pids[number] for number in chosen])
+    drawn = embedding_map(rows, [pids[number] for number in chosen], width="one")
     return chart(drawn, name, f"t-SNE of gallery features of {view.name}, a colour per identity")

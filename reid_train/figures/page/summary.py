@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from reid_train.evaluation.statistics.chance import warning
+from reid_train.evaluation.statistics.differences import COMPARED
 from reid_train.figures.page.section import Section
+from reid_train.figures.page.verdict import foremost, notes, pairs
 from reid_train.figures.page.views import RunView
 
 RANKS = (1, 5, 10)
@@ -17,6 +20,7 @@ def summary(views: Sequence[RunView]) -> Section:
     same = len({view.question for view in views}) == 1
     best = max(views, key=lambda view: view.metrics["mAP"]) if same else None
     lines = [_line(view) for view in views]
+    tested = pairs(views)
     conditions = list(dict.fromkeys(view.conditions for view in views))
     content = {
         "runs": lines,
@@ -29,10 +33,15 @@ def summary(views: Sequence[RunView]) -> Section:
         "resampling": _resampling(views),
         "old": [view.name for view in views if view.statistics is None],
         "missing": _missing(views),
-        "verdicts": [],
-        "warnings": [],
-        "pairs": [],
-        "test": "",
+        "verdicts": foremost(tested, views),
+        "warnings": [
+            line.removeprefix("warning: ")
+            for view in views
+            if (line := warning(view.metrics, view.name)) is not None
+        ],
+        "pairs": [pair for pair in tested if pair.tested],
+        "paired": COMPARED,
+        "notes": notes(tested),
         "chance": any(line["chance"] is not None for line in lines),
     }
     return Section("summary", "Results", content)

@@ -154,7 +154,7 @@ class Pictures:
         return self[key] if self.allowed else card(key, CARD)
 
     def whose(self, key: str) -> str:
-        """Person and camera of an image, as words."""
+        """Identity and camera of an image, as words."""
         row = self.rows[key]
-        person = "nobody known" if row.pid is None else f"person {row.pid}"
-        return person if row.camid is None else f"{person}, camera {row.camid}"
+        who = "nobody known" if row.pid is None else f"id\u00a0{row.pid}"
+        return who if row.camid is None else f"{who}, camera\u00a0{row.camid}"

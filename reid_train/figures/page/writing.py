@@ -18,6 +18,7 @@ from reid_train.figures.page.queries import confusions, differences, hardest
 from reid_train.figures.page.section import Section
 from reid_train.figures.page.similarity import features, thresholds
 from reid_train.figures.page.summary import summary
+from reid_train.figures.page.verdict import told
 from reid_train.figures.page.views import Comparison, RunView
 
 
@@ -38,16 +39,16 @@ def write_report(
     """
     if not runs:
         raise ReidpipeError("found no run to report; expected at least one; type reidpipe eval")
-    page = _environment().get_template("page.html")
-    withheld = sorted({v.metrics["dataset"] for v in runs if not v.pictures.allowed})
-    text = page.render(
-        title=title,
-        date=date,
-        withheld=withheld,
-        sections=sections(runs, comparison or Comparison()),
-    )
-    atomic.write_text(path, text)
+    withheld = sorted({view.metrics["dataset"] for view in runs if not view.pictures.allowed})
+    found = sections(runs, comparison or Comparison())
+    atomic.write_text(path, render(found, title, date, withheld))
     return path
+
+
+def render(found: Sequence[Section], title: str, date: str | None, withheld: Sequence[str]) -> str:
+    """The text of a page of these sections. withheld: datasets whose images are not shown."""
+    page = _environment().get_template("page.html")
+    return page.render(title=title, date=date, withheld=withheld, sections=found)
 
 
 def sections(runs: Sequence[RunView], comparison: Comparison) -> list[Section]:
@@ -55,17 +56,17 @@ def sections(runs: Sequence[RunView], comparison: Comparison) -> list[Section]:
     found = [
         summary(runs),
         rates(runs),
+        training(runs),
+        dataset(runs),
         differences(runs),
         hardest(runs),
         confusions(runs),
         cameras(runs),
         thresholds(runs),
         features(runs),
+        label_maps(runs),
         activations(runs, comparison),
         cells(comparison),
-        label_maps(runs),
-        training(runs),
-        dataset(runs),
         provenance(runs),
     ]
     return [section for section in found if section is not None]
@@ -84,4 +85,5 @@ def _environment() -> Any:
     )
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}"
     environment.filters["range"] = lambda pair: f"{100 * pair[0]:.1f} to {100 * pair[1]:.1f}"
+    environment.filters["p"] = lambda p: told(p).removeprefix("p ").removeprefix("= ")
     return environment
