@@ -21,9 +21,19 @@ from reid_train.classify.arguments import (
     read_targets,
     unused,
 )
+from reid_train.classify.expected import beside_lines
 from reid_train.classify.recipe import SPLITS, LearnerRecipe, load_learner
 from reid_train.classify.steps import Classes, Clip
-from reid_train.classify.tables import Line, publication, read_table, results, split_lines, table
+from reid_train.classify.tables import (
+    RANKED_HOW,
+    Line,
+    publication,
+    read_table,
+    results,
+    split_lines,
+    table,
+)
+from reid_train.recipe import expected
 from reid_train.recipe.arguments import setting
 from reid_train.recipe.combinations import read_names, read_seeds
 
@@ -174,6 +184,11 @@ def classify(
     told = split_lines(terminal.workspace, known.values())
     for text in told:
         terminal.say(text)
+    if split == "people":
+        terminal.say(RANKED_HOW)
+    published = beside_lines(rows, loaded, clips, known, told, file)
+    for text in expected.lines(published):
+        terminal.say(text)
     terminal.told(outcome)
     for step in _learners(wanted):
         terminal.say(f"learner {terminal.workspace.folder(step)}")
@@ -181,6 +196,7 @@ def classify(
         {
             "rows": rows,
             "splits": told,
+            "published": expected.rows(published),
             "learners": [str(terminal.workspace.folder(step)) for step in _learners(wanted)],
             "made": [step.key for step in outcome.made],
         }
