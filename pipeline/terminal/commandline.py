@@ -21,10 +21,12 @@ from pipeline.artifacts.store import DEFAULT_ROOT, ROOT_VARIABLE, Execution, Wor
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.options import check_device
 from pipeline.terminal.printable import PrintableFormatter, one_line, printable
+from pipeline.terminal.publishing import FORMATS, Table
 from pipeline.terminal.watching import Watching
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MISTAKE = 2
+_TABLE = f"{__name__}.table"
 WORKSPACE = click.option(
     "--workspace",
     envvar=ROOT_VARIABLE,
@@ -50,6 +52,13 @@ DEVICE = click.option(
     show_default=True,
     callback=lambda _ctx, _param, name: check_device(name),
     help="auto, cpu, cuda or cuda:<n>.",
+)
+TABLE = click.option(
+    "--table",
+    type=click.Choice(tuple(FORMATS)),
+    expose_value=False,
+    callback=lambda ctx, _param, name: ctx.meta.__setitem__(_TABLE, name),
+    help="The table alone on stdout, for a paper (> table.tex); all else goes to stderr.",
 )
 LABEL_MAP = click.option(
     "--label-map",
@@ -200,19 +209,34 @@ def _stop(message: str) -> NoReturn:
 class Terminal:
     """What a command prints through: text for people, or one JSON value for machines.
 
-    Under torchrun the first process alone prints.
+    Under torchrun the first process alone prints. table: how ``publish`` writes, of
+    ``publishing.FORMATS``; the text for people then goes to stderr.
     """
 
-    def __init__(self, workspace: Workspace, *, as_json: bool, verbosity: int = 0) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        *,
+        as_json: bool,
+        verbosity: int = 0,
+        table: str | None = None,
+    ) -> None:
         self.workspace = workspace
         self.as_json = as_json
         self.verbosity = verbosity
+        self.table = table
         self.first = int(os.environ.get("RANK", "0")) == 0
 
     def say(self, text: str) -> None:
-        """A line for people on stdout; silent with ``--json``."""
+        """A line for people on stdout, on stderr with ``--table``; silent with ``--json``."""
         if self.first and not self.as_json:
-            click.echo(printable(text))
+            click.echo(printable(text), err=self.table is not None)
+
+    def publish(self, table: Table) -> None:
+        """The command's table on stdout when ``--table`` was given."""
+        if self.first and self.table is not None:
+            text = FORMATS[self.table](table)
+            click.echo(text, nl=not text.endswith("\n"))
 
     def note(self, text: str) -> None:
         """A line on stderr beside the result, ``-q`` or not."""
@@ -268,7 +292,13 @@ def json_option(function: Callable) -> Callable:
     def wrapped(ctx: click.Context, as_json: bool, **options: Any) -> Any:
         given = ctx.find_root().params
         workspace = Workspace(given["workspace"])
-        terminal = Terminal(workspace, as_json=as_json, verbosity=_verbosity(given))
+        table = ctx.meta.get(_TABLE)
+        if as_json and table:
+            raise ReidpipeError(
+                f"found --json and --table {table}; expected one of them, as both are all of "
+                "stdout; leave one out"
+            )
+        terminal = Terminal(workspace, as_json=as_json, verbosity=_verbosity(given), table=table)
         return function(terminal, **options)
 
     functools.update_wrapper(wrapped, function)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.terminal.printable import printable
+
 Kind = Literal["text", "count", "percent"]
 
 
@@ -40,7 +42,7 @@ class Table:
     def caption(self) -> str:
         """What stands in the table, its protocols, and what ± and bold mean."""
         told = [self.about.rstrip(".")] if self.about else []
-        told += [line.rstrip(".") for line in dict.fromkeys(self.protocols)]
+        told += self._conditions()
         figures = [row.get(c.name) for row in self.rows for c in self.columns]
         if any(isinstance(f, Mapping) and f["std"] is not None for f in figures):
             told.append("± is the sample standard deviation over seeds")
@@ -48,6 +50,17 @@ class Table:
             within = f" of the same {' and '.join(self.compared)}" if self.compared else ""
             told.append(f"Bold: the best of each column{within}, to the digit shown")
         return "".join(f"{sentence}. " for sentence in told).rstrip()
+
+    def _conditions(self) -> list[str]:
+        """The protocols, each once; where there are several, the rows that they are of."""
+        rows: dict[str, list[str]] = {}
+        for row, line in zip(self.rows, self.protocols, strict=True):
+            names = [str(row.get(c.name)) for c in self.columns if c.kind == "text"]
+            told = line.removeprefix("protocol: ").rstrip(".")
+            rows.setdefault(told, []).append(" ".join(name for name in names if name != "None"))
+        if len(rows) == 1:
+            return [f"Protocol: {line}" for line in rows]
+        return [f"{', '.join(names)}: {line}" for line, names in rows.items()]
 
     def best(self, place: int) -> set[str]:
         """Columns in which the row at ``place`` has the best of the rows it is compared with, ties
@@ -102,7 +115,7 @@ def _latex_cell(value: Any, column: Column, bold: bool) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "<": "$<$", ">": "$>$", "|": "$|$", '"': "''",
     "±": r"$\pm$", "×": r"$\times$",
 }  # fmt: skip
 
@@ -112,8 +125,7 @@ def latex_text(text: str) -> str:
     escaped, and two hyphens do not become a dash.
     """
     escaped = "".join(_LATEX.get(letter, letter) for letter in _line(text))
-    # Quotation marks need the T1 fonts by that name; two primes are in every font.
-    return escaped.replace(r"\textquotedbl{}", "''").replace("--", "-{}-").replace("--", "-{}-")
+    return escaped.replace("--", "-{}-").replace("--", "-{}-")
 
 
 def markdown(table: Table) -> str:
@@ -165,15 +177,15 @@ def comma_separated(table: Table) -> str:
         cells: list[str] = []
         for column in table.columns:
             cells += _raw(row.get(column.name), column, column.name in spread)
-        writer.writerow([*cells, protocol])
-    return stream.getvalue().removesuffix("\r\n")
+        writer.writerow([*cells, _line(protocol)])
+    return stream.getvalue()
 
 
 def _raw(value: Any, column: Column, spread: bool) -> list[str]:
     if value is None:
         return [""] * (1 + spread)
     if column.kind != "percent":
-        return [str(value)]
+        return [_line(str(value))]
     figures = [value["mean"], value["std"]] if isinstance(value, Mapping) else [value]
     figures += [None] * (1 + spread - len(figures))
     return ["" if figure is None else f"{100 * figure:.12g}" for figure in figures]
@@ -196,8 +208,7 @@ def _rounded(value: Any) -> float | None:
 
 
 def _line(text: str) -> str:
-    """On one line, without characters that print nothing."""
-    return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+    return " ".join(printable(text).split())
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {

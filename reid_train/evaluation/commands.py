@@ -7,7 +7,7 @@ import click
 from pipeline.artifacts import graph
 from pipeline.artifacts.atomic import read_json
 from pipeline.artifacts.runs import find_run
-from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option
+from pipeline.terminal.commandline import CONTEXT, DEVICE, TABLE, Terminal, json_option
 from pipeline.terminal.tables import format_table
 from reid_train.evaluation.results import (
     METRIC_COLUMNS,
@@ -15,6 +15,7 @@ from reid_train.evaluation.results import (
     evaluation_step,
     metrics_row,
     protocol_line,
+    publication,
 )
 from reid_train.figures.commands import report_page, report_step
 from reid_train.models import DISTANCES
@@ -37,6 +38,7 @@ from reid_train.models import DISTANCES
     help="Between L2-normalised features, or those as they are.  [default: the model's]",
 )
 @click.option("--report", "with_report", is_flag=True, help="Write an HTML report too.")
+@TABLE
 @DEVICE
 @json_option
 def evaluate(
@@ -80,6 +82,7 @@ def evaluate(
     metrics = read_json(terminal.workspace.folder(step) / "metrics.json")
     terminal.say(format_table([metrics_row(found.name, metrics)], METRIC_COLUMNS))
     terminal.say(protocol_line(metrics, step))
+    published = [(found.name, metrics, protocol_line(metrics, step))]
     if metrics.get("side_information"):
         terminal.say(metrics["side_information"])
     if metrics["rerank"]:
@@ -87,6 +90,10 @@ def evaluate(
         options = ", ".join(f"{key} {metrics['rerank'][key]}" for key in ("k1", "k2", "lam"))
         terminal.say(f"k-reciprocal re-ranking, {options}:")
         terminal.say(format_table([row], METRIC_COLUMNS))
+        name = f"{found.name} re-ranked"
+        protocol = f"{published[0][2]}; k-reciprocal re-ranking, {options}"
+        published.append((name, {**metrics, **metrics["rerank"]}, protocol))
+    terminal.publish(publication(published))
     terminal.told(outcome)
     terminal.say(f"metrics {terminal.workspace.folder(step) / 'metrics.json'}")
     page = report_page(terminal, targets[-1]) if with_report else None

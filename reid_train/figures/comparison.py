@@ -52,7 +52,10 @@ def compare(
         figure = _parts(networks[view.name], rows, pictures, reader) if rows else None
         if figure is not None:
             parts[view.name] = figure
-    protocol = cells_protocol(rows, reader, views[0].index.name)
+    protocol = (
+        f"{cells_protocol(rows, reader, views[0].index.name)} Mean cosines of pairs of cells from "
+        "different images."
+    )
     return Comparison(shown if activated else (), activated, parts, protocol)
 
 
@@ -63,8 +66,7 @@ def cells_protocol(rows: Sequence[ImageRow], reader: LabelMapReader, index: str)
         f"most images, at most {part_features.IMAGES} of each; at most {part_features.CELLS} cells "
         "per identity and part, evenly spread; a cell has the label of most of its pixels "
         f"(parser {reader.attributes.get('model', 'unknown')}, labels {reader.label_set.name}, "
-        f"index {index}); background left out. Silhouettes by cosine distance, means "
-        "over parts. Mean cosines of pairs of cells from different images."
+        f"index {index}); background left out. Silhouettes by cosine distance, means over parts."
     )
 
 

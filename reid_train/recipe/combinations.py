@@ -16,6 +16,7 @@ from pipeline.artifacts.store import Workspace
 from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.publishing import Column, Table
 from pipeline.terminal.tables import format_table
 from reid_train.evaluation.results import check_evaluable, evaluation_step, protocol_line
 from reid_train.evaluation.spread import percent, spread
@@ -179,6 +180,19 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         for row in rows
     ]
     return format_table(shown, COLUMNS)
+
+
+def publication(rows: Sequence[dict[str, Any]]) -> Table:
+    """The rows of ``results`` as a table for a paper; the best of each dataset is marked."""
+    told = [name for name in ("recipe", "dataset", "parsing") if any(row[name] for row in rows)]
+    columns = [Column(name) for name in told] + [Column("seeds", "count")]
+    return Table(
+        [*columns, *(Column(name, "percent", best=True) for name in MEASURES)],
+        [{**row, "seeds": len(row["seeds"])} for row in rows],
+        [row["protocol"] for row in rows],
+        compared=("dataset",),
+        about="Retrieval of people",
+    )
 
 
 def protocols(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -15,6 +15,7 @@ from pipeline.terminal.commandline import (
     DEVICE,
     LABEL_MAP,
     PARSER_OPTION,
+    TABLE,
     Terminal,
     json_option,
 )
@@ -88,6 +89,7 @@ run_options = _all(
     PRETRAINED,
     SET,
     click.option("--report", "with_report", is_flag=True, help="Compare the first seeds in HTML."),
+    TABLE,
     DEVICE,
 )
 demo_options = _all(SEED, DEVICE)

@@ -31,7 +31,7 @@ def curves(runs: Mapping[str, Sequence[Entry]], *, width: Width = "two") -> Any:
         for event in ("epoch", "validation")
         for stage in dict.fromkeys(
             entry["stage"]
-            for log in runs.values()
+            for log in sorted(runs.values(), key=_stages, reverse=True)
             for entry in log
             if entry.get("event") == event
         )
@@ -55,9 +55,16 @@ def curves(runs: Mapping[str, Sequence[Entry]], *, width: Width = "two") -> Any:
             axis.set_xlabel("epoch")
             axis.set_ylabel("mean loss" if event == "epoch" else "validation mAP (%)")
             axis.xaxis.get_major_locator().set_params(integer=True)
+            if axis.get_xlim()[1] - axis.get_xlim()[0] < 1:  # a single epoch
+                axis.set_xlim(0, sum(axis.get_xlim()))
             axis.grid(True)
         name_runs(figure, list(handles.values()), list(handles), width)
     return figure
+
+
+def _stages(log: Sequence[Entry]) -> int:
+    """How many there are: the order of panels is that of the run with the most."""
+    return len({entry["stage"] for entry in log if entry.get("event") == "epoch"})
 
 
 def _value(entry: Entry) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from reid_train.figures.charts.style import FAINT, Width, band, look, name_runs, panels, styled
 
-TICKS = (1e-5, 1e-4, 0.001, 0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)
+TICKS = (1e-5, 1e-4, 0.001, 0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99, 0.999)
 # Rates of 0 and 1 have no place on these axes.
 LEAST, MOST = 1e-6, 1 - 1e-6
 

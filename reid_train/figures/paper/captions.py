@@ -33,7 +33,7 @@ def bands(views: Sequence[RunView], curve: str) -> str:
         if found is not None and lines is not None and lines.low is not None and found.resampling:
             drawn.append(found.resampling)
         else:
-            why = found.why.get(f"{curve} intervals") or found.why.get("intervals") if found else ""
+            why = found and (found.why.get(f"{curve}.low") or found.why.get("intervals"))
             without.append(f"{view.name} has no interval" + (f" ({why})" if why else ""))
     sentences = []
     if drawn:

@@ -13,8 +13,6 @@ from reid_train.figures.charts.roc import roc
 from reid_train.figures.paper.asked import Asked, Drawn
 from reid_train.figures.paper.captions import bands, conditions
 
-_PAIRS = " Pairs of a query and a gallery image that the protocol does not exclude."
-
 
 def draw_cmc(asked: Asked) -> Drawn:
     """CMC of every run."""
@@ -37,8 +35,15 @@ def draw_det(asked: Asked) -> Drawn:
 
 def _of_pairs(asked: Asked, chart: Callable[..., Any], about: str, more: str = "") -> Drawn:
     figure = chart(_curves(asked, "roc"), width=asked.width)
-    told = about + conditions(asked.views) + _PAIRS + bands(asked.views, "roc") + more
+    told = about + conditions(asked.views) + _pairs(asked) + bands(asked.views, "roc") + more
     return Drawn(figure, told)
+
+
+def _pairs(asked: Asked) -> str:
+    """Which pairs are counted."""
+    first = any(view.protocol["trials"] > 1 for view in asked.views)
+    which = " of the first trial" if first else ""
+    return f" Pairs of a query and a gallery image{which} that the protocol does not exclude."
 
 
 def _curves(asked: Asked, kind: str) -> dict[str, dict[str, Any]]:
@@ -66,7 +71,7 @@ def draw_histogram(asked: Asked) -> Drawn:
             )
         found[view.name] = view.threshold
     told = "Similarities of pairs of one person and of two people, each as shares of its own kind; "
-    told += conditions(asked.views) + _PAIRS
+    told += conditions(asked.views) + _pairs(asked)
     if any(value.get("side_information") for value in found.values()):
         told += " The models' tables of cameras and views are left out."
     pairs = [

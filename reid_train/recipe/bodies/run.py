@@ -51,6 +51,7 @@ def run(
     )
     rows = combinations.results(terminal, cells, combinations.record(terminal, cells))
     terminal.say(combinations.table(rows))
+    terminal.publish(combinations.publication(rows))
     for line in combinations.protocols(rows):
         terminal.say(line)
     terminal.told(outcome)
