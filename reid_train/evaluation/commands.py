@@ -17,6 +17,7 @@ from reid_train.evaluation.results import (
     protocol_line,
     publication,
 )
+from reid_train.evaluation.statistics.telling import interval_line, warning
 from reid_train.figures.commands import report_page, report_step
 from reid_train.models import DISTANCES
 
@@ -79,8 +80,10 @@ def evaluate(
         check=lambda: check_evaluable(terminal.workspace, step, run=found.name),
         announce=terminal.announce,
     )
-    metrics = read_json(terminal.workspace.folder(step) / "metrics.json")
+    folder = terminal.workspace.folder(step)
+    metrics = read_json(folder / "metrics.json")
     terminal.say(format_table([metrics_row(found.name, metrics)], METRIC_COLUMNS))
+    terminal.say(interval_line(folder, metrics))
     terminal.say(protocol_line(metrics, step))
     published = [(found.name, metrics, protocol_line(metrics, step))]
     if metrics.get("side_information"):
@@ -90,10 +93,13 @@ def evaluate(
         options = ", ".join(f"{key} {metrics['rerank'][key]}" for key in ("k1", "k2", "lam"))
         terminal.say(f"k-reciprocal re-ranking, {options}:")
         terminal.say(format_table([row], METRIC_COLUMNS))
+        terminal.say(interval_line(folder, metrics["rerank"]))
         name = f"{found.name} re-ranked"
         protocol = f"{published[0][2]}; k-reciprocal re-ranking, {options}"
         published.append((name, {**metrics, **metrics["rerank"]}, protocol))
     terminal.publish(publication(published))
+    if near_chance := warning(metrics, found.name):
+        terminal.note(near_chance)
     terminal.told(outcome)
     terminal.say(f"metrics {terminal.workspace.folder(step) / 'metrics.json'}")
     page = report_page(terminal, targets[-1]) if with_report else None

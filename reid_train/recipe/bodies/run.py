@@ -22,6 +22,7 @@ def run(
     device: str,
 ) -> None:
     """The body of ``reidpipe run``."""
+    from reid_train.evaluation.statistics.differences import differences, lines
     from reid_train.figures.commands import report_page, report_step, shared_maps
     from reid_train.recipe import combinations
 
@@ -49,13 +50,20 @@ def run(
         check=lambda: combinations.check(terminal.workspace, cells),
         announce=terminal.announce,
     )
-    rows = combinations.results(terminal, cells, combinations.record(terminal, cells))
+    runs = combinations.record(terminal, cells)
+    rows = combinations.results(terminal, cells, runs)
     terminal.say(combinations.table(rows))
     terminal.publish(combinations.publication(rows))
     for line in combinations.protocols(rows):
         terminal.say(line)
+    apart = differences(combinations.contenders(terminal, cells))
+    for line in lines(apart):
+        terminal.say(line)
+    for line in combinations.warnings(terminal, cells, runs):
+        terminal.note(line)
     terminal.told(outcome)
     page = report_page(terminal, targets[-1]) if with_report else None
     if page:
         terminal.say(f"report {page}")
-    terminal.result({"rows": rows, "report": page, "made": [made.key for made in outcome.made]})
+    made = [made.key for made in outcome.made]
+    terminal.result({"rows": rows, "differences": apart, "report": page, "made": made})
