@@ -160,13 +160,16 @@ def test_figures_of_parts_and_of_two_runs(trained: Console, tmp_path: Path):
     assert "by schp-tiny (labels lip, 256x128" in told["caption"]
     assert out.read_text().count("<image") == 6
     both = ("baseline-tiny-folder-s1", "pi-vl-tiny", "--out", out, "--device", "cpu")
-    told = trained.json("figure", "parts", *both)
+    alone = ("pi-vl-tiny", "--out", out, "--device", "cpu")
+    told = trained.json("figure", "parts", *alone)
     assert told["caption"].count("silhouette") == 1 and "Cells of " in told["caption"]
+    # A map of an image of 32x16 pixels has too few cells.
+    assert "without cells to draw" in trained("figure", "parts", *both, code=2).stderr
     told = trained.json("figure", "activations", *both, "--width", "one")
     assert out.read_text().count("<image") == 3 * 4
     assert "baseline-tiny-folder-s1" in told["caption"]
     for kind in ("cmc", "roc", "det", "curves", "histogram", "ranked"):
         told = trained.json("figure", kind, *both)
         assert len(told["runs"]) == 2
-    again = trained.json("figure", "parts", *both)
+    again = trained.json("figure", "parts", *alone)
     assert not again["made"]
