@@ -23,6 +23,7 @@ from reid_train.evaluation.results import (
     publication,
     rerank_words,
 )
+from reid_train.evaluation.statistics.telling import interval_line, warning
 from reid_train.figures.commands import report_page, report_step
 from reid_train.models import DISTANCES
 from reid_train.recipe.combinations import read_names
@@ -107,8 +108,10 @@ def evaluate(
         check=lambda: check_evaluable(terminal.workspace, step, run=found.name),
         announce=terminal.announce,
     )
-    metrics = read_json(terminal.workspace.folder(step) / "metrics.json")
+    folder = terminal.workspace.folder(step)
+    metrics = read_json(folder / "metrics.json")
     terminal.say(format_table([metrics_row(found.name, metrics)], METRIC_COLUMNS))
+    terminal.say(interval_line(folder, metrics))
     terminal.say(protocol_line(metrics, step))
     if metrics.get("side_information"):
         terminal.say(metrics["side_information"])
@@ -116,9 +119,12 @@ def evaluate(
         row = metrics_row(found.name, {**metrics, **metrics["rerank"]})
         terminal.say(f"{rerank_words(metrics)}:")
         terminal.say(format_table([row], METRIC_COLUMNS))
+        terminal.say(interval_line(folder, metrics["rerank"]))
     terminal.publish(publication([(found.name, metrics, protocol_line(metrics, step))]))
     for line in lines(beside(found.recipe, step, [metrics])):
         terminal.say(line)
+    if near_chance := warning(metrics, found.name):
+        terminal.note(near_chance)
     terminal.told(outcome)
     terminal.say(f"metrics {terminal.workspace.folder(step) / 'metrics.json'}")
     page = report_page(terminal, targets[-1]) if with_report else None
@@ -151,6 +157,8 @@ def _evaluate_matrix(terminal: Terminal, cells: list[Cell], with_report: bool, d
     for cell, metrics in zip(cells, figures, strict=True):
         for line in lines(beside(cell.run.recipe, cell.step, [metrics], label=cell.run.name)):
             terminal.say(line)
+        if near_chance := warning(metrics, cell.run.name):
+            terminal.note(near_chance)
     terminal.told(outcome)
     page = report_page(terminal, targets[-1]) if with_report else None
     if page:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.atomic import read_json
@@ -20,6 +21,8 @@ from pipeline.terminal.publishing import Column, Table
 from pipeline.terminal.tables import format_table
 from reid_train.evaluation.results import check_evaluable, evaluation_step, protocol_line
 from reid_train.evaluation.spread import percent, spread
+from reid_train.evaluation.statistics.differences import Contender
+from reid_train.evaluation.statistics.telling import warning
 from reid_train.recipe.arguments import changed_recipe, check_data, model_step
 
 MEASURES = ("mAP", "Rank-1", "Rank-5", "mINP")
@@ -167,6 +170,29 @@ def results(terminal: Terminal, cells: Sequence[Cell], runs: Sequence[str]) -> l
         }
         for (recipe, dataset, parsing), members in rows.items()
     ]
+
+
+def contenders(terminal: Terminal, cells: Iterable[Cell]) -> list[Contender]:
+    """The rows of the table as what is compared: each with its evaluations by seed. Named by what
+    tells them apart: the recipe, and the parser where one recipe has several.
+    """
+    rows: dict[tuple[str, str, str | None], dict[int, Path]] = {}
+    for cell in cells:
+        rows.setdefault(cell.row, {})[cell.seed] = terminal.workspace.folder(cell.evaluation)
+    parsers = {parsing for _, _, parsing in rows if parsing is not None}
+    return [
+        Contender(f"{recipe} with {parsing}" if parsing and len(parsers) > 1 else recipe, folders)
+        for (recipe, _, parsing), folders in rows.items()
+    ]
+
+
+def warnings(terminal: Terminal, cells: Iterable[Cell], runs: Iterable[str]) -> list[str]:
+    """A line for each trained model whose mAP a random ranking would reach."""
+    told = [
+        warning(read_json(terminal.workspace.folder(cell.evaluation) / "metrics.json"), run)
+        for cell, run in zip(cells, runs, strict=True)
+    ]
+    return [line for line in told if line is not None]
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

@@ -142,10 +142,10 @@ class Browser:
 
     def picture(self, path: Path, clip: dict[str, float] | None = None) -> None:
         """A PNG of the screen, or of a part of the page (x, y, width, height)."""
-        part = {} if clip is None else {"clip": {**clip, "scale": 1}}
-        found = self.call(
-            "Page.captureScreenshot", format="png", captureBeyondViewport=clip is not None, **part
-        )
+        params: dict[str, Any] = {"format": "png", "captureBeyondViewport": clip is not None}
+        if clip is not None:
+            params["clip"] = {**clip, "scale": 1}
+        found = self.call("Page.captureScreenshot", **params)
         path.write_bytes(base64.b64decode(found["data"]))
 
     def pdf(self, path: Path) -> None:

@@ -18,6 +18,7 @@ _FOLLOWS = {
     "#000000": "currentColor",
     "#dddddd": "var(--line)",
     "#ffffff": "var(--paper)",
+    "#08306b": "var(--deep)",  # body parts (``charts.scatter``), too dark for a dark page
 }
 # Of a file of its own: its style would be the whole page's, its title a tip that hides values.
 _LEFT_OUT = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reid_train.evaluation.statistics.chance import warning
 from reid_train.evaluation.statistics.differences import COMPARED
+from reid_train.evaluation.statistics.telling import warning
 from reid_train.figures.page.section import Section
 from reid_train.figures.page.verdict import foremost, notes, pairs
 from reid_train.figures.page.views import RunView
@@ -35,7 +35,7 @@ def summary(views: Sequence[RunView]) -> Section:
         "missing": _missing(views),
         "verdicts": foremost(tested, views),
         "warnings": [
-            line.removeprefix("warning: ")
+            line.removeprefix("warning: ").partition("; type ")[0]  # which is this page
             for view in views
             if (line := warning(view.metrics, view.name)) is not None
         ],
@@ -64,7 +64,7 @@ def _line(view: RunView) -> dict[str, Any]:
         "queries": metrics["valid_queries"],
         "gallery": metrics["gallery"],
         "conditions": view.conditions,
-        "rerank": again and {**again, "figures": _figures(again)},
+        "rerank": again and {"intervals": {}, **again, "figures": _figures(again)},
     }
 
 

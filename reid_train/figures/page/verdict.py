@@ -33,6 +33,8 @@ class Pair:
         """Which is better by how much, or that nobody can say."""
         row = self.found["mAP"]
         points, p = f"{100 * row['difference']:.1f}", told(row["p_corrected"])
+        if row["comparisons"] > 1:
+            p += f", corrected for {row['comparisons']} comparisons"
         low, high = (100 * end for end in row["interval"])
         if self.beyond:
             return (

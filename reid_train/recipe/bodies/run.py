@@ -22,6 +22,7 @@ def run(
     device: str,
 ) -> None:
     """The body of ``reidpipe run``."""
+    from reid_train.evaluation.statistics.differences import differences, lines
     from reid_train.figures.commands import report_page, report_step, shared_maps
     from reid_train.recipe import combinations, expected
 
@@ -49,7 +50,8 @@ def run(
         check=lambda: combinations.check(terminal.workspace, cells),
         announce=terminal.announce,
     )
-    rows = combinations.results(terminal, cells, combinations.record(terminal, cells))
+    runs = combinations.record(terminal, cells)
+    rows = combinations.results(terminal, cells, runs)
     terminal.say(combinations.table(rows))
     terminal.publish(combinations.publication(rows))
     for line in combinations.protocols(rows):
@@ -57,6 +59,11 @@ def run(
     published = expected.beside_cells(terminal.workspace, cells)
     for line in expected.lines(published):
         terminal.say(line)
+    apart = differences(combinations.contenders(terminal, cells))
+    for line in lines(apart):
+        terminal.say(line)
+    for line in combinations.warnings(terminal, cells, runs):
+        terminal.note(line)
     terminal.told(outcome)
     page = report_page(terminal, targets[-1]) if with_report else None
     if page:
@@ -65,6 +72,7 @@ def run(
         {
             "rows": rows,
             "published": expected.rows(published),
+            "differences": apart,
             "report": page,
             "made": [made.key for made in outcome.made],
         }

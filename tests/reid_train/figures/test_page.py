@@ -212,7 +212,8 @@ def test_a_difference_beyond_noise():
            "beyond_noise": True, "people": 40, "comparisons": 3}  # fmt: skip
     pair = Pair("a", "b", {"mAP": row})
     assert pair.sentence == (
-        "a is better than b by 12.5 points of mAP (6.2 to 20.0), beyond noise (p < 0.001)."
+        "a is better than b by 12.5 points of mAP (6.2 to 20.0), beyond noise "
+        "(p < 0.001, corrected for 3 comparisons)."
     )
     untested = Pair("a", "c", {"mAP": {**row, "p": None, "why": "other queries"}})
     first, second = notes([pair, untested])
@@ -291,11 +292,14 @@ def test_what_could_not_be_computed_says_why(views, tmp_path):
     why = {name: f"{name} for a reason" for name in names}
     bare = elsewhere(views[1], tmp_path / "bare", model=None, earlier=(), maps=None)
     statistics(**dict.fromkeys(names), resampling=None, why=why).write(bare.evaluation)
+    about = json.loads((bare.evaluation / "protocol.json").read_text())
+    (bare.evaluation / "protocol.json").write_text(json.dumps({**about, "trials": 10}))
     page = Page.of(write_report(tmp_path / "a.html", [bare], "t").read_text())
     assert "training" not in page.sections and "maps" not in page.sections
     assert "differences" not in page.sections and "Best of" not in page.text
     for name in ("intervals", "cmc", "roc", "camera_pairs", "confusions"):
         assert f"{name} for a reason" in page.text
+    assert "mean of 10 trials" in page.text and "Of the first of 10 trials." in page.text
 
 
 def test_five_runs_and_one_query(views):
