@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.atomic import read_json
-from pipeline.artifacts.runs import record_run
+from pipeline.artifacts.runs import record_run, run_name
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.sources import index_step
@@ -42,6 +42,11 @@ class Cell:
     seed: int
     model: Step
     evaluation: Step
+
+    @property
+    def run(self) -> str:
+        """The name its run has."""
+        return run_name(self.recipe, self.dataset, self.seed, self.model.key)
 
     @property
     def row(self) -> tuple[str, str, str | None]:
