@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.atomic import read_json
-from pipeline.artifacts.runs import record_run
+from pipeline.artifacts.runs import record_run, run_name
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.publishing import Column, Table
 from pipeline.terminal.tables import format_table
 from reid_train.evaluation.results import check_evaluable, evaluation_step, protocol_line
 from reid_train.evaluation.spread import percent, spread
@@ -41,6 +42,11 @@ class Cell:
     seed: int
     model: Step
     evaluation: Step
+
+    @property
+    def run(self) -> str:
+        """The name its run has."""
+        return run_name(self.recipe, self.dataset, self.seed, self.model.key)
 
     @property
     def row(self) -> tuple[str, str, str | None]:
@@ -205,6 +211,19 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         for row in rows
     ]
     return format_table(shown, COLUMNS)
+
+
+def publication(rows: Sequence[dict[str, Any]]) -> Table:
+    """The rows of ``results`` as a table for a paper; the best of each dataset is marked."""
+    told = [name for name in ("recipe", "dataset", "parsing") if any(row[name] for row in rows)]
+    columns = [Column(name) for name in told] + [Column("seeds", "count")]
+    return Table(
+        [*columns, *(Column(name, "percent", best=True) for name in MEASURES)],
+        [{**row, "seeds": len(row["seeds"])} for row in rows],
+        [row["protocol"] for row in rows],
+        compared=("dataset",),
+        about="Retrieval of people",
+    )
 
 
 def protocols(rows: Sequence[dict[str, Any]]) -> list[str]:
