@@ -22,7 +22,7 @@ from tests.cli.conftest import TRAIN, Console
 
 METRICS = {
     "dataset", "protocol", "exclude", "queries", "valid_queries", "gallery", "mAP", "mINP", "cmc",
-    "rerank", "recipe", "seed", "versions", "distance",
+    "rerank", "recipe", "seed", "versions", "distance", "intervals", "chance",
 }  # fmt: skip
 
 
