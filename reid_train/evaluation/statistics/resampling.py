@@ -18,7 +18,7 @@ from reid_train.evaluation.calibration import exact_interval
 # and what it covers by 0.5 %; ten times the draws would gain a tenth of that and cost ten times.
 DRAWS = 1000
 LEVEL = 0.95
-# With fewer people whose queries are not all right (or not all wrong) draws show too little.
+# With fewer people, or independent trials, that are not like all others draws show too little.
 FEW = 10
 BLOCK_MIB = 8
 
@@ -75,10 +75,11 @@ def intervals(sums: Sums, *, name: str, draws: int = DRAWS, level: float = LEVEL
     that of a ratio of sums over units (linearised), and the quantiles of these, times the standard
     error here, are laid off from the figure. Percentile intervals of a hundred people and shares
     near 1 cover less than they say, these do not (``benchmarks/intervals.py``).
-    Where fewer than FEW units have queries that are not all right (or none that is not all wrong)
-    there is next to nothing to draw: then the exact binomial interval for as many independent
-    trials as would have this standard error (E. Korn and B. Graubard, Survey Methodology 24, 1998);
-    for as many as there are units where all are alike.
+    Where next to nothing is there to draw it is the exact binomial interval for as many independent
+    trials as would have this standard error (E. Korn and B. Graubard, Survey Methodology 24, 1998),
+    which rather covers too much: where fewer than FEW units have queries that are not all right (or
+    not all wrong), or fewer than FEW of those trials would be wrong (or right). For as many trials
+    as there are units where all are alike.
     """
     ends = np.full((2, sums.totals.shape[1]), np.nan)
     count, total = len(sums), sums.counts.sum(axis=0)
@@ -102,10 +103,10 @@ def intervals(sums: Sums, *, name: str, draws: int = DRAWS, level: float = LEVEL
     close = 1e-9 * counts
     odd = np.minimum((part < counts - close).sum(axis=0), (part > close).sum(axis=0))
     queries = total / sums.least[chosen]
-    for place in np.flatnonzero(odd < FEW):
-        found[:, place] = few_interval(
-            ratio[place], error[place], units=count, queries=queries[place], level=level
-        )
+    for place in range(len(chosen)):
+        trials = trials_of(ratio[place], error[place], count, queries[place], level)
+        if odd[place] < FEW or trials * min(ratio[place], 1 - ratio[place]) < FEW:
+            found[:, place] = exact_interval(trials * min(ratio[place], 1.0), trials, level)
     ends[:, chosen] = found.clip(0, 1)
     return ends
 
@@ -147,18 +148,17 @@ def _studentised(
     return away / np.maximum(error, least)
 
 
-def few_interval(
-    ratio: float, error: float, *, units: int, queries: float, level: float = LEVEL
-) -> list[float]:
-    """The exact binomial interval of a share ``ratio`` with standard error ``error`` between
-    ``units`` units; queries: how many trials it stands for at most.
+def trials_of(
+    ratio: float, error: float, units: int, queries: float, level: float = LEVEL
+) -> float:
+    """How many independent trials would give a share ``ratio`` the standard error ``error`` that it
+    has between ``units`` units, at most as many as there are ``queries``; less for what few units
+    say of the error. As many as units where it is 0.
     """
     from scipy.special import stdtrit
 
     tail = (1 - level) / 2
-    trials = float(units)
-    if error > 1e-12:
-        fewer = (stdtrit(max(queries - 1, 1), tail) / stdtrit(units - 1, tail)) ** 2
-        trials = min(ratio * (1 - ratio) / error**2 * fewer, queries)
-    ratio = min(max(ratio, 0.0), 1.0)
-    return exact_interval(trials * ratio, trials, level)
+    if error <= 1e-12:
+        return float(units)
+    fewer = (stdtrit(max(queries - 1, 1), tail) / stdtrit(units - 1, tail)) ** 2
+    return float(min(ratio * (1 - ratio) / error**2 * fewer, queries))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reid_train.evaluation.calibration import above, quantiles
-from reid_train.evaluation.statistics.resampling import few_interval
+from reid_train.evaluation.calibration import above, exact_interval, quantiles
 from reid_train.evaluation.statistics.stored import Estimate, Roc
 from reid_train.evaluation.threshold import RATES, PairStatistics
 
@@ -23,8 +22,8 @@ def roc(pairs: PairStatistics) -> tuple[Roc | None, dict[str, Estimate] | None, 
     reaches, as in ``Calibration.threshold``. Intervals: people are drawn with replacement
     (``resampled_shares``), and each draw has its own threshold; of the pairs of different people
     those noted for the bootstrap take part, so that at rates near 1/(their number) the interval is
-    rather wide. It always holds the rate that all pairs give; where all draws agree it is that of
-    ``few_interval``.
+    rather wide. It always holds the rate that all pairs give; where all draws agree it is
+    the exact binomial one of as many trials as there are query people.
     """
     same, different = above(pairs.same), above(pairs.different)
     if not (same[0] and different[0]):
@@ -71,7 +70,7 @@ def intervals(
     low, high = np.minimum(found[0], tpr), np.maximum(found[1], tpr)
     people = len(np.unique(np.concatenate([who for who, _ in pairs.matched])))
     for place in np.flatnonzero(low == high):  # no draw shows what none of the people does
-        low[place], high[place] = few_interval(tpr[place], 0.0, units=people, queries=people)
+        low[place], high[place] = exact_interval(people * tpr[place], people)
     return low, high
 
 

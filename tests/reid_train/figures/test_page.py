@@ -207,6 +207,16 @@ def test_the_verdict_by_hand(views, tmp_path):
     assert three.count("cannot be told apart") == 1  # the best and the next, the first of the page
 
 
+def test_a_map_near_chance_is_warned_of(views):
+    poor = dataclasses.replace(views[1])
+    near = {"chance": {"mAP": 0.3}, "intervals": {"mAP": [0.25, 0.5]}}
+    vars(poor)["metrics"] = {**views[1].metrics, "mAP": 0.4, **near}
+    (line,) = summary([poor]).content["warnings"]
+    assert line.startswith("mAP 40.0 [25.0, 50.0] of flipped cannot be told from 30.0")
+    assert "reidpipe report" not in line
+    assert f'<p class="warning">{line}</p>' in render([summary([poor])], "t", None, [])
+
+
 def test_a_difference_beyond_noise():
     row = {"difference": 0.125, "interval": [0.0625, 0.2], "p": 0.0001, "p_corrected": 0.0003,
            "beyond_noise": True, "people": 40, "comparisons": 3}  # fmt: skip

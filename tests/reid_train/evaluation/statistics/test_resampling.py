@@ -9,9 +9,9 @@ from reid_train.evaluation.calibration import exact_interval
 from reid_train.evaluation.statistics.resampling import (
     FEW,
     Sums,
-    few_interval,
     generator,
     intervals,
+    trials_of,
     weights,
 )
 
@@ -86,7 +86,10 @@ def test_few_people_who_err_get_the_exact_interval():
     alone = intervals(Sums.of(wrong, np.arange(40)), name="t")[:, 0]
     # One query each: nearly the binomial interval of 31 of 40 (40 - 1 degrees of freedom both).
     assert alone == pytest.approx(exact_interval(31, 40), abs=0.01)
-    assert few_interval(1.0, 0.0, units=5, queries=50) == pytest.approx(exact_interval(5, 5))
+    # Of people with 4 equal queries each every person is a trial.
+    error = (0.25 * 0.75 / 399) ** 0.5
+    assert trials_of(0.25, error, 400, 1600) == pytest.approx(399, rel=0.01)
+    assert trials_of(1.0, 0.0, 5, 50) == 5
 
 
 def test_nobody_to_draw():
