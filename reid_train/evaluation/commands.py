@@ -148,7 +148,9 @@ def _evaluate_matrix(terminal: Terminal, cells: list[Cell], with_report: bool, d
     figures = read_figures(terminal.workspace, cells)
     for line in matrix_lines(cells, figures):
         terminal.say(line)
-    for cell, metrics in zip(cells, figures, strict=True):
+    for cell, target, metrics in zip(cells, target_names(cells), figures, strict=True):
+        sure = interval_line(terminal.workspace.folder(cell.step), metrics)
+        terminal.say(f"{cell.run.name} on {target}: {sure}")
         for line in lines(beside(cell.run.recipe, cell.step, [metrics], label=cell.run.name)):
             terminal.say(line)
         if near_chance := warning(metrics, cell.run.name):
