@@ -154,7 +154,9 @@ def _evaluate_matrix(terminal: Terminal, cells: list[Cell], with_report: bool, d
     told = [protocol_line(found, cell.step) for cell, found in zip(cells, figures, strict=True)]
     named = [cell.run.name for cell in cells]
     terminal.publish(publication(list(zip(named, figures, told, strict=True))))
-    for cell, metrics in zip(cells, figures, strict=True):
+    for cell, target, metrics in zip(cells, target_names(cells), figures, strict=True):
+        sure = interval_line(terminal.workspace.folder(cell.step), metrics)
+        terminal.say(f"{cell.run.name} on {target}: {sure}")
         for line in lines(beside(cell.run.recipe, cell.step, [metrics], label=cell.run.name)):
             terminal.say(line)
         if near_chance := warning(metrics, cell.run.name):

@@ -111,7 +111,7 @@ def test_eval_writes_the_metrics_of_the_contract(trained: Console):
     found = trained.json("eval", "--rerank", "--flip", "--exclude", "none", "--report")
     metrics = json.loads((Path(found["folder"]) / "metrics.json").read_text())
     assert set(metrics) == METRICS
-    assert {**metrics, **{k: found[k] for k in ("run", "folder", "report")}} == found
+    assert {**metrics, **{k: found[k] for k in ("run", "folder", "report", "published")}} == found
     assert set(metrics["cmc"]) == {"1", "5", "10"}
     assert 0 <= metrics["mINP"] <= metrics["mAP"] <= 1
     assert metrics["cmc"]["1"] <= metrics["cmc"]["5"] <= metrics["cmc"]["10"] <= 1

@@ -51,6 +51,8 @@ def test_sources_by_targets(two: tuple[Console, list[str]]):
     said = [line for line in lines if line.startswith("protocol: ")]
     assert len(said) == 2 and all("12 of 12 queries valid, 32x16, no flip" in s for s in said)
     assert said[0].startswith(PROTOCOLS)
+    sure = [line for line in lines if " on folder" in line and ": 95 % over 6 people: mAP " in line]
+    assert len(sure) == 4
     assert console.json("eval", *names, "--dataset", "folder,folder:other") == found
 
 
