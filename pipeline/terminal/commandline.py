@@ -6,6 +6,7 @@ import errno
 import functools
 import importlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import DEFAULT_ROOT, ROOT_VARIABLE, Execution, Workspace
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.options import check_device
+from pipeline.terminal.printable import PrintableFormatter, one_line, printable
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MISTAKE = 2
@@ -64,6 +66,8 @@ def run_told(main: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
     Bugs keep their traceback.
     """
     kwargs["standalone_mode"] = False
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PrintableFormatter())
     try:
         code = main(*args, **kwargs)
     except ReidpipeError as error:
@@ -184,7 +188,7 @@ def check_out(out: Path, *, folder: bool) -> None:
 
 
 def _stop(message: str) -> NoReturn:
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    click.echo(one_line(f"Error: {message}"), err=True)
     sys.exit(MISTAKE)
 
 
@@ -202,12 +206,12 @@ class Terminal:
     def say(self, text: str) -> None:
         """A line for people on stdout; silent with ``--json``."""
         if self.first and not self.as_json:
-            click.echo(text)
+            click.echo(printable(text))
 
     def note(self, text: str) -> None:
         """A line of progress on stderr."""
         if self.first:
-            click.echo(text, err=True)
+            click.echo(printable(text), err=True)
 
     def announce(self, step: Step) -> None:
         """Say on stderr that a step is about to be executed."""
