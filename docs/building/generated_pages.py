@@ -51,14 +51,12 @@ def _command(context: click.Context) -> Iterator[str]:
     usage = " ".join([context.command_path, *context.command.collect_usage_pieces(context)])
     yield f"```text\n{usage}\n```"
     yield from _told(inspect.cleandoc(context.command.help or ""))
-    options = [record for p in context.command.get_params(context) if (record := _record(p, context))]
-    if options:
-        yield "\n\n".join(f"`{names}`\n:   {_plain(text)}" for names, text in options)
+    records = [_record(option, context) for option in context.command.get_params(context)]
+    yield "\n\n".join(f"`{found[0]}`\n:   {_plain(found[1])}" for found in records if found)
 
 
 def _told(text: str) -> Iterator[str]:
     """The paragraphs of a help text; its examples, and what click keeps line by line, as blocks."""
-    kept = False
     for paragraph in re.split(r"\n\s*\n", text):
         lines = paragraph.strip("\n").splitlines()
         kept = lines[0].strip() == "\b"
@@ -96,7 +94,9 @@ def datasets_page() -> str:
     for found in _printed("datasets"):
         name = found["id"] + (f":{found['variant']}" if found["variant"] else "")
         parts.append(f"## {name}")
-        parts.append(f"{_plain(found['title'])}, {found['year']}. Images: {POLICIES[found['policy']]}.")
+        parts.append(
+            f"{_plain(found['title'])}, {found['year']}. Images: {POLICIES[found['policy']]}."
+        )
         facts = [("Licence", found["licence"]), ("Note", found["notice"])]
         facts += [("Cite", text) for text in found["citation"]]
         facts += [("Variants", ", ".join(f"{found['id']}:{v}" for v in found["variants"]))]
@@ -121,7 +121,7 @@ def _counted(counts: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def recipes_page() -> str:
-    """Every recipe with what it is, its source, the published numbers and what it does otherwise."""
+    """Every recipe: what it is, its source, what it does otherwise, the published numbers."""
     parts = [
         "# Recipes",
         "What `reidpipe recipes` prints; `reidpipe recipes NAME` shows one in full, ready to copy.",
@@ -129,7 +129,9 @@ def recipes_page() -> str:
     for row in _printed("recipes"):
         found = _printed("recipes", row["recipe"])
         parts.append(f"## {row['recipe']}")
-        parts.append(f"{_plain(found['summary'])}. Input {row['input']}; stages (epochs): {row['stages']}.")
+        parts.append(
+            f"{_plain(found['summary'])}. Input {row['input']}; stages (epochs): {row['stages']}."
+        )
         lines = [f"- Source: {_plain(text)}" for text in found.get("citation", ())]
         lines += [f"- Departs: {_plain(text)}" for text in found.get("deviations", ())]
         lines += [f"- Published: {_plain(_said(entry))}" for entry in found.get("expected", ())]

@@ -103,7 +103,10 @@ def _line(text: str, place: int) -> int:
 def _marks(text: str, match: re.Match[str]) -> dict[str, str]:
     """What the comments right above a block say."""
     marks: dict[str, str] = {}
-    for line in reversed(text[: match.start()].rstrip("\n").splitlines()):
+    above = text[: match.start()].rstrip("\n").splitlines()
+    for line in reversed(above):
+        if not line and not marks:
+            continue
         if (mark := MARK.fullmatch(line)) is None:
             assert not line.startswith("<!--"), f"{line}: no mark that a test knows"
             break

@@ -42,8 +42,10 @@ def test_a_block_says_what_it_is(block: Block):
 @pytest.mark.parametrize("block", [b for b in ALL if b.language in COMMANDS], ids=str)
 def test_commands_could_be_typed(block: Block):
     assert block.commands() != []
+    mistakes = [line for line, shown in block.typed() if shown and shown[-1].startswith("Error: ")]
     for line in block.commands():
-        check(words_of(line))
+        if line not in mistakes:
+            check(words_of(line))
 
 
 INLINE = re.compile(r"`(reidpipe [a-z][^`]*)`")
