@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 import cli
 
 PROGRAM = "reidpipe"
+EXAMPLE = re.compile(r"(?:Example: +)?reidpipe ")
 POLICIES = {
     "direct": "fetched by `reidpipe prepare`",
     "manual": "fetched by you, then `--root` or `--archive`",
@@ -25,7 +27,7 @@ POLICIES = {
 
 def commands_page() -> str:
     """Every command: usage, what its help says, arguments and options with their defaults."""
-    context = click.Context(cli.main, info_name=PROGRAM)
+    context = click.Context(cli.main, info_name=PROGRAM, **cli.main.context_settings)
     parts = ["# Commands", "What `reidpipe COMMAND -h` prints, on one page.", *_command(context)]
     for name in cli.main.list_commands(context):
         parts += _below(context, name)
@@ -37,7 +39,7 @@ def _below(parent: click.Context, name: str) -> Iterator[str]:
     assert isinstance(parent.command, click.Group)
     command = parent.command.get_command(parent, name)
     assert command is not None, name
-    context = click.Context(command, info_name=name, parent=parent)
+    context = click.Context(command, info_name=name, parent=parent, **command.context_settings)
     yield from _command(context)
     if isinstance(command, click.Group):
         for inner in command.list_commands(context):
@@ -52,22 +54,23 @@ def _command(context: click.Context) -> Iterator[str]:
     yield f"```text\n{usage}\n```"
     yield from _told(inspect.cleandoc(context.command.help or ""))
     records = [_record(option, context) for option in context.command.get_params(context)]
-    yield "\n\n".join(f"`{found[0]}`\n:   {_plain(found[1])}" for found in records if found)
+    yield "\n".join(f"- `{found[0]}`: {_plain(found[1])}" for found in records if found)
 
 
 def _told(text: str) -> Iterator[str]:
     """The paragraphs of a help text; its examples, and what click keeps line by line, as blocks."""
     for paragraph in re.split(r"\n\s*\n", text):
-        lines = paragraph.strip("\n").splitlines()
-        kept = lines[0].strip() == "\b"
-        lines = lines[1:] if kept else lines
-        examples = [line for line in lines if re.match(r"\s*(Example: +)?reidpipe ", line)]
-        words = [line for line in lines if line not in examples]
-        if words:
-            yield _plain("\n".join(words) if kept else " ".join(words))
-        if examples:
-            typed = [re.sub(r"^\s*(Example: +)?", "", line) for line in examples]
-            yield "```shell\n" + "\n".join(typed) + "\n```"
+        kept = paragraph.lstrip().startswith("\b")
+        lines = [line.strip() for line in paragraph.replace("\b", "").splitlines() if line.strip()]
+        if not kept:
+            # An example may begin within a line and go on in the next.
+            lines = re.split(r" (?=Example: )", " ".join(lines))
+        for typed, found in groupby(lines, lambda line: bool(EXAMPLE.match(line))):
+            if typed:
+                examples = "\n".join(EXAMPLE.sub(f"{PROGRAM} ", line) for line in found)
+                yield f"```shell\n{examples}\n```"
+            else:
+                yield _plain("\n".join(found))
 
 
 def _record(parameter: click.Parameter, context: click.Context) -> tuple[str, str] | None:
