@@ -21,9 +21,11 @@ from reid_train.classify.arguments import (
     read_targets,
     unused,
 )
+from reid_train.classify.expected import beside_lines
 from reid_train.classify.recipe import SPLITS, LearnerRecipe, load_learner
 from reid_train.classify.steps import Classes, Clip
 from reid_train.classify.tables import Line, read_table, results, split_lines, table
+from reid_train.recipe import expected
 from reid_train.recipe.arguments import setting
 from reid_train.recipe.combinations import read_names, read_seeds
 
@@ -167,6 +169,9 @@ def classify(
     told = split_lines(terminal.workspace, known.values())
     for text in told:
         terminal.say(text)
+    published = beside_lines(rows, loaded, clips, known, told, file)
+    for text in expected.lines(published):
+        terminal.say(text)
     terminal.told(outcome)
     for step in _learners(wanted):
         terminal.say(f"learner {terminal.workspace.folder(step)}")
@@ -174,6 +179,7 @@ def classify(
         {
             "rows": rows,
             "splits": told,
+            "published": expected.rows(published),
             "learners": [str(terminal.workspace.folder(step)) for step in _learners(wanted)],
             "made": [step.key for step in outcome.made],
         }

@@ -17,13 +17,15 @@ from pydantic import Field, ValidationError, model_validator
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.recipe import files
 from reid_train.recipe.loading import check_keys
-from reid_train.recipe.schema import Count, Optimiser, Part, Share
+from reid_train.recipe.schema import Count, Optimiser, Part, Published, Share
 from reid_train.recipe.schema.part import RunName
 
 # Values that are about training alone: paths, or beginnings of such.
 LEARNT = ("training", "view.crop_area", "view.flip", "precision")
 SPLITS = ("all", "base-new", "cross", "domain", "people")
 FOLDER = "classify/published"
+# What is said of a recipe, and its CLIP, which enters a step by its weights.
+TOLD = {"summary", "citation", "pretrained", "expected"}
 
 
 class View(Part):
@@ -71,6 +73,23 @@ class Training(Part):
         return self.epochs[max(fitting)]
 
 
+class Accuracies(Published):
+    """Accuracies on ``dataset`` under one split, by the column of the table: ``accuracy``, ``base``
+    and ``new`` and their harmonic mean ``H``, or the datasets of a transfer. shots: training images
+    per class, None where nothing is trained. attribute: of people, that makes the classes.
+    """
+
+    dataset: str
+    split: Literal["all", "base-new", "cross", "domain", "people"]
+    figures: dict[str, Share]
+    shots: Count | None = None
+    attribute: str = ""
+
+    def figures_by_name(self) -> dict[str, float]:
+        """The accuracies, in 0..1."""
+        return dict(self.figures)
+
+
 class LearnerRecipe(Part):
     """``learner`` and its options as of ``reid_train.load_prompt_classifier``. ``template``: of a
     learner; of zero-shot in place of the dataset's own. ``templates``: further ones (zero-shot:
@@ -93,9 +112,9 @@ class LearnerRecipe(Part):
     training: Training | None = None
     test_batch: Count = 100
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    expected: tuple[Accuracies, ...] = ()
 
-    # The CLIP itself enters a step by its weights.
-    UNKEYED = frozenset({"name", "summary", "citation", "pretrained"})
+    UNKEYED = frozenset({"name", *TOLD})
 
     @property
     def frozen_images(self) -> bool:
@@ -131,7 +150,7 @@ class LearnerRecipe(Part):
 
     def plain(self) -> dict[str, Any]:
         """What a result depends on, as JSON values; ``from_plain`` is the inverse."""
-        return self.model_dump(mode="json", exclude={"summary", "citation", "pretrained"})
+        return self.model_dump(mode="json", exclude=TOLD)
 
 
 def from_plain(value: dict[str, Any]) -> LearnerRecipe:

@@ -18,6 +18,7 @@ from reid_train.evaluation.results import (
 )
 from reid_train.figures.commands import report_page
 from reid_train.models import DISTANCES
+from reid_train.recipe import expected
 
 
 @click.command("eval", context_settings=CONTEXT)
@@ -87,6 +88,9 @@ def evaluate(
         options = ", ".join(f"{key} {metrics['rerank'][key]}" for key in ("k1", "k2", "lam"))
         terminal.say(f"k-reciprocal re-ranking, {options}:")
         terminal.say(format_table([row], METRIC_COLUMNS))
+    published = expected.beside(found.recipe, step, [metrics])
+    for line in expected.lines(published):
+        terminal.say(line)
     terminal.told(outcome)
     terminal.say(f"metrics {terminal.workspace.folder(step) / 'metrics.json'}")
     page = report_page(terminal, targets[-1]) if with_report else None
@@ -99,5 +103,6 @@ def evaluate(
             "run": found.name,
             "folder": str(terminal.workspace.folder(step)),
             "report": page,
+            "published": expected.rows(published),
         }
     )

@@ -143,7 +143,8 @@ def recipes(terminal: Terminal, recipe: str | None, kind: str | None, parameters
 
         loaded = load_learner(recipe) if recipe in list_learners() else load_recipe(recipe)
         value = loaded.model_dump(mode="json")
-        terminal.say(yaml.safe_dump(value, sort_keys=False).rstrip())
+        shown = {**value, "expected": [given.told() for given in loaded.expected]}
+        terminal.say(yaml.safe_dump(shown, sort_keys=False).rstrip())
         terminal.result(value)
         return
     rows: list[dict[str, Any]] = []

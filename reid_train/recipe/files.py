@@ -32,8 +32,9 @@ def read(
     reference: str, folder: str, *, see: str, beside: Path | None = None, seen: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """The mapping of a recipe, by name in a packaged folder or from a file; what ``base:`` names is
-    merged in (a file beside the one that names it), then ``set:`` applied. ``seen``: the recipes
-    that led here. Raises ReidpipeError, in one line; ``see``: the command that lists the names.
+    merged in (a file beside the one that names it) but for its ``expected``, which is another
+    recipe's, then ``set:`` applied. ``seen``: the recipes that led here. Raises ReidpipeError, in
+    one line; ``see``: the command that lists the names.
     """
     if reference in seen:
         raise ReidpipeError(f"found recipes that are each other's base: {', '.join(seen)}")
@@ -54,6 +55,7 @@ def read(
     if base is not None:
         parent = file.parent if is_file(reference) else None
         inherited = read(str(base), folder, see=see, beside=parent, seen=(*seen, reference))
+        inherited.pop("expected", None)
         content = merged(inherited, content)
     for path, value in changes.items():
         put(content, path, value)

@@ -23,7 +23,7 @@ def run(
 ) -> None:
     """The body of ``reidpipe run``."""
     from reid_train.figures.commands import report_page, shared_maps
-    from reid_train.recipe import combinations
+    from reid_train.recipe import combinations, expected
 
     check_reads_maps(recipes, settings)
     cells = combinations.combinations(
@@ -53,8 +53,18 @@ def run(
     terminal.say(combinations.table(rows))
     for line in combinations.protocols(rows):
         terminal.say(line)
+    published = expected.beside_cells(terminal.workspace, cells)
+    for line in expected.lines(published):
+        terminal.say(line)
     terminal.told(outcome)
     page = report_page(terminal, targets[-1]) if with_report else None
     if page:
         terminal.say(f"report {page}")
-    terminal.result({"rows": rows, "report": page, "made": [made.key for made in outcome.made]})
+    terminal.result(
+        {
+            "rows": rows,
+            "published": expected.rows(published),
+            "report": page,
+            "made": [made.key for made in outcome.made],
+        }
+    )

@@ -1,8 +1,9 @@
 """The parts of a recipe, as typed data. Importing this needs no torch."""
 
+from reid_train.recipe.schema.expected import Expected, Published
 from reid_train.recipe.schema.model import Head, Input, Model, Teacher, Text
 from reid_train.recipe.schema.part import Count, Options, Part, Share
-from reid_train.recipe.schema.recipe import Expected, Recipe, Suits, Test
+from reid_train.recipe.schema.recipe import Recipe, Suits, Test
 from reid_train.recipe.schema.stage import (
     DATA_KINDS,
     MEMORIES,
@@ -43,6 +44,7 @@ __all__ = [
     "Optimiser",
     "Options",
     "Part",
+    "Published",
     "Recipe",
     "Sampled",
     "Scheduled",

@@ -10,6 +10,7 @@ from pydantic import (
 )
 
 from reid_train.models import COSINE, Distance
+from reid_train.recipe.schema.expected import Expected
 from reid_train.recipe.schema.model import Input, Model
 from reid_train.recipe.schema.part import Count, Part, RunName
 from reid_train.recipe.schema.stage import HOOKS, MEMORIES, Features, Stage
@@ -24,17 +25,6 @@ class Test(Part):
 
     flip: bool = False
     distance: Distance = COSINE
-
-
-class Expected(Part):
-    """A published result, in 0..1, and where it stands."""
-
-    dataset: str
-    protocol: str
-    mAP: float | None = None
-    rank1: float | None = None
-    rank5: float | None = None
-    source: str
 
 
 class Suits(Part):
