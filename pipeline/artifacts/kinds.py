@@ -34,7 +34,7 @@ KINDS: dict[str, Kind] = {
     "prompts": Kind("reid_train.recipe.work:prompts", 2, resumable=True, collective=True),
     "text": Kind("reid_train.recipe.work:text", 2),
     "model": Kind("reid_train.recipe.work:model", 2, resumable=True, collective=True),
-    "evaluation": Kind("reid_train.evaluation.work:evaluate", 3),
+    "evaluation": Kind("reid_train.evaluation.work:evaluate", 4),
     "report": Kind("reid_train.figures.work:report", 4),
     "checkpoint": Kind("reid_train.exchange.work:describe", 1),
     "shots": Kind("reid_train.classify.work:draw", 1),

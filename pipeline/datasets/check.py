@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
+from pipeline.datasets.exclusion import CLOTHES, RULES
 from pipeline.datasets.index import ImageRow
 from pipeline.datasets.layouts.counts import summary, verify_counts
 from pipeline.datasets.manifest import Manifest, Protocol
@@ -68,7 +71,7 @@ def check_rows(rows: Sequence[ImageRow], manifest: Manifest | None = None) -> Ch
     cameras_known = any(row.camid is not None for row in test or rows)
     protocol = manifest.default_protocol if manifest is not None else Protocol(name="standard")
     exclude = exclusion(test or rows, protocol, protocol.exclude)
-    if not cameras_known and exclude == "same-camera":
+    if not cameras_known and RULES[exclude].camera:
         exclude = "none"
     query, gallery = _test_rows(rows, manifest)
     groups = _same_bytes(rows)
@@ -82,8 +85,7 @@ def check_rows(rows: Sequence[ImageRow], manifest: Manifest | None = None) -> Ch
         query_in_gallery=_pairs(groups, ("query",), ("gallery",)),
         train_in_test=_pairs(groups, ("train",), ("query", "gallery", "val")),
         val_in_test=_pairs(groups, ("val",), ("query", "gallery")),
-        overlap_excluded=exclude == "same-image"
-        or (exclude == "same-camera" and _harmless(groups)),
+        overlap_excluded=exclude == "same-image" or (RULES[exclude].camera and _harmless(groups)),
         two_identities=[
             [row.key for row in group] for group in groups if len({row.pid for row in group}) > 1
         ],
@@ -109,19 +111,30 @@ def _test_rows(
 
 def unmatched(query: list[ImageRow], gallery: list[ImageRow], exclude: str) -> list[str]:
     """Keys of queries for which ``exclude`` leaves no gallery image of their identity."""
+    rule = RULES[exclude]
     by_pid: dict[int | None, list[ImageRow]] = defaultdict(list)
     for row in gallery:
         by_pid[row.pid].append(row)
-    # Per identity the cameras are counted, so that a query costs one look-up.
-    cameras = {pid: Counter(row.camid for row in found) for pid, found in by_pid.items()}
+    # Per identity the pairs of camera and clothes are counted, so that a query costs one look-up.
+    worn = {
+        pid: Counter((row.camid, row.extra.get(CLOTHES)) for row in found)
+        for pid, found in by_pid.items()
+    }
     keys = []
     for row in query:
         candidates = by_pid.get(row.pid, []) if row.pid is not None else []
         left = len(candidates)
-        if exclude == "same-camera" and row.camid is not None and candidates:
-            left -= cameras[row.pid][row.camid]
-        elif exclude == "same-image":
+        if rule.image:
             left -= sum(other.digest == row.digest for other in candidates)
+        elif rule.camera and row.camid is not None and candidates:
+            pairs = list(worn[row.pid])
+            hidden = rule.hides(
+                row.camid,
+                row.extra.get(CLOTHES),
+                np.array([camid for camid, _ in pairs], object),
+                np.array([clothes for _, clothes in pairs], object),
+            )
+            left -= sum(worn[row.pid][pair] for pair, out in zip(pairs, hidden, strict=True) if out)
         if left == 0:
             keys.append(row.key)
     return keys
@@ -175,18 +188,17 @@ def _lines(found: Check, rows: Sequence[ImageRow]) -> list[str]:
     hopeless = len(found.unmatched_queries) == found.queries > 0
     if found.unmatched_queries:
         count, first = len(found.unmatched_queries), ", ".join(found.unmatched_queries[:_NAMED])
-        rule = (
-            "no gallery image of their identity from another camera"
-            if found.exclude == "same-camera"
-            else "no gallery image of their identity"
-        )
+        rule = "no gallery image of their identity"
+        if RULES[found.exclude].camera:
+            rule += f" {RULES[found.exclude].counted}"
         more = f" and {count - _NAMED} more" if count > _NAMED else ""
         # The rule `none` leaves nothing out: only other identities can help then.
-        cure = {
-            "same-camera": "correct pid and camid, or evaluate with --exclude same-image or none",
-            "same-image": "correct pid, or evaluate with --exclude none",
-            "none": "correct pid: query and gallery must name people alike",
-        }[found.exclude]
+        cure = "correct pid and camid, or evaluate with --exclude same-image or none"
+        if not RULES[found.exclude].camera:
+            cure = {
+                "same-image": "correct pid, or evaluate with --exclude none",
+                "none": "correct pid: query and gallery must name people alike",
+            }[found.exclude]
         level, verdict = (
             ("error", f"so nothing can be evaluated; {cure}")
             if hopeless

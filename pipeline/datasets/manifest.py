@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipeline.datasets.exclusion import Exclude
 from pipeline.datasets.readers import READERS
 from pipeline.images.decoding import Decoding
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 Kind = Literal["reid", "parsing", "classification"]
 Policy = Literal["direct", "manual", "request", "never"]
-Exclude = Literal["same-camera", "same-image", "none"]
 # The name of images of one's own that were given none.
 UNNAMED = "own"
 PUBLISHED_DECODING: Decoding = "as-stored"
@@ -97,7 +97,8 @@ class Source(Part):
     becomes the first existing file among the templates ``images`` (field ``{path}``).
     labels: template of the label map, field ``{stem}``. rule: in place of the layout's.
     camid: for splits whose names carry no camera. pid_from: where the identity is written.
-    depth: 1 reads the folder itself only.
+    depth: 1 reads the folder itself only. identities: files that list the identities which take
+    part, without ending: the text file (numbers with commas), else the MATLAB one (array ``id``).
     """
 
     split: Literal["train", "query", "gallery", "val", "pool"]
@@ -111,6 +112,7 @@ class Source(Part):
     pid_from: Literal["name", "folder", "list", "none"] = "name"
     depth: int | None = None
     optional: bool = False
+    identities: tuple[str, ...] = Field(default=(), exclude_if=lambda names: names == ())
 
 
 class Layout(Part):
@@ -120,7 +122,8 @@ class Layout(Part):
     archives unpack into doubled folders). rule: regular expression on file names (never on
     paths); its groups pid, camid, view, frame and any others feed the manifest's templates.
     membership: list files (inside the root or beside it) that protocols select by.
-    viewpoints: optional files that give a view per image. pid_offset_in_test: numbers of test
+    viewpoints: optional files that give a view per image. tracks: optional files of which the first
+    that is there gives the track of each gallery image. pid_offset_in_test: numbers of test
     identities restart at 0.
     """
 
@@ -132,6 +135,7 @@ class Layout(Part):
     sources: tuple[Source, ...] = ()
     membership: tuple[str, ...] = ()
     viewpoints: tuple[str, ...] = ()
+    tracks: tuple[str, ...] = Field(default=(), exclude_if=lambda names: names == ())
     pid_offset_in_test: bool = False
 
 
@@ -171,14 +175,31 @@ class Trials(Part):
     gallery_per_id: int = 1
 
 
+class Orders(Part):
+    """In which order the gallery images of each identity and camera are drawn, trial by trial.
+
+    Stored in the index as column ``draw_places``: a trial's gallery of n shots is the images whose
+    place in it is below n. seeds: of ours, one per trial. published: a MATLAB file with the
+    official ones (cells of cells of (trials, images) permutations, counted from 1, by camera and
+    identity), which go before ours where it lies in or beside the root or was fetched.
+    """
+
+    seeds: tuple[int, ...]
+    published: str | None = None
+
+
 class Protocol(Part):
     """How queries meet the gallery and what is counted.
 
     exclude: which gallery rows a query does not see (``same-camera``: those of its own identity
-    and camera). without_cameras: the rule in place of exclude where no image has a camera.
+    and camera; all: ``pipeline.datasets.exclusion``). without_cameras: the rule in place of exclude
+    where no image has a camera.
     query_cameras, gallery_cameras: 0-based cameras that take part (None: all).
     camera_groups: camera -> group; the group takes the camera's place. list: member file whose
-    rows take part. trials: how many drawn galleries are averaged. top_k: ranks looked at
+    rows take part. trials: how many drawn galleries are averaged. shots: how many images of each
+    identity and camera a drawn gallery has (None: other draws, or all). unit: what is ranked; the
+    distance to a track is that to its nearest image. cmc ``identities``: a rank is how many other
+    people come first, not images. top_k: ranks looked at
     (None: all). average_precision ``found-in-top-k``: mean precision at the hits inside the first
     top_k ranks, divided by the number of hits found there; 0 without any.
     """
@@ -192,6 +213,11 @@ class Protocol(Part):
     camera_groups: dict[int, int] | None = None
     list: str | None = None
     trials: int = 1
+    shots: int | None = Field(default=None, ge=1, exclude_if=lambda shots: shots is None)
+    unit: Literal["image", "track"] = Field(default="image", exclude_if=lambda u: u == "image")
+    cmc: Literal["images", "identities"] = Field(
+        default="images", exclude_if=lambda counted: counted == "images"
+    )
     direction: str = ""
     top_k: int | None = None
     average_precision: Literal["full", "found-in-top-k"] = "full"
@@ -207,7 +233,8 @@ class Manifest(Part):
     images (EXIF orientation ignored), or ``as-seen`` (``pipeline.images.appearance``), which a YAML
     file of one's own is where it says nothing. suffixes: endings of image files, lower case.
     id_key: template of the identity, its groups joined and read as an integer. camid_base: the
-    number the first camera has in names; camera_map: for numbers with gaps, name -> camid.
+    number the first camera has in names; camera_map: for numbers with gaps or letters, name ->
+    camid. columns: extra columns, as a template of the name's groups and ``pid``, or one per camid.
     view_base: the same for views. sequence_key: template of the sequence. strict: a file whose
     name breaks the rule stops the reading. junk: identities to drop; distractors: identities kept
     as negatives only. generated: parameters of images that are drawn, where they are not the
@@ -242,7 +269,10 @@ class Manifest(Part):
     suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
     id_key: str = "{pid}"
     camid_base: int = 0
-    camera_map: dict[int, int] | None = None
+    camera_map: dict[int | str, int] | None = None
+    columns: dict[str, str | dict[int, str]] = Field(
+        default_factory=dict, exclude_if=lambda columns: columns == {}
+    )
     view_base: int = 0
     sequence_key: str = "{seq}"
     strict: bool = False
@@ -252,6 +282,7 @@ class Manifest(Part):
     drawn: Drawn | None = None
     generated: dict[str, Any] = Field(default_factory=dict)
     trials: Trials | None = None
+    orders: Orders | None = Field(default=None, exclude_if=lambda orders: orders is None)
     counts: dict[Literal["train", "val", "query", "gallery"], Counts] = Field(default_factory=dict)
     totals: Totals = Totals()
     overlap: int | None = None
@@ -308,6 +339,14 @@ class Manifest(Part):
         for layout in self.layouts:
             READERS.check(layout.reader, f"layout '{layout.name}' of {self.id}")
         return self
+
+    @field_validator("camera_map", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        # JSON has no numbers as keys: those of an index's definition arrive as text.
+        if not isinstance(value, dict):
+            return value
+        return {int(key) if str(key).isdigit() else key: camid for key, camid in value.items()}
 
     @field_validator("junk", "distractors", mode="before")
     @classmethod

@@ -24,6 +24,10 @@ class Row(Shape):
 
 R = TypeVar("R", bound=Row)
 
+# Extra columns that protocols read: an image's place in each trial's order of its identity and
+# camera, who drew these orders, and the track that an image is of.
+PLACES, DRAWN_BY, TRACK = "draw_places", "drawn_by", "track"
+
 
 def apply_protocol(
     rows: Sequence[R], protocol: Protocol, *, trial: int = 0
@@ -31,8 +35,8 @@ def apply_protocol(
     """The query rows and gallery rows of one trial, in table order.
 
     Cameras are selected first, then replaced by their groups, so that ranking code needs to know
-    nothing but ``protocol.exclude``. Raises ReidpipeError when the protocol leaves no query or no
-    gallery, or the rows lack its member list.
+    nothing but ``protocol.exclude``. Of a gallery of tracks the rows are their images. Raises
+    ReidpipeError when the protocol leaves no query or no gallery, or the rows lack its member list.
     """
     if not 0 <= trial < protocol.trials:
         raise ReidpipeError(
@@ -40,8 +44,12 @@ def apply_protocol(
         )
     query: Iterable[R] = [row for row in rows if row.split == "query"]
     gallery: Iterable[R] = [row for row in rows if row.split == "gallery"]
-    if protocol.trials > 1:
+    if protocol.shots is not None:
+        gallery = _drawn(gallery, protocol, trial)
+    elif protocol.trials > 1:
         query, gallery = _trial(rows, protocol, trial)
+    if protocol.unit == "track":
+        gallery = [row for row in gallery if row.extra.get(TRACK)]
     if protocol.list is not None:
         query, gallery = _members(query, protocol.list), _members(gallery, protocol.list)
     chosen_query = _grouped(_cameras(query, protocol.query_cameras), protocol)
@@ -66,6 +74,8 @@ def exclusion(rows: Iterable[Row], protocol: Protocol, asked: str) -> str:
 
 
 def _needs(protocol: Protocol, name: str) -> str:
+    if protocol.unit == "track" and name == "gallery":
+        return "the file that names the images of each track inside the root"
     if protocol.list is not None:
         return f"the list {protocol.list}.txt (inside the root or beside it)"
     cameras = protocol.query_cameras if name == "query" else protocol.gallery_cameras
@@ -82,6 +92,21 @@ def _trial(rows: Sequence[R], protocol: Protocol, trial: int) -> tuple[list[R], 
     drawn = [str(trial) in row.extra["gallery_trials"].split() for row in test]
     query = [row for row, is_gallery in zip(test, drawn, strict=True) if not is_gallery]
     return query, [row for row, is_gallery in zip(test, drawn, strict=True) if is_gallery]
+
+
+def _drawn(rows: Iterable[R], protocol: Protocol, trial: int) -> list[R]:
+    """The first ``shots`` images of each identity and camera in a trial's order."""
+    result = []
+    for row in rows:
+        places = row.extra.get(PLACES, "").split()
+        if trial >= len(places):
+            raise ReidpipeError(
+                f"found gallery rows without {trial + 1} draws in column {PLACES}; protocol "
+                f"'{protocol.name}' averages {protocol.trials}; type reidpipe prepare again"
+            )
+        if int(places[trial]) < (protocol.shots or 0):
+            result.append(row)
+    return result
 
 
 def _members(rows: Iterable[R], name: str) -> list[R]:

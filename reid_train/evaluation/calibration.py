@@ -157,9 +157,10 @@ def _first(true: np.ndarray) -> int:
     return int(np.argmax(true))
 
 
-def exact_interval(count: int, total: int, confidence: float = CONFIDENCE) -> list[float]:
+def exact_interval(count: float, total: float, confidence: float = CONFIDENCE) -> list[float]:
     """The exact binomial interval of a share, for ``count`` of ``total`` independent trials: the
-    shares that would give as few, or as many, in at least 2.5 % of samples.
+    shares that would give as few, or as many, in at least 2.5 % of samples. Numbers of trials may
+    be broken ones.
 
     C. J. Clopper and E. S. Pearson, Biometrika 26 (1934). Pairs share people, so that the true
     uncertainty is rather larger.
@@ -172,28 +173,36 @@ def exact_interval(count: int, total: int, confidence: float = CONFIDENCE) -> li
     return [low, high]
 
 
-def bootstrap_rates(
-    first: np.ndarray, second: np.ndarray, bins: np.ndarray, people: int, *, seed: int
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Quantiles over bootstraps of the share of pairs in each bin or above: low, high (BINS + 1,).
+def resampled_shares(
+    first: np.ndarray, second: np.ndarray | None, bins: np.ndarray, people: int, *, seed: int
+) -> np.ndarray | None:
+    """For each of RESAMPLES draws of people with replacement the share of pairs in each bin or
+    above: (RESAMPLES, BINS + 1) float32, NaN in a row without a pair. Equal seeds draw the same
+    people. None with fewer than three people or without a pair.
 
-    first, second: (P,) numbers 0..people-1 of each pair's people; bins: (P,). None with fewer than
-    three people, or when no bootstrap had a pair.
+    first, second: (P,) numbers 0..people-1 of each pair's people, a pair counting as often as both
+    were drawn, multiplied; second None: of pairs of one person, which count as often as that one
+    was drawn. bins: (P,).
     """
     if people < 3 or not len(bins):
         return None
     rng = np.random.default_rng(seed)
-    shares = []
-    for _ in range(RESAMPLES):
+    shares = np.full((RESAMPLES, BINS + 1), np.nan, np.float32)
+    for row in shares:
         drawn = np.bincount(rng.integers(people, size=people), minlength=people).astype(np.float32)
-        counts = np.bincount(bins, weights=drawn[first] * drawn[second], minlength=BINS)
+        weights = drawn[first] if second is None else drawn[first] * drawn[second]
+        counts = np.bincount(bins, weights=weights, minlength=BINS)
         total = counts.sum()
         if total:
-            shares.append((above(counts) / total).astype(np.float32))
-    if not shares:
+            row[:] = above(counts) / total
+    return shares
+
+
+def quantiles(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The 2.5 % and 97.5 % quantiles over the rows that are no NaN; None without such a row."""
+    shares = shares[~np.isnan(shares).any(axis=1)]
+    if not len(shares):
         return None
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(
-        np.stack(shares), [tail, 1 - tail], axis=0, method="closest_observation"
-    )
+    low, high = np.quantile(shares, [tail, 1 - tail], axis=0, method="closest_observation")
     return low, high

@@ -28,6 +28,7 @@ class Embeddings:
 
     features: (N, D) float, numpy or torch (any device). pids: (N,) int identities. camids: (N,)
     int cameras; None, or None for single images, where unknown. keys: (N,) str image names.
+    clothes: (N,) str, equal where somebody wears the same; None where unknown.
     All fields are numpy afterwards. Raises ReidpipeError when lengths differ or a feature is
     NaN or infinite (a diverged model would otherwise be ranked in silence).
     """
@@ -36,14 +37,18 @@ class Embeddings:
     pids: np.ndarray
     camids: np.ndarray | None
     keys: np.ndarray | None
+    clothes: np.ndarray | None
 
-    def __init__(self, features: Any, pids: Any, camids: Any = None, keys: Any = None) -> None:
+    def __init__(
+        self, features: Any, pids: Any, camids: Any = None, keys: Any = None, clothes: Any = None
+    ) -> None:
         features = to_numpy(features)
         if features.ndim != 2:
             raise ReidpipeError(f"found features of shape {features.shape}; expected (N, D)")
         put = object.__setattr__
         put(self, "features", features)
-        for name, values in (("pids", pids), ("camids", camids), ("keys", keys)):
+        columns = {"pids": pids, "camids": camids, "keys": keys, "clothes": clothes}
+        for name, values in columns.items():
             column = None if values is None else to_numpy(values)
             if column is not None and column.shape != (len(features),):
                 raise ReidpipeError(

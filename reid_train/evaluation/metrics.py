@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.distances import Distances
 from reid_train.evaluation.embeddings import Embeddings, to_numpy
 from reid_train.evaluation.exclusion import Matches
-from reid_train.evaluation.ranking import match_positions, match_rule
+from reid_train.evaluation.ranking import match_positions, match_rule, people_before
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,12 @@ class RetrievalMetrics:
     """Results over the queries that have at least one right match in the gallery.
 
     cmc: (max_rank,) float64, cmc[r-1] = share of valid queries whose first right match has rank
-    <= r; longer than the gallery it repeats its last value. mAP, mINP: float64 means over valid
+    <= r, or, where people are counted, before whose first right match fewer than r other people
+    come; longer than the gallery it repeats its last value. mAP, mINP: float64 means over valid
     queries, which JSON takes as they are.
     ap: (Q,) float64 average precision, NaN where not valid. valid: (Q,) bool. All in 0..1.
+    inp: (Q,) float64 inverse negative penalty, NaN where there is no right match. first: (Q,) int64
+    0-based rank of the first right match (or people before it), -1 where not valid.
     """
 
     cmc: np.ndarray
@@ -30,6 +33,8 @@ class RetrievalMetrics:
     mINP: float
     ap: np.ndarray
     valid: np.ndarray
+    inp: np.ndarray = field(default_factory=lambda: np.empty(0))
+    first: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def evaluate(
@@ -43,8 +48,8 @@ def evaluate(
 ) -> RetrievalMetrics:
     """Rank the gallery for each query by squared Euclidean distance and score it.
 
-    normalise: L2-normalise all features first. exclude: ``same-camera`` | ``same-image`` |
-    ``none``, see ``Matches``. memory_mib bounds what is allocated on top of the features.
+    normalise: L2-normalise all features first. exclude: a rule of ``Matches``. memory_mib bounds
+    what is allocated on top of the features.
     AP is the mean over right matches k = 1..P of k / rank_k (no trapezoid, as in all Python
     evaluators of the field); INP = P / rank of the last right match (Ye et al., AGW, 2021).
     Equal distances rank by ascending gallery index; the published evaluators use an unstable
@@ -93,12 +98,20 @@ def evaluate_distances(
 
 
 def score(
-    chunks: Iterable[tuple[int, np.ndarray]], queries: int, matches: Matches, max_rank: int
+    chunks: Iterable[tuple[int, np.ndarray]],
+    queries: int,
+    matches: Matches,
+    max_rank: int,
+    people: np.ndarray | None = None,
 ) -> RetrievalMetrics:
-    """Metrics from (first query, distances (n, G)) chunks that cover all queries."""
+    """Metrics from (first query, distances (n, G)) chunks that cover all queries.
+
+    people: identities (G,), for a CMC that counts other people and not their images; mAP and mINP
+    count images all the same (SYSU-MM01, Wu et al., ICCV 2017).
+    """
     ap = np.full(queries, np.nan)
     inp = np.full(queries, np.nan)
-    first = np.zeros(queries, np.int64)
+    first = np.full(queries, -1, np.int64)
     for start, chunk in chunks:
         for place, row in enumerate(chunk, start):
             positives, excluded = matches.of(place)
@@ -112,7 +125,9 @@ def score(
             found = match_positions(row, positives, excluded)
             ap[place] = np.mean(np.arange(1, len(found) + 1) / (found + 1))
             inp[place] = len(found) / (found[-1] + 1)
-            first[place] = found[0]
+            first[place] = (
+                found[0] if people is None else people_before(row, positives, excluded, people)
+            )
     valid = ~np.isnan(ap)
     if not valid.any():
         raise ValueError(
@@ -127,4 +142,6 @@ def score(
         mINP=np.float64(inp[valid].mean()),
         ap=ap,
         valid=valid,
+        inp=inp,
+        first=first,
     )

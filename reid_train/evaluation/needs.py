@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.datasets.check import unmatched
-from pipeline.datasets.index import Index
+from pipeline.datasets.exclusion import CLOTHES, RULES
+from pipeline.datasets.index import ImageRow, Index
+from pipeline.datasets.manifest import Protocol
 from pipeline.datasets.protocols import exclusion
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.protocols import find_protocol, test_rows
+from reid_train.evaluation.rerank import check_rerank
 
 
 def check_test(index: Index, params: Mapping[str, Any], *, run: str | None) -> None:
     """Raise ReidpipeError where ``index`` has no labels, no query or gallery, test images without
-    identity, or no query with a match. params: of the evaluation step, ``protocol`` and
-    ``exclude``. run: the run's name, for messages; None: not trained.
+    identity or without what the exclusion rule asks for, no query with a match, or too few images
+    to re-rank. params: of the evaluation step, ``protocol``, ``exclude`` and ``rerank``. run: the
+    run's name, for messages; None: not trained.
     """
     protocol = find_protocol(index.dataset, params["protocol"], index.definition)
     if any(row.pid is not None for row in index.rows):
@@ -24,19 +28,43 @@ def check_test(index: Index, params: Mapping[str, Any], *, run: str | None) -> N
     exclude = exclusion(test, protocol, params["exclude"])
     for trial in range(protocol.trials):
         query, gallery = test_rows(index, protocol, trial=trial, run=run)
+        _check_rule([*query, *gallery], protocol, exclude)
+        if params.get("rerank") is not None:
+            check_rerank(len(query) + len(gallery), params["rerank"]["k1"], params["rerank"]["k2"])
         if protocol.average_precision != "full" or protocol.top_k is not None:
             continue  # such a protocol counts queries without a match, too
         if len(unmatched(query, gallery, exclude)) == len(query):
             cure = {
-                "same-camera": "from another camera; type --exclude same-image or --exclude none",
-                "same-image": "besides the query itself; type --exclude none",
-                "none": "by the same pid; correct the identities",
-            }[exclude]
+                "same-image": "type --exclude none",
+                "none": "correct the identities",
+            }.get(exclude, "type --exclude same-image or --exclude none")
             raise ReidpipeError(
                 f"found no valid query among {len(query)} of {index.dataset} under protocol "
                 f"'{protocol.name}', exclude {exclude}; expected gallery images of their people "
-                f"{cure}"
+                f"{RULES[exclude].counted}; {cure}"
             )
+
+
+def _check_rule(rows: list[ImageRow], protocol: Protocol, exclude: str) -> None:
+    rule = RULES[exclude]
+    unknown = [row.key for row in rows if rule.camera and row.camid is None]
+    if unknown:
+        raise ReidpipeError(
+            f"found {len(unknown)} test images without a camera, the first is {unknown[0]}; the "
+            f"rule '{exclude}' expects a camera for each image; type --exclude same-image or "
+            "--exclude none"
+        )
+    bare = [row.key for row in rows if rule.clothes is not None and not row.extra.get(CLOTHES)]
+    if bare:
+        raise ReidpipeError(
+            f"found {len(bare)} test images whose clothes are unknown, the first is {bare[0]}; the "
+            f"rule '{exclude}' expects a column '{CLOTHES}'; type --exclude same-camera"
+        )
+    if protocol.unit == "track" and rule.image:
+        raise ReidpipeError(
+            f"found rule '{exclude}' for tracks of protocol '{protocol.name}'; expected one that "
+            "whole tracks can follow; type --exclude same-camera or --exclude none"
+        )
 
 
 def _check_splits(index: Index, *, trained: bool) -> None:

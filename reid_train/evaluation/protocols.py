@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.datasets.catalogue import defined
 from pipeline.datasets.index import ImageRow, Index
 from pipeline.datasets.manifest import Protocol
-from pipeline.datasets.protocols import apply_protocol
+from pipeline.datasets.protocols import DRAWN_BY, apply_protocol
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics, score
@@ -75,6 +75,22 @@ def test_rows(
     return query, gallery
 
 
+def told(protocol: Protocol, gallery: Sequence[ImageRow]) -> dict[str, Any]:
+    """What of a protocol must be said beside its figures, where it is not usual: ``trials``,
+    ``shots`` and who drew them, ``unit``, ``cmc``. gallery: of one trial.
+    """
+    found: dict[str, Any] = {}
+    if protocol.trials > 1:
+        found["trials"] = protocol.trials
+    if protocol.shots is not None:
+        found |= {"shots": protocol.shots, DRAWN_BY: gallery[0].extra.get(DRAWN_BY, "")}
+    if protocol.unit != "image":
+        found["unit"] = protocol.unit
+    if protocol.cmc != "images":
+        found["cmc_counts"] = protocol.cmc
+    return found
+
+
 def score_protocol(
     chunks: Iterable[tuple[int, np.ndarray]],
     *,
@@ -86,7 +102,8 @@ def score_protocol(
 ) -> RetrievalMetrics:
     """Metrics from (first query, distances (n, G)) chunks as ``protocol`` counts them."""
     if protocol.average_precision == "full" and protocol.top_k is None:
-        return score(chunks, len(q_pids), matches, max_rank)
+        people = g_pids if protocol.cmc == "identities" else None
+        return score(chunks, len(q_pids), matches, max_rank, people)
     return _score_top(chunks, q_pids, g_pids, matches, protocol.top_k or len(g_pids), max_rank)
 
 
@@ -102,10 +119,11 @@ def _score_top(
 
     AP = mean precision at the hits found there, divided by the number found and not by the number
     that exist; 0 without a hit. Every query counts, also one without a match in the gallery: all
-    are ``valid``. CMC stays flat from rank ``top_k`` on. INP needs the whole ranking and is taken
-    from it, over the queries that have a match; the reports do not give it.
+    are ``valid``. CMC stays flat from rank ``top_k`` on; ``first`` is ``max_rank`` where no hit is.
+    INP needs the whole ranking and is taken from it, over the queries that have a match; the
+    reports do not give it.
     """
-    ap, inp = np.zeros(len(q_pids)), []
+    ap, inp = np.zeros(len(q_pids)), np.full(len(q_pids), np.nan)
     first = np.full(len(q_pids), max_rank)
     for start, chunk in chunks:
         for place, row in enumerate(chunk, start):
@@ -117,25 +135,30 @@ def _score_top(
                 first[place] = hits[0]
             if len(positives):
                 last = match_positions(row, positives, excluded)[-1]
-                inp.append(len(positives) / (last + 1))
+                inp[place] = len(positives) / (last + 1)
     counts = np.bincount(first[first < max_rank], minlength=max_rank)
     if not len(ap):
         raise ValueError("no valid query: there are no queries")
+    known = ~np.isnan(inp)
     return RetrievalMetrics(
         cmc=np.cumsum(counts) / len(ap),
         mAP=np.float64(ap.mean()),
-        mINP=np.float64(np.mean(inp) if inp else 0.0),
+        mINP=np.float64(inp[known].mean() if known.any() else 0.0),
         ap=ap,
         valid=np.ones(len(ap), bool),
+        inp=inp,
+        first=first,
     )
 
 
 def mean_of_trials(trials: Sequence[RetrievalMetrics]) -> RetrievalMetrics:
-    """Average over repeated draws of the gallery (VehicleID); ap and valid are the first's."""
+    """Average over repeated draws of the gallery (VehicleID); what is per query is the first's."""
     return RetrievalMetrics(
         cmc=np.mean([trial.cmc for trial in trials], axis=0),
         mAP=np.float64(np.mean([trial.mAP for trial in trials])),
         mINP=np.float64(np.mean([trial.mINP for trial in trials])),
         ap=trials[0].ap,
         valid=trials[0].valid,
+        inp=trials[0].inp,
+        first=trials[0].first,
     )

@@ -32,6 +32,20 @@ def match_positions(row: np.ndarray, positives: np.ndarray, excluded: np.ndarray
     return np.flatnonzero(np.isin(order, positives, assume_unique=True))
 
 
+def people_before(
+    row: np.ndarray, positives: np.ndarray, excluded: np.ndarray, people: np.ndarray
+) -> int:
+    """How many identities have an image before the nearest positive of one query.
+
+    Arguments as of ``match_positions``; people: (G,) identities.
+    """
+    first = positives[np.argmin(row[positives])]
+    before = row < row[first]
+    before[:first] |= row[:first] == row[first]
+    before[excluded] = False
+    return len(np.unique(people[before]))
+
+
 def nearest_first(row: np.ndarray, k: int, excluded: np.ndarray | None = None) -> np.ndarray:
     """Indices of the k smallest distances of ``row`` (G,), nearest first, ties by index.
 
@@ -109,4 +123,5 @@ def match_rule(query: Embeddings, gallery: Embeddings, exclude: str) -> Matches:
         q_pids=query.pids, g_pids=gallery.pids,
         q_camids=query.camids, g_camids=gallery.camids,
         q_keys=query.keys, g_keys=gallery.keys,
+        q_clothes=query.clothes, g_clothes=gallery.clothes,
     )  # fmt: skip

@@ -38,7 +38,7 @@ def rerank_distances(
     ones (it squares its input, so they rank with the 4th power) or compute in float16.
     """
     queries, total = len(query), len(query) + len(gallery)
-    _check(total, k1, k2, k1 + 1, "leave out --rerank, or in Python give smaller k1, k2")
+    check_rerank(total, k1, k2)
     _check_memory(queries, len(gallery), query.features.shape[1], k1)
     if not 0 <= lam <= 1:
         raise ReidpipeError(f"found lam={lam}; expected a weight from 0 to 1")
@@ -109,6 +109,13 @@ def jaccard_graph(features: Any, *, k1: int = 30, k2: int = 6, within: float = 1
         bounds.append(bounds[-1] + len(near))
     size = (len(features), len(features))
     return csr_matrix((np.concatenate(values), np.concatenate(columns), bounds), shape=size)
+
+
+def check_rerank(images: int, k1: int, k2: int) -> None:
+    """Raise ReidpipeError for parameters of ``rerank_distances`` that make no sense or ask for more
+    than ``images`` query and gallery images.
+    """
+    _check(images, k1, k2, k1 + 1, "leave out --rerank, or in Python give smaller k1, k2")
 
 
 def _check(images: int, k1: int, k2: int, listed: int, cure: str) -> None:

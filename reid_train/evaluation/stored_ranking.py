@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics
 from reid_train.evaluation.ranking import nearest_first
 from reid_train.evaluation.similarity import similarities
+from reid_train.evaluation.tracks import Tracks
 from reid_train.models import COSINE
 
 TOP = 50
@@ -24,7 +25,8 @@ class RankingRecorder:
     """Notes the top of each query's ranking while distances pass by.
 
     Images hidden by the exclusion rule are listed too, flagged ``junk``: so many extra places are
-    kept (50 at most) that the first 50 ranks that count are there in any usual case.
+    kept (50 at most) that the first 50 ranks that count are there in any usual case. matches: of
+    images. A gallery of tracks lists each track by its image that is nearest to the query.
     """
 
     def __init__(
@@ -34,11 +36,13 @@ class RankingRecorder:
         matches: Matches,
         *,
         distance: str = COSINE,
+        tracks: Tracks | None = None,
     ) -> None:
         self.q_pids, self.g_pids, self.matches = q_pids, g_pids, matches
-        self.distance = distance
+        self.distance, self.tracks = distance, tracks
         hidden = [len(matches.of(place)[1]) for place in range(len(q_pids))]
-        places = min(TOP + min(max(hidden, default=0), SHOWN_JUNK), len(g_pids))
+        ranked = len(g_pids if tracks is None else tracks)
+        places = min(TOP + min(max(hidden, default=0), SHOWN_JUNK), ranked)
         self.indices = np.full((len(q_pids), places), -1, np.int32)
         self.similarities = np.full(self.indices.shape, np.nan, np.float32)
         self.correct = np.zeros(self.indices.shape, bool)
@@ -48,13 +52,28 @@ class RankingRecorder:
         """Pass on chunks of squared distances (n, G), for the cosine between unit vectors."""
         for start, chunk in chunks:
             for place, row in enumerate(chunk, start):
-                chosen = nearest_first(row, self.indices.shape[1])
+                chosen = self._nearest(row)
                 self.indices[place] = chosen
                 self.similarities[place] = similarities(row[chosen], self.distance)
                 self.junk[place] = np.isin(chosen, self.matches.of(place)[1])
                 same = self.g_pids[chosen] == self.q_pids[place]
                 self.correct[place] = same & ~self.junk[place]
             yield start, chunk
+
+    def _nearest(self, row: np.ndarray) -> np.ndarray:
+        if self.tracks is None:
+            return nearest_first(row, self.indices.shape[1])
+        best = self.tracks.nearest(row)
+        return best[nearest_first(row[best], self.indices.shape[1])]
+
+    def nearest(self) -> np.ndarray:
+        """(Q,) int64: gallery index of each query's first rank that counts; -1 where all that is
+        kept is hidden.
+        """
+        seen = (self.indices >= 0) & ~self.junk
+        place = seen.argmax(axis=1)
+        found = self.indices[np.arange(len(place)), place]
+        return np.where(seen.any(axis=1), found, -1).astype(np.int64)
 
     def write(
         self,
@@ -65,7 +84,8 @@ class RankingRecorder:
     ) -> None:
         """Write an npz: query_keys (Q,), gallery_keys (G,) str; indices (Q, K) int32 into the
         gallery; similarities (Q, K), the cosine or minus the Euclidean distance; correct, junk
-        (Q, K) bool; ap (Q,), valid (Q,).
+        (Q, K) bool; ap, valid, inp, first (Q,) as in ``RetrievalMetrics``; pids (Q,) int64 of the
+        queries.
         """
         with atomic.replacing(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(
@@ -78,12 +98,17 @@ class RankingRecorder:
                 junk=self.junk,
                 ap=metrics.ap,
                 valid=metrics.valid,
+                inp=metrics.inp,
+                first=metrics.first,
+                pids=self.q_pids.astype(np.int64),
             )
 
 
 @dataclass(frozen=True)
 class StoredRanking:
-    """What ``RankingRecorder.write`` wrote; fields as there."""
+    """What ``RankingRecorder.write`` wrote; fields as there. Those with a default are missing from
+    evaluations of older versions.
+    """
 
     query_keys: np.ndarray
     gallery_keys: np.ndarray
@@ -93,6 +118,9 @@ class StoredRanking:
     junk: np.ndarray
     ap: np.ndarray
     valid: np.ndarray
+    inp: np.ndarray | None = None
+    first: np.ndarray | None = None
+    pids: np.ndarray | None = None
 
     @classmethod
     def read(cls, path: Path) -> StoredRanking:
@@ -100,7 +128,10 @@ class StoredRanking:
         if not path.is_file():
             raise ReidpipeError(f"found no ranking at {path}; expected one; type reidpipe eval")
         with np.load(path, allow_pickle=False) as file:
-            return cls(**{name: file[name] for name in cls.__dataclass_fields__})
+            later = {field.name for field in fields(cls) if field.default is None} - set(file)
+            return cls(
+                **{name: file[name] for name in cls.__dataclass_fields__ if name not in later}
+            )
 
     def __len__(self) -> int:
         return len(self.query_keys)

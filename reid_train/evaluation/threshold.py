@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 from reid_train.evaluation.calibration import (
     BINS,
     Calibration,
-    bootstrap_rates,
     edges,
+    quantiles,
+    resampled_shares,
 )
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.similarity import NAMES, similarities
@@ -48,11 +50,14 @@ class PairStatistics:
         self.different = np.zeros(BINS, np.int64)
         self.people, self.query, self.gallery = 0, None, None
         self.pairs: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self.matched: list[tuple[np.ndarray, np.ndarray]] = []
         if q_pids is not None and g_pids is not None:
             names, codes = np.unique(np.concatenate([q_pids, g_pids]), return_inverse=True)
             self.people = len(names)
             self.query, self.gallery = np.split(codes.astype(np.int32), [len(q_pids)])
             self.stride = max(1, -(-len(q_pids) * len(g_pids) // SAMPLE))
+            matches_at_most = np.bincount(self.gallery, minlength=self.people)[self.query].sum()
+            self.thinned = max(1, -(-int(matches_at_most) // (4 * SAMPLE)))
 
     def watch(self, chunks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
         """Pass on chunks of squared distances (n, G), counting each pair: between unit vectors for
@@ -67,7 +72,7 @@ class PairStatistics:
                 self.different += np.bincount(bins, minlength=BINS) - same
                 hidden = np.bincount(bins[excluded], minlength=BINS)
                 self.different -= hidden
-                self._note(place, bins, excluded)
+                self._note(place, bins, positives, excluded)
             yield start, chunk
 
     def _bins(self, row: np.ndarray) -> np.ndarray:
@@ -80,10 +85,14 @@ class PairStatistics:
             bins = (near * (BINS / self.farthest)).astype(np.int32)
         return np.clip(bins, 0, BINS - 1)
 
-    def _note(self, place: int, bins: np.ndarray, excluded: np.ndarray) -> None:
-        """Keep every ``stride``-th pair of different people for the bootstrap."""
+    def _note(
+        self, place: int, bins: np.ndarray, positives: np.ndarray, excluded: np.ndarray
+    ) -> None:
+        """Keep every ``stride``-th pair of different people for the bootstrap, and of the same."""
         if self.query is None or self.gallery is None:
             return
+        right = bins[positives[place % self.thinned :: self.thinned]].astype(np.int16)
+        self.matched.append((np.full(len(right), self.query[place]), right))
         chosen = np.arange(place % self.stride, len(bins), self.stride)
         others = self.gallery[chosen] != self.query[place]
         if len(excluded):
@@ -126,20 +135,31 @@ class PairStatistics:
             "calibration": None if calibration is None else calibration.model_dump(),
         }
 
-    def calibration(self) -> Calibration | None:
-        """What was counted; None where no pair was."""
+    @cached_property
+    def resampled(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """``resampled_shares`` of the pairs of different people and of the same, under the same
+        draws of people.
+        """
         from reid_train.engine.runtime import derive_seed
 
+        seed = derive_seed(0, "threshold", "bootstrap")
+        if not self.pairs:
+            return None, None
+        who, whom, bins = (np.concatenate(column) for column in zip(*self.pairs, strict=True))
+        person, right = (np.concatenate(column) for column in zip(*self.matched, strict=True))
+        return (
+            resampled_shares(who, whom, bins, self.people, seed=seed),
+            resampled_shares(person, None, right, self.people, seed=seed),
+        )
+
+    def calibration(self) -> Calibration | None:
+        """What was counted; None where no pair was."""
         used = np.flatnonzero(self.same + self.different)
         if not len(used):
             return None
         part = slice(int(used[0]), int(used[-1]) + 1)
-        quantiles = None
-        if self.pairs:
-            who, whom, bins = (np.concatenate(column) for column in zip(*self.pairs, strict=True))
-            seed = derive_seed(0, "threshold", "bootstrap")
-            quantiles = bootstrap_rates(who, whom, bins, self.people, seed=seed)
-        low, high = (None, None) if quantiles is None else quantiles
+        shares = self.resampled[0]
+        low, high = (None if shares is None else quantiles(shares)) or (None, None)
         return Calibration(
             distance="cosine" if self.distance == COSINE else "euclidean",
             farthest=None if self.distance == COSINE else self.farthest,

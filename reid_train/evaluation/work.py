@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +9,11 @@ import numpy as np
 
 from pipeline.artifacts import atomic
 from pipeline.artifacts.store import versions
+from pipeline.datasets.exclusion import CLOTHES, RULES
 from pipeline.datasets.index import ImageRow, Index, read_index
 from pipeline.datasets.protocols import exclusion
 from pipeline.images.packed import PackedImages
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.evaluation.distances import Distances
 from reid_train.evaluation.embeddings import Embeddings, embed, save_features
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics
@@ -23,11 +22,20 @@ from reid_train.evaluation.protocols import (
     mean_of_trials,
     score_protocol,
     test_rows,
+    told,
 )
 from reid_train.evaluation.ranking import match_rule
 from reid_train.evaluation.rerank import rerank_distances
-from reid_train.evaluation.stored_ranking import RankingRecorder
-from reid_train.evaluation.threshold import PairStatistics
+from reid_train.evaluation.statistics.chance import chance_map
+from reid_train.evaluation.statistics.stored import MEASURES
+from reid_train.evaluation.statistics.summary import (
+    Scored,
+    named_intervals,
+    people_sums,
+    summarise,
+)
+from reid_train.evaluation.tracks import Tracks
+from reid_train.evaluation.watchers import Watchers, distances_between
 from reid_train.models import COSINE
 
 if TYPE_CHECKING:
@@ -52,7 +60,8 @@ def evaluate(job: Job) -> dict[str, Any]:
     the threshold is for images of no set, and so is always made without. Writes, besides
     ``metrics.json``:
     ``protocol.json`` (all that the numbers depend on), ``ranking.npz`` (see ``RankingRecorder``),
-    ``threshold.json`` (see ``PairStatistics``), ``features.npy`` and ``features.json``.
+    ``threshold.json`` (see ``PairStatistics``), ``statistics.json`` (see ``StoredStatistics``),
+    ``features.npy`` and ``features.json``.
     Features are computed in float32. Over several trials metrics are averaged; ranking and
     threshold are those of the first. Raises ReidpipeError for anything the user can cure.
     """
@@ -66,52 +75,79 @@ def evaluate(job: Job) -> dict[str, Any]:
     trials = [test_rows(index, protocol, trial=t) for t in range(protocol.trials)]
     meta = atomic.read_json(job.inputs["model"] / "model.json")
     tested = _test(job, index, trials)
+    # As taken: a protocol may have replaced cameras by groups, which only its rule must see.
+    taken_by = {row.key: -1 if row.camid is None else row.camid for row in index.rows}
 
-    outcomes = []
+    found, outcomes, scored = None, [], []
     for number, rows in enumerate(trials):
         query, gallery = (_embeddings(side, tested.features, exclude) for side in rows)
+        tracks = Tracks.of(rows[1]) if protocol.unit == "track" else None
+        ranked = gallery if tracks is None else tracks.gallery()
+        matches = match_rule(query, ranked, exclude)
         watchers = None
         if number == 0:
             bare = None
-            if (found := tested.bare) is not None:
-                bare = (_embeddings(rows[0], found, exclude), _embeddings(rows[1], found, exclude))
+            if tested.bare is not None:
+                sides = (_embeddings(side, tested.bare, exclude) for side in rows)
+                bare = (next(sides), next(sides))
             about = {
                 "dataset": index.dataset, "protocol": protocol.name, "exclude": exclude,
                 "flip": bool(job.params["flip"]),
             }  # fmt: skip
-            watchers = _Watchers.of(query, gallery, exclude, tested.distance, bare, about)
+            cameras = [np.array([taken_by[row.key] for row in side], np.int64) for side in rows]
+            watchers = Watchers.of(
+                query, gallery, exclude, tested.distance, matches=matches, tracks=tracks,
+                bare=bare, about=about, cameras=cameras if protocol.trials == 1 else None,
+            )  # fmt: skip
         try:
             outcomes.append(
-                _score_trial(job, protocol, query, gallery, exclude, tested.distance, watchers)
+                _score_trial(
+                    job, protocol, query, gallery, matches, tested.distance, watchers, tracks
+                )
             )
         except ValueError as error:
             raise ReidpipeError(
                 f"{index.dataset}: {error}; expected images of the same people in query and "
                 "gallery from different cameras; type --exclude none or another --protocol"
             ) from error
+        chance = chance_map(matches, outcomes[-1][0].valid, len(ranked), protocol)
+        scored.append([Scored(m, query.pids, chance) for m in outcomes[-1] if m is not None])
         if watchers is not None:
+            found = watchers.found()
             query_keys, gallery_keys = ([row.key for row in side] for side in rows)
             watchers.ranking.write(
                 job.folder / RANKING, query_keys, gallery_keys, metrics=outcomes[0][0]
             )
             about_table = {} if tested.sides.told is None else {"side_information": "left out"}
             atomic.write_json(job.folder / THRESHOLD, watchers.pairs.summary() | about_table)
+    assert found is not None
+    statistics = summarise([trial[0] for trial in scored], found)
     plain = mean_of_trials([metrics for metrics, _ in outcomes])
     reranked = [metrics for _, metrics in outcomes if metrics is not None]
-    told = {} if tested.sides.told is None else {"side_information": tested.sides.told}
+    table = {} if tested.sides.told is None else {"side_information": tested.sides.told}
+    rows = trials[0][1]
     result = {
         "dataset": index.dataset,
         "protocol": protocol.name,
         "exclude": exclude,
         "queries": len(trials[0][0]),
         "valid_queries": int(plain.valid.sum()),
-        "gallery": len(trials[0][1]),
+        "gallery": len(rows if protocol.unit == "image" else Tracks.of(rows)),
+        **told(protocol, rows),
         **_figures(plain),
-        "rerank": {**job.params["rerank"], **_figures(mean_of_trials(reranked))}
+        "intervals": statistics.intervals,
+        "chance": statistics.chance,
+        "rerank": {
+            **job.params["rerank"],
+            **_figures(mean_of_trials(reranked)),
+            "intervals": named_intervals(
+                people_sums([trial[1] for trial in scored]), MEASURES, name="identities"
+            ),
+        }
         if reranked
         else None,
         "distance": tested.distance,
-        **told,
+        **table,
         "recipe": _recipe_name(meta),
         "seed": meta.get("seed"),
         "versions": versions(),
@@ -122,64 +158,16 @@ def evaluate(job: Job) -> dict[str, Any]:
         "flip": bool(job.params["flip"]),
         "rerank": job.params["rerank"],
         "distance": tested.distance,
-        **told,
+        **table,
         "image_size": list(tested.size),
         "precision": "fp32",
         "trials": protocol.trials,
         "inputs": {name: folder.name for name, folder in sorted(job.inputs.items())},
     }
+    statistics.write(job.folder)
     atomic.write_json(job.folder / PROTOCOL, about)
     atomic.write_json(job.folder / METRICS, result)
     return result
-
-
-@dataclass(frozen=True)
-class _Watchers:
-    """What is noted about the distances while they are scored."""
-
-    matches: Matches
-    pairs: PairStatistics
-    ranking: RankingRecorder
-    counted: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        query: Embeddings,
-        gallery: Embeddings,
-        exclude: str,
-        distance: str,
-        bare: tuple[Embeddings, Embeddings] | None,
-        about: dict[str, Any],
-    ) -> _Watchers:
-        """bare: both sides without a model's table, for the threshold, and counted at once; None
-        where they are those that are scored.
-        """
-        matches = match_rule(query, gallery, exclude)
-        recorder = RankingRecorder(query.pids, gallery.pids, matches, distance=distance)
-        farthest = 0.0 if distance == COSINE else _farthest(bare or (query, gallery))
-        pairs = PairStatistics(
-            matches, query.pids, gallery.pids, distance=distance, farthest=farthest, about=about
-        )
-        for _ in pairs.watch(_distances(*bare, distance).chunks()) if bare else ():
-            pass
-        return cls(matches, pairs, recorder, bare is not None)
-
-    def watch(self, chunks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
-        return self.ranking.watch(chunks if self.counted else self.pairs.watch(chunks))
-
-
-def _farthest(sides: Sequence[Embeddings]) -> float:
-    """What no Euclidean distance between two sides is above: the sum of their longest features."""
-    squares = (
-        np.einsum("nd,nd->n", side.features, side.features, dtype=np.float64) for side in sides
-    )
-    return float(sum(np.sqrt(found.max()) for found in squares))
-
-
-def _distances(query: Embeddings, gallery: Embeddings, distance: str) -> Distances:
-    normalise = distance == COSINE
-    return Distances(query.features, gallery.features, normalise=normalise, memory_mib=1024)
 
 
 def _score_trial(
@@ -187,21 +175,25 @@ def _score_trial(
     protocol: Protocol,
     query: Embeddings,
     gallery: Embeddings,
-    exclude: str,
+    matches: Matches,
     distance: str,
-    watchers: _Watchers | None,
+    watchers: Watchers | None,
+    tracks: Tracks | None = None,
 ) -> tuple[RetrievalMetrics, RetrievalMetrics | None]:
-    matches = watchers.matches if watchers else match_rule(query, gallery, exclude)
-    chunks = _distances(query, gallery, distance).chunks()
+    chunks = distances_between(query, gallery, distance).chunks()
     if watchers is not None:
         chunks = watchers.watch(chunks)
-    ids = {"q_pids": query.pids, "g_pids": gallery.pids, "matches": matches, "protocol": protocol}
+    elif tracks is not None:
+        chunks = tracks.watch(chunks)
+    g_pids = gallery.pids if tracks is None else tracks.pids
+    ids = {"q_pids": query.pids, "g_pids": g_pids, "matches": matches, "protocol": protocol}
     plain = score_protocol(chunks, **ids)
     if job.params["rerank"] is None:
         return plain, None
     normalise = distance == COSINE
     reranked = rerank_distances(query, gallery, normalise=normalise, **job.params["rerank"])
-    return plain, score_protocol([(0, reranked)], **ids)
+    again = [(0, reranked)]
+    return plain, score_protocol(tracks.watch(again) if tracks else again, **ids)
 
 
 @dataclass(frozen=True)
@@ -261,9 +253,10 @@ def _embeddings(rows: list[ImageRow], features: dict[str, np.ndarray], exclude: 
     return Embeddings(
         np.stack([features[row.key] for row in rows]),
         np.array([row.pid for row in rows], np.int64),
-        [row.camid for row in rows] if exclude == "same-camera" else None,
+        [row.camid for row in rows] if RULES[exclude].camera else None,
         # Identical bytes are the identical image, wherever the file lies.
-        [row.digest or row.key for row in rows] if exclude == "same-image" else None,
+        [row.digest or row.key for row in rows] if RULES[exclude].image else None,
+        [row.extra.get(CLOTHES) for row in rows] if RULES[exclude].clothes else None,
     )
 
 

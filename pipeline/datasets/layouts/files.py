@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.datasets.layouts.identities import listed_identities
 from pipeline.datasets.layouts.roots import locate
 from pipeline.datasets.layouts.rows import (
     LayoutRow,
@@ -69,16 +70,21 @@ def read_files(reading: Reading) -> None:
     names that break the rule of a strict dataset, and images without their label map.
     """
     listed: set[str] = set()
+    known: dict[Path, bool] = {}
     for source in reading.layout.sources:
         if source.optional and reading.place(source.list or source.folder) is None:
             continue
         text = source.rule or reading.layout.rule
         rule = re.compile(text) if text else None
+        identities = listed_identities(reading, source.identities) if source.identities else None
         for path, pid in _images(reading, source):
-            _add(reading, source, path, pid, rule)
+            taken = _add(reading, source, path, pid, rule, identities)
             if source.list is not None:
                 listed.add(str(path))
+            if identities is not None:
+                known[path] = known.get(path, False) or taken
     _tell_unlisted(reading, listed)
+    reading.leave_out("identity in no list", *(path for path, taken in known.items() if not taken))
     if reading.unmatched and reading.manifest.strict:
         raise ReidpipeError(
             f"found {len(reading.unmatched)} image names of {reading.manifest.title} in "
@@ -134,23 +140,33 @@ def _tell_unlisted(reading: Reading, listed: set[str]) -> None:
 
 
 def _add(
-    reading: Reading, source: Source, path: Path, listed: str | None, rule: re.Pattern[str] | None
-) -> None:
+    reading: Reading,
+    source: Source,
+    path: Path,
+    listed: str | None,
+    rule: re.Pattern[str] | None,
+    identities: frozenset[int] | None = None,
+) -> bool:
+    """Whether the image takes part, as far as the lists of identities go."""
     manifest = reading.manifest
     fields: dict[str, str] = {}
     if path.suffix.lower() not in manifest.suffixes:
         reading.unmatched.append(reading.relative(path))
-        return
+        return True
     if rule is not None:
         match = rule.match(path.name) or rule.match(plain_name(path.name))
         if match is None:
             reading.unmatched.append(reading.relative(path))
-            return
+            return True
         fields = {name: value or "" for name, value in match.groupdict().items()}
     pid, extra = _identity(manifest, source, path, listed, fields)
     if pid in manifest.junk:
         reading.leave_out(f"junk identity {pid}", path)
-        return
+        return True
+    if identities is not None and pid not in identities:
+        return False
+    camid = _camid(manifest, source, fields)
+    extra |= _columns(manifest, camid, {**fields, "pid": "" if pid is None else str(pid)})
     if source.labels is not None:
         label = reading.file(source.labels.format(stem=path.stem))
         if label is None:
@@ -164,13 +180,24 @@ def _add(
             path=reading.relative(path),
             split=source.split,
             pid=pid,
-            camid=_camid(manifest, source, fields),
+            camid=camid,
             view=int(fields["view"]) - manifest.view_base if fields.get("view") else None,
             sequence=_template(manifest.sequence_key, fields),
             frame=int(fields["frame"]) if fields.get("frame") else None,
             extra=extra,
         )
     )
+    return True
+
+
+def _columns(manifest: Manifest, camid: int | None, fields: dict[str, str]) -> dict[str, str]:
+    found = {}
+    for name, template in manifest.columns.items():
+        text = (
+            template if isinstance(template, str) else template.get(-1 if camid is None else camid)
+        )
+        found[name] = _template(text or "", fields)
+    return found
 
 
 def _identity(
@@ -202,7 +229,8 @@ def _camid(manifest: Manifest, source: Source, fields: dict[str, str]) -> int | 
         return source.camid
     if not fields.get("camid"):
         return None
-    number = int(fields["camid"])
+    written = fields["camid"]
+    number = int(written) if written.isdigit() else written
     if manifest.camera_map is not None:
         if number not in manifest.camera_map:
             raise ReidpipeError(
@@ -210,7 +238,7 @@ def _camid(manifest: Manifest, source: Source, fields: dict[str, str]) -> int | 
                 f"{', '.join(map(str, manifest.camera_map))}; the archive is another release"
             )
         return manifest.camera_map[number]
-    return number - manifest.camid_base
+    return int(number) - manifest.camid_base
 
 
 def _template(template: str, fields: dict[str, str]) -> str:

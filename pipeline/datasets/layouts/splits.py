@@ -7,7 +7,9 @@ from collections import defaultdict
 from dataclasses import replace
 
 from pipeline.datasets.layouts.files import Reading
+from pipeline.datasets.layouts.orders import store_orders
 from pipeline.datasets.layouts.rows import LayoutRow, read_lines, shortened
+from pipeline.datasets.layouts.tracks import mark_tracks
 from pipeline.datasets.manifest import Assignment, Drawn, Trials
 from pipeline.terminal.errors import ReidpipeError
 
@@ -27,6 +29,10 @@ def complete(reading: Reading) -> None:
         _draw(reading, manifest.drawn)
     if manifest.trials is not None:
         reading.rows = draw_galleries(reading.rows, manifest.trials)
+    if manifest.orders is not None:
+        store_orders(reading, manifest.orders)
+    if layout.tracks:
+        mark_tracks(reading, layout.tracks)
     if layout.membership:
         _mark_members(reading)
     if layout.viewpoints:

@@ -10,9 +10,10 @@ from reid_train.evaluation.calibration import (
     BINS,
     Calibration,
     Threshold,
-    bootstrap_rates,
     edges,
     exact_interval,
+    quantiles,
+    resampled_shares,
 )
 from reid_train.evaluation.embeddings import Embeddings
 from reid_train.evaluation.ranking import match_rule
@@ -72,14 +73,14 @@ def test_the_bootstrap_draws_people():
     others = first != second
     first, second = first[others], second[others]
     odd = np.where((first == 0) | (second == 0), 1500, 500)
-    low, high = bootstrap_rates(first, second, odd, 10, seed=0)  # type: ignore
+    low, high = quantiles(resampled_shares(first, second, odd, 10, seed=0))  # type: ignore
     share = np.mean(odd == 1500)
     assert low[1000] == 0 and high[1000] > 1.5 * share  # undrawn in a third of the resamples
     even = np.where((first + second) % 2, 1500, 500)
-    low, high = bootstrap_rates(first, second, even, 10, seed=0)  # type: ignore
+    low, high = quantiles(resampled_shares(first, second, even, 10, seed=0))  # type: ignore
     assert 0.35 < low[1000] <= np.mean(even == 1500) <= high[1000] < 0.7
-    assert bootstrap_rates(first, second, even, 2, seed=0) is None
-    again = bootstrap_rates(first, second, even, 10, seed=0)
+    assert resampled_shares(first, second, even, 2, seed=0) is None
+    again = quantiles(resampled_shares(first, second, even, 10, seed=0))  # type: ignore
     np.testing.assert_array_equal(again, (low, high))
 
 

@@ -21,7 +21,7 @@ from reid_train.evaluation.work import evaluate
 
 FIELDS = {
     "dataset", "protocol", "exclude", "queries", "valid_queries", "gallery", "mAP", "mINP", "cmc",
-    "rerank", "distance", "recipe", "seed", "versions",
+    "rerank", "distance", "recipe", "seed", "versions", "intervals", "chance",
 }  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def test_files_of_an_evaluation(prepared):
     assert (metrics["recipe"], metrics["seed"]) == ("bignet", 3)
     assert metrics["versions"]["python"]
     assert set(metrics["cmc"]) == {"1", "5", "10"}
-    assert set(metrics["rerank"]) == {"k1", "k2", "lam", "mAP", "mINP", "cmc"}
+    assert set(metrics["rerank"]) == {"k1", "k2", "lam", "mAP", "mINP", "cmc", "intervals"}
 
     features, keys = load_features(job.folder)
     place = {key: row for row, key in enumerate(keys)}
