@@ -54,3 +54,12 @@ def link_from(target: str, source: str, page: str) -> str:
 def on_page_content(html: str, **_: Any) -> str:
     """Docstrings say ``:class:`` before a name, for editors; people read the name alone."""
     return re.sub(r":(?:class|func|meth|data|mod|attr):(?=<code>)", "", html)
+
+
+def on_post_build(*, config: Any, **_: Any) -> None:
+    """The search index as a script: pages that are opened from a disk may not read other files, and
+    the theme asks them for this one.
+    """
+    folder = Path(config.site_dir) / "search"
+    index = (folder / "search_index.json").read_text(encoding="utf-8")
+    (folder / "search_index.js").write_text(f"var __index = {index}", encoding="utf-8")
