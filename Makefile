@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-all kernels lint types check clean
+.PHONY: demo test test-all kernels docs lint types check clean
 
 demo: $(READY)
 	$(BIN)/reidpipe demo
@@ -20,6 +20,10 @@ kernels: $(READY)
 	OPENBLAS_CORETYPE=$$($(BIN)/python -m tests.other_kernel) $(BIN)/python -m pytest -m "not slow" \
 	  tests/reid_train/evaluation tests/reid_train/losses tests/reid_train/models
 
+# The site, without a network; a warning stops it. Open site/index.html.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -27,7 +31,7 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/pyright
 
-check: lint types test-all kernels
+check: lint types docs test-all kernels
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -38,4 +42,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info
