@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,7 @@ def test_stopped_with_worker_processes(console: Console):
     for line in process.stderr:
         if line.startswith("making index"):
             break
+    time.sleep(4)  # until they are at work
     os.killpg(process.pid, signal.SIGINT)
     told = process.stderr.read().splitlines()
     assert process.wait(60) == 130
