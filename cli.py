@@ -14,6 +14,8 @@ from pipeline import plugins
 from pipeline.terminal.commandline import (
     CONTEXT,
     PLUGIN,
+    QUIET,
+    VERBOSE,
     WORKSPACE,
     LazyGroup,
     Terminal,
@@ -53,15 +55,17 @@ COMMANDS = {
 @click.group(cls=LazyGroup, lazy=COMMANDS, context_settings=CONTEXT)
 @WORKSPACE
 @PLUGIN
+@VERBOSE
+@QUIET
 @click.version_option(version("reidpipe"), prog_name="reidpipe")
 @click.pass_context
-def main(context: click.Context, workspace: Path, given: tuple[str, ...]) -> None:
+def main(context: click.Context, workspace: Path, given: tuple[str, ...], **watching: bool) -> None:
     """Person re-identification from datasets to metrics.
 
     prepare -> parse -> train -> eval; every step is cached and reused. Without arguments each of
     the four works on generated people and downloads nothing. Start with: reidpipe demo
     """
-    del workspace  # commands take it from the context
+    del workspace, watching  # commands take them from the context
     before = plugins.from_environment()
     plugins.use([*before, *given])
     # What this command gave its processes is not for the next command in the same process.

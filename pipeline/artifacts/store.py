@@ -22,6 +22,7 @@ from pipeline.artifacts.atomic import read_json, sha256_file, write_json
 from pipeline.artifacts.kinds import KINDS
 from pipeline.artifacts.steps import Job, Step, in_order
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
+from pipeline.terminal.watching import QUIET, Watching
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Execution:
     scheduler: str | None = None
     device: str = "auto"
     progress: bool = False
+    watching: Watching = QUIET
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ class Workspace:
             scheduler=execution.scheduler,
             device=execution.device,
             progress=execution.progress,
+            watching=execution.watching,
         )
 
     @contextlib.contextmanager

@@ -19,6 +19,7 @@ from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import DEFAULT_ROOT, ROOT_VARIABLE, Execution, Workspace
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.options import check_device
+from pipeline.terminal.watching import Watching
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MISTAKE = 2
@@ -36,6 +37,10 @@ PLUGIN = click.option(
     multiple=True,
     metavar="FILE.py|MODULE",
     help="Code that adds losses, trunks, parsers, ... (or REIDPIPE_PLUGINS, joined by a colon).",
+)
+VERBOSE = click.option("-v", "verbose", is_flag=True, help="A line per training step on stderr.")
+QUIET = click.option(
+    "-q", "quiet", is_flag=True, help="No progress on stderr; results, notices and errors stay."
 )
 DEVICE = click.option(
     "--device",
@@ -194,9 +199,10 @@ class Terminal:
     Under torchrun the first process alone prints.
     """
 
-    def __init__(self, workspace: Workspace, *, as_json: bool) -> None:
+    def __init__(self, workspace: Workspace, *, as_json: bool, verbosity: int = 0) -> None:
         self.workspace = workspace
         self.as_json = as_json
+        self.verbosity = verbosity
         self.first = int(os.environ.get("RANK", "0")) == 0
 
     def say(self, text: str) -> None:
@@ -205,13 +211,14 @@ class Terminal:
             click.echo(text)
 
     def note(self, text: str) -> None:
-        """A line of progress on stderr."""
+        """A line on stderr beside the result, ``-q`` or not."""
         if self.first:
             click.echo(text, err=True)
 
     def announce(self, step: Step) -> None:
-        """Say on stderr that a step is about to be executed."""
-        self.note(f"making {step.name} {step.key[:8]}")
+        """Say on stderr that a step is about to be executed; silent with ``-q``."""
+        if self.verbosity >= 0:
+            self.note(f"making {step.name} {step.key[:8]}")
 
     def told(self, outcome: Outcome) -> None:
         """Say what was made and what was reused; nothing to do is said as such."""
@@ -231,6 +238,7 @@ class Terminal:
         device: str = "auto",
         workers: int | None = None,
         scheduler: str | None = None,
+        trackers: tuple[str, ...] = (),
     ) -> Execution:
         """How this command executes steps: by default one process per available core."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -238,16 +246,26 @@ class Terminal:
             workers=workers or cores or 1,
             scheduler=scheduler,
             device=device,
-            progress=sys.stderr.isatty(),
+            progress=sys.stderr.isatty() and self.verbosity >= 0,
+            watching=Watching(self.verbosity, trackers),
         )
+
+
+def _verbosity(given: Mapping[str, Any]) -> int:
+    """-1, 0 or 1 of the options ``VERBOSE`` and ``QUIET``, which a command alone does not have."""
+    if given.get("verbose") and given.get("quiet"):
+        raise ReidpipeError("found -v and -q; expected one of them; leave one out")
+    return int(bool(given.get("verbose"))) - int(bool(given.get("quiet")))
 
 
 def json_option(function: Callable) -> Callable:
     """Add ``--json`` and hand the command a ``Terminal`` first. Stands next to the function."""
 
     def wrapped(ctx: click.Context, as_json: bool, **options: Any) -> Any:
-        workspace = Workspace(ctx.find_root().params["workspace"])
-        return function(Terminal(workspace, as_json=as_json), **options)
+        given = ctx.find_root().params
+        workspace = Workspace(given["workspace"])
+        terminal = Terminal(workspace, as_json=as_json, verbosity=_verbosity(given))
+        return function(terminal, **options)
 
     functools.update_wrapper(wrapped, function)
     option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
