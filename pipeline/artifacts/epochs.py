@@ -1,4 +1,4 @@
-"""Epochs of a training that were kept: ``epochs/0004/`` in the model's artifact, ``RUN@4`` in words.
+"""Kept epochs of a training: ``epochs/0004/`` in the model's artifact, ``RUN@4`` in words.
 
 The model itself is always the last epoch. A kept one becomes an artifact of its own, a step of kind
 ``epoch``, when something is asked of it, so that whatever takes a model takes it too.
@@ -8,55 +8,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.atomic import read_json, replacing, write_text
 from pipeline.artifacts.steps import Job, Step
 from pipeline.artifacts.store import Workspace
+from pipeline.artifacts.validation import Keep, Validation
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 
 EPOCHS = "epochs"
 VALIDATION = "validation.json"
-META, LOG = "model.json", "log.jsonl"
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What a training looks at after every ``every`` epochs and after the last: in no key.
-
-    index, images: folders of artifacts that are complete when training begins. params: of the
-    evaluation step (protocol, exclude, flip, distance). told: what a reader of its figures must
-    know (that they are of the test images), if anything.
-    """
-
-    every: int
-    index: Path
-    images: Path
-    params: Mapping[str, Any]
-    told: str | None = None
-
-    def due(self, epoch: int, epochs: int) -> bool:
-        """Whether it is looked at after epoch 1, 2, ... of ``epochs``."""
-        return epoch % self.every == 0 or epoch == epochs
-
-
-@dataclass(frozen=True)
-class Keep:
-    """Which epochs' weights are kept beside the last: in no key. best: of the highest mAP on the
-    validation images, of equal ones the earliest. every: each so-manieth.
-    """
-
-    best: bool = False
-    every: int | None = None
-
-    def by_number(self, epoch: int, epochs: int) -> bool:
-        """Whether epoch 1, 2, ... of ``epochs`` is kept whatever its figures; the last is the
-        model itself.
-        """
-        return self.every is not None and epoch % self.every == 0 and epoch != epochs
+META, WEIGHTS, LOG = "model.json", "model.safetensors", "log.jsonl"
 
 
 def place(model: Path, epoch: int) -> Path:
@@ -66,8 +30,9 @@ def place(model: Path, epoch: int) -> Path:
 
 def kept(model: Path) -> list[int]:
     """Epochs kept beside the model in ``model``, in order; not one that is half written."""
-    found = (model / EPOCHS).glob(f"*/{META}")
-    return sorted(int(path.parent.name) for path in found if path.parent.name.isdigit())
+    found = [path for path in (model / EPOCHS).glob("*") if path.name.isdecimal()]
+    whole = [path for path in found if all((path / name).is_file() for name in (META, WEIGHTS))]
+    return sorted(int(path.name) for path in whole)
 
 
 def length(model: Step) -> int:
@@ -190,7 +155,7 @@ def take(job: Job) -> dict[str, Any]:
     """
     number = job.params["epoch"]
     source = place(job.inputs["model"], number)
-    if not (source / META).is_file():
+    if number not in kept(job.inputs["model"]):
         raise ReidpipeError(
             f"found no epoch {number} in {source.parent}; expected one that was kept; type the "
             f"reidpipe train of {job.inputs['model'].name[:8]} with --keep {number}"

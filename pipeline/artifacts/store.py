@@ -21,6 +21,7 @@ from pipeline.artifacts import torchrun
 from pipeline.artifacts.atomic import read_json, sha256_file, write_json
 from pipeline.artifacts.kinds import KINDS
 from pipeline.artifacts.steps import Job, Step, in_order
+from pipeline.artifacts.validation import LAST_ONLY, Keep, Validation
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 from pipeline.terminal.watching import QUIET, Watching
 
@@ -43,6 +44,8 @@ class Execution:
     device: str = "auto"
     progress: bool = False
     watching: Watching = QUIET
+    validation: Validation | None = None
+    keep: Keep = LAST_ONLY
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,8 @@ class Workspace:
             device=execution.device,
             progress=execution.progress,
             watching=execution.watching,
+            validation=execution.validation,
+            keep=execution.keep,
         )
 
     @contextlib.contextmanager
