@@ -44,6 +44,7 @@ COMMANDS = {
         "reid_train.exchange.commands:export_model",
     ),
     "demo": ("The whole graph on generated people.", "cli:demo"),
+    "watch": ("What is training: its curves.", "reid_train.engine.commands:watch"),
     "status": ("What exists and what was left unfinished.", "pipeline.artifacts.commands:status"),
     "cache": ("List, remove or verify artifacts.", "pipeline.artifacts.commands:cache"),
     "datasets": ("Datasets, their licences and citations.", "pipeline.datasets.commands:datasets"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.metadata
 import logging
 import os
@@ -162,6 +163,17 @@ class Workspace:
             yield
         finally:
             lock.release()
+
+    def being_made(self, artifact: Artifact) -> bool:
+        """Whether a process is at work on it now."""
+        try:
+            with (artifact.folder.parent / f"{artifact.key}.lock").open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # no lock, or none of ours to read
+            return False
+        return False
 
     def artifacts(self) -> list[Artifact]:
         """Everything below ``artifacts/``, complete or left behind, ordered by step and key."""

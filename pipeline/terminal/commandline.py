@@ -7,8 +7,9 @@ import functools
 import importlib
 import json
 import os
+import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -65,10 +66,11 @@ PARSER_OPTION = click.option(
 
 
 def run_told(main: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
-    """Call click's ``main`` and leave the process: a mistake is one line on stderr and exit code 2.
-    Bugs keep their traceback.
+    """Call click's ``main`` and leave the process: a mistake is one line on stderr and exit code 2,
+    Ctrl-C one line and 130. Bugs keep their traceback.
     """
     kwargs["standalone_mode"] = False
+    words = [*(kwargs.get("args") or (args[0] if args else None) or sys.argv[1:])]
     try:
         code = main(*args, **kwargs)
     except ReidpipeError as error:
@@ -78,9 +80,10 @@ def run_told(main: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
         _stop(f"{error.format_message().rstrip('.')}; type {path} -h")
     except click.ClickException as error:
         _stop(error.format_message())
+    except Interrupted as stopped:
+        _interrupted([*stopped.program, *words])
     except click.Abort:
-        click.echo("Aborted", err=True)
-        sys.exit(130)
+        _interrupted([])
     except Exception as error:
         told = _of_the_machine(error)
         if told is None:
@@ -89,7 +92,36 @@ def run_told(main: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-class ToldCommand(click.Command):
+class Interrupted(Exception):
+    """Ctrl-C. ``program``: the words before those that were typed to it."""
+
+    def __init__(self, name: str | None) -> None:
+        super().__init__()
+        self.program = ["python", name] if (name or "").endswith(".py") else (name or "").split()
+
+
+def _interrupted(command: Sequence[str]) -> NoReturn:
+    """Say that ``command`` was stopped by Ctrl-C and that the same one goes on, and leave."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        if sys.stderr.isatty():
+            click.echo(err=True)  # after the terminal's own ^C
+        what = f": {shlex.join(command)}" if command else ""
+        click.echo(f"Stopped. What is made is kept; the same command continues{what}", err=True)
+    sys.exit(130)
+
+
+class _Stopped(click.Command):
+    """What Ctrl-C stops; click would answer with an empty line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Raises ``Interrupted`` on Ctrl-C, which click would answer with an empty line."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted(ctx.info_name) from None
+
+
+class ToldCommand(_Stopped):
     """A command that stands alone (``python -m ...``) and tells mistakes as ``reidpipe`` does."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
@@ -97,7 +129,7 @@ class ToldCommand(click.Command):
         run_told(super().main, *args, **kwargs)
 
 
-class LazyGroup(click.Group):
+class LazyGroup(_Stopped, click.Group):
     """A group whose commands are imported when they are called or described.
 
     commands: name -> ``(short help, "module:function")``; the short help is shown by ``--help``
@@ -239,6 +271,7 @@ class Terminal:
         workers: int | None = None,
         scheduler: str | None = None,
         trackers: tuple[str, ...] = (),
+        runs: Iterable[str] = (),
     ) -> Execution:
         """How this command executes steps: by default one process per available core."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -247,7 +280,7 @@ class Terminal:
             scheduler=scheduler,
             device=device,
             progress=sys.stderr.isatty() and self.verbosity >= 0,
-            watching=Watching(self.verbosity, trackers),
+            watching=Watching(self.verbosity, trackers, tuple(runs)),
         )
 
 

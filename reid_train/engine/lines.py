@@ -33,11 +33,10 @@ def clock(seconds: float) -> str:
     return f"{days} d {text}" if days else text
 
 
-def facts(entry: Mapping[str, Any]) -> str:
+def facts(entry: Mapping[str, Any], *, parts: bool = True) -> str:
     """``loss 1.234 (id 0.900, triplet 0.334), lr 3.5e-04`` of a line of the log."""
-    parts = loss_parts(entry)
-    shown = ", ".join(f"{name} {value:.3f}" for name, value in parts.items())
-    text = f"loss {entry['loss']:.3f}" + (f" ({shown})" if len(parts) > 1 else "")
+    shown = [f"{name} {value:.3f}" for name, value in loss_parts(entry).items()]
+    text = f"loss {entry['loss']:.3f}" + (f" ({', '.join(shown)})" if parts and shown[1:] else "")
     return f"{text}, lr {entry['lr']:.1e}" if "lr" in entry else text
 
 

@@ -39,22 +39,26 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     process left unfinished, is no line yet and is passed over. Raises DamagedFile for any other
     that is no line of a log.
     """
-    entries = []
-    text = path.read_bytes().decode("utf-8", errors="replace")
-    for number, line in enumerate(text.splitlines(keepends=True), start=1):
-        if not line.endswith("\n"):
-            break
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            entry = None
-        if not isinstance(entry, dict) or not isinstance(entry.get("event"), str):
-            raise DamagedFile(
-                f"found line {number} of {path} damaged; expected one JSON object per line; to "
-                f"train again type reidpipe cache rm {path.parent.name} and the same command"
-            )
-        entries.append(entry)
-    return entries
+    with path.open("rb") as file:
+        return [
+            parse_line(line, number, path)
+            for number, line in enumerate(file, start=1)
+            if line.endswith(b"\n")
+        ]
+
+
+def parse_line(line: bytes, number: int, path: Path) -> dict[str, Any]:
+    """One line of a log, the ``number``-th of ``path``. Raises DamagedFile."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        entry = None
+    if not isinstance(entry, dict) or not isinstance(entry.get("event"), str):
+        raise DamagedFile(
+            f"found line {number} of {path} damaged; expected one JSON object per line; to train "
+            f"again type reidpipe cache rm {path.parent.name} and the same command"
+        )
+    return entry
 
 
 class Log:
@@ -64,8 +68,8 @@ class Log:
     kept: bytes of ``log.jsonl`` to keep; what follows was written after the saved position. main:
     whether this process writes: otherwise all methods do nothing.
 
-    Lines of ``log.jsonl`` by their ``event``: ``start`` (stages), ``step``, ``hook``, ``epoch``
-    (means of the losses and reports, the last learning rate, images/s) and ``validation``.
+    Lines of ``log.jsonl`` by their ``event``: ``start`` (runs, stages), ``step``, ``hook``,
+    ``epoch`` (means of the losses and reports, the last learning rate, images/s), ``validation``.
     """
 
     def __init__(
@@ -100,7 +104,7 @@ class Log:
         if not self.path.stat().st_size:
             names = ("name", "epochs", "steps")
             stages = [dict(zip(names, stage, strict=True)) for stage in self.stages]
-            self._write({"event": "start", "stages": stages})
+            self._write({"event": "start", "runs": list(watching.runs), "stages": stages})
 
     def begin_stage(self, index: int, epoch: int, step: int) -> None:
         """``epoch`` and ``step`` are the next to do."""

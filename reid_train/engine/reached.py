@@ -30,8 +30,8 @@ class TrainResult:
 @dataclass(frozen=True)
 class EpochEnd:
     """An epoch that is over and saved. epoch: from 0, in ``stage``. number: from 1, over all
-    stages; last: the highest. weights: of the task, as it would be left were it the last: copied or used
-    before the call returns. result: of the training until here.
+    stages; last: the highest. weights: of the task, as it would be left were it the last:
+    to be used before the call returns. result: of the training until here.
     """
 
     stage: Stage

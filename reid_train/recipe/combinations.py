@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.artifacts.atomic import read_json
-from pipeline.artifacts.runs import record_run
+from pipeline.artifacts.runs import record_run, run_name
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.sources import index_step
@@ -38,6 +38,11 @@ class Cell:
     seed: int
     model: Step
     evaluation: Step
+
+    @property
+    def run(self) -> str:
+        """The name its run has."""
+        return run_name(self.recipe, self.dataset, self.seed, self.model.key)
 
     @property
     def row(self) -> tuple[str, str, str | None]:

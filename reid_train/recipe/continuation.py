@@ -23,6 +23,7 @@ from reid_train.recipe.checks import check_made
 from reid_train.recipe.files import is_file
 from reid_train.recipe.loading import changed, from_plain
 from reid_train.recipe.schema import Recipe
+from reid_train.recipe.short_forms import Short
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def continued_step(
     reference: str,
     *,
     settings: tuple[str, ...],
+    short: Short,
     label_maps: Callable[[Step], Step],
 ) -> Step:
     """The model step of ``train --continue REFERENCE``, of what else was typed on that command
@@ -129,7 +131,8 @@ def continued_step(
                 f"and label maps are those of the run; leave {option} out"
             )
     found = continuation(terminal, reference, typed("recipe"))
-    found = found.changed(dict(setting(text) for text in settings))
+    every = (*settings, *short.settings(found.recipe, settings))
+    found = found.changed(dict(setting(text) for text in every))
     return found.step(terminal, dataset=typed("dataset"), seed=typed("seed"), label_maps=label_maps)
 
 

@@ -20,6 +20,7 @@ from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.recipe import files
 from reid_train.recipe.checks import check_names
 from reid_train.recipe.schema import DATA_KINDS, SCHEDULE_KINDS, Part, Recipe
+from reid_train.recipe.short_forms import check_meant, in_full
 
 FOLDER = "recipe/published"
 
@@ -58,6 +59,8 @@ def changed(recipe: Recipe, overrides: Mapping[str, str]) -> Recipe:
 
 def _changed(content: dict[str, Any], name: str, overrides: Mapping[str, str]) -> Recipe:
     for path, text in overrides.items():
+        if not in_full(path, content):
+            check_meant(_validated(content, name), path, text)
         files.put_text(content, path, text)
     recipe = _validated(content, name)
     check_names(recipe)

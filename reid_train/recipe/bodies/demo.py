@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.artifacts import graph, requests
 from pipeline.artifacts.atomic import read_json
-from pipeline.artifacts.runs import record_run
+from pipeline.artifacts.runs import record_run, run_name
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.tables import format_table
 from reid_train.recipe.bodies import PARSER, Maps
@@ -51,7 +51,13 @@ def demo(terminal: Terminal, label_maps: Maps, *, seed: int, device: str) -> Non
     outcome = graph.run(
         terminal.workspace,
         [maps, *models, *evaluations, page],
-        terminal.execution(device=device),
+        terminal.execution(
+            device=device,
+            runs=[
+                run_name(model.params["recipe"]["name"], GENERATED, seed, model.key)
+                for model in models
+            ],
+        ),
         announce=terminal.announce,
     )
     rows: list[dict[str, Any]] = []

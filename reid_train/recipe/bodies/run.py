@@ -18,13 +18,22 @@ def run(
     seeds: tuple[str, ...],
     pretrained: str | None,
     settings: tuple[str, ...],
+    epochs: int | None,
+    batch: int | None,
+    lr: float | None,
+    logs: tuple[str, ...],
     with_report: bool,
     device: str,
 ) -> None:
     """The body of ``reidpipe run``."""
+    from reid_train.engine.trackers import read_trackers
     from reid_train.figures.commands import report_page, shared_maps
     from reid_train.recipe import combinations
+    from reid_train.recipe.arguments import in_settings
+    from reid_train.recipe.short_forms import Short
 
+    trackers = read_trackers(logs)
+    settings = in_settings(recipes, settings, Short(epochs, batch, lr))
     check_reads_maps(recipes, settings)
     cells = combinations.combinations(
         terminal,
@@ -44,7 +53,9 @@ def run(
     outcome = graph.run_checked(
         terminal.workspace,
         targets,
-        terminal.execution(device=device),
+        terminal.execution(
+            device=device, trackers=trackers, runs=dict.fromkeys(cell.run for cell in cells)
+        ),
         first=[cell.evaluation.inputs["index"] for cell in cells],
         check=lambda: combinations.check(terminal.workspace, cells),
         announce=terminal.announce,

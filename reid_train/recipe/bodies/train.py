@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.artifacts import graph
-from pipeline.artifacts.runs import record_run
+from pipeline.artifacts.runs import record_run, run_name
 from pipeline.artifacts.steps import Step
 from pipeline.terminal.commandline import Terminal
 from reid_train.recipe.bodies import Maps
@@ -19,25 +19,33 @@ def train(
     parsing: str,
     pretrained: str | None,
     settings: tuple[str, ...],
+    epochs: int | None,
+    batch: int | None,
+    lr: float | None,
     seed: int,
     eval_every: int | None,
     eval_on: str | None,
     keep: str | None,
     goes_on: str | None,
+    logs: tuple[str, ...],
     device: str,
 ) -> None:
     """The body of ``reidpipe train``."""
-    from reid_train.recipe.arguments import check_data, model_step
+    from reid_train.engine.trackers import read_trackers
+    from reid_train.recipe.arguments import check_data, in_settings, model_step
     from reid_train.recipe.continuation import continued_step
+    from reid_train.recipe.short_forms import Short
     from reid_train.recipe.validation import asked, told
 
     def maps(index: Step) -> Step:
         return label_maps(index, parsing)
 
+    trackers, short = read_trackers(logs), Short(epochs, batch, lr)
     if goes_on is not None:
-        step = continued_step(terminal, goes_on, settings=settings, label_maps=maps)
+        step = continued_step(terminal, goes_on, settings=settings, short=short, label_maps=maps)
         dataset, seed = step.inputs["index"].params["dataset"], step.params["seed"]
     else:
+        settings = in_settings([recipe], settings, short)
         check_reads_maps([recipe], settings)
         step = model_step(
             terminal,
@@ -50,6 +58,11 @@ def train(
         )
     looked = asked(terminal, step, every=eval_every, on=eval_on, keep=keep)
 
+    name = run_name(
+        step.params["recipe"]["name"], step.inputs["index"].params["dataset"], seed, step.key
+    )
+    execution = terminal.execution(device=device, trackers=trackers, runs=[name])
+
     def check() -> None:
         check_data(terminal.workspace, step, dataset)
         looked.check(terminal, step)
@@ -57,7 +70,7 @@ def train(
     outcome = graph.run_checked(
         terminal.workspace,
         [step],
-        looked.execution(terminal.workspace, terminal.execution(device=device)),
+        looked.execution(terminal.workspace, execution),
         first=[step.inputs["index"], *looked.steps],
         check=check,
         announce=terminal.announce,
@@ -71,6 +84,8 @@ def train(
     )
     summary = terminal.workspace.provenance(step)["summary"]
     terminal.told(outcome)
+    if trackers and step not in outcome.made:
+        terminal.note(f"the model was trained before: {', '.join(trackers)} got nothing of it")
     terminal.say(f"run {run.name}")
     for name, value in sorted(summary.items()):
         if isinstance(value, int | float | str):
