@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ FINDINGS = {
     ONE_CLASS: "with one class only",
     TWO_BODIES: "with two separate bodies",
 }
+# What the cache says its notes mean; another rule for a finding needs another word here.
+MEANING = json.dumps({"rule": 1, "bits": list(FINDINGS)})
 LITTLE = 0.05
 # A second body has this share of the first one's pixels.
 SECOND = 0.25
@@ -54,6 +57,16 @@ def findings(label: np.ndarray) -> list[str]:
     if len(standing_bodies(label)[1]) > 1:
         found.append(TWO_BODIES)
     return found
+
+
+def as_bits(found: list[str]) -> int:
+    """Findings as the bits of a note, in the order of ``FINDINGS``."""
+    return sum(1 << place for place, finding in enumerate(FINDINGS) if finding in found)
+
+
+def of_bits(note: int) -> list[str]:
+    """The findings of a note; the inverse of ``as_bits``."""
+    return [finding for place, finding in enumerate(FINDINGS) if note >> place & 1]
 
 
 def centred(label: np.ndarray) -> np.ndarray | None:

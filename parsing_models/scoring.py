@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.artifacts.atomic import write_json
 from pipeline.datasets.index import ImageRow, Index, read_index
+from pipeline.images.pixels import known_formats
 from pipeline.labels.garments import TRUTHS, common_ground
 from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.sets import IGNORE, LabelSet, nearest_resized
@@ -242,7 +243,7 @@ def _opened(path: Path) -> Iterator[PIL.Image.Image]:
     try:
         with path.open("rb") as file:
             start = file.read(32)
-        with Image.open(path) as image:
+        with Image.open(path, formats=known_formats()) as image:
             lossy = image.format in {"JPEG", "MPO", "JPEG2000"} or (
                 image.format == "WEBP" and b"VP8 " in start
             )

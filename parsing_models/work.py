@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from parsing_models.bodies import FINDINGS, NO_PERSON, centred, findings
+from parsing_models.bodies import (
+    FINDINGS,
+    MEANING,
+    NO_PERSON,
+    as_bits,
+    centred,
+    findings,
+    of_bits,
+)
 from parsing_models.parsers.catalogue import weights_file
 from parsing_models.parsers.device_checks import OneClassGuard, check_device, check_precision
 from pipeline import plugins
@@ -28,7 +36,9 @@ from pipeline.artifacts.processes import spread, spread_pinned
 from pipeline.datasets.index import ImageRow, read_index
 from pipeline.images.decoding import Decoding, decoding_of
 from pipeline.images.pixels import DamagedImage, decode
-from pipeline.labels.maps import SHARD_IMAGES, LabelMapReader, MapWriter, finished_keys
+from pipeline.labels.maps import LabelMapReader
+from pipeline.labels.shards import NOTES, SHARD_IMAGES, finished_keys
+from pipeline.labels.writing import MapWriter
 from pipeline.terminal.errors import ReidpipeError
 
 if TYPE_CHECKING:
@@ -192,7 +202,11 @@ def make_maps(
 
     plugins.ensure(work.plugins)  # a worker of a cluster has nobody's environment
     parser = _parser(work.model, work.weights, work.options, work.device, work.precision)
-    attributes = {**parser.attributes(flip=work.flip, scales=work.scales), "grid": list(GRID)}
+    attributes = {
+        **parser.attributes(flip=work.flip, scales=work.scales),
+        "grid": list(GRID),
+        NOTES: MEANING,
+    }
     cpu = on_cpu(parser.device)
     side_by_side = work.threads if cpu else 2
     guard = OneClassGuard(parser.label_set, parser.device, work.folder)
@@ -319,18 +333,31 @@ def _store(
         height, width = image.shape[:2]
         # An index without digests still gets maps; what they were made from is then unknown.
         digest = row.digest or "00"
-        writer.add(row.key, label, confidence, source_size=(height, width), source_digest=digest)
-        outcomes.append(_outcome(label))
+        found = findings(label)
+        writer.add(
+            row.key,
+            label,
+            confidence,
+            source_size=(height, width),
+            source_digest=digest,
+            note=as_bits(found),
+        )
+        outcomes.append(_outcome(found))
     return outcomes
 
 
-def _outcome(label: np.ndarray) -> str:
-    return ",".join(findings(label)) or FINE
+def _outcome(found: list[str]) -> str:
+    return ",".join(found) or FINE
 
 
 def _known_outcomes(folder: Path) -> dict[str, str]:
+    """Outcomes of stored maps, as they were noted; of older shards, which have no notes, anew."""
     reader = LabelMapReader(folder)
-    return {key: _outcome(reader[key][0]) for key in reader}
+    notes = {key: reader.note(key, MEANING) for key in reader}
+    return {
+        key: _outcome(findings(reader[key][0]) if note is None else of_bits(note))
+        for key, note in notes.items()
+    }
 
 
 def _named(outcomes: dict[str, str], finding: str) -> list[str]:

@@ -95,10 +95,14 @@ def remove(terminal: Terminal, reference: str) -> None:
                 f"found no artifact '{reference}'{nearest(reference, known)}; expected a step's "
                 "name or at least 4 digits of a key; type reidpipe cache ls"
             )
+    removed = []
     for artifact in chosen:
-        terminal.workspace.remove(artifact)
-        terminal.say(f"removed {artifact.step} {artifact.key}")
-    terminal.result([{"step": artifact.step, "key": artifact.key} for artifact in chosen])
+        if terminal.workspace.remove(artifact, unfinished=reference == "unfinished"):
+            removed.append({"step": artifact.step, "key": artifact.key})
+            terminal.say(f"removed {artifact.step} {artifact.key}")
+        else:
+            terminal.say(f"left {artifact.step} {artifact.key}: another process is at work on it")
+    terminal.result(removed)
 
 
 @cache.command("verify", context_settings=CONTEXT)

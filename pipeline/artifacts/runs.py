@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from dataclasses import dataclass, replace
@@ -16,6 +17,14 @@ from pipeline.artifacts.store import Workspace
 from pipeline.terminal.errors import DamagedFile, ReidpipeError, nearest
 
 log = logging.getLogger(__name__)
+
+# Types in ``run.json``; a model trained elsewhere has no seed.
+_RUN: dict[str, tuple[type, ...]] = {
+    "recipe": (str,),
+    "dataset": (str,),
+    "seed": (int, type(None)),
+    "created": (int, float),
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ def record_run(
 ) -> Run:
     """Write ``run.json`` for a model, or renew its date when the run is already known."""
     name = run_name(recipe, dataset, seed, model.key)
-    run = Run(name, recipe, dataset, seed, time.time(), model)
+    run = Run(name, recipe, dataset, seed, _now(workspace), model)
     content: dict[str, Any] = {
         "name": name,
         "recipe": recipe,
@@ -59,6 +68,15 @@ def record_run(
     }
     write_json(workspace.root / "runs" / name / "run.json", content)
     return run
+
+
+def _now(workspace: Workspace) -> float:
+    """A time after that of every run: a clock that was put back leaves the newest the newest."""
+    times = [time.time()]
+    for path in (workspace.root / "runs").glob("*/run.json"):
+        with contextlib.suppress(DamagedFile):
+            times.append(_read(path).created + 1e-3)
+    return max(times)
 
 
 def list_runs(workspace: Workspace) -> list[Run]:
@@ -140,17 +158,18 @@ def _chosen(runs: list[Run], reference: str | None) -> Run:
 
 
 def _read(path: Path) -> Run:
+    """What ``run.json`` tells, by the name of its folder. Raises DamagedFile for another shape."""
     value = read_json(path)
     try:
-        return Run(
-            name=value["name"],
-            recipe=value["recipe"],
-            dataset=value["dataset"],
-            seed=value["seed"],
-            created=value["created"],
-            model=Step.from_plain(value["model"]),
-        )
-    except (KeyError, TypeError, AttributeError) as error:
+        told = {name: value[name] for name in ("recipe", "dataset", "seed", "created")}
+        model = Step.from_plain(value["model"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DamagedFile(
             f"found {path} without {error}; expected a run; type reidpipe train"
         ) from error
+    for name, kinds in _RUN.items():
+        if not isinstance(told[name], kinds) or told[name] != told[name]:
+            raise DamagedFile(
+                f"found {path} with {name} {told[name]!r}; expected a run; type reidpipe train"
+            )
+    return Run(name=path.parent.name, **told, model=model)

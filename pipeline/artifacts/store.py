@@ -19,20 +19,26 @@ from filelock import FileLock, Timeout
 
 from pipeline import plugins
 from pipeline.artifacts import torchrun
-from pipeline.artifacts.atomic import read_json, sha256_file, write_json
+from pipeline.artifacts.atomic import sha256_file, write_json
 from pipeline.artifacts.kinds import KINDS
+from pipeline.artifacts.mark import (
+    MARK,
+    described,
+    drop_temporary,
+    files_of,
+    is_marked,
+    leads_out,
+    read_mark,
+)
 from pipeline.artifacts.steps import Job, Step, in_order
 from pipeline.artifacts.validation import LAST_ONLY, Keep, Validation
-from pipeline.terminal.errors import DamagedFile, ReidpipeError
+from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.watching import QUIET, Watching
 
 log = logging.getLogger(__name__)
 
-MARK = "artifact.json"
 ROOT_VARIABLE = "REIDPIPE_WORKSPACE"
 DEFAULT_ROOT = Path("reid-workspace")
-# What commands read of a mark; one that lacks them is as good as none.
-_FIELDS = {"params", "inputs", "summary", "started", "seconds", "files"}
 _TRACKED = ("reidpipe", "torch", "numpy", "pillow", "h5py", "open_clip_torch", "scikit-learn")
 
 
@@ -60,7 +66,7 @@ class Artifact:
     @property
     def complete(self) -> bool:
         """Whether its last file, the mark, has been written and can be read."""
-        return _marked(self.folder)
+        return is_marked(self.folder)
 
     @property
     def damaged(self) -> bool:
@@ -69,11 +75,11 @@ class Artifact:
 
     def provenance(self) -> dict[str, Any]:
         """The content of ``artifact.json``."""
-        return read_json(self.folder / MARK)
+        return read_mark(self.folder)
 
     def size(self) -> int:
         """Bytes of all its files."""
-        return sum(path.stat().st_size for path in _files(self.folder))
+        return sum(path.stat().st_size for path in files_of(self.folder))
 
 
 class Workspace:
@@ -93,11 +99,11 @@ class Workspace:
 
     def complete(self, step: Step) -> bool:
         """Whether the step's artifact exists in full, with a mark that can be read."""
-        return _marked(self.folder(step))
+        return is_marked(self.folder(step))
 
     def provenance(self, step: Step) -> dict[str, Any]:
         """``artifact.json`` of a complete step."""
-        return read_json(self.folder(step) / MARK)
+        return read_mark(self.folder(step))
 
     def make(self, step: Step, execution: Execution) -> Path:
         """Execute ``step`` unless its artifact is complete; its inputs must be complete.
@@ -124,6 +130,7 @@ class Workspace:
             if folder.exists() and not step.kind.resumable:
                 shutil.rmtree(folder)
             folder.mkdir(parents=True, exist_ok=True)
+            drop_temporary(folder)
             started = time.time()
             check_files(step)
             plugins.require(step.weights, f"{step.name} {step.key[:8]}")
@@ -150,13 +157,15 @@ class Workspace:
         )
 
     @contextlib.contextmanager
-    def _lock(self, name: str, key: str) -> Iterator[None]:
+    def _lock(self, name: str, key: str, *, wait: bool = True) -> Iterator[None]:
         path = self.root / "artifacts" / name / f"{key}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            if not wait:
+                raise
             log.warning("%s %s is being made by another process: waiting", name, key)
             lock.acquire()
         try:
@@ -189,11 +198,25 @@ class Workspace:
             or (len(reference) >= 4 and artifact.key.startswith(reference))
         ]
 
-    def remove(self, artifact: Artifact) -> None:
-        """Delete an artifact; the mark goes first, so a kill leaves nothing that looks whole."""
-        with self._lock(artifact.step, artifact.key):
-            (artifact.folder / MARK).unlink(missing_ok=True)
-            shutil.rmtree(artifact.folder)
+    def remove(self, artifact: Artifact, *, unfinished: bool = False) -> bool:
+        """Delete an artifact; the mark goes first, so a kill leaves nothing that looks whole. One
+        that is a link is taken away as a link: what it leads to belongs to somebody else.
+
+        unfinished: only where nobody is making it and it is still unfinished then. Whether it was
+        deleted.
+        """
+        try:
+            with self._lock(artifact.step, artifact.key, wait=not unfinished):
+                if unfinished and artifact.complete:
+                    return False
+                if artifact.folder.is_symlink():
+                    artifact.folder.unlink()
+                    return True
+                (artifact.folder / MARK).unlink(missing_ok=True)
+                shutil.rmtree(artifact.folder)
+        except Timeout:
+            return False
+        return True
 
     def damage(self, artifact: Artifact) -> list[str]:
         """Files of an artifact that are missing, cut or changed, relative to its folder; of one
@@ -205,7 +228,7 @@ class Workspace:
         return [
             name
             for name, expected in sorted(recorded.items())
-            if _entry(artifact.folder / name) != expected
+            if described(artifact.folder / name) != expected
         ]
 
     def repair(self, artifact: Artifact, damaged: list[str]) -> None:
@@ -215,7 +238,8 @@ class Workspace:
         so is one whose mark, which knows what its files were, cannot be read.
         """
         kind = KINDS.get(artifact.step)
-        if artifact.damaged or kind is None or not kind.resumable:
+        whole = artifact.damaged or kind is None or not kind.resumable
+        if whole or any(leads_out(artifact.folder, name) for name in damaged):
             self.remove(artifact)
             return
         with self._lock(artifact.step, artifact.key):
@@ -256,27 +280,6 @@ def check_files(step: Step) -> None:
             )
 
 
-def _marked(folder: Path) -> bool:
-    mark = folder / MARK
-    if not mark.is_file():
-        return False
-    try:
-        content = read_json(mark)
-    except DamagedFile:
-        return False
-    return isinstance(content, dict) and content.keys() >= _FIELDS
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MARK]
-
-
-def _entry(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    return {"size": path.stat().st_size, "sha256": sha256_file(path)}
-
-
 def _provenance(step: Step, folder: Path, summary: dict, started: float) -> dict[str, Any]:
     return {
         **step.plain(),
@@ -285,7 +288,9 @@ def _provenance(step: Step, folder: Path, summary: dict, started: float) -> dict
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": round(time.time() - started, 3),
         "versions": versions(),
-        "files": {str(path.relative_to(folder)): _entry(path) for path in _files(folder)},
+        "files": {
+            path.relative_to(folder).as_posix(): described(path) for path in files_of(folder)
+        },
     }
 
 

@@ -8,12 +8,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from pipeline.datasets.manifest import Manifest
 from pipeline.terminal.errors import ReidpipeError, nearest
-from pipeline.terminal.yaml_text import read_yaml
+from pipeline.terminal.yaml_text import read_yaml_file
 
 
 def parse_manifest(content: dict[str, Any], variant: str | None = None) -> Manifest:
@@ -77,7 +76,7 @@ def load_manifest(dataset: str) -> Manifest:
             f"found dataset '{name}'{nearest(name, known)}; expected one of "
             f"{', '.join(sorted(known))}, or a YAML file of your own; type reidpipe datasets"
         )
-    return parse_manifest(read_yaml(known[name].read_text(encoding="utf-8")), variant or None)
+    return parse_manifest(read_yaml_file(known[name]), variant or None)
 
 
 def is_file(dataset: str) -> bool:
@@ -86,16 +85,7 @@ def is_file(dataset: str) -> bool:
 
 
 def _own_file(path: Path, variant: str | None, known: Mapping[str, Any]) -> Manifest:
-    try:
-        content = read_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "no UTF-8 text"
-        raise ReidpipeError(
-            f"found no dataset in {path} ({reason}); expected a YAML file; type its path"
-        ) from error
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ReidpipeError(f"found YAML that cannot be read in {path}: {reason}") from error
+    content = read_yaml_file(path)
     if not isinstance(content, dict):
         raise ReidpipeError(f"found no mapping in {path}; expected the fields of a dataset")
     if content.get("id") in known:

@@ -19,6 +19,22 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+# What PIL decodes by itself. EPS and PDF, which it hands to other programs, are no photographs,
+# whatever a file is called.
+FORMATS = frozenset({
+    "AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "SGI", "TGA",
+    "TIFF", "WEBP",
+})  # fmt: skip
+
+
+def known_formats() -> list[str]:
+    """Those of ``FORMATS`` that this PIL knows, in the order in which it tries them."""
+    from PIL import Image
+
+    Image.init()
+    return [name for name in Image.ID if name in FORMATS]
+
+
 class DamagedImage(ReidpipeError):
     """A file that is no image, is cut short or is missing; the message names it."""
 
@@ -43,7 +59,7 @@ def read_image(
     else:
         data, name = read_bytes(Path(source)), name or str(source)
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=known_formats()) as image:
             return as_seen(image, data) if decoding == "as-seen" else as_stored(image)
     except UnidentifiedImageError as error:
         what = "an empty file" if not data else "a file that is no image"

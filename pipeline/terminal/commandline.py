@@ -6,6 +6,7 @@ import errno
 import functools
 import importlib
 import json
+import logging
 import os
 import shlex
 import sys
@@ -20,6 +21,7 @@ from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import DEFAULT_ROOT, ROOT_VARIABLE, Execution, Workspace
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.options import check_device
+from pipeline.terminal.printable import PrintableFormatter, one_line, printable
 from pipeline.terminal.watching import Watching
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -71,6 +73,8 @@ def run_told(main: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
     """
     kwargs["standalone_mode"] = False
     words = [*(kwargs.get("args") or (args[0] if args else None) or sys.argv[1:])]
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PrintableFormatter())
     try:
         code = main(*args, **kwargs)
     except ReidpipeError as error:
@@ -221,7 +225,7 @@ def check_out(out: Path, *, folder: bool) -> None:
 
 
 def _stop(message: str) -> NoReturn:
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    click.echo(one_line(f"Error: {message}"), err=True)
     sys.exit(MISTAKE)
 
 
@@ -240,12 +244,12 @@ class Terminal:
     def say(self, text: str) -> None:
         """A line for people on stdout; silent with ``--json``."""
         if self.first and not self.as_json:
-            click.echo(text)
+            click.echo(printable(text))
 
     def note(self, text: str) -> None:
         """A line on stderr beside the result, ``-q`` or not."""
         if self.first:
-            click.echo(text, err=True)
+            click.echo(printable(text), err=True)
 
     def announce(self, step: Step) -> None:
         """Say on stderr that a step is about to be executed; silent with ``-q``."""

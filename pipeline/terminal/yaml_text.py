@@ -2,18 +2,89 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from pipeline.terminal.errors import ReidpipeError
+
 # libyaml reads ten times faster; some builds of PyYAML lack it.
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# Far more than a person writes; a few lines of aliases of aliases would fill the memory.
+LONGEST, DEEPEST, MOST_NODES = 1_000_000, 50, 100_000
 
 
 def read_yaml(text: str) -> Any:
-    """The plain value of a YAML document, as ``yaml.safe_load`` has it. Raises yaml.YAMLError."""
+    """The plain value of a YAML document, as ``yaml.safe_load`` has it. Raises yaml.YAMLError, also
+    for a document that nobody writes: too long, nested or unfolding without bound, or with a date
+    or a number that Python has not.
+    """
+    if len(text) > LONGEST:
+        raise yaml.YAMLError(f"{len(text)} characters; at most {LONGEST}")
+    _measure(text)
     loader = _SafeLoader(text)
     try:
         return loader.get_single_data()
+    except (ValueError, OverflowError, RecursionError, AttributeError, TypeError) as error:
+        raise yaml.YAMLError(_first_line(error)) from error
     finally:
         loader.dispose()
+
+
+def read_yaml_file(path: Any) -> Any:
+    """The plain value of a YAML file. path: a Path, or a packaged file. Raises ReidpipeError, in
+    one line, for a file that cannot be read.
+    """
+    try:
+        size = path.stat().st_size if isinstance(path, Path) else 0
+        if size > 4 * LONGEST:
+            raise yaml.YAMLError(f"{size} bytes; at most {LONGEST} characters")
+        return read_yaml(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ReidpipeError(
+            f"found {path} in another encoding than UTF-8; expected YAML in UTF-8; save it so"
+        ) from error
+    except OSError as error:
+        raise ReidpipeError(
+            f"found no way to read {path} ({error.strerror}); expected a YAML file; type its path"
+        ) from error
+    except yaml.YAMLError as error:
+        raise ReidpipeError(
+            f"found YAML that cannot be read in {path}: {_first_line(error)}; expected the keys "
+            "and values of a file like those of the package; mend that place"
+        ) from error
+
+
+def _measure(text: str) -> None:
+    """Raise YAMLError where a document is nested or would unfold too far, before it is built."""
+    depth, count = 0, 0
+    sizes: dict[str, int] = {}
+    opened: list[tuple[str | None, int]] = []  # of each open collection its anchor, nodes before
+    for event in yaml.parse(text, Loader=_SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise yaml.YAMLError(f"alias *{event.anchor} of nothing, or of what it stands in")
+            count += sizes[event.anchor]
+        elif isinstance(event, yaml.ScalarEvent):
+            count += 1
+            if event.anchor:
+                sizes[event.anchor] = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            opened.append((event.anchor, count))
+            # A name given twice means the later one, and not yet.
+            sizes.pop(event.anchor or "", None)
+            count, depth = count + 1, depth + 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = opened.pop()
+            depth -= 1
+            if anchor:
+                sizes[anchor] = count - before
+        if depth > DEEPEST:
+            raise yaml.YAMLError(f"more than {DEEPEST} levels")
+        if count > MOST_NODES:
+            raise yaml.YAMLError(f"more than {MOST_NODES} values")
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

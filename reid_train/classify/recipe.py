@@ -18,6 +18,7 @@ from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.recipe import files
 from reid_train.recipe.loading import check_keys
 from reid_train.recipe.schema import Count, Optimiser, Part, Share
+from reid_train.recipe.schema.part import RunName
 
 # Values that are about training alone: paths, or beginnings of such.
 LEARNT = ("training", "view.crop_area", "view.flip", "precision")
@@ -77,7 +78,7 @@ class LearnerRecipe(Part):
     """
 
     kind: Literal["prompt-learner"]
-    name: str
+    name: RunName
     summary: str
     citation: tuple[str, ...] = ()
     learner: Literal["zero-shot", "coop", "cocoop", "maple"]

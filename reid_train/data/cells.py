@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.labels.maps import CONFIDENCE_STEPS
 from pipeline.labels.sets import IGNORE
+from pipeline.labels.shards import CONFIDENCE_STEPS
 
 # One int64 per (cell, label) holds the pixel count above, the confidence sum below: the greatest
 # is the majority, ties decided by confidence. Cached confidences are whole numbers of these steps,

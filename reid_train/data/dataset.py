@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pipeline.datasets.index import ImageRow
 from pipeline.images.packed import PackedImages
-from pipeline.labels.maps import CONFIDENCE_STEPS
 from pipeline.labels.sets import nearest_resized
+from pipeline.labels.shards import CONFIDENCE_STEPS
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.data.augmentation import Augmentation, Draws
 from reid_train.data.prefetch import prefetch

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import warnings
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -26,6 +23,7 @@ META = "model.json"
 # Files of the field wrap the weights under one of these keys, beside epoch, optimiser, arguments.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "net", "network", "params")
 PREFIXES = ("module.", "_orig_mod.")
+DEEPEST = 8
 # A module makes these itself; a file's copy is never needed nor trusted.
 REBUILT = ("*relative_position_index", "*token_prefix", "*token_suffix")
 OPTIONAL = ("*num_batches_tracked",)
@@ -96,9 +94,8 @@ def _require_plain(value: Any, name: str) -> None:
 def load_state(path: Path | str, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read what ``save_state`` wrote. Raises ReidpipeError when the file is damaged."""
     try:
-        with _unknown_protocols():
-            return torch.load(path, map_location=device, weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        return _loaded(path, device)
+    except _Unreadable as error:
         raise ReidpipeError(
             f"found a training state that cannot be read ({path}: {_first_line(error)}); expected "
             f"tensors and plain values; delete it to start over: type rm {path}"
@@ -133,22 +130,33 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise _unreadable(path, error) from error
     try:
-        with torch.serialization.safe_globals(_numpy_scalars()), _unknown_protocols():
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-        # A TorchScript archive ends here too: opening one can run code.
+        # A TorchScript archive is refused here too: opening one can run code.
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            content = _loaded(path, "cpu")
+    except _Unreadable as error:
         raise _unreadable(path, error) from error
     return unwrap(content, str(path))
 
 
-@contextmanager
-def _unknown_protocols() -> Iterator[None]:
-    """Without torch's warning about pickle protocols it may not know: what it cannot read is an
-    error.
+class _Unreadable(Exception):
+    """A file that torch cannot read."""
+
+
+def _loaded(path: Path | str, device: torch.device | str) -> Any:
+    """What torch reads of a file with ``weights_only``. Raises _Unreadable for a damaged one, of
+    which torch makes nearly every kind of error, and lets a disk's own errors pass.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield
+    try:
+        with warnings.catch_warnings():
+            # Of pickle protocols it may not know: what it cannot read is an error.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location=device, weights_only=True)
+    except (OSError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise _Unreadable(_first_line(error)) from error
+    except Exception as error:
+        raise _Unreadable(_first_line(error)) from error
 
 
 def _numpy_scalars() -> list[Any]:
@@ -178,7 +186,9 @@ def unwrap(content: Any, source: str = "state dict") -> dict[str, Tensor]:
 
     Raises ReidpipeError when there is no tensor.
     """
-    while isinstance(content, Mapping):
+    for _ in range(DEEPEST):  # a file can hold itself
+        if not isinstance(content, Mapping):
+            break
         inner = next((content[w] for w in WRAPPERS if isinstance(content.get(w), Mapping)), None)
         if inner is None:
             break

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from pipeline.terminal.errors import ReidpipeError, nearest
-from pipeline.terminal.yaml_text import read_yaml
+from pipeline.terminal.yaml_text import read_yaml, read_yaml_file
 
 
 def packaged(folder: str) -> Traversable:
@@ -47,11 +47,7 @@ def read(
             f"found recipe '{reference}'{nearest(reference, names)}; expected a .yaml file or one "
             f"of {', '.join(names)}; type {see}"
         )
-    try:
-        content = _named(read_yaml(file.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ReidpipeError(f"found YAML that cannot be read in {file}: {reason}") from error
+    content = _named(read_yaml_file(file))
     if not isinstance(content, dict):
         raise ReidpipeError(f"found no mapping in {file}; expected the keys of a recipe")
     base, changes = content.pop("base", None), content.pop("set", {})

@@ -16,7 +16,7 @@ import pytest
 
 from parsing_models import work
 from pipeline.artifacts.processes import spread_pinned
-from pipeline.labels import maps
+from pipeline.labels import shards
 from pipeline.labels.maps import LabelMapReader
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.engine import runtime
@@ -94,7 +94,7 @@ def test_a_name_without_number_means_every_gpu(
     assert summary["images"] == 30 == len(LabelMapReader(job.folder))
     assert list(taken) == ["cuda:0", "cuda:1", "cuda:2"]
     assert [len(keys) for keys in taken.values()] == [12, 10, 8]
-    assert maps.verify(job.folder) == []
+    assert shards.verify(job.folder) == []
     for name in ("cpu", "cuda:1"):
         assert work._devices(name) == [name]
     monkeypatch.setattr(runtime, "list_devices", lambda: ["cpu"])
@@ -125,18 +125,18 @@ def test_a_cluster_that_loses_a_worker_loses_no_image(
         running = threading.Thread(target=run)
         running.start()
         deadline = time.monotonic() + 300
-        while len(maps.shards(job.folder)) < 6 and time.monotonic() < deadline:
+        while len(shards.shards(job.folder)) < 6 and time.monotonic() < deadline:
             time.sleep(0.005)
-        before = maps.finished_keys(job.folder)
+        before = shards.finished_keys(job.folder)
         os.kill(pids[0], signal.SIGKILL)
         assert 96 <= len(before) < 480, "the worker was to die in the middle"
-        kept = {shard.name: shard.read_bytes() for shard in maps.shards(job.folder)}
+        kept = {shard.name: shard.read_bytes() for shard in shards.shards(job.folder)}
         running.join(timeout=300)
         assert not running.is_alive()
     assert outcome["images"] == 480 and outcome["failed"] == []
     # Nothing lost, nothing twice, and what was stored when the worker died is as it was.
-    assert maps.verify(job.folder) == []
-    stored = [key for shard in maps.shards(job.folder) for key in maps.check_shard(shard)]
+    assert shards.verify(job.folder) == []
+    stored = [key for shard in shards.shards(job.folder) for key in shards.check_shard(shard)]
     assert len(stored) == len(set(stored)) == 480
     assert {name: (job.folder / name).read_bytes() for name in kept} == kept
     assert not list(job.folder.glob(".maps-*"))

@@ -11,8 +11,8 @@ from PIL import Image
 from parsing_models.comparison import DIFFERS, HEIGHT, compare, compare_maps
 from pipeline.artifacts.steps import Job
 from pipeline.datasets.index import ImageRow, Index, write_index
-from pipeline.labels.maps import MapWriter
 from pipeline.labels.sets import ATR, LIP, LabelSet
+from pipeline.labels.writing import MapWriter
 from pipeline.terminal.errors import ReidpipeError
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from parsing_models.networks.schp.network import SCHP, Widths
-from pipeline.labels import maps
+from pipeline.labels import shards, writing
 from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.sets import LIP
 from tests import trees, trees_labelled
@@ -250,20 +250,20 @@ def test_preview_puts_a_sheet_where_people_look(drawn: Console):
 def test_a_damaged_shard_is_found_and_made_again_alone(
     drawn: Console, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(maps, "SHARD_IMAGES", 1)
+    monkeypatch.setattr(writing, "SHARD_IMAGES", 1)
     folder = Path(drawn.json("parse", "folder", "--device", "cpu")["folder"])
-    shards = sorted(folder.glob("maps-*.h5"))
-    assert len(shards) == 3
+    made = sorted(folder.glob("maps-*.h5"))
+    assert len(made) == 3
     lost = LabelMapReader(folder).keys[1]
-    data = bytearray(shards[1].read_bytes())
+    data = bytearray(made[1].read_bytes())
     data[len(data) // 2] ^= 0xFF
-    shards[1].write_bytes(data)
-    kept = {path.name: path.read_bytes() for path in (shards[0], shards[2])}
+    made[1].write_bytes(data)
+    kept = {path.name: path.read_bytes() for path in (made[0], made[2])}
     damaged = drawn.json("cache", "verify", "--repair", code=1)["damaged"]
     assert [row["file"] for row in damaged] == ["maps-00001.h5"]
     found = drawn.json("parse", "folder", "--device", "cpu")
     assert found["made"] == 1 and found["images"] == 3
     assert {name: (folder / name).read_bytes() for name in kept} == kept
     assert lost in LabelMapReader(folder) and len(LabelMapReader(folder)) == 3
-    assert maps.verify(folder) == []
+    assert shards.verify(folder) == []
     assert drawn.json("cache", "verify")["damaged"] == []

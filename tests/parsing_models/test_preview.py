@@ -13,9 +13,9 @@ from PIL import Image
 from parsing_models.preview import preview, spread_over_splits
 from pipeline.artifacts.steps import Job
 from pipeline.datasets.index import SPLITS, ImageRow, Index, write_index
-from pipeline.labels.maps import MapWriter
 from pipeline.labels.pictures import LegendEntry, Tile, contact_sheet, fitted, shown_size
 from pipeline.labels.sets import LIP
+from pipeline.labels.writing import MapWriter
 
 
 def row(key: str, split: str, path: str | None = None) -> ImageRow:

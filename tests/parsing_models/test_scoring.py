@@ -12,8 +12,8 @@ from PIL import Image
 
 from parsing_models.scoring import Confusion, read_labels, score_maps
 from pipeline.datasets.index import ImageRow, Index
-from pipeline.labels.maps import MapWriter
 from pipeline.labels.sets import CIHP, LIP, PARTS, PASCAL, LabelSet
+from pipeline.labels.writing import MapWriter
 from pipeline.terminal.errors import ReidpipeError
 
 

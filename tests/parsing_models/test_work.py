@@ -24,7 +24,7 @@ from parsing_models.networks.schp.network import SCHP, Widths
 from parsing_models.work import parse
 from pipeline.artifacts.steps import Job
 from pipeline.datasets.index import ImageRow, Index, write_index
-from pipeline.labels import maps
+from pipeline.labels import shards
 from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.sets import LIP
 from pipeline.terminal.errors import ReidpipeError
@@ -203,9 +203,9 @@ RUN = """
     import sys
     from pathlib import Path
     from parsing_models.work import parse
-    from pipeline.labels import maps
+    from pipeline.labels import writing
     from pipeline.artifacts.steps import Job
-    maps.SHARD_IMAGES = 16
+    writing.SHARD_IMAGES = 16
     root = Path(sys.argv[1])
     params = {"model": "schp", "options": {"input_size": [64, 32]}, "batch": 8}
     inputs, files = {"index": root / "index"}, {"weights": Path(sys.argv[2])}
@@ -224,18 +224,18 @@ def test_a_killed_parse_is_resumed_and_only_the_missing_is_made(tmp_path: Path, 
     job = make_job(tmp_path, weights, 400)
     process = start(tmp_path, weights)
     deadline = time.monotonic() + 120
-    while len(maps.shards(job.folder)) < 4 and time.monotonic() < deadline:
+    while len(shards.shards(job.folder)) < 4 and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait(timeout=60) == -signal.SIGKILL
-    kept = {shard.name: shard.read_bytes() for shard in maps.shards(job.folder)}
-    finished = maps.finished_keys(job.folder)
-    assert 64 <= len(finished) < 400 and maps.verify(job.folder) == []
+    kept = {shard.name: shard.read_bytes() for shard in shards.shards(job.folder)}
+    finished = shards.finished_keys(job.folder)
+    assert 64 <= len(finished) < 400 and shards.verify(job.folder) == []
     output, _ = start(tmp_path, weights).communicate(timeout=300)
     assert output.split() == [str(400 - len(finished)), "400"]
     for name, data in kept.items():
         assert (job.folder / name).read_bytes() == data
-    assert maps.verify(job.folder) == []
+    assert shards.verify(job.folder) == []
     reader = LabelMapReader(job.folder)
     parser = load_parser("schp", weights, **OPTIONS)
     for name in reader.keys[::37]:
@@ -248,7 +248,7 @@ def test_two_processes_share_the_work_without_collision(tmp_path: Path, weights:
     job = make_job(tmp_path, weights, 120)
     first, second = start(tmp_path, weights), start(tmp_path, weights)
     assert [p.communicate(timeout=300)[0].split()[1] for p in (first, second)] == ["120", "120"]
-    assert maps.verify(job.folder) == []
+    assert shards.verify(job.folder) == []
     assert len(LabelMapReader(job.folder)) == 120
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from pipeline.artifacts.atomic import write_json
 from pipeline.datasets.index import ImageRow
 from pipeline.images.packed import KEYS, PIXELS, PackedImages
-from pipeline.labels.maps import LabelMapReader, MapWriter
+from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.sets import LIP
+from pipeline.labels.writing import MapWriter
 
 HAIR, CLOTHES, LEFT_LEG, RIGHT_LEG = 2, 5, 16, 17
 

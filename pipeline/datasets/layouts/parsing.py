@@ -17,6 +17,7 @@ from pipeline.datasets.layouts.rows import (
     walk_files,
     walk_images,
 )
+from pipeline.images.pixels import known_formats
 from pipeline.labels.garments import CCP
 from pipeline.terminal.errors import ReidpipeError
 
@@ -92,7 +93,7 @@ def read_ccp(reading: Reading, output: Path) -> None:
         target = labels / f"{image.stem}.png"
         if not target.is_file():
             drawn = ccp_labels(annotation)
-            with Image.open(image) as photo:
+            with Image.open(image, formats=known_formats()) as photo:
                 size = photo.height, photo.width
             if drawn.shape != size:
                 raise ReidpipeError(

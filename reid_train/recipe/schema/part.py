@@ -31,6 +31,17 @@ def finite(value: Any) -> Any:
 Options = Annotated[dict[str, Any], AfterValidator(finite)]
 
 
+def _file_name(value: str) -> str:
+    plain = value.isprintable() and not set(value) & set("/\\\0") and value.strip(". ")
+    if not plain or len(value.encode()) > 100:
+        raise ValueError("a name that can be a folder's: no slash, 1 to 100 bytes, not dots alone")
+    return value
+
+
+# Runs are folders that are called after their recipe.
+RunName = Annotated[str, AfterValidator(_file_name)]
+
+
 class Part(BaseModel):
     """Base of all parts of a recipe: no unknown key, no change after loading, and no infinity or
     NaN, for which a key of an artifact has no text.

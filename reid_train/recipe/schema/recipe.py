@@ -11,7 +11,7 @@ from pydantic import (
 
 from reid_train.models import COSINE, Distance
 from reid_train.recipe.schema.model import Input, Model
-from reid_train.recipe.schema.part import Count, Part
+from reid_train.recipe.schema.part import Count, Part, RunName
 from reid_train.recipe.schema.stage import HOOKS, MEMORIES, Features, Stage
 
 TOLD = {"summary", "citation", "suits", "expected", "deviations"}
@@ -67,7 +67,7 @@ class Recipe(Part):
     does otherwise than its source, and why, a sentence each.
     """
 
-    name: str
+    name: RunName
     summary: str = ""
     citation: tuple[str, ...] = ()
     suits: Suits | None = None

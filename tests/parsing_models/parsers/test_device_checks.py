@@ -13,7 +13,7 @@ import torch
 from parsing_models import load_parser, work
 from parsing_models.parsers.device_checks import OneClassGuard, check_device, check_precision
 from parsing_models.parsers.interface import Parser, Reduced, in_precision
-from pipeline.labels import maps
+from pipeline.labels import shards, writing
 from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.sets import LIP
 from pipeline.terminal.errors import ReidpipeError
@@ -92,15 +92,15 @@ def test_black_maps_never_reach_the_disk(
 
     with monkeypatch.context() as patch:
         patch.setattr(Parser, "parse", failing)
-        patch.setattr(maps, "SHARD_IMAGES", 32)
+        patch.setattr(writing, "SHARD_IMAGES", 32)
         patch.setattr(work, "SHARD_IMAGES", 32)
         patch.setattr(
             work, "OneClassGuard", lambda labels, _, folder: OneClassGuard(labels, "gpu", folder)
         )
         with pytest.raises(ReidpipeError, match="of 32 images are 'background', computed on gpu"):
             work.parse(job)
-    stored = maps.finished_keys(job.folder)
-    assert len(stored) == 64 and maps.verify(job.folder) == []
+    stored = shards.finished_keys(job.folder)
+    assert len(stored) == 64 and shards.verify(job.folder) == []
     assert work.parse(job)["made"] == 32
     reader = LabelMapReader(job.folder)
     assert all(reader[key][0].any() for key in sorted(reader)[64:])

@@ -150,3 +150,13 @@ def _rank(rank: int, root: Path, target: Step) -> None:
     os.environ["RANK"] = str(rank)
     _make(root, target)
     assert Workspace(root).complete(target)
+
+
+def test_what_a_killed_process_left_half_written_is_no_part_of_an_artifact(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    top = step(3, resumable=True)
+    half = workspace.folder(top) / ".state.pt.tmp-99999"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+    run(workspace, [top])
+    assert not half.exists() and list(workspace.provenance(top)["files"]) == ["number.txt"]

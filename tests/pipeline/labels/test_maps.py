@@ -20,9 +20,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.labels import maps
-from pipeline.labels.maps import LabelMapReader, MapWriter, finished_keys, verify
+from pipeline.labels import maps, shards, writing
+from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.sets import CIHP, LIP
+from pipeline.labels.shards import finished_keys, verify
+from pipeline.labels.writing import MapWriter
 from pipeline.terminal.errors import ReidpipeError
 
 SIZE = (6, 4)
@@ -210,7 +212,7 @@ def test_a_reader_crosses_processes(tmp_path: Path, method: str):
 
 
 def test_few_shards_stay_open_and_threads_may_share(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(maps, "SHARD_IMAGES", 2)
+    monkeypatch.setattr(writing, "SHARD_IMAGES", 2)
     monkeypatch.setattr(maps, "OPEN_SHARDS", 3)
     keys = [f"{n}" for n in range(20)]
     fill_folder(tmp_path, keys)
@@ -235,13 +237,13 @@ def test_few_shards_stay_open_and_threads_may_share(tmp_path: Path, monkeypatch)
 WRITER = """
     import sys
     from pathlib import Path
-    from pipeline.labels import maps
+    from pipeline.labels import shards, writing
     from tests.pipeline.labels.test_maps import add, SIZE
     from pipeline.labels.sets import LIP
-    maps.SHARD_IMAGES = 16
+    writing.SHARD_IMAGES = 16
     folder, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    done = maps.finished_keys(folder)
-    with maps.MapWriter(folder, LIP, size=SIZE) as writer:
+    done = shards.finished_keys(folder)
+    with writing.MapWriter(folder, LIP, size=SIZE) as writer:
         for n in range(first, last):
             if f"{n}" not in done:
                 add(writer, f"{n}")
@@ -267,7 +269,7 @@ def test_sigkill_costs_only_the_unwritten_images(tmp_path: Path):
     for round_ in range(1, 6):
         writer = _start_writer(tmp_path, 0, 4000)
         deadline = time.monotonic() + 60
-        while len(maps.shards(tmp_path)) < 7 * round_ and time.monotonic() < deadline:
+        while len(shards.shards(tmp_path)) < 7 * round_ and time.monotonic() < deadline:
             time.sleep(0.002)
         time.sleep(0.003 * round_)  # strike at different points of a shard's making
         writer.send_signal(signal.SIGKILL)
@@ -275,9 +277,9 @@ def test_sigkill_costs_only_the_unwritten_images(tmp_path: Path):
         assert verify(tmp_path) == []
         for name, data in confirmed.items():
             assert (tmp_path / name).read_bytes() == data
-        confirmed = {shard.name: shard.read_bytes() for shard in maps.shards(tmp_path)}
+        confirmed = {shard.name: shard.read_bytes() for shard in shards.shards(tmp_path)}
     (tmp_path / ".maps-00099.h5.tmp-1").write_bytes(b"left by a dead writer")
     assert _start_writer(tmp_path, 0, 4000).wait(timeout=60) == 0
     assert_stored(tmp_path, keys)
-    assert len(maps.shards(tmp_path)) == 250
+    assert len(shards.shards(tmp_path)) == 250
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]  # noqa: PTH208

@@ -15,8 +15,8 @@ from torch import nn
 
 from pipeline.artifacts.steps import Job
 from pipeline.datasets.index import read_index
-from pipeline.labels.maps import MapWriter
 from pipeline.labels.sets import ATR, LIP, PARTS, PASCAL
+from pipeline.labels.writing import MapWriter
 from reid_train.evaluation.work import evaluate
 from reid_train.figures.activation_maps import class_activation, class_rows
 from reid_train.figures.embedding_map import part_map

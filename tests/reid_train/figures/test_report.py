@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from pipeline.datasets.index import read_index
-from pipeline.labels.maps import MapWriter
 from pipeline.labels.pictures import legend, overlay
 from pipeline.labels.sets import LIP
+from pipeline.labels.writing import MapWriter
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.stored_ranking import StoredRanking
 from reid_train.evaluation.work import evaluate

@@ -10,8 +10,8 @@ from PIL import Image
 
 from pipeline.artifacts.steps import Job
 from pipeline.datasets.index import read_index
-from pipeline.labels.maps import MapWriter
 from pipeline.labels.sets import LIP
+from pipeline.labels.writing import MapWriter
 from reid_train.evaluation.work import evaluate
 from reid_train.figures.activation_maps import activation_map, tint
 from reid_train.figures.embedding_map import choose, embedding_map

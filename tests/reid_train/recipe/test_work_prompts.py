@@ -12,8 +12,9 @@ import torch
 from pipeline.artifacts.atomic import read_json
 from pipeline.artifacts.steps import Job, Step
 from pipeline.datasets.index import ImageRow, Index, write_index
-from pipeline.labels.maps import LabelMapReader, MapWriter
+from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.sets import LIP, PASCAL
+from pipeline.labels.writing import MapWriter
 from pipeline.terminal.errors import ReidpipeError
 from reid_train import load_model
 from reid_train.data.features import FeatureBatches, FrozenFeatures

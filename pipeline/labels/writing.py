@@ -1,0 +1,184 @@
+"""Writing label maps: shard by shard, crash-safely, from one process or several."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from pipeline.artifacts.atomic import replacing
+from pipeline.labels.sets import LabelSet
+from pipeline.labels.shards import (
+    CONFIDENCE_STEPS,
+    SCHEMA,
+    SHARD_IMAGES,
+    Shard,
+    damaged,
+    deflate,
+    keys_of,
+    number_of,
+    shards,
+)
+
+
+class _Row(NamedTuple):
+    """A map as it will lie in the file: packed label and confidence, and what is known of it."""
+
+    label: bytes
+    confidence: bytes
+    checksum: int
+    size: tuple[int, int]
+    digest: bytes
+    note: int
+
+
+class MapWriter:
+    """Collects maps and writes them as shards of ``SHARD_IMAGES``; use it in a ``with`` block.
+
+    attributes: JSON-plain facts about how the maps were made. size: (H, W) of every map. Several
+    processes may write to one folder: an operating-system lock on the folder, which dies with its
+    holder, covers choosing a number, writing and renaming, so numbers never collide and whatever
+    temporary file the holder finds belongs to a dead writer. A map that another process stored
+    first is dropped: keys stay unique. After an exception inside the block nothing more is written.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        label_set: LabelSet,
+        attributes: Mapping[str, Any] | None = None,
+        size: tuple[int, int] = (256, 128),
+    ) -> None:
+        self.folder = Path(folder)
+        self.label_set = label_set
+        self.attributes = dict(attributes or {})
+        self.size = (int(size[0]), int(size[1]))
+        self._rows: dict[str, _Row] = {}
+        self._stored: set[str] = set()
+        self._seen: set[str] = set()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _folder_lock(self.folder):
+            self._drop_stale_files()
+
+    def __enter__(self) -> MapWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.flush()
+
+    def add(
+        self,
+        key: str,
+        label: np.ndarray,
+        confidence: np.ndarray,
+        *,
+        source_size: tuple[int, int],
+        source_digest: str,
+        note: int = 0,
+    ) -> None:
+        """Store one image: label u1 (H, W); confidence float (H, W) in 0..1; the image's own
+        (height, width); hex SHA-256 of its file; note: bits 0..255 whose meaning the attribute
+        ``notes`` gives. Raises ``ValueError`` on maps of another shape, labels outside the set, or
+        a key given twice."""
+        label = np.asarray(label)
+        if label.shape != self.size or np.shape(confidence) != self.size:
+            raise ValueError(f"map of {key} has shape {label.shape}, expected {self.size}")
+        if label.dtype != np.uint8 or int(label.max()) >= len(self.label_set):
+            raise ValueError(f"map of {key} is not u1 with labels below {len(self.label_set)}")
+        if key in self._rows:
+            raise ValueError(f"{key} was added twice")
+        steps = np.rint(np.clip(confidence, 0.0, 1.0) * CONFIDENCE_STEPS).astype(np.uint8)
+        self._rows[key] = _Row(
+            deflate(label),
+            deflate(steps),
+            zlib.crc32(np.ascontiguousarray(label).data),
+            source_size,
+            bytes.fromhex(source_digest)[:16].ljust(16, b"\0"),
+            note,
+        )
+        if len(self._rows) >= SHARD_IMAGES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is buffered as one shard, verified and durable when this returns."""
+        if not self._rows:
+            return
+        with _folder_lock(self.folder):
+            self._drop_stale_files()
+            taken = shards(self.folder)
+            for shard in taken:
+                if shard.name not in self._seen:
+                    self._stored.update(keys_of(shard))
+                    self._seen.add(shard.name)
+            rows = {key: row for key, row in self._rows.items() if key not in self._stored}
+            if rows:
+                number = number_of(taken[-1]) + 1 if taken else 0
+                with replacing(self.folder / f"maps-{number:05d}.h5") as temporary:
+                    self._write(temporary, rows)
+                    _check(temporary, rows)
+        self._rows.clear()
+
+    def _drop_stale_files(self) -> None:
+        for path in self.folder.glob(".maps-*.h5.tmp-*"):
+            path.unlink()
+
+    def _write(self, path: Path, rows: Mapping[str, _Row]) -> None:
+        shape = (len(rows), *self.size)
+        how = {"chunks": (1, *self.size), "compression": "gzip", "compression_opts": 1}
+        with h5py.File(path, "w") as file:
+            for name in ("label", "confidence"):
+                values: Any = file.create_dataset(name, shape, np.uint8, **how)
+                for place, row in enumerate(rows.values()):
+                    values.id.write_direct_chunk((place, 0, 0), getattr(row, name))
+            known = rows.values()
+            small = {
+                "key": np.array([key.encode() for key in rows]),
+                "source_size": np.array([row.size for row in known], dtype=np.uint16),
+                "source_digest": np.frombuffer(
+                    b"".join(row.digest for row in known), np.uint8
+                ).reshape(-1, 16),
+                "checksum": np.array([row.checksum for row in known], dtype=np.uint32),
+                "note": np.array([row.note for row in known], dtype=np.uint8),
+            }
+            for name, values in small.items():
+                file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
+            for name, value in self.attributes.items():
+                plain = isinstance(value, str | int | float)
+                file.attrs[name] = value if plain else json.dumps(value, sort_keys=True)
+            file.attrs["schema"] = SCHEMA
+            file.attrs["label_set"] = json.dumps(self.label_set.to_json())
+            file.attrs["confidence_steps"] = CONFIDENCE_STEPS
+            file.attrs["images"] = len(rows)
+            file.attrs["complete"] = 1
+
+
+def _check(path: Path, rows: Mapping[str, _Row]) -> None:
+    """Compare what lies in a new shard with what was to be written."""
+    with Shard(path) as shard:
+        same = shard.keys() == list(rows) and all(
+            shard.sets[name].id.read_direct_chunk((place, 0, 0)) == (0, getattr(row, name))
+            for name in ("label", "confidence")
+            for place, row in enumerate(rows.values())
+        )
+    if not same:
+        raise damaged(path, "it reads back otherwise than written")
+
+
+@contextlib.contextmanager
+def _folder_lock(folder: Path) -> Iterator[None]:
+    # A lock on the folder itself leaves no lock file behind in the artifact.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

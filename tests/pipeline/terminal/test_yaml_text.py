@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.yaml_text import read_yaml, read_yaml_file
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+NOBODY_WRITES = {
+    "aliases that unfold without bound": BOMB,
+    "a list that holds itself": "a: &a [*a]",
+    "a mapping that holds itself": "&a {b: *a}",
+    "an alias of nothing": "a: *b",
+    "brackets": "[" * 3000 + "]" * 3000,
+    "open brackets": "[" * 3000,
+    "braces": "{a: " * 3000,
+    "a number without end": "a: " + "9" * 5000,
+    "no such day": "a: 2024-13-45",
+    "a key that is a list": "? [1]\n: 2",
+    "a key that is a mapping": "? {a: 1}\n: 2",
+    "a tag of Python": "!!python/object/apply:os.system [echo]",
+    "a control character": "a: \x00",
+    "two documents": "a: 1\n---\nb: 2",
+    "length": "a: " + "b" * 1_000_001,
+}
+
+
+@pytest.mark.parametrize("text", NOBODY_WRITES.values(), ids=NOBODY_WRITES.keys())
+def test_what_nobody_writes_is_no_yaml(text: str, tmp_path: Path):
+    started = time.monotonic()
+    with pytest.raises(yaml.YAMLError):
+        read_yaml(text)
+    path = tmp_path / "x.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ReidpipeError, match="x.yaml") as told:
+        read_yaml_file(path)
+    assert "\n" not in str(told.value) and time.monotonic() - started < 2
+
+
+def test_an_alias_of_something_is_that_thing():
+    value = read_yaml("a: &a {x: [1, 2]}\nb: *a\nc: {<<: *a, y: 3}")
+    assert value["b"] == {"x": [1, 2]} and value["c"] == {"x": [1, 2], "y": 3}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1", "utf-32"])
+def test_another_encoding_is_told(encoding: str, tmp_path: Path):
+    path = tmp_path / "x.yaml"
+    path.write_bytes("título: é".encode(encoding))
+    with pytest.raises(ReidpipeError, match="UTF-8|cannot be read"):
+        read_yaml_file(path)
+
+
+def test_a_folder_and_nothing_are_told(tmp_path: Path):
+    for path in (tmp_path, tmp_path / "none.yaml"):
+        with pytest.raises(ReidpipeError, match="found no way to read"):
+            read_yaml_file(path)
