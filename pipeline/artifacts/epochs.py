@@ -21,6 +21,8 @@ from pipeline.terminal.errors import DamagedFile, ReidpipeError
 EPOCHS = "epochs"
 VALIDATION = "validation.json"
 META, WEIGHTS, LOG = "model.json", "model.safetensors", "log.jsonl"
+# Classifiers of a training; models of before they were kept have none.
+HEADS = "heads.safetensors"
 
 
 def place(model: Path, epoch: int) -> Path:
@@ -29,10 +31,19 @@ def place(model: Path, epoch: int) -> Path:
 
 
 def kept(model: Path) -> list[int]:
-    """Epochs kept beside the model in ``model``, in order; not one that is half written."""
+    """Epochs kept beside the model in ``model``, in order; not one that is half written, and none
+    that is a link.
+    """
     found = [path for path in (model / EPOCHS).glob("*") if path.name.isdecimal()]
-    whole = [path for path in found if all((path / name).is_file() for name in (META, WEIGHTS))]
-    return sorted(int(path.name) for path in whole)
+    return sorted(int(path.name) for path in found if {META, WEIGHTS} <= set(_files(path)))
+
+
+def _files(folder: Path) -> list[str]:
+    """Which of a model's files are in a kept epoch's folder, ``META`` last."""
+    if folder.is_symlink():
+        return []
+    paths = [folder / name for name in (WEIGHTS, HEADS, META)]
+    return [path.name for path in paths if path.is_file() and not path.is_symlink()]
 
 
 def length(model: Step) -> int:
@@ -65,6 +76,15 @@ def step_of(model: Step, epoch: int) -> Step:
     """A kept epoch of a model, as a step that has all that is asked of a model's."""
     inputs = {"model": model, **{k: v for k, v in model.inputs.items() if k == "index"}}
     return Step("epoch", {**model.params, "epoch": epoch}, inputs, keyed={"epoch": epoch})
+
+
+def folder_of(workspace: Workspace, step: Step) -> Path:
+    """Where the files of a kept epoch are: in its artifact, or while nobody made one, in the
+    model's.
+    """
+    if workspace.complete(step):
+        return workspace.folder(step)
+    return place(workspace.folder(step.inputs["model"]), step.params["epoch"])
 
 
 def chosen(workspace: Workspace, run: str, model: Step, epoch: str) -> tuple[str, Step]:
@@ -160,9 +180,9 @@ def take(job: Job) -> dict[str, Any]:
             f"found no epoch {number} in {source.parent}; expected one that was kept; type the "
             f"reidpipe train of {job.inputs['model'].name[:8]} with --keep {number}"
         )
-    for file in sorted(source.iterdir(), key=lambda path: path.name == META):
-        with replacing(job.folder / file.name) as temporary:
-            shutil.copyfile(file, temporary)
+    for name in _files(source):
+        with replacing(job.folder / name) as temporary:
+            shutil.copyfile(source / name, temporary)
     write_text(job.folder / LOG, _log_until(job.inputs["model"] / LOG, number))
     return read_json(job.folder / META)["training"]
 

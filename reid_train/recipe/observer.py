@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from pipeline.artifacts.atomic import write_json
-from pipeline.artifacts.epochs import VALIDATION, kept, place
+from pipeline.artifacts.epochs import HEADS, VALIDATION, kept, place
 from pipeline.artifacts.steps import Job
 from pipeline.datasets.index import read_index
 from reid_train.engine.checkpoint import save_tensors, save_weights
 from reid_train.engine.log import LOG, read_log
 from reid_train.evaluation.work import evaluate
-from reid_train.recipe.start import HEADS
 from reid_train.recipe.validation import overlap
 
 if TYPE_CHECKING:

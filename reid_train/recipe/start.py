@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.epochs import HEADS
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.engine.checkpoint import META, load_strict, read_state_dict
 from reid_train.models.deployable import ReidModel
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
-
-# Classifiers of a training, beside its model; files of before they were kept have none.
-HEADS = "heads.safetensors"
 
 
 def is_model_of_ours(pretrained: str) -> bool:

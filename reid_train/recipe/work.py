@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.artifacts.atomic import read_json, replacing, write_json
+from pipeline.artifacts.epochs import HEADS
 from pipeline.artifacts.store import versions
 from pipeline.datasets.index import read_index
 from pipeline.images.packed import PackedImages
@@ -32,7 +33,7 @@ from reid_train.recipe.making import fresh
 from reid_train.recipe.observer import Observer, parted
 from reid_train.recipe.prompt_task import OUTPUTS, PromptTask
 from reid_train.recipe.stages import build_stage
-from reid_train.recipe.start import HEADS, continue_heads
+from reid_train.recipe.start import continue_heads
 from reid_train.recipe.steps import RUN
 from reid_train.recipe.texts import build_texts
 
