@@ -87,7 +87,10 @@ def test_the_best_is_what_validation_says(workspace):
 @pytest.mark.parametrize(
     ("epoch", "told"),
     [
-        ("3", r"no epoch 3 of some.*: 2, 4 and the last, 6; type reidpipe cache rm \w+, .*--keep 3"),
+        (
+            "3",
+            r"no epoch 3 of some.*: 2, 4 and the last, 6; type reidpipe cache rm \w+, .*--keep 3",
+        ),
         ("5", "no epoch 5"),
         ("7", r"no epoch 7 of some.*; type some-crowd-s3-\w+@2$"),
         ("0", "no epoch 0"),
