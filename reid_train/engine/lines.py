@@ -35,9 +35,14 @@ def clock(seconds: float) -> str:
 
 def facts(entry: Mapping[str, Any], *, parts: bool = True) -> str:
     """``loss 1.234 (id 0.900, triplet 0.334), lr 3.5e-04`` of a line of the log."""
-    shown = [f"{name} {value:.3f}" for name, value in loss_parts(entry).items()]
-    text = f"loss {entry['loss']:.3f}" + (f" ({', '.join(shown)})" if parts and shown[1:] else "")
+    shown = _told(loss_parts(entry)) if parts else []
+    text = f"loss {entry['loss']:.3f}" + (f" ({', '.join(shown)})" if shown else "")
     return f"{text}, lr {entry['lr']:.1e}" if "lr" in entry else text
+
+
+def _told(parts: Mapping[str, float]) -> list[str]:
+    """Nothing of a sum of one part, which is that part."""
+    return [f"{name} {value:.3f}" for name, value in parts.items()] if len(parts) > 1 else []
 
 
 def validation_line(entry: Mapping[str, Any], epochs: int) -> str:
@@ -86,7 +91,8 @@ class Lines:
                 total=epochs * steps,
                 initial=done,
                 desc=stage,
-                bar_format="{desc} |{bar}| {remaining} left",
+                bar_format="{desc} |{bar:10}| {remaining} left{postfix}",
+                dynamic_ncols=True,
             )
 
     def step(self, entry: Mapping[str, Any], images: int) -> None:
@@ -99,8 +105,11 @@ class Lines:
             self.say(f"{place}, step {entry['step'] + 1}/{self.steps}, {facts(entry)}")
         if self.bar is not None:
             rate = self.images / max(time.monotonic() - self.started, 1e-9)
-            told = f"{place}, {facts(entry)}, {rate:.0f} images/s"
-            self.bar.set_description(told, refresh=False)
+            parts = _told(loss_parts(entry))
+            told = f"{facts(entry, parts=False)}, {rate:.0f} images/s"
+            self.bar.set_description_str(place, refresh=False)
+            # The parts last: what a narrow terminal has no room for is cut.
+            self.bar.set_postfix_str(", ".join([told, *parts]), refresh=False)
             self.bar.update()
 
     def epoch(self, entry: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -100,19 +101,31 @@ class Wandb:
 
     def __init__(self, folder: Path) -> None:
         import wandb
+        from wandb.errors import Error
 
         self.place = folder / "wandb"
         self.place.mkdir(parents=True, exist_ok=True)
         kept = self.place / "run.json"
         if not kept.is_file():
             write_json(kept, {"id": secrets.token_hex(4)})
-        self.run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "reidpipe"),
-            name=f"{folder.parent.name}-{folder.name[:8]}",
-            id=str(read_json(kept)["id"]),
-            resume="allow",
-            dir=str(folder),
-        )
+        try:
+            self.run = wandb.init(
+                project=os.environ.get("WANDB_PROJECT", "reidpipe"),
+                name=f"{folder.parent.name}-{folder.name[:8]}",
+                id=str(read_json(kept)["id"]),
+                resume="allow",
+                dir=str(folder),
+                # Figures alone: neither what a terminal shows nor anybody's code.
+                settings=wandb.Settings(
+                    quiet=True, console="off", disable_git=True, disable_code=True
+                ),
+            )
+        except (Error, ValueError) as error:
+            found = str(error).partition("\n")[0]
+            raise ReidpipeError(
+                f"found no way to begin a run of wandb ({found}); expected a login and a network, "
+                "or neither when offline; type wandb login, or export WANDB_MODE=offline"
+            ) from error
         self.epochs: dict[tuple[str, int], int] = {}
 
     def start(self) -> None: ...
@@ -126,6 +139,12 @@ class Wandb:
 
     def close(self) -> None:
         self.run.finish()
+        # Its own journal, part of which lies elsewhere: no part of an artifact.
+        for path in sorted(self.place.rglob("*")):
+            if path.is_symlink():
+                path.unlink()
+        for logs in self.place.glob("*/logs"):
+            shutil.rmtree(logs)
 
 
 TRACKERS: dict[str, Callable[[Path], Any]] = {"tensorboard": TensorBoard, "wandb": Wandb}

@@ -68,7 +68,7 @@ class Stage:
         newest = (self.under_way or self.ended)[-1:]
         parts = loss_parts(newest[0]) if newest else {}
         told = ", ".join(f"{name} {value:.3f}" for name, value in parts.items())
-        lines = textwrap.wrap(told, max(width - 2, 20), initial_indent="  ", subsequent_indent="  ")
+        lines = _indented(told, width) if len(parts) > 1 else []
         points = [(entry["epoch"] + 1.0, entry["loss"]) for entry in self.ended]
         end = self.epochs or len(points)
         if len(points) < 2 and self.under_way:
@@ -273,6 +273,16 @@ class Watch:
             f"making {artifact.step} {artifact.key[:8]}: no curve" for artifact in self.making
         ]
         return [line[:width] for line in lines]
+
+
+def _indented(text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text,
+        max(width - 2, 20),
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_on_hyphens=False,
+    )
 
 
 def _is(training: Training, reference: str) -> bool:
