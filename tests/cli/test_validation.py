@@ -17,7 +17,7 @@ import torch
 
 from reid_train import load_model
 from reid_train.engine.checkpoint import read_state_dict
-from tests.cli.conftest import SETTINGS, Console
+from tests.cli.conftest import SETTINGS, Console, as_two_processes
 from tests.conftest import PROJECT
 
 SET = [part for text in SETTINGS if "epochs" not in text for part in ("--set", text)]
@@ -182,18 +182,20 @@ def test_mannequins_name_what_to_look_at(console, few_people):
     assert best["run"].endswith(f"@{found['best']}")
 
 
+FEW = {
+    "pcl-clip-usl-tiny": ("stages.image.epochs=2",),  # a hook that finds clusters
+    "pi-vl-tiny": (  # prompts, label maps
+        "stages.image.epochs=2", "stages.image.data.ids=4", "stages.identity-prompts.epochs=1",
+        "stages.part-prompts.epochs=1",
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "recipe", ["pcl-clip-usl-tiny", "clip-reid-tiny", "pi-vl-tiny"]
-)  # hook with clusters; prompts; part prompts and label maps
+@pytest.mark.parametrize("recipe", list(FEW))
 def test_methods_train_the_same_when_looked_at(tmp_path, few_people, recipe):
-    words = ["train", recipe, "--device", "cpu", "--set", "stages.image.epochs=2"]
-    if recipe != "pcl-clip-usl-tiny":
-        words += ["--set", "stages.identity-prompts.epochs=1", "--batch", "16"]
-        words += ["--set", "stages.image.data.ids=4"]
-    if recipe == "pi-vl-tiny":
-        words += ["--set", "stages.part-prompts.epochs=1"]
-    words = [word for word in words if word not in ("--batch", "16")]
+    settings = [word for setting in FEW[recipe] for word in ("--set", setting)]
+    words = ["train", recipe, "--device", "cpu", *settings]
     plain, looked = Console(tmp_path / "plain"), Console(tmp_path / "looked")
     run = plain.json(*words)["run"]
     assert looked.json(*words, "--eval-every", "1", "--keep", "best,1")["run"] == run
@@ -213,13 +215,12 @@ def test_a_killed_process_goes_on_and_looks_once_at_each_epoch(trained, tmp_path
     run = whole.json(*words)["run"]
     log = trained.root / "artifacts" / "model" / trained_model(whole, run).name / "log.jsonl"
     line = [sys.executable, "cli.py", "--workspace", str(trained.root), *words]
-    for seen in (1, 3):
-        process = subprocess.Popen(line, cwd=PROJECT, stderr=subprocess.DEVNULL)
-        while not log.is_file() or log.read_text().count('"validation"') < seen:
-            assert process.poll() is None, "it ended before it could be killed"
-            time.sleep(0.002)
-        process.kill()
-        process.wait()
+    process = subprocess.Popen(line, cwd=PROJECT, stderr=subprocess.DEVNULL)
+    while not log.is_file() or log.read_text().count('"validation"') < 2:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -9
     assert trained.json(*words)["run"] == run
     found = []
     for console in (trained, whole):
@@ -229,3 +230,16 @@ def test_a_killed_process_goes_on_and_looks_once_at_each_epoch(trained, tmp_path
         kept = sorted(path.name for path in (folder / "epochs").glob("*"))
         found.append((rows, kept, (folder / "model.safetensors").read_bytes()))
     assert found[0] == found[1]
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_looks(trained):
+    words = ["train", "baseline-tiny", "--dataset", "folder", *SET, "--seed", "8", "--epochs", "2"]
+    words += ["--eval-every", "1", "--eval-on", "folder", "--keep", "1", "--device", "cpu"]
+    told = as_two_processes("reid_train", "--workspace", str(trained.root), *words)
+    assert told.count("2 times on folder") == 1
+    run = next(word for word in told.split() if word.startswith("baseline-tiny-"))
+    folder = trained_model(trained, run)
+    lines = [json.loads(text) for text in (folder / "log.jsonl").read_text().splitlines()]
+    assert [e["epoch"] for e in lines if e["event"] == "validation"] == [0, 1]
+    assert (folder / "epochs" / "0001" / "model.json").is_file()
