@@ -179,6 +179,7 @@ class Watch:
         self.known: dict[str, Training] = {}
         self.shown: dict[str, Training] = {}
         self.making: list[Artifact] = []
+        self.idle = False
 
     @property
     def running(self) -> bool:
@@ -223,6 +224,7 @@ class Watch:
         if self.reference is None:
             if running or self.shown or self.making:
                 return running
+            self.idle = True
             return self._newest(list(self.known.values()))
         named = [t for t in self.known.values() if _is(t, self.reference)]
         going = [training for training in named if training.state == "running"]
@@ -268,7 +270,8 @@ class Watch:
             for stage in training.stages.values()
         )
         rows = min(max((height - 4 * len(shown)) // max(curves, 1) - 4, 3), 10)
-        lines = [line for training in shown for line in training.picture(width, rows)]
+        lines = ["nothing trains now; what did last:"] if self.idle else []
+        lines += [line for training in shown for line in training.picture(width, rows)]
         lines += [
             f"making {artifact.step} {artifact.key[:8]}: no curve" for artifact in self.making
         ]

@@ -119,7 +119,8 @@ def test_one_that_was_killed_is_stopped(place: Place):
     watch = place.seen()
     assert not watch.running
     text = watch.picture(80, 24)
-    assert text[0].endswith(": stopped") and "left" not in text[1]
+    assert text[0].startswith("nothing trains now")
+    assert text[1].endswith(": stopped") and "left" not in text[2]
 
 
 def test_without_a_training_under_way_the_newest_is_shown(place: Place):
@@ -192,7 +193,7 @@ def test_validations_are_a_curve_of_their_own(place: Place):
 def test_a_picture_keeps_to_the_terminal(place: Place):
     place.write("a", start(RUN), *(epoch(n, 1 / (n + 1)) for n in range(4)))
     text = place.seen().picture(30, 12)
-    assert max(map(len, text)) <= 30 and len(text) <= 13
+    assert max(map(len, text)) <= 30 and len(text) <= 14
 
 
 def test_a_shared_stage_is_found_by_any_run_of_its_command(place: Place):
@@ -222,5 +223,5 @@ def test_a_log_of_an_older_version_is_drawn(place: Place):
     place.write("a", old, {**old, "epoch": 1, "loss": 1.0})
     place.finish("a")
     text = place.seen().picture(80, 24)
-    assert text[0] == "model aaaaaaaa: finished"
-    assert text[1] == "image: epoch 2/?, loss 1.000, 5 images/s"
+    assert text[1] == "model aaaaaaaa: finished"
+    assert text[2] == "image: epoch 2/?, loss 1.000, 5 images/s"
