@@ -36,9 +36,10 @@ def load_model(
     ``run_or_file`` with ``format`` None: a run's folder, a model's folder, its
     ``model.safetensors`` or ``model.json``; or, where there is no such path, the name of a run or
     the beginning of one or of its model's key, as commands take it (``RUN@best`` too), in
-    ``workspace``: by default $REIDPIPE_WORKSPACE, then ./reid-workspace. With one of :data:`FORMATS`: a
-    published file or a plain state dict; ``module.`` prefixes and usual wrappers are stripped, and a missing or
-    unknown key or a wrong shape is refused by name. Options by format:
+    ``workspace``: by default $REIDPIPE_WORKSPACE, then ./reid-workspace. With one of
+    :data:`FORMATS`: a published file or a plain state dict; ``module.`` prefixes and usual wrappers
+    are stripped, and a missing or unknown key or a wrong shape is refused by name. Options by
+    format:
 
     - ``col780``: ``input_size`` (128, 48), ``mean`` and ``std`` (the training set's);
     - ``clip-reid``: ``input_size`` (256, 128) and ``stride`` (both read off the positions when not

@@ -136,8 +136,15 @@ def test_a_link_is_no_kept_epoch_and_no_file_of_one(workspace, tmp_path):
     assert not (job.folder / "heads.safetensors").exists()
 
 
-@pytest.mark.parametrize("content", [{}, {"epochs": [{"epoch": 1}], "best": 1}, [],
-                                     {"epochs": [{"epoch": 1, "mAP": 0.1}], "best": 2}])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        [],
+        {"epochs": [{"epoch": 1}], "best": 1},
+        {"epochs": [{"epoch": 1, "mAP": 0.1}], "best": 2},
+    ],
+)
 def test_a_damaged_validation_is_one_line(workspace, content):
     write_json(workspace.folder(MODEL) / epochs.VALIDATION, content)
     with pytest.raises(DamagedFile, match="validation.json"):

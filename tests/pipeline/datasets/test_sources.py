@@ -34,7 +34,7 @@ def test_validation_shows_other_people_in_the_same_scenes(tmp_path):
     workspace = Workspace(tmp_path)
     here, looked = (index_step(workspace, f"mannequins{v}") for v in ("", ":validation"))
     assert looked.params["seed"] == here.params["seed"]  # scenes and cameras
-    plans = [plan(step.params, tmp_path) for step in (here, looked)]
+    plans = [plan(dict(step.params), tmp_path) for step in (here, looked)]
     people = [{entry.pid for entry in found} for found in plans]
     assert people[0].isdisjoint(people[1]) and len(people[1]) == 32
     assert {entry.split for entry in plans[1]} == {"query", "gallery"}
@@ -51,7 +51,7 @@ def test_people_begin_with_a_whole_group_of_twins(tmp_path, first):
 
 def test_every_validation_is_a_dataset_of_its_own():
     named = {m.dataset: m.validation for m in list_manifests() if m.validation}
-    assert named == {"mannequins": "mannequins:validation"}
+    assert named["mannequins"] == "mannequins:validation"
     for dataset, validation in named.items():
         found = load_manifest(validation)
         assert found.kind == "reid" and found.dataset != dataset and found.validation is None
