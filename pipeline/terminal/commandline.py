@@ -109,7 +109,7 @@ def _interrupted(command: Sequence[str]) -> NoReturn:
     if int(os.environ.get("RANK", "0")) == 0:
         if sys.stderr.isatty():
             click.echo(err=True)  # after the terminal's own ^C
-        what = f": {shlex.join(command)}" if command else ""
+        what = f": {printable(shlex.join(command))}" if command else ""
         click.echo(f"Stopped. What is made is kept; the same command continues{what}", err=True)
     sys.exit(130)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.terminal.printable import printable
 from pipeline.terminal.watching import Watching
 
 # Figures of an epoch's line in the log that are no means of losses and reports.
@@ -66,6 +67,7 @@ class Lines:
         """A line, at once. A terminal that has gone away ends the lines and not the training."""
         if self.verbosity < 0:
             return
+        line = printable(line)
         try:
             if self.bar is not None:
                 self.bar.write(line, file=sys.stderr)

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from pipeline.terminal.errors import DamagedFile
 from pipeline.terminal.watching import QUIET, Watching
@@ -20,6 +20,20 @@ from reid_train.engine.table import Table
 from reid_train.engine.trackers import open_trackers
 
 LOG = "log.jsonl"
+# What is read of a line, and its type, by event; of an event that is not here nothing is.
+_NUMBER, _PLACE = (int, float), {"stage": str, "epoch": int}
+_FIELDS: dict[str, dict[str, Any]] = {
+    "start": {"stages": list},
+    "step": {**_PLACE, "step": int, "loss": _NUMBER},
+    "hook": _PLACE,
+    "epoch": {**_PLACE, "loss": _NUMBER, "images_per_s": _NUMBER, "seconds": _NUMBER},
+    "validation": {
+        **_PLACE,
+        **{"dataset": str, "protocol": str, "mAP": _NUMBER, "Rank-1": _NUMBER, "seconds": _NUMBER},
+    },
+}
+_TEXTS = ("event", "stage", "dataset", "protocol")
+_STAGE = {"name": str, "epochs": int, "steps": int}
 
 
 class Reader(Protocol):
@@ -53,12 +67,32 @@ def parse_line(line: bytes, number: int, path: Path) -> dict[str, Any]:
         entry = json.loads(line)
     except ValueError:
         entry = None
-    if not isinstance(entry, dict) or not isinstance(entry.get("event"), str):
+    if not _whole(entry):
         raise DamagedFile(
             f"found line {number} of {path} damaged; expected one JSON object per line; to train "
             f"again type reidpipe cache rm {path.parent.name} and the same command"
         )
     return entry
+
+
+def _whole(entry: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether a JSON value is a line of a log: what is read of it is there."""
+    if not _has(entry, {"event": str}) or not _has(entry, _FIELDS.get(entry["event"], {})):
+        return False
+    if entry["event"] == "start":
+        runs = entry.get("runs", [])
+        named = isinstance(runs, list) and all(isinstance(run, str) for run in runs)
+        return named and all(
+            _has(stage, _STAGE) and stage.keys() == _STAGE.keys() for stage in entry["stages"]
+        )
+    parts = [value for name, value in entry.items() if name not in _TEXTS]
+    return all(isinstance(value, _NUMBER) for value in parts)
+
+
+def _has(entry: Any, fields: Mapping[str, Any]) -> bool:
+    return isinstance(entry, dict) and all(
+        isinstance(entry.get(name), kind) for name, kind in fields.items()
+    )
 
 
 class Log:

@@ -173,10 +173,16 @@ def test_another_process_than_the_first_writes_nothing(tmp_path: Path, capsys):
 def test_a_line_being_written_is_none_yet_and_a_damaged_one_is_named(tmp_path: Path):
     path = tmp_path / "key" / LOG
     path.parent.mkdir()
-    good = json.dumps({"event": "step"}) + "\n"
+    step = {"event": "step", "stage": "image", "epoch": 0, "step": 0, "lr": 0.1, "loss": 1.0}
+    good = json.dumps(step) + "\n"
     path.write_text(good + good + '{"event": "st')
     assert len(read_log(path)) == 2
-    for bad in ("\0" * 20, "[]", '{"loss": 1}', "\udcff"):
+    wrong = (
+        {**step, "loss": "1"}, {**step, "part": "1"}, {**step, "epoch": None}, {"event": "start"},
+        {"event": "start", "stages": ["image"]}, {"event": "epoch", "stage": "image", "epoch": 0},
+        {"event": "start", "stages": [], "runs": [1]},
+    )  # fmt: skip
+    for bad in ("\0" * 20, "[]", '{"loss": 1}', "\udcff", *map(json.dumps, wrong)):
         path.write_bytes(f"{good}{bad}\n{good}".encode(errors="surrogateescape"))
         with pytest.raises(DamagedFile, match="found line 2 of .*type reidpipe cache rm key"):
             read_log(path)
