@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from reid_train.engine.log import read_log
 from reid_train.figures.charts.style import Width, look, name_runs, panels, styled
 
 Entry = Mapping[str, Any]
 _MARKED = 30  # epochs up to which each has a mark
-
-
-def read_epochs(log: Path) -> list[dict[str, Any]]:
-    """The lines of ``log.jsonl`` that close an epoch, in order."""
-    return [entry for entry in read_log(log) if entry.get("event") == "epoch"]
 
 
 def curves(runs: Mapping[str, Sequence[Entry]], *, width: Width = "two") -> Any:

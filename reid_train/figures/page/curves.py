@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reid_train.engine.log import read_log
 from reid_train.figures.charts.cmc import cmc
-from reid_train.figures.charts.curves import curves, read_log
+from reid_train.figures.charts.curves import curves
 from reid_train.figures.charts.roc import roc
 from reid_train.figures.charts.saving import svg
 from reid_train.figures.page.inline import chart

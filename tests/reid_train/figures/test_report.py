@@ -8,7 +8,8 @@ import numpy as np
 
 from pipeline.labels.pictures import legend, overlay
 from pipeline.labels.sets import LIP
-from reid_train.figures.charts.curves import curves, read_epochs
+from reid_train.engine.log import read_log
+from reid_train.figures.charts.curves import curves
 from reid_train.figures.charts.saving import svg
 from reid_train.figures.ranked_lists import BORDER, VERDICTS, Match, draw_ranked_list
 
@@ -49,6 +50,6 @@ def test_curves_pass_over_an_unfinished_line(tmp_path):
         {"event": "epoch", "stage": "two", "epoch": 0, "loss": 1.5},
     ]
     log.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"event": "ep')
-    epochs = read_epochs(log)
+    epochs = [entry for entry in read_log(log) if entry["event"] == "epoch"]
     assert [(entry["stage"], entry["loss"]) for entry in epochs] == [("one", 2.5), ("two", 1.5)]
     assert svg(curves({"a": epochs})) == svg(curves({"a": epochs}))
