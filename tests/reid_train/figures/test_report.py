@@ -42,12 +42,15 @@ def test_overlay_tints_by_class_and_confidence():
     assert entries[0].colour == "#{:02x}{:02x}{:02x}".format(*LIP.palette[5])
 
 
+RATE = {"images_per_s": 9.0, "seconds": 1.0}
+
+
 def test_curves_pass_over_an_unfinished_line(tmp_path):
     log = tmp_path / "log.jsonl"
     lines = [
-        {"event": "step", "stage": "one", "loss": 9},
-        {"event": "epoch", "stage": "one", "epoch": 0, "loss": 2.5},
-        {"event": "epoch", "stage": "two", "epoch": 0, "loss": 1.5},
+        {"event": "step", "stage": "one", "epoch": 0, "step": 0, "lr": 0.1, "loss": 9},
+        {"event": "epoch", "stage": "one", "epoch": 0, "loss": 2.5, **RATE},
+        {"event": "epoch", "stage": "two", "epoch": 0, "loss": 1.5, **RATE},
     ]
     log.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"event": "ep')
     epochs = [entry for entry in read_log(log) if entry["event"] == "epoch"]
