@@ -193,9 +193,13 @@ def resampled_shares(
         return None
     rng = np.random.default_rng(seed)
     shares = np.full((RESAMPLES, BINS + 1), np.nan, np.float32)
+    times = np.ones(1)
+    if second is None:  # few people have pairs in few bins: those are counted once
+        cells, times = np.unique(first.astype(np.int64) * BINS + bins, return_counts=True)
+        first, bins = np.divmod(cells, BINS)
     for row in shares:
         drawn = np.bincount(rng.integers(people, size=people), minlength=people).astype(np.float32)
-        weights = drawn[first] if second is None else drawn[first] * drawn[second]
+        weights = drawn[first] * (times if second is None else drawn[second])
         counts = np.bincount(bins, weights=weights, minlength=BINS)
         total = counts.sum()
         if total:

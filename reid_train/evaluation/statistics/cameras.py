@@ -36,20 +36,20 @@ class CameraRanks:
         names, codes = np.unique(g_camids, return_inverse=True)
         self.names = names
         # A camera's number above the 32 bits of a distance: sorted by camera, then by distance.
-        self.high = codes.astype(np.uint64) << np.uint64(32)
+        self.high = codes.astype(np.int64) << 32
         self.known = g_camids >= 0
-        self.noted: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self.complete = bool(self.known.all())
+        self.noted: list[tuple[int, np.ndarray, np.ndarray]] = []
 
     def watch(self, chunks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
         """Pass on chunks of distances (n, G), finite float32."""
         for start, chunk in chunks:
             for place, row in enumerate(chunk, start):
                 positives, excluded = self.matches.of(place)
-                if len(positives):
+                if not self.complete:
                     positives = positives[self.known[positives]]
                 if len(positives):
-                    camera, ranks = self.ranks(row, positives, excluded)
-                    self.noted.append((np.full(len(camera), place), camera, ranks))
+                    self.noted.append((place, *self.ranks(row, positives, excluded)))
             yield start, chunk
 
     def ranks(
@@ -61,20 +61,16 @@ class CameraRanks:
         near = row <= row[positives].max()
         near[excluded] = False
         near = np.flatnonzero(near)
-        keys = self.high[near] | ordered_bits(row[near])
-        targets = self.high[positives] | ordered_bits(row[positives])
-        targets.sort()
-        keys.sort()
-        places = np.searchsorted(keys, targets, side="left")
-        high = targets & ~np.uint64(2**32 - 1)
-        starts = np.searchsorted(keys, high, side="left")
-        cameras = (high >> np.uint64(32)).astype(np.int64)
-        following = np.minimum(places + 1, len(keys) - 1)
-        if not ((keys[following] == targets) & (following > places)).any():
-            return cameras, places - starts
-        # Some distance occurs twice in a camera: order the near images by (key, index).
-        order = near[np.argsort(self.high[near] | ordered_bits(row[near]), kind="stable")]
-        places = np.flatnonzero(np.isin(order, positives, assume_unique=True))
+        unsorted = self.high[near] + ordered_bits(row[near])
+        targets = np.sort(unsorted[np.searchsorted(near, positives)])
+        keys = np.sort(unsorted)
+        cameras = (targets + 2**31) >> 32
+        starts = np.searchsorted(keys, (cameras << 32) - 2**31)
+        places = np.searchsorted(keys, targets)
+        if not np.array_equal(np.searchsorted(keys, targets, side="right"), places + 1):
+            # Some distance occurs twice in a camera: order the near images by (key, index).
+            order = near[np.argsort(unsorted, kind="stable")]
+            places = np.flatnonzero(np.isin(order, positives, assume_unique=True))
         return cameras, places - starts
 
     def figures(self) -> CameraFigures:
@@ -82,7 +78,9 @@ class CameraRanks:
         if not self.noted:
             empty = np.empty(0, np.int64)
             return CameraFigures(empty, empty, np.empty(0), empty)
-        query, camera, ranks = (np.concatenate(column) for column in zip(*self.noted, strict=True))
+        places, cameras, ranked = zip(*self.noted, strict=True)
+        query = np.repeat(places, [len(found) for found in ranked])
+        camera, ranks = np.concatenate(cameras), np.concatenate(ranked)
         new = (np.diff(query, prepend=-1) != 0) | (np.diff(camera, prepend=-1) != 0)
         starts = np.flatnonzero(new)
         counts = np.diff(starts, append=len(query))
@@ -93,11 +91,9 @@ class CameraRanks:
 
 
 def ordered_bits(values: np.ndarray) -> np.ndarray:
-    """uint64 below 2^32 that are ordered as the float32 ``values`` are: their bits, those of
-    negative numbers turned over. 0 and -0 are one.
+    """int32 that are ordered as the float32 ``values`` are: their bits, those of negative numbers
+    turned over. 0 and -0 are one.
     """
-    bits = (values.astype(np.float32) + np.float32(0)).view(np.int32)
+    bits = (values.astype(np.float32, copy=False) + np.float32(0)).view(np.int32)
     negative = bits < 0
-    if not negative.any():
-        return bits.astype(np.uint64) | np.uint64(2**31)
-    return np.where(negative, ~bits.view(np.uint32), bits.view(np.uint32) | 2**31).astype(np.uint64)
+    return np.where(negative, bits ^ np.int32(2**31 - 1), bits) if negative.any() else bits

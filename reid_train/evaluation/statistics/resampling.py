@@ -2,7 +2,8 @@
 
 The queries of one person are not independent: the same clothes, the same few gallery images. So
 people are drawn, with all their queries. An interval answers: how far could the figure be off with
-other query people like these, **the gallery given**? Who else is in the gallery is not drawn anew.
+other query people like these, **the gallery given**? Who else is in the gallery is not drawn anew,
+and a figure among other or more images is another figure.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Sums:
 
 
 def intervals(sums: Sums, *, name: str, draws: int = DRAWS, level: float = LEVEL) -> np.ndarray:
-    """(2, M) lower and upper ends, NaN where fewer than two units have a query.
+    """(2, M) lower and upper ends, NaN where fewer than two units have a query that counts.
 
     name: of the generator that draws. Bootstrap-t (B. Efron and R. Tibshirani, An Introduction to
     the Bootstrap, 1993, section 12.5): every draw's deviation is divided by its own standard error,
@@ -82,29 +83,28 @@ def intervals(sums: Sums, *, name: str, draws: int = DRAWS, level: float = LEVEL
     as there are units where all are alike.
     """
     ends = np.full((2, sums.totals.shape[1]), np.nan)
-    count, total = len(sums), sums.counts.sum(axis=0)
-    if count < 2:
+    units = (sums.counts > 0).sum(axis=0)
+    chosen = np.flatnonzero(units > 1)
+    if not len(chosen):
         return ends
-    chosen = np.flatnonzero(total)
-    ratio, total, counts = sums.ratio[chosen], total[chosen], sums.counts[:, chosen]
-    apart = sums.totals[:, chosen] - counts * ratio
-    error = np.sqrt((apart**2).sum(axis=0) * count / (count - 1)) / total
+    units, ratio, counts = units[chosen], sums.ratio[chosen], sums.counts[:, chosen]
+    part, total = sums.totals[:, chosen], counts.sum(axis=0)
+    apart = part - counts * ratio
+    error = np.sqrt((apart**2).sum(axis=0) * units / (units - 1)) / total
     least = sums.least[chosen] / total
     studentised = np.concatenate(
         [
             _studentised(drawn, apart, counts, least)
-            for drawn in weights(count, name=name, draws=draws)
+            for drawn in weights(len(sums), name=name, draws=draws)
         ]
     )
     tail = (1 - level) / 2
     low, high = np.quantile(studentised, [1 - tail, tail], axis=0)
     found = np.stack([ratio - low * error, ratio - high * error])
-    part = sums.totals[:, chosen]
     close = 1e-9 * counts
     odd = np.minimum((part < counts - close).sum(axis=0), (part > close).sum(axis=0))
-    queries = total / sums.least[chosen]
     for place in range(len(chosen)):
-        trials = trials_of(ratio[place], error[place], count, queries[place], level)
+        trials = trials_of(ratio[place], error[place], int(units[place]), 1 / least[place], level)
         if odd[place] < FEW or trials * min(ratio[place], 1 - ratio[place]) < FEW:
             found[:, place] = exact_interval(trials * min(ratio[place], 1.0), trials, level)
     ends[:, chosen] = found.clip(0, 1)
@@ -140,9 +140,9 @@ def _studentised(
     total = drawn @ counts
     away = np.divide(drawn @ apart, total, out=np.zeros_like(total), where=total > 0)
     # The sum of squares about the draw's own ratio, multiplied out.
+    units = (counts > 0).sum(axis=0)
     squares = drawn @ apart**2 - 2 * away * (drawn @ (apart * counts))
     squares += away**2 * (drawn @ counts**2)
-    units = len(apart)
     error = np.sqrt(np.maximum(squares, 0) * units / (units - 1))
     error = np.divide(error, total, out=np.zeros_like(total), where=total > 0)
     return away / np.maximum(error, least)

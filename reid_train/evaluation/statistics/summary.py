@@ -26,6 +26,7 @@ from reid_train.evaluation.threshold import PairStatistics
 
 SHOWN = 50  # confusions
 MOST_PAIRS = 400  # of cameras, with an interval
+BLOCK = 16  # of them at a time
 ONE_PERSON = "the queries that count are of a single person: there is nobody to draw"
 TRIALS = "several trials are averaged, and it would be of one of them"
 
@@ -122,7 +123,10 @@ def people_sums(trials: Sequence[Scored], measures: Sequence[str] = MEASURES) ->
 
 def named_intervals(sums: Sums, measures: Sequence[str], *, name: str) -> Intervals | None:
     """The intervals by measure; without those that have none, None where no measure has one."""
-    ends = intervals(sums, name=name)
+    return _named(intervals(sums, name=name), measures)
+
+
+def _named(ends: np.ndarray, measures: Sequence[str]) -> Intervals | None:
     listed = {
         measure: _rounded(pair)
         for measure, pair in zip(measures, ends.T, strict=True)
@@ -144,33 +148,38 @@ def cmc(trials: Sequence[Scored]) -> Cmc:
 
 def camera_pairs(figures: CameraFigures, camids: np.ndarray, pids: np.ndarray) -> list[CameraPair]:
     """By query camera and gallery camera: figures over the queries with a right match there, and
-    intervals over their people (none for a single one). camids, pids: (Q,) of the queries.
+    intervals over their people (none for a single one), all from the same draws of people. camids,
+    pids: (Q,) of the queries.
     """
     known = camids[figures.query] >= 0
     query, gallery = camids[figures.query][known], figures.camera[known]
     values = np.stack([figures.ap, figures.first < 1], axis=1)[known].astype(np.float64)
     people = pids[figures.query][known]
     cells, codes = np.unique(np.stack([query, gallery], axis=1), axis=0, return_inverse=True)
-    order, counts = np.argsort(codes.ravel(), kind="stable"), np.bincount(codes.ravel())
-    groups = np.split(order, np.cumsum(counts)[:-1])
+    codes, names = codes.ravel(), ("mAP", "Rank-1")
+    queries = np.bincount(codes, minlength=len(cells))
     rows = []
-    for (from_camera, to_camera), chosen in zip(cells.tolist(), groups[: len(cells)], strict=True):
-        sums = Sums.of(values[chosen], people[chosen])
-        average, first = sums.ratio
-        name = f"cameras/{from_camera}/{to_camera}"
-        ends = None
+    for start in range(0, len(cells), BLOCK):
+        inside = (codes >= start) & (codes < start + BLOCK)
+        columns = codes[inside] - start
+        wide = np.full((len(columns), min(BLOCK, len(cells) - start), 2), np.nan)
+        wide[np.arange(len(columns)), columns] = values[inside]
+        sums = Sums.of(wide.reshape(len(columns), -1), people[inside])
+        figure = sums.ratio.reshape(-1, 2)
+        ends = np.full((2, *figure.shape), np.nan)
         if len(cells) <= MOST_PAIRS:
-            ends = named_intervals(sums, ("mAP", "Rank-1"), name=name)
-        rows.append(
-            CameraPair(
-                query=from_camera,
-                gallery=to_camera,
-                queries=len(chosen),
-                mAP=float(average),
-                rank1=float(first),
-                intervals=ends,
+            ends = intervals(sums, name="cameras").reshape(2, -1, 2)
+        for place, (one, other) in enumerate(cells[start : start + BLOCK].tolist()):
+            rows.append(
+                CameraPair(
+                    query=one,
+                    gallery=other,
+                    queries=int(queries[start + place]),
+                    mAP=float(figure[place, 0]),
+                    rank1=float(figure[place, 1]),
+                    intervals=_named(ends[:, place], names),
+                )
             )
-        )
     return rows
 
 
