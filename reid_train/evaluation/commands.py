@@ -23,6 +23,7 @@ from reid_train.evaluation.results import (
     publication,
     rerank_words,
 )
+from reid_train.evaluation.statistics.differences import compared
 from reid_train.evaluation.statistics.telling import interval_line, warning
 from reid_train.figures.commands import report_page, report_step
 from reid_train.models import DISTANCES
@@ -161,6 +162,8 @@ def _evaluate_matrix(terminal: Terminal, cells: list[Cell], with_report: bool, d
             terminal.say(line)
         if near_chance := warning(metrics, cell.run.name):
             terminal.note(near_chance)
+    for line in compared(terminal.workspace, steps, named):
+        terminal.say(line)
     terminal.told(outcome)
     page = report_page(terminal, targets[-1]) if with_report else None
     if page:
