@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
 from pipeline.datasets.exclusion import CLOTHES, RULES
 from pipeline.datasets.index import ImageRow
 from pipeline.datasets.layouts.counts import summary, verify_counts
@@ -111,6 +109,8 @@ def _test_rows(
 
 def unmatched(query: list[ImageRow], gallery: list[ImageRow], exclude: str) -> list[str]:
     """Keys of queries for which ``exclude`` leaves no gallery image of their identity."""
+    import numpy as np
+
     rule = RULES[exclude]
     by_pid: dict[int | None, list[ImageRow]] = defaultdict(list)
     for row in gallery:

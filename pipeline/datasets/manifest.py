@@ -181,7 +181,7 @@ class Orders(Part):
     Stored in the index as column ``draw_places``: a trial's gallery of n shots is the images whose
     place in it is below n. seeds: of ours, one per trial. published: a MATLAB file with the
     official ones (cells of cells of (trials, images) permutations, counted from 1, by camera and
-    identity), which go before ours where it lies in or beside the root or was fetched.
+    identity), which go before ours where it lies in the root or was fetched.
     """
 
     seeds: tuple[int, ...]

@@ -16,6 +16,7 @@ from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.fetch import FetchError, by_hand, fetch_archives, verify_archive
 from pipeline.datasets.layouts import find_root, read_layout
 from pipeline.datasets.layouts.counts import verify_counts
+from pipeline.datasets.layouts.orders import published_draws
 from pipeline.datasets.layouts.own import Holdout
 from pipeline.datasets.manifest import UNNAMED, Archive, Manifest
 from pipeline.datasets.unpack import DamagedArchive, unpack
@@ -146,6 +147,8 @@ def _locate(start: Path, manifest: Manifest, workspace: Path, progress: bool) ->
         except FetchError as failure:
             raise error from failure
     else:
+        if manifest.orders is not None and manifest.orders.published is not None:
+            return _with_draws(root, manifest, workspace, progress)
         # The tree of the dataset it is built on looks the same; only the counts tell, unless the
         # lists lie inside.
         if (
@@ -159,6 +162,19 @@ def _locate(start: Path, manifest: Manifest, workspace: Path, progress: bool) ->
             return root
         lists = _fetched_lists(manifest, workspace, progress)
     return find_root(start, manifest, lists=lists)
+
+
+def _with_draws(root: Path, manifest: Manifest, workspace: Path, progress: bool) -> Path:
+    """``root``, with the official draws fetched where it has none; without a network the index
+    draws and says so.
+    """
+    assert manifest.orders is not None
+    if published_draws(root, manifest.orders, None) is None:
+        try:
+            _fetched_lists(manifest, workspace, progress)
+        except FetchError as failure:
+            log.warning("%s", failure)
+    return root
 
 
 def _fetched_lists(manifest: Manifest, workspace: Path, progress: bool) -> Path:

@@ -71,7 +71,22 @@ def index_params(workspace: Path, dataset: str, root: Path | None = None) -> dic
         **({"holdout": holdout.plain()} if holdout else {}),
         "lists": str(lists) if lists else None,
         "lists_fingerprint": fingerprint(lists) if lists else None,
+        **_beside(manifest, root),
     }
+
+
+def _beside(manifest: Manifest, root: Path) -> dict[str, str]:
+    """A fingerprint of the protocol lists that lie beside the root, where its own does not see
+    them; nothing where there are none.
+    """
+    names = {name for layout in manifest.layouts for name in layout.membership}
+    places = [root.parent / name for name in sorted(names) if not (root / name).is_file()]
+    digest = hashlib.sha256()
+    for place in (place for place in places if place.is_file()):
+        found = place.stat()
+        digest.update(os.fsencode(f"{place.name}\0{found.st_size}\0{found.st_mtime_ns}\n"))
+    empty = digest.digest() == hashlib.sha256().digest()
+    return {} if empty else {"beside_fingerprint": digest.hexdigest()[:32]}
 
 
 def _rewritten_suffixes(manifest: Manifest, root: Path) -> bool:

@@ -24,7 +24,14 @@ from reid_train.classify.arguments import (
 from reid_train.classify.expected import beside_lines
 from reid_train.classify.recipe import SPLITS, LearnerRecipe, load_learner
 from reid_train.classify.steps import Classes, Clip
-from reid_train.classify.tables import Line, read_table, results, split_lines, table
+from reid_train.classify.tables import (
+    RANKED_HOW,
+    Line,
+    read_table,
+    results,
+    split_lines,
+    table,
+)
 from reid_train.recipe import expected
 from reid_train.recipe.arguments import setting
 from reid_train.recipe.combinations import read_names, read_seeds
@@ -169,6 +176,8 @@ def classify(
     told = split_lines(terminal.workspace, known.values())
     for text in told:
         terminal.say(text)
+    if split == "people":
+        terminal.say(RANKED_HOW)
     published = beside_lines(rows, loaded, clips, known, told, file)
     for text in expected.lines(published):
         terminal.say(text)

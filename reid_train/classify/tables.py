@@ -19,6 +19,12 @@ from reid_train.evaluation.spread import percent, spread
 from reid_train.models.clip.tiny import sizes as clip_tiny
 
 # --split people: images ranked by words, and by images.
+# What their figures depend on (``reid_train.classify.people``).
+RANKED_HOW = (
+    "protocol: text - each class's prompt against all test images by the classifier's logits, "
+    "nothing excluded; image - queries against the gallery, excluded same-camera, no flip, "
+    "cosine distance"
+)
 RANKED = ("text R1", "text R5", "text R10", "text mAP", "image R1", "image mAP")
 
 

@@ -29,8 +29,9 @@ class Threshold(Part):
     pairs of different people and of the same person at or above it when it was calibrated.
     fpr_interval, tpr_interval: their exact binomial intervals (``exact_interval``). interval: of
     the similarity itself, from a bootstrap over people (``Calibration``). pairs: how many there
-    were of each kind; people: of how many. dataset, protocol, exclude: whose pairs they were. All
-    but the similarity are None where they are not known.
+    were of each kind; people: of how many. dataset, protocol, exclude: whose pairs they were;
+    distance, flip: how their features were compared and made. All but the similarity are None where
+    they are not known.
     """
 
     similarity: float
@@ -45,6 +46,8 @@ class Threshold(Part):
     dataset: str | None = None
     protocol: str | None = None
     exclude: str | None = None
+    distance: Literal["cosine", "euclidean"] | None = None
+    flip: bool | None = None
 
     def passed(self, similarity: float) -> bool:
         """Whether it says "the same person" of two images."""
@@ -134,6 +137,8 @@ class Calibration(Part):
             dataset=self.dataset,
             protocol=self.protocol,
             exclude=self.exclude,
+            distance=self.distance,
+            flip=self.flip,
         )
 
     def edge(self, place: int) -> float:

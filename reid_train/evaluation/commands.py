@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from pipeline.artifacts import graph, requests
 from pipeline.artifacts.atomic import read_json
-from pipeline.artifacts.runs import find_run
+from pipeline.artifacts.runs import Run, find_run
+from pipeline.artifacts.steps import Step
+from pipeline.datasets.exclusion import RULES
 from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option
 from pipeline.terminal.tables import format_table
+from reid_train.evaluation.matrix import Cell, check_cells, matrix_lines, read_figures, target_names
 from reid_train.evaluation.results import (
     METRIC_COLUMNS,
     check_evaluable,
     evaluation_step,
     metrics_row,
     protocol_line,
+    rerank_words,
 )
 from reid_train.figures.commands import report_page
 from reid_train.models import DISTANCES
-from reid_train.recipe import expected
+from reid_train.recipe.combinations import read_names
+from reid_train.recipe.expected import beside, lines, rows
 
 
 @click.command("eval", context_settings=CONTEXT)
-@click.argument("run", required=False)
-@click.option("--dataset", help="Evaluate on another dataset.  [default: the run's]")
-@click.option("--protocol", help="Protocol of the dataset.  [default: its first]")
+@click.argument("runs", metavar="[RUN]...", nargs=-1)
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    help="Evaluate on another dataset; several, or A,B, give a table.  [default: the run's]",
+)
+@click.option("--protocol", help="Protocol of the dataset, or of each.  [default: its first]")
 @click.option("--rerank", is_flag=True, help="Also k-reciprocal re-ranking (20, 6, 0.3).")
 @click.option("--flip", is_flag=True, help="Add the mirrored image's features.")
 @click.option(
     "--exclude",
-    type=click.Choice(["same-camera", "same-image", "none"]),
+    type=click.Choice(list(RULES)),
     help="Gallery images a query does not see.  [default: the protocol's]",
 )
 @click.option(
@@ -42,8 +54,8 @@ from reid_train.recipe import expected
 @json_option
 def evaluate(
     terminal: Terminal,
-    run: str | None,
-    dataset: str | None,
+    runs: tuple[str, ...],
+    datasets: tuple[str, ...],
     protocol: str | None,
     rerank: bool,
     flip: bool,
@@ -54,19 +66,34 @@ def evaluate(
 ) -> None:
     """Evaluate RUN (default: the newest): exact CMC, mAP, mINP, threshold, ranked lists.
 
+    Several runs or datasets give a table of sources by targets.
     Example: reidpipe eval --protocol course --report
     """
-    found = find_run(terminal.workspace, run)
-    step = evaluation_step(
-        terminal,
-        found.model,
-        dataset=dataset,
-        protocol=protocol,
-        exclude=exclude,
-        flip=flip,
-        rerank=rerank,
-        distance=distance,
-    )
+    chosen = {run.name: run for run in (find_run(terminal.workspace, name) for name in runs)}
+    if not chosen:
+        newest = find_run(terminal.workspace, None)
+        chosen = {newest.name: newest}
+    cells = [
+        Cell(
+            run,
+            evaluation_step(
+                terminal,
+                run.model,
+                dataset=dataset,
+                protocol=protocol,
+                exclude=exclude,
+                flip=flip,
+                rerank=rerank,
+                distance=distance,
+            ),
+        )
+        for run in chosen.values()
+        for dataset in (read_names(datasets, "--dataset") or (None,))
+    ]
+    if len(cells) > 1:
+        _evaluate_matrix(terminal, cells, with_report, device)
+        return
+    found, step = cells[0].run, cells[0].step
     targets = [step]
     if with_report:
         targets.append(requests.report(found.name, [step]))
@@ -85,24 +112,60 @@ def evaluate(
         terminal.say(metrics["side_information"])
     if metrics["rerank"]:
         row = metrics_row(found.name, {**metrics, **metrics["rerank"]})
-        options = ", ".join(f"{key} {metrics['rerank'][key]}" for key in ("k1", "k2", "lam"))
-        terminal.say(f"k-reciprocal re-ranking, {options}:")
+        terminal.say(f"{rerank_words(metrics)}:")
         terminal.say(format_table([row], METRIC_COLUMNS))
-    published = expected.beside(found.recipe, step, [metrics])
-    for line in expected.lines(published):
+    for line in lines(beside(found.recipe, step, [metrics])):
         terminal.say(line)
     terminal.told(outcome)
     terminal.say(f"metrics {terminal.workspace.folder(step) / 'metrics.json'}")
     page = report_page(terminal, targets[-1]) if with_report else None
     if page:
         terminal.say(f"report {page}")
-    terminal.result(
-        {
-            **metrics,
-            "recipe": found.recipe,  # of runs with one model under two names, this one's
-            "run": found.name,
-            "folder": str(terminal.workspace.folder(step)),
-            "report": page,
-            "published": expected.rows(published),
-        }
+    terminal.result(_plain(terminal, found, step, metrics, page))
+
+
+def _evaluate_matrix(terminal: Terminal, cells: list[Cell], with_report: bool, device: str) -> None:
+    steps = [cell.step for cell in cells]
+    targets = list(steps)
+    if with_report:
+        names = zip(cells, target_names(cells), strict=True)
+        title = " / ".join(f"{cell.run.name} on {target}" for cell, target in names)
+        targets.append(requests.report(title, steps))
+    outcome = graph.run_checked(
+        terminal.workspace,
+        targets,
+        terminal.execution(device=device),
+        first=[step.inputs["index"] for step in steps],
+        check=lambda: check_cells(terminal.workspace, cells),
+        announce=terminal.announce,
     )
+    figures = read_figures(terminal.workspace, cells)
+    for line in matrix_lines(cells, figures):
+        terminal.say(line)
+    for cell, metrics in zip(cells, figures, strict=True):
+        for line in lines(beside(cell.run.recipe, cell.step, [metrics], label=cell.run.name)):
+            terminal.say(line)
+    terminal.told(outcome)
+    page = report_page(terminal, targets[-1]) if with_report else None
+    if page:
+        terminal.say(f"report {page}")
+    terminal.result(
+        [
+            _plain(terminal, cell.run, cell.step, metrics, page)
+            for cell, metrics in zip(cells, figures, strict=True)
+        ]
+    )
+
+
+def _plain(
+    terminal: Terminal, run: Run, step: Step, metrics: dict[str, Any], page: str | None
+) -> dict[str, Any]:
+    """What ``--json`` gives of one evaluation."""
+    return {
+        **metrics,
+        "recipe": run.recipe,  # of runs with one model under two names, this one's
+        "run": run.name,
+        "folder": str(terminal.workspace.folder(step)),
+        "report": page,
+        "published": rows(beside(run.recipe, step, [metrics])),
+    }

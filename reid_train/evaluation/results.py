@@ -18,6 +18,7 @@ from reid_train.evaluation.protocols import find_protocol
 from reid_train.models import COSINE, Distance
 
 ELSEWHERE = "imported"  # where a model was trained of which nobody said where
+METRICS_FILE = "metrics.json"
 METRIC_COLUMNS = ["run", "mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", "queries", "gallery"]
 
 
@@ -37,12 +38,38 @@ def protocol_line(metrics: dict[str, Any], step: Step) -> str:
     """What the numbers depend on, in one line to print beside them."""
     height, width = step.inputs["images"].params["size"]
     flip = "with" if step.params["flip"] else "no"
+    words = "".join(f"{said}, " for said in counting_words(metrics))
     return (
         f"protocol: {metrics['dataset']} {metrics['protocol']}, excluded {metrics['exclude']}, "
-        f"{metrics['valid_queries']} of {metrics['queries']} queries valid, {height}x{width}, "
-        f"{flip} flip, {metrics.get('distance', COSINE)} distance; "
+        f"{words}{metrics['valid_queries']} of {metrics['queries']} queries valid, "
+        f"{height}x{width}, {flip} flip, {metrics.get('distance', COSINE)} distance; "
         f"index {step.inputs['index'].key[:8]}"
     )
+
+
+def counting_words(metrics: dict[str, Any]) -> list[str]:
+    """What is unusual about a protocol: drawn galleries, tracks, a CMC of people."""
+    words = []
+    trials, shots = metrics.get("trials", 1), metrics.get("shots")
+    if shots is not None:
+        images = "image" if shots == 1 else "images"
+        words.append(
+            f"mean of {trials} galleries of {shots} {images} per person and camera drawn by "
+            f"{metrics.get('drawn_by') or 'nobody knows whom'}"
+        )
+    elif trials > 1:
+        words.append(f"mean of {trials} drawn galleries")
+    if metrics.get("unit") == "track":
+        words.append("tracks ranked by their nearest images")
+    if metrics.get("cmc_counts") == "identities":
+        words.append("CMC of people")
+    return words
+
+
+def rerank_words(metrics: dict[str, Any]) -> str:
+    """How the figures under ``rerank`` were re-ranked, with its parameters."""
+    options = ", ".join(f"{key} {metrics['rerank'][key]}" for key in ("k1", "k2", "lam"))
+    return f"k-reciprocal re-ranking, {options}"
 
 
 def evaluation_step(

@@ -22,6 +22,7 @@ from pipeline.images.pixels import decode
 from pipeline.labels.pictures import legend, overlay
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.embeddings import load_features
+from reid_train.evaluation.results import counting_words
 from reid_train.evaluation.side_information import SideInformation
 from reid_train.evaluation.stored_ranking import StoredRanking
 from reid_train.figures.charts import read_epochs, similarity_histogram, training_curves
@@ -113,12 +114,13 @@ class RunView:
         """All that the run's numbers depend on, in one line."""
         metrics, about = self.metrics, self.protocol
         height, width = about["image_size"]
-        trials = f", mean of {about['trials']} trials" if about["trials"] > 1 else ""
+        asked = "".join(f", {words}" for words in counting_words(metrics))
+        ranked = "tracks" if metrics.get("unit") == "track" else "images"
         return (
             f"{metrics['dataset']} (index {about['inputs']['index']}), split query/gallery, "
-            f"protocol {metrics['protocol']}{trials}, exclude {metrics['exclude']}, "
+            f"protocol {metrics['protocol']}{asked}, exclude {metrics['exclude']}, "
             f"{metrics['valid_queries']} of {metrics['queries']} queries against "
-            f"{metrics['gallery']} images, {height}x{width} pixels, "
+            f"{metrics['gallery']} {ranked}, {height}x{width} pixels, "
             f"{metrics.get('distance', COSINE)} distance, "
             f"{'with' if about['flip'] else 'without'} flip test, {about['precision']}"
             + (f"; {told}" if (told := metrics.get("side_information")) else "")

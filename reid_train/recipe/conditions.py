@@ -13,6 +13,8 @@ from reid_train.recipe.loading import from_plain, load_recipe
 from reid_train.recipe.schema import Expected, Recipe
 from reid_train.recipe.steps import Start
 
+# What the name of a start says where it is not that of weights.
+STARTS = {"file": "of a file", "run": "of another run"}
 # Said by conditions of their own, or names.
 APART = ("name", "test.", "model.pretrained", "model.teacher")
 
@@ -22,18 +24,32 @@ def differences(known: Recipe, given: Expected, evaluation: Step, tested: str) -
 
     known: the packaged recipe. tested: the dataset of the evaluation, ``id`` or ``id:variant``.
     """
-    model = evaluation.inputs["model"]
+    model = trained(evaluation)
     if given.settings:
         known = load_recipe(known.name, dict(text.split("=", 1) for text in given.settings))
-    trained = str(model.inputs["index"].params["dataset"])
+    source = str(model.inputs["index"].params["dataset"])
     return [
         *_data("tested on", tested, given.dataset),
-        *_data("trained on", trained, given.train or given.dataset),
+        *_data("trained on", source, given.train or given.dataset),
         *_weights(model, known, given),
         *_maps(model, given),
+        *_epoch(evaluation),
         *_values(model, known),
         *_evaluation(evaluation, known, given),
     ]
+
+
+def trained(evaluation: Step) -> Step:
+    """The model that was evaluated, or of which one kept epoch was."""
+    step = evaluation.inputs["model"]
+    return step.inputs["model"] if step.name == "epoch" else step
+
+
+def _epoch(evaluation: Step) -> Iterator[str]:
+    kept = evaluation.inputs["model"]
+    if kept.name == "epoch":
+        stages = trained(evaluation).params["recipe"]["stages"]
+        yield f"epoch {kept.params['epoch']} (there {sum(stage['epochs'] for stage in stages)})"
 
 
 def _data(what: str, here: str, there: str) -> Iterator[str]:
@@ -58,7 +74,7 @@ def _weights(model: Step, known: Recipe, given: Expected) -> Iterator[str]:
     else:
         here = started
     if here != expected:
-        yield f"weights {here} (there {expected})"
+        yield f"weights {STARTS.get(here, here)} (there {expected})"
     if known.model.teacher is not None:
         for step in _prompts(model)[:1]:
             if (taught := str(step.params["pretrained"])) != known.model.teacher.pretrained:
@@ -144,7 +160,7 @@ def _evaluation(evaluation: Step, known: Recipe, given: Expected) -> Iterator[st
 
 
 def _distance(evaluation: Step) -> str:
-    return evaluation.inputs["model"].params["recipe"]["test"].get("distance", COSINE)
+    return trained(evaluation).params["recipe"]["test"].get("distance", COSINE)
 
 
 def _word(value: bool | str) -> str:

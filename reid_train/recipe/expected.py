@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts.atomic import read_json
 from pipeline.artifacts.store import Workspace
-from reid_train.recipe.conditions import differences
+from reid_train.recipe.conditions import differences, trained
 from reid_train.recipe.loading import list_recipes, load_recipe
 from reid_train.recipe.schema import Expected, Published
 
@@ -158,7 +158,7 @@ def beside(
     """
     if recipe not in list_recipes():
         return []
-    model, first = evaluation.inputs["model"], metrics[0]
+    model, first = trained(evaluation), metrics[0]
     if "index" not in model.inputs:
         return []
     known, tested = load_recipe(recipe), str(first["dataset"])

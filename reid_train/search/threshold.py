@@ -135,6 +135,9 @@ def threshold_lines(run: Run, threshold: Threshold | None) -> list[str]:
         )
     if threshold.dataset is not None:
         line += f"; {threshold.dataset} {threshold.protocol}, excluded {threshold.exclude}"
+        if threshold.distance is not None:
+            flip = "with" if threshold.flip else "no"
+            line += f", {flip} flip, {threshold.distance} distance"
     lines = [line]
     if threshold.few is not None:
         lines.append(

@@ -166,7 +166,7 @@ def _add(
     if identities is not None and pid not in identities:
         return False
     camid = _camid(manifest, source, fields)
-    extra |= _columns(manifest, camid, {**fields, "pid": "" if pid is None else str(pid)})
+    extra |= _columns(manifest, camid, {"pid": "" if pid is None else str(pid), **fields})
     if source.labels is not None:
         label = reading.file(source.labels.format(stem=path.stem))
         if label is None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 # (camera, identity, number of images) -> places (trials, images)
 Draw = Callable[[int, int, int], "np.ndarray"]
-# Below the root or beside it, in the archive's folder of splits or the one of the authors' code.
-FOLDERS = ("", "exp/", "data_split/")
+# In the root, the archive's folder of splits or the one of the authors' code.
+FOLDERS = ("", "exp", "data_split")
 
 
 def store_orders(reading: Reading, orders: Orders) -> None:
@@ -30,7 +30,7 @@ def store_orders(reading: Reading, orders: Orders) -> None:
     Ours depend on the seed, the camera, the identity and its sorted paths only. Raises
     ReidpipeError for a published file that is damaged or orders another number of images.
     """
-    path = _published(reading, orders)
+    path = published_draws(reading.root, orders, reading.lists)
     draw = _seeded(orders.seeds) if path is None else _permutations(path, len(orders.seeds))
     author = (
         f"seeds {orders.seeds[0]} to {orders.seeds[-1]} of reidpipe"
@@ -57,17 +57,14 @@ def store_orders(reading: Reading, orders: Orders) -> None:
         reading.notes.append(f"galleries are drawn as {path.name} says")
 
 
-def _published(reading: Reading, orders: Orders) -> Path | None:
+def published_draws(root: Path, orders: Orders, lists: Path | None) -> Path | None:
+    """The file of official draws below ``root``, else among fetched ``lists``; None: nowhere."""
     if orders.published is None:
         return None
-    for folder in FOLDERS:
-        inside = reading.place(folder + orders.published)
-        if inside is not None:
-            return inside
-        beside = reading.root.parent / folder / orders.published
-        if beside.is_file():
-            return beside
-    return None
+    places = [root / folder / orders.published for folder in FOLDERS]
+    if lists is not None:
+        places.append(lists / orders.published)
+    return next((place for place in places if place.is_file()), None)
 
 
 def _seeded(seeds: Sequence[int]) -> Draw:

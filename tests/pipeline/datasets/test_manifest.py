@@ -22,9 +22,9 @@ from tests.pipeline.datasets.names import official_names
 IDS = {
     "market1501", "dukemtmc_reid", "msmt17", "occluded_duke", "veri776", "vehicleid", "cargo",
     "agreid_v1", "agreid_v2", "cuhk03_np", "occluded_reid", "prid2011", "pku_reid", "col780",
-    "ward", "sysu_mm01", "prcc", "ltcc", "lip", "atr", "cihp", "ccp", "pascal_person_part", "pascal_context_parts",
-    "oxford_pets", "flowers102", "imagenet", "imagenet_v2", "imagenet_sketch", "imagenet_a",
-    "imagenet_r", "mannequins", "folder", "classes",
+    "ward", "sysu_mm01", "prcc", "ltcc", "lip", "atr", "cihp", "ccp", "pascal_person_part",
+    "pascal_context_parts", "oxford_pets", "flowers102", "imagenet", "imagenet_v2",
+    "imagenet_sketch", "imagenet_a", "imagenet_r", "mannequins", "folder", "classes",
 }  # fmt: skip
 
 

@@ -240,6 +240,8 @@ EXAMPLES = {
     "occluded_reid": "001_01.tif",
     "prid2011": "person_0001.png",
     "pku_reid": "1_2_8.png",
+    "prcc": "A_cropped_rgb001.jpg",
+    "ltcc": "013_2_c12_006327.png",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,16 @@ def test_prompt_stages_and_teachers_are_conditions_too():
     name = "distill-mobilenet-clip-reid"
     evaluation = evaluated(name, "market1501", pretrained="imagenet")
     assert beside(name, evaluation, [metrics("market1501")])[0].conditions == ()
+
+
+def test_a_kept_epoch_is_one_of_its_model():
+    evaluation = evaluated("baseline-vit", "market1501")
+    model = evaluation.inputs["model"]
+    # With a version of its own the kind need not be known.
+    kept = Step("epoch", {**model.params, "epoch": 40}, {"model": model}, version=1)
+    evaluation = replace(evaluation, inputs={**evaluation.inputs, "model": kept})
+    (found,) = beside("baseline-vit", evaluation, [metrics("market1501")])
+    assert found.conditions == ("epoch 40 (there 60)",)
 
 
 def test_of_several_results_the_nearest_conditions_are_shown():
