@@ -14,6 +14,8 @@ from pipeline import plugins
 from pipeline.terminal.commandline import (
     CONTEXT,
     PLUGIN,
+    QUIET,
+    VERBOSE,
     WORKSPACE,
     LazyGroup,
     Terminal,
@@ -32,6 +34,10 @@ COMMANDS = {
     "eval": ("Evaluate a run: CMC, mAP, mINP, report.", "reid_train.evaluation.commands:evaluate"),
     "run": ("All of it for many recipes, parsers, seeds: a table.", "cli:run"),
     "report": ("One HTML page for a run or a comparison.", "reid_train.figures.commands:report"),
+    "figure": (
+        "A figure for a paper: SVG, PDF or PNG.",
+        "reid_train.figures.paper.commands:figure",
+    ),
     "classify": ("Prompt learners by class name: tables.", "reid_train.classify.commands:classify"),
     "embed": ("Features of a folder of images.", "reid_train.search.commands:embed"),
     "search": ("Ranked matches of an image in a folder.", "reid_train.search.commands:search"),
@@ -42,6 +48,7 @@ COMMANDS = {
         "reid_train.exchange.commands:export_model",
     ),
     "demo": ("The whole graph on generated people.", "cli:demo"),
+    "watch": ("What is training: its curves.", "reid_train.engine.commands:watch"),
     "status": ("What exists and what was left unfinished.", "pipeline.artifacts.commands:status"),
     "cache": ("List, remove or verify artifacts.", "pipeline.artifacts.commands:cache"),
     "datasets": ("Datasets, their licences and citations.", "pipeline.datasets.commands:datasets"),
@@ -53,15 +60,17 @@ COMMANDS = {
 @click.group(cls=LazyGroup, lazy=COMMANDS, context_settings=CONTEXT)
 @WORKSPACE
 @PLUGIN
+@VERBOSE
+@QUIET
 @click.version_option(version("reidpipe"), prog_name="reidpipe")
 @click.pass_context
-def main(context: click.Context, workspace: Path, given: tuple[str, ...]) -> None:
+def main(context: click.Context, workspace: Path, given: tuple[str, ...], **watching: bool) -> None:
     """Person re-identification from datasets to metrics.
 
     prepare -> parse -> train -> eval; every step is cached and reused. Without arguments each of
     the four works on generated people and downloads nothing. Start with: reidpipe demo
     """
-    del workspace  # commands take it from the context
+    del workspace, watching  # commands take them from the context
     before = plugins.from_environment()
     plugins.use([*before, *given])
     # What this command gave its processes is not for the next command in the same process.

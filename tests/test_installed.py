@@ -104,7 +104,8 @@ def test_the_wheel_has_the_packages_and_nothing_else(source: Path, wheel: Path):
     assert {kind for kind in kinds if not kind.endswith(".py")} == {
         "data_manifests/*.yaml", "parsing_models/weights/*.json",
         "parsing_models/weights/*.safetensors", "reid_train/classify/published/*.yaml",
-        "reid_train/figures/*.html", "reid_train/recipe/published/*.yaml",
+        "reid_train/figures/page/templates/*.css",
+        "reid_train/figures/page/templates/*.html", "reid_train/recipe/published/*.yaml",
         "reid_train/weights/*.json", "reid_train/weights/*.safetensors",
     }  # fmt: skip
 

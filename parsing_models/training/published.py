@@ -34,6 +34,7 @@ from pipeline.images.pixels import decode
 from pipeline.labels.sets import LABEL_SETS, LIP, LabelSet
 from pipeline.terminal.commandline import CONTEXT, WORKSPACE, ToldCommand
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.watching import Watching
 from reid_train.engine.checkpoint import load_strict, read_state_dict, save_model
 from reid_train.engine.loop import train
 from reid_train.engine.optimiser import Optimiser
@@ -195,7 +196,9 @@ def main(
     )
     schedule = Schedule(epochs, min(10, epochs), *cycles, lr=lr)
     stages = schedule.stages(batches, correction)
-    result = train(task, stages, runtime=runtime, folder=out, seed=seed, progress=True)
+    result = train(
+        task, stages, runtime=runtime, folder=out, seed=seed, progress=True, watching=Watching()
+    )
     if correction.cycle:
         correction.finish(task)
     # In every process, each on its device: waiting for one would be longer than groups wait.

@@ -32,6 +32,7 @@ from pipeline.artifacts.store import versions
 from pipeline.labels.sets import LIP
 from pipeline.mannequins import DEFAULTS, draw, plan
 from pipeline.terminal.commandline import CONTEXT, ToldCommand
+from pipeline.terminal.watching import Watching
 from reid_train.engine.loop import train
 from reid_train.engine.optimiser import Optimiser
 from reid_train.engine.runtime import Runtime, derive_seed
@@ -199,6 +200,7 @@ def main(
         folder=out,
         seed=seed,
         progress=True,
+        watching=Watching(),
         channels_last=True,
     )
     if correction.cycle:

@@ -6,7 +6,7 @@ importing a network. What recipes ask for is in ``reid_train.recipe.steps``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,17 +138,36 @@ def evaluation(
     )
 
 
-def report(title: str, evaluations: Sequence[Step], label_maps: Step | None = None) -> Step:
-    """One HTML page that shows one or several evaluations side by side."""
+def report(
+    title: str,
+    evaluations: Sequence[Step],
+    label_maps: Step | None = None,
+    *,
+    date: str | None = None,
+    kept: Callable[[Step], bool] = lambda _: True,
+) -> Step:
+    """One HTML page that shows one or several evaluations side by side. date: written on it; None:
+    it bears none. kept: whether the log of a stage before a model is there to be drawn, of which
+    there may be several; it is not made anew for its curve.
+    """
     inputs: dict[str, Step] = {}
     for number, step in enumerate(evaluations):
+        model = step.inputs["model"]
         inputs[f"evaluation{number}"] = step
-        inputs[f"model{number}"] = step.inputs["model"]
+        inputs[f"model{number}"] = model
         inputs[f"index{number}"] = step.inputs["index"]
+        stages = [stage for stage in earlier_stages(model) if kept(stage)]
+        inputs |= {f"stage{number}_{place}": stage for place, stage in enumerate(stages)}
     if label_maps is not None:
         inputs["maps"] = label_maps
-    return Step(
-        "report",
-        {"title": title, "evaluations": len(evaluations)},
-        inputs,
-    )
+    dated = {} if date is None else {"date": date}
+    return Step("report", {"title": title, "evaluations": len(evaluations), **dated}, inputs)
+
+
+def earlier_stages(model: Step) -> list[Step]:
+    """The stages on frozen features that a model's texts come from, in order of training."""
+    found: list[Step] = []
+    step = model.inputs.get("text")
+    while step is not None and (step := step.inputs.get("prompts")) is not None:
+        found.insert(0, step)
+    return found

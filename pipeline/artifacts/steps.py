@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.kinds import KINDS, Kind
+from pipeline.terminal.watching import QUIET, Watching
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Job:
     digest in the step's key; files: name -> path of the file that has it.
     workspace: its root. workers: processes to use for per-image work. scheduler: address of a
     dask cluster, or None. device: as typed by the user (``auto``, ``cpu``, ``cuda``, ``cuda:1``).
-    progress: whether bars may be drawn on stderr.
+    progress: whether bars may be drawn on stderr. watching: what else is told of training.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Job:
     scheduler: str | None = None
     device: str = "auto"
     progress: bool = False
+    watching: Watching = QUIET
 
 
 Worker = Callable[[Job], dict[str, Any]]

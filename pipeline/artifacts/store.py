@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.metadata
 import logging
 import os
@@ -31,6 +32,7 @@ from pipeline.artifacts.mark import (
 )
 from pipeline.artifacts.steps import Job, Step, in_order
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.watching import QUIET, Watching
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class Execution:
     scheduler: str | None = None
     device: str = "auto"
     progress: bool = False
+    watching: Watching = QUIET
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ class Workspace:
             scheduler=execution.scheduler,
             device=execution.device,
             progress=execution.progress,
+            watching=execution.watching,
         )
 
     @contextlib.contextmanager
@@ -163,6 +167,17 @@ class Workspace:
             yield
         finally:
             lock.release()
+
+    def being_made(self, artifact: Artifact) -> bool:
+        """Whether a process is at work on it now."""
+        try:
+            with (artifact.folder.parent / f"{artifact.key}.lock").open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # no lock, or none of ours to read
+            return False
+        return False
 
     def artifacts(self) -> list[Artifact]:
         """Everything below ``artifacts/``, complete or left behind, ordered by step and key."""

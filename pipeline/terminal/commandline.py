@@ -8,8 +8,9 @@ import importlib
 import json
 import logging
 import os
+import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,9 +22,12 @@ from pipeline.artifacts.store import DEFAULT_ROOT, ROOT_VARIABLE, Execution, Wor
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.options import check_device
 from pipeline.terminal.printable import PrintableFormatter, one_line, printable
+from pipeline.terminal.publishing import FORMATS, Table
+from pipeline.terminal.watching import Watching
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MISTAKE = 2
+_TABLE = f"{__name__}.table"
 WORKSPACE = click.option(
     "--workspace",
     envvar=ROOT_VARIABLE,
@@ -39,12 +43,23 @@ PLUGIN = click.option(
     metavar="FILE.py|MODULE",
     help="Code that adds losses, trunks, parsers, ... (or REIDPIPE_PLUGINS, joined by a colon).",
 )
+VERBOSE = click.option("-v", "verbose", is_flag=True, help="A line per training step on stderr.")
+QUIET = click.option(
+    "-q", "quiet", is_flag=True, help="No progress on stderr; results, notices and errors stay."
+)
 DEVICE = click.option(
     "--device",
     default="auto",
     show_default=True,
     callback=lambda _ctx, _param, name: check_device(name),
     help="auto, cpu, cuda or cuda:<n>.",
+)
+TABLE = click.option(
+    "--table",
+    type=click.Choice(tuple(FORMATS)),
+    expose_value=False,
+    callback=lambda ctx, _param, name: ctx.meta.__setitem__(_TABLE, name),
+    help="The table alone on stdout, for a paper (> table.tex); all else goes to stderr.",
 )
 LABEL_MAP = click.option(
     "--label-map",
@@ -62,12 +77,13 @@ PARSER_OPTION = click.option(
 
 
 def run_told(main: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
-    """Call click's ``main`` and leave the process: a mistake is one line on stderr and exit code 2.
-    Bugs keep their traceback.
+    """Call click's ``main`` and leave the process: a mistake is one line on stderr and exit code 2,
+    Ctrl-C one line and 130. Bugs keep their traceback.
     """
     kwargs["standalone_mode"] = False
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(PrintableFormatter())
+    words = [*(kwargs.get("args") or (args[0] if args else None) or sys.argv[1:])]
     try:
         code = main(*args, **kwargs)
     except ReidpipeError as error:
@@ -77,9 +93,10 @@ def run_told(main: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
         _stop(f"{error.format_message().rstrip('.')}; type {path} -h")
     except click.ClickException as error:
         _stop(error.format_message())
+    except Interrupted as stopped:
+        _interrupted([*stopped.program, *words])
     except click.Abort:
-        click.echo("Aborted", err=True)
-        sys.exit(130)
+        _interrupted([])
     except Exception as error:
         told = _of_the_machine(error)
         if told is None:
@@ -88,7 +105,36 @@ def run_told(main: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-class ToldCommand(click.Command):
+class Interrupted(Exception):
+    """Ctrl-C. ``program``: the words before those that were typed to it."""
+
+    def __init__(self, name: str | None) -> None:
+        super().__init__()
+        self.program = ["python", name] if (name or "").endswith(".py") else (name or "").split()
+
+
+def _interrupted(command: Sequence[str]) -> NoReturn:
+    """Say that ``command`` was stopped by Ctrl-C and that the same one goes on, and leave."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        if sys.stderr.isatty():
+            click.echo(err=True)  # after the terminal's own ^C
+        what = f": {shlex.join(command)}" if command else ""
+        click.echo(f"Stopped. What is made is kept; the same command continues{what}", err=True)
+    sys.exit(130)
+
+
+class _Stopped(click.Command):
+    """What Ctrl-C stops; click would answer with an empty line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Raises ``Interrupted`` on Ctrl-C, which click would answer with an empty line."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted(ctx.info_name) from None
+
+
+class ToldCommand(_Stopped):
     """A command that stands alone (``python -m ...``) and tells mistakes as ``reidpipe`` does."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
@@ -96,7 +142,7 @@ class ToldCommand(click.Command):
         run_told(super().main, *args, **kwargs)
 
 
-class LazyGroup(click.Group):
+class LazyGroup(_Stopped, click.Group):
     """A group whose commands are imported when they are called or described.
 
     commands: name -> ``(short help, "module:function")``; the short help is shown by ``--help``
@@ -195,27 +241,44 @@ def _stop(message: str) -> NoReturn:
 class Terminal:
     """What a command prints through: text for people, or one JSON value for machines.
 
-    Under torchrun the first process alone prints.
+    Under torchrun the first process alone prints. table: how ``publish`` writes, of
+    ``publishing.FORMATS``; the text for people then goes to stderr.
     """
 
-    def __init__(self, workspace: Workspace, *, as_json: bool) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        *,
+        as_json: bool,
+        verbosity: int = 0,
+        table: str | None = None,
+    ) -> None:
         self.workspace = workspace
         self.as_json = as_json
+        self.verbosity = verbosity
+        self.table = table
         self.first = int(os.environ.get("RANK", "0")) == 0
 
     def say(self, text: str) -> None:
-        """A line for people on stdout; silent with ``--json``."""
+        """A line for people on stdout, on stderr with ``--table``; silent with ``--json``."""
         if self.first and not self.as_json:
-            click.echo(printable(text))
+            click.echo(printable(text), err=self.table is not None)
+
+    def publish(self, table: Table) -> None:
+        """The command's table on stdout when ``--table`` was given."""
+        if self.first and self.table is not None:
+            text = FORMATS[self.table](table)
+            click.echo(text, nl=not text.endswith("\n"))
 
     def note(self, text: str) -> None:
-        """A line of progress on stderr."""
+        """A line on stderr beside the result, ``-q`` or not."""
         if self.first:
             click.echo(printable(text), err=True)
 
     def announce(self, step: Step) -> None:
-        """Say on stderr that a step is about to be executed."""
-        self.note(f"making {step.name} {step.key[:8]}")
+        """Say on stderr that a step is about to be executed; silent with ``-q``."""
+        if self.verbosity >= 0:
+            self.note(f"making {step.name} {step.key[:8]}")
 
     def told(self, outcome: Outcome) -> None:
         """Say what was made and what was reused; nothing to do is said as such."""
@@ -235,6 +298,8 @@ class Terminal:
         device: str = "auto",
         workers: int | None = None,
         scheduler: str | None = None,
+        trackers: tuple[str, ...] = (),
+        runs: Iterable[str] = (),
     ) -> Execution:
         """How this command executes steps: by default one process per available core."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -242,16 +307,32 @@ class Terminal:
             workers=workers or cores or 1,
             scheduler=scheduler,
             device=device,
-            progress=sys.stderr.isatty(),
+            progress=sys.stderr.isatty() and self.verbosity >= 0,
+            watching=Watching(self.verbosity, trackers, tuple(runs)),
         )
+
+
+def _verbosity(given: Mapping[str, Any]) -> int:
+    """-1, 0 or 1 of the options ``VERBOSE`` and ``QUIET``, which a command alone does not have."""
+    if given.get("verbose") and given.get("quiet"):
+        raise ReidpipeError("found -v and -q; expected one of them; leave one out")
+    return int(bool(given.get("verbose"))) - int(bool(given.get("quiet")))
 
 
 def json_option(function: Callable) -> Callable:
     """Add ``--json`` and hand the command a ``Terminal`` first. Stands next to the function."""
 
     def wrapped(ctx: click.Context, as_json: bool, **options: Any) -> Any:
-        workspace = Workspace(ctx.find_root().params["workspace"])
-        return function(Terminal(workspace, as_json=as_json), **options)
+        given = ctx.find_root().params
+        workspace = Workspace(given["workspace"])
+        table = ctx.meta.get(_TABLE)
+        if as_json and table:
+            raise ReidpipeError(
+                f"found --json and --table {table}; expected one of them, as both are all of "
+                "stdout; leave one out"
+            )
+        terminal = Terminal(workspace, as_json=as_json, verbosity=_verbosity(given), table=table)
+        return function(terminal, **options)
 
     functools.update_wrapper(wrapped, function)
     option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

@@ -10,7 +10,7 @@ import click
 from pipeline.artifacts import graph
 from pipeline.artifacts.steps import Step
 from pipeline.datasets.sources import GENERATED
-from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option
+from pipeline.terminal.commandline import CONTEXT, DEVICE, TABLE, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.classify import steps
 from reid_train.classify.arguments import (
@@ -27,6 +27,7 @@ from reid_train.classify.steps import Classes, Clip
 from reid_train.classify.tables import (
     RANKED_HOW,
     Line,
+    publication,
     read_table,
     results,
     split_lines,
@@ -85,6 +86,7 @@ SHOTS = 16
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of all recipes."
 )
 @click.option("--speed", is_flag=True, help="Images per second over batch sizes instead.")
+@TABLE
 @DEVICE
 @json_option
 def classify(
@@ -121,6 +123,11 @@ def classify(
       reidpipe classify zero-shot-tiny coop-tiny --dataset DIR --shots 4
       reidpipe classify zero-shot-tiny --dataset classes.csv --wording "person in a {}"
     """
+    if speed and terminal.table:
+        raise ReidpipeError(
+            f"found --speed and --table {terminal.table}; expected accuracies for a table; leave "
+            "one out"
+        )
     terminal.workspace.writable()
     changes = [setting(text) for text in settings]
     loaded = [load_learner(name, split, changes) for name in dict.fromkeys(recipes)]
@@ -173,6 +180,7 @@ def classify(
     )
     rows = results(terminal.workspace, lines)
     terminal.say(table(rows))
+    terminal.publish(publication(rows))
     told = split_lines(terminal.workspace, known.values())
     for text in told:
         terminal.say(text)

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.artifacts.atomic import read_json
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
+from pipeline.terminal.publishing import Column, Table
 from pipeline.terminal.tables import format_table
 from reid_train.classify.recipe import Training, list_learners, load_learner
 from reid_train.classify.steps import Classes
@@ -139,6 +140,37 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return format_table(
         shown, ["recipe", "dataset", "shots", "seeds", *columns, "parameters", "% of CLIP"]
     )
+
+
+def publication(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The rows of ``results`` as a table for a paper; the best of each dataset is marked."""
+    columns = list(dict.fromkeys(name for row in rows for name in row["figures"]))
+    counts = [Column(name, "count") for name in ("shots", "seeds", "parameters")]
+    return Table(
+        [
+            Column("recipe"), Column("dataset"), *counts[:2],
+            *(Column(name, "percent", best=True) for name in columns), counts[2],
+        ],
+        [
+            {**row, "seeds": len(row["seeds"]) or None, **row["figures"]}
+            for row in rows
+        ],
+        [_protocol(row) for row in rows],
+        compared=("dataset",),
+        about="Classification of images by class name",
+    )  # fmt: skip
+
+
+def _protocol(row: Mapping[str, Any]) -> str:
+    """What the figures of a row depend on."""
+    if not row["tests"]:
+        return f"split {row['split']}, average over the datasets"
+    learnt = f", {row['shots']} images per class learnt from" if row["shots"] else ""
+    tested = "; ".join(
+        f"{column} of {test['dataset']}: {test['classes']} classes, {test['images']} images"
+        for column, test in row["tests"].items()
+    )
+    return f"split {row['split']}{learnt}, tested on {tested}"
 
 
 def read_table(workspace: Workspace, classes: Classes) -> ClassRows:

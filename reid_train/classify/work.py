@@ -107,6 +107,7 @@ def train(job: Job) -> dict[str, Any]:
         folder=job.folder,
         seed=seed,
         progress=job.progress,
+        watching=job.watching,
     )
     summary = {
         "recipe": recipe.name,

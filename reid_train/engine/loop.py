@@ -8,11 +8,7 @@ a run killed between two steps continues to the bit (on CPUs and the same number
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -23,17 +19,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.watching import QUIET, Watching
 from reid_train.engine.checkpoint import check_order, load_state, load_strict, save_state
+from reid_train.engine.log import Log
 from reid_train.engine.runtime import Runtime, derive_seed
 from reid_train.engine.task import ReidTask, Stage
 
-log = logging.getLogger(__name__)
-
 STATE = "state.pt"
-LOG = "log.jsonl"
 NAN_BATCH = "nan-batch.pt"
 
 
@@ -62,22 +56,24 @@ def train(
     folder: Path | str,
     seed: int = 0,
     progress: bool = False,
+    watching: Watching = QUIET,
     channels_last: bool = False,
     save_every: int | None = None,
     save_seconds: float = 300.0,
 ) -> TrainResult:
     """Train ``task`` (in place, on ``runtime.device``) through ``stages``.
 
-    ``folder`` gets ``log.jsonl`` and ``state.pt``; when a state is there, training goes on from
-    it. The state is written at the end of every epoch, every ``save_every`` batches and when
-    ``save_seconds`` have passed. ``progress`` draws a bar on stderr if that is a terminal.
+    ``folder`` gets ``log.jsonl``, ``log.csv`` and ``state.pt``; when a state is there, training
+    goes on from it. The state is written at the end of every epoch, every ``save_every`` batches
+    and when ``save_seconds`` have passed. ``watching``: what is told on stderr and to trackers;
+    ``progress`` draws a bar there if it is a terminal.
 
     Raises ReidpipeError when a loss or gradient is not finite (its batch is saved as
     ``nan-batch.pt``), when the state belongs to another run, or when a stage's patterns match
     nothing.
     """
     loop = _Loop(task, list(stages), runtime, Path(folder), seed)
-    loop.progress = progress and runtime.main and sys.stderr.isatty()
+    loop.progress, loop.watching = progress, watching
     loop.channels_last = channels_last
     loop.save_every, loop.save_seconds = save_every, save_seconds
     with runtime.isolated_randomness():
@@ -93,11 +89,13 @@ class _Step:
     names: list[str]  # losses, then "gradient", then what the task reports
     losses: int
     values: Tensor
+    images: int  # of all processes
     batch: dict[str, Tensor]
 
 
 class _Loop:
     progress = False
+    watching = QUIET
     channels_last = False
     save_every: int | None = None
     save_seconds = 300.0
@@ -123,7 +121,14 @@ class _Loop:
             first = state["stage"]
             self.sums, self.images = state["sums"], state["images"]
             self.steps, self.seconds = state["steps"], state["seconds"]
-        self._open_log(0 if state is None else state["log_bytes"])
+        self.log = Log(
+            self.folder,
+            [(stage.name, stage.epochs, len(stage.batches)) for stage in self.stages],
+            kept=0 if state is None else state["log_bytes"],
+            watching=self.watching,
+            bar=self.progress,
+            main=self.runtime.main,
+        )
         try:
             for index in range(first, len(self.stages)):
                 self._stage(index, state if index == first else None)
@@ -147,16 +152,6 @@ class _Loop:
                 f"{self._identity()}; to start over type rm {path}"
             )
         return state
-
-    def _open_log(self, kept: int) -> None:
-        # Lines after the saved position are written again by the resumed steps.
-        path = self.folder / LOG if self.runtime.main else Path(os.devnull)
-        self.log = path.open("a", encoding="utf-8")
-        if self.runtime.main:
-            self.log.truncate(min(kept, path.stat().st_size))
-
-    def _write_log(self, **line: Any) -> None:
-        self.log.write(json.dumps(line) + "\n")
 
     # ------------------------------------------------------------------ one stage
 
@@ -202,18 +197,11 @@ class _Loop:
             parameter.requires_grad_(name in self.trainable)
 
     def _epochs(self, index: int, epoch: int, step: int) -> None:
-        stage = self.stages[index]
-        steps = len(stage.batches)
         self.saved_at = time.monotonic()
-        with tqdm(
-            total=stage.epochs * steps,
-            initial=epoch * steps + step,
-            desc=stage.name,
-            unit="batch",
-            disable=not self.progress,
-        ) as self.bar:
-            for number in range(epoch, stage.epochs):
-                self._epoch(index, number, step if number == epoch else 0)
+        self.log.begin_stage(index, epoch, step)
+        for number in range(epoch, self.stages[index].epochs):
+            self._epoch(index, number, step if number == epoch else 0)
+        self.log.end_stage()
 
     # ------------------------------------------------------------------ one epoch
 
@@ -225,7 +213,7 @@ class _Loop:
             for hook in stage.hooks:
                 figures = hook.begin_epoch(self.task, epoch)
                 if figures:
-                    self._write_log(event="hook", stage=stage.name, epoch=epoch, **figures)
+                    self.log.hook(epoch, figures)
         self.task.train()
         self.clock = time.monotonic()
         started, images, seconds = self.clock, self.images, self.seconds
@@ -243,18 +231,7 @@ class _Loop:
         self._tick()
         self.sums = {name: value / steps for name, value in self.sums.items()}
         rate = (self.images - images) / max(self.seconds - seconds, 1e-9)
-        self._write_log(
-            event="epoch",
-            stage=stage.name,
-            epoch=epoch,
-            **self.sums,
-            images_per_s=round(rate, 2),
-            seconds=round(time.monotonic() - started, 3),
-        )
-        log.info(
-            "%s epoch %d/%d: loss %.4f, %.0f images/s",
-            *(stage.name, epoch + 1, stage.epochs, self.sums["loss"], rate),
-        )
+        self.log.epoch(epoch, self.sums, rate, time.monotonic() - started)
         self._save(index, epoch + 1, 0)
 
     def _step(self, index: int, epoch: int, step: int, batch: dict[str, Tensor]) -> None:
@@ -265,7 +242,8 @@ class _Loop:
         group_start = step - step % stage.accumulate
         group_size = min(stage.accumulate, steps - group_start)
         last = step + 1 == group_start + group_size
-        self.images += len(next(iter(batch.values()))) * self.runtime.world
+        images = len(next(iter(batch.values()))) * self.runtime.world
+        self.images += images
         moved = self.runtime.move(batch, channels_last=self.channels_last)
         rank = self.runtime.rank
         torch.manual_seed(derive_seed(self.seed, "step", stage.name, epoch, step, rank))
@@ -295,7 +273,8 @@ class _Loop:
         )
         lr = self.optimiser.param_groups[0]["lr"]
         names = [*losses, "gradient", *report]
-        self.pending = _Step(step, lr, names, len(losses), self.runtime.mean(values), batch)
+        mean = self.runtime.mean(values)
+        self.pending = _Step(step, lr, names, len(losses), mean, images, batch)
 
     def _clip(self, clip: float | None) -> Tensor:
         """Norm of all gradients, before they are scaled down to ``clip``."""
@@ -318,11 +297,7 @@ class _Loop:
         figures = {"loss": sum(values[name] for name in step.names[: step.losses]), **values}
         for name, value in figures.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
-        self._write_log(
-            event="step", stage=stage.name, epoch=epoch, step=step.number, lr=step.lr, **figures
-        )
-        self.bar.set_postfix(loss=f"{figures['loss']:.3f}", refresh=False)
-        self.bar.update()
+        self.log.step(epoch, step.number, step.lr, figures, step.images)
 
     def _stop(self, stage: Stage, epoch: int, step: _Step, bad: dict[str, float]) -> None:
         rank = self.runtime.rank
@@ -353,7 +328,6 @@ class _Loop:
             return
         self._settle(index, epoch)  # a state with weights that a NaN has reached is worth nothing
         self._tick()
-        self.log.flush()
         save_state(
             self.folder / STATE,
             {
@@ -371,7 +345,7 @@ class _Loop:
                 "images": self.images,
                 "steps": self.steps,
                 "seconds": self.seconds,
-                "log_bytes": (self.folder / LOG).stat().st_size,
+                "log_bytes": self.log.position(),
             },
         )
         self.saved_at = time.monotonic()

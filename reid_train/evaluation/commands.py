@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from pipeline.artifacts import graph, requests
+from pipeline.artifacts import graph
 from pipeline.artifacts.atomic import read_json
 from pipeline.artifacts.runs import Run, find_run
 from pipeline.artifacts.steps import Step
 from pipeline.datasets.exclusion import RULES
-from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option
+from pipeline.terminal.commandline import CONTEXT, DEVICE, TABLE, Terminal, json_option
 from pipeline.terminal.tables import format_table
 from reid_train.evaluation.matrix import Cell, check_cells, matrix_lines, read_figures, target_names
 from reid_train.evaluation.results import (
@@ -20,9 +20,11 @@ from reid_train.evaluation.results import (
     evaluation_step,
     metrics_row,
     protocol_line,
+    publication,
     rerank_words,
 )
-from reid_train.figures.commands import report_page
+from reid_train.evaluation.statistics.telling import interval_line, warning
+from reid_train.figures.commands import report_page, report_step
 from reid_train.models import DISTANCES
 from reid_train.recipe.combinations import read_names
 from reid_train.recipe.expected import beside, lines, rows
@@ -50,6 +52,7 @@ from reid_train.recipe.expected import beside, lines, rows
     help="Between L2-normalised features, or those as they are.  [default: the model's]",
 )
 @click.option("--report", "with_report", is_flag=True, help="Write an HTML report too.")
+@TABLE
 @DEVICE
 @json_option
 def evaluate(
@@ -96,7 +99,7 @@ def evaluate(
     found, step = cells[0].run, cells[0].step
     targets = [step]
     if with_report:
-        targets.append(requests.report(found.name, [step]))
+        targets.append(report_step(terminal, found.name, [step]))
     outcome = graph.run_checked(
         terminal.workspace,
         targets,
@@ -105,8 +108,10 @@ def evaluate(
         check=lambda: check_evaluable(terminal.workspace, step, run=found.name),
         announce=terminal.announce,
     )
-    metrics = read_json(terminal.workspace.folder(step) / "metrics.json")
+    folder = terminal.workspace.folder(step)
+    metrics = read_json(folder / "metrics.json")
     terminal.say(format_table([metrics_row(found.name, metrics)], METRIC_COLUMNS))
+    terminal.say(interval_line(folder, metrics))
     terminal.say(protocol_line(metrics, step))
     if metrics.get("side_information"):
         terminal.say(metrics["side_information"])
@@ -114,8 +119,12 @@ def evaluate(
         row = metrics_row(found.name, {**metrics, **metrics["rerank"]})
         terminal.say(f"{rerank_words(metrics)}:")
         terminal.say(format_table([row], METRIC_COLUMNS))
+        terminal.say(interval_line(folder, metrics["rerank"]))
+    terminal.publish(publication([(found.name, metrics, protocol_line(metrics, step))]))
     for line in lines(beside(found.recipe, step, [metrics])):
         terminal.say(line)
+    if near_chance := warning(metrics, found.name):
+        terminal.note(near_chance)
     terminal.told(outcome)
     terminal.say(f"metrics {terminal.workspace.folder(step) / 'metrics.json'}")
     page = report_page(terminal, targets[-1]) if with_report else None
@@ -130,7 +139,7 @@ def _evaluate_matrix(terminal: Terminal, cells: list[Cell], with_report: bool, d
     if with_report:
         names = zip(cells, target_names(cells), strict=True)
         title = " / ".join(f"{cell.run.name} on {target}" for cell, target in names)
-        targets.append(requests.report(title, steps))
+        targets.append(report_step(terminal, title, steps))
     outcome = graph.run_checked(
         terminal.workspace,
         targets,
@@ -142,9 +151,14 @@ def _evaluate_matrix(terminal: Terminal, cells: list[Cell], with_report: bool, d
     figures = read_figures(terminal.workspace, cells)
     for line in matrix_lines(cells, figures):
         terminal.say(line)
+    told = [protocol_line(found, cell.step) for cell, found in zip(cells, figures, strict=True)]
+    named = [cell.run.name for cell in cells]
+    terminal.publish(publication(list(zip(named, figures, told, strict=True))))
     for cell, metrics in zip(cells, figures, strict=True):
         for line in lines(beside(cell.run.recipe, cell.step, [metrics], label=cell.run.name)):
             terminal.say(line)
+        if near_chance := warning(metrics, cell.run.name):
+            terminal.note(near_chance)
     terminal.told(outcome)
     page = report_page(terminal, targets[-1]) if with_report else None
     if page:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.artifacts import requests
@@ -13,6 +14,7 @@ from pipeline.datasets.manifest import Protocol
 from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.publishing import Column, Table
 from reid_train.evaluation.needs import check_test
 from reid_train.evaluation.protocols import find_protocol
 from reid_train.models import COSINE, Distance
@@ -32,6 +34,44 @@ def metrics_row(name: str, metrics: dict[str, Any]) -> dict[str, Any]:
         "queries": metrics["valid_queries"],
         "gallery": metrics["gallery"],
     }
+
+
+def publication(rows: Sequence[tuple[str, dict[str, Any], str]]) -> Table:
+    """Evaluations as a table for a paper; the best of each dataset is marked. rows: name, content
+    of metrics.json, protocol line. What was re-ranked has a second row.
+    """
+    listed = []
+    for name, metrics, protocol in rows:
+        listed.append((name, metrics, protocol))
+        if metrics["rerank"]:
+            told = f"{protocol}; {rerank_words(metrics)}"
+            listed.append((f"{name} re-ranked", {**metrics, **metrics["rerank"]}, told))
+    shown = [
+        {
+            "run": name,
+            "dataset": metrics["dataset"],
+            **{measure: metrics[measure] for measure in ("mAP", "mINP")},
+            **{f"Rank-{rank}": metrics["cmc"][str(rank)] for rank in (1, 5, 10)},
+            "queries": metrics["valid_queries"],
+            "gallery": metrics["gallery"],
+        }
+        for name, metrics, _ in listed
+    ]
+    several = len({row["dataset"] for row in shown}) > 1
+    counts = ("queries", "gallery")
+    columns = [
+        Column(name, "text" if name == "run" else "count" if name in counts else "percent",
+               best=name not in ("run", *counts))
+        for name in METRIC_COLUMNS
+    ]  # fmt: skip
+    columns[1:1] = [Column("dataset")] if several else []
+    return Table(
+        columns,
+        shown,
+        [protocol for _, _, protocol in listed],
+        compared=("dataset",),
+        about="Retrieval of people",
+    )
 
 
 def protocol_line(metrics: dict[str, Any], step: Step) -> str:

@@ -18,8 +18,6 @@ from pipeline.artifacts.atomic import read_json
 from pipeline.artifacts.store import MARK
 from pipeline.datasets.catalogue import defined
 from pipeline.datasets.sources import GENERATED
-from reid_train.data.dataset import all_known
-from reid_train.engine.checkpoint import META
 from reid_train.evaluation.results import ELSEWHERE
 
 if TYPE_CHECKING:
@@ -47,6 +45,8 @@ class SideInformation:
 
     def of(self, rows: Sequence[ImageRow]) -> dict[str, np.ndarray]:
         """Keyword arguments of the model for these images: int64 (N,) each."""
+        from reid_train.data.dataset import all_known
+
         found = {name: all_known([getattr(r, _COLUMNS[name]) for r in rows]) for name in self.given}
         return {name: values for name, values in found.items() if values is not None}
 
@@ -94,6 +94,8 @@ def _elsewhere(folder: Path, source: Path, index: Index) -> str | None:
     Variants of a published set on disk have one set of cameras. Sets of one's own with one name are
     told apart by their roots, generated ones by all that they are drawn from.
     """
+    from reid_train.engine.checkpoint import META
+
     name = read_json(folder / META).get("dataset")
     if name in (None, ELSEWHERE):
         return (

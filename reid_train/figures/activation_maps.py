@@ -162,8 +162,15 @@ def class_activation(
     return found.float().cpu().numpy()
 
 
-def tint(image: np.ndarray, relevance: np.ndarray, *, opacity: float = 0.6) -> np.ndarray:
-    """The image with regions that speak for the match in red: uint8 (H, W, 3) RGB.
+def tint(
+    image: np.ndarray,
+    relevance: np.ndarray,
+    *,
+    opacity: float = 0.6,
+    colour: tuple[int, int, int] = (230, 30, 20),
+) -> np.ndarray:
+    """The image in grey with regions that speak for the match in ``colour`` (red): uint8 (H, W, 3)
+    RGB.
 
     image: uint8 (H, W, 3) RGB. relevance: float (h, w); its greatest value is full strength,
     values of 0 and below leave the image grey.
@@ -176,5 +183,5 @@ def tint(image: np.ndarray, relevance: np.ndarray, *, opacity: float = 0.6) -> n
     heat: Any = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
     heat = np.clip(heat, 0, 1)[..., None] * opacity
     grey = image.astype(np.float32).mean(axis=2, keepdims=True).repeat(3, axis=2)
-    mixed = grey * (1 - heat) + np.array([230.0, 30.0, 20.0]) * heat
+    mixed = grey * (1 - heat) + np.array(colour, float) * heat
     return np.round(mixed).astype(np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,24 +13,34 @@ from pipeline.artifacts.atomic import read_json
 from pipeline.artifacts.runs import find_run
 from pipeline.artifacts.steps import Step
 from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option
+from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.tables import format_table
 from reid_train.evaluation.results import check_evaluable, evaluation_step
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("runs", nargs=-1, required=True)
+@click.option("--title", help="Above the page.  [default: the runs' names]")
+@click.option("--date", help="Below the title: any text, or today.  [default: none]")
 @DEVICE
 @json_option
-def report(terminal: Terminal, runs: tuple[str, ...], device: str) -> None:
+def report(
+    terminal: Terminal, runs: tuple[str, ...], title: str | None, date: str | None, device: str
+) -> None:
     """One self-contained HTML page for one run or a comparison of several.
 
     Each run is evaluated under its dataset's first protocol. When one of them read label maps of
-    the first one's dataset, their features by body part are drawn and measured too.
-    Example: reidpipe report baseline-tiny pi-vl-tiny
+    the first one's dataset, their features by body part are drawn and measured too. A page bears
+    a date only if it is given one, so that the same command gives the same page.
+    Example: reidpipe report baseline-tiny pi-vl-tiny --title "Tiny models" --date today
     """
+    title, date = _one_line(title, "--title"), _one_line(date, "--date")
+    if date == "today":
+        date = datetime.date.today().isoformat()
     found = [find_run(terminal.workspace, reference) for reference in runs]
     steps = [evaluation_step(terminal, run.model) for run in found]
-    page = requests.report(" / ".join(run.name for run in found), steps, shared_maps(steps))
+    named = title or " / ".join(run.name for run in found)
+    page = report_step(terminal, named, steps, shared_maps(steps), date=date)
 
     def check() -> None:
         for run, step in zip(found, steps, strict=True):
@@ -79,6 +90,37 @@ def shared_maps(evaluations: Sequence[Step]) -> Step | None:
         if maps is not None and maps.inputs["index"].key == index:
             return maps
     return None
+
+
+def report_step(
+    terminal: Terminal,
+    title: str,
+    evaluations: Sequence[Step],
+    label_maps: Step | None = None,
+    *,
+    date: str | None = None,
+) -> Step:
+    """``requests.report`` with the curves of the stages that this workspace has, or is about to
+    make for the runs: what was removed is not trained again for a curve.
+    """
+    workspace = terminal.workspace
+    needed = [*evaluations, *(step.inputs["model"] for step in evaluations)]
+    planned = {step.key for step in graph.missing(workspace, needed)}
+    return requests.report(
+        title,
+        evaluations,
+        label_maps,
+        date=date,
+        kept=lambda stage: stage.key in planned or workspace.complete(stage),
+    )
+
+
+def _one_line(text: str | None, option: str) -> str | None:
+    if text is not None and (not text.strip() or not text.isprintable()):
+        raise ReidpipeError(
+            f"found {option} {text!r}; expected one line of text; type {option} 'Tiny models'"
+        )
+    return text
 
 
 def report_page(terminal: Terminal, step: Step) -> str:

@@ -14,7 +14,7 @@ from reid_train.evaluation.embeddings import load_features
 from reid_train.figures import part_features
 from reid_train.figures.activation_maps import class_activation, class_rows, tint
 from reid_train.figures.embedding_map import FEWEST, choose, part_map
-from reid_train.figures.report import Comparison, Explained, PartFigure, Pictures, RunView
+from reid_train.figures.page.views import Comparison, Explained, PartFigure, Pictures, RunView
 
 if TYPE_CHECKING:
     from pipeline.datasets.index import ImageRow
@@ -34,8 +34,8 @@ def compare(
     Queries are ones valid in every run, of different people, evenly spread over the order of their
     keys: the choice knows no result. Images that may not be shown have no activations.
     """
-    pictures = Pictures(views[0])
-    queries = _queries(views, pictures) if pictures.allowed else []
+    pictures = views[0].pictures
+    queries = spread_queries(views, pictures) if pictures.allowed else []
     panels: dict[str, list[np.ndarray]] = {row.key: [pictures[row.key]] for row in queries}
     activated = [
         view.name for view in views if _activate(view, networks[view.name], queries, panels)
@@ -46,29 +46,41 @@ def compare(
     if maps is None:
         return Comparison(shown if activated else (), activated)
     reader = LabelMapReader(maps)
-    rows = _shown_rows(views[0], pictures, reader)
+    rows = shown_rows(views[0], pictures, reader)
     parts = {}
     for view in views:
         figure = _parts(networks[view.name], rows, pictures, reader) if rows else None
         if figure is not None:
             parts[view.name] = figure
     protocol = (
-        f"Cells of {len(rows)} test images of {len({row.pid for row in rows})} identities with the "
-        f"most images, at most {part_features.IMAGES} of each; at most {part_features.CELLS} cells "
-        "per identity and part, evenly spread; a cell has the label of most of its pixels "
-        f"(parser {reader.attributes.get('model', 'unknown')}, labels {reader.label_set.name}, "
-        f"index {views[0].index.name}); background left out. Silhouettes by cosine distance, means "
-        "over parts. Mean cosines of pairs of cells from different images."
+        f"{cells_protocol(rows, reader, views[0].index.name)} Mean cosines of pairs of cells from "
+        "different images."
     )
     return Comparison(shown if activated else (), activated, parts, protocol)
 
 
-def _queries(views: Sequence[RunView], pictures: Pictures) -> list[ImageRow]:
+def cells_protocol(rows: Sequence[ImageRow], reader: LabelMapReader, index: str) -> str:
+    """What figures and numbers on cells of ``rows`` depend on, in sentences. index: its key."""
+    return (
+        f"Cells of {len(rows)} test images of {len({row.pid for row in rows})} identities with the "
+        f"most images, at most {part_features.IMAGES} of each; at most {part_features.CELLS} cells "
+        "per identity and part, evenly spread; a cell has the label of most of its pixels "
+        f"(parser {reader.attributes.get('model', 'unknown')}, labels {reader.label_set.name}, "
+        f"index {index}); background left out. Silhouettes by cosine distance, means over parts."
+    )
+
+
+def spread_queries(
+    views: Sequence[RunView], pictures: Pictures, count: int = QUERIES
+) -> list[ImageRow]:
+    """At most ``count`` queries valid in every run, of different people, evenly spread over the
+    order of their keys: the choice knows no result.
+    """
     valid = [set(view.ranking.query_keys[view.ranking.valid].tolist()) for view in views]
     keys = sorted(set.intersection(*valid), reverse=True)
     first = {pictures.rows[key].pid: pictures.rows[key] for key in keys}
     rows = sorted(first.values(), key=lambda row: row.key)
-    places = np.linspace(0, len(rows) - 1, min(QUERIES, len(rows))).round().astype(int)
+    places = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
     return [rows[place] for place in places]
 
 
@@ -79,15 +91,25 @@ def _activate(
     panels: Mapping[str, list[np.ndarray]],
 ) -> bool:
     """Add each query's activation map to its panels; whether the trunk has one."""
+    pictures = view.pictures
+    found = query_activations(view, network, queries)
+    for row, relevance in zip(queries, found or (), strict=found is not None):
+        image = resize(pictures[row.key], network.input_size, "bilinear")
+        panels[row.key].append(tint(image, relevance))
+    return found is not None
+
+
+def query_activations(
+    view: RunView, network: ReidModel, queries: Sequence[ImageRow]
+) -> list[np.ndarray] | None:
+    """``class_activation`` of each query for its own identity, float32 (h, w); None where the trunk
+    has no map of the whole image.
+    """
     import torch
 
-    features, keys = load_features(view.evaluation)
-    gallery = set(view.ranking.gallery_keys.tolist())
-    pictures = Pictures(view)
-    places = [place for place, key in enumerate(keys) if key in gallery]
-    pids = np.array([pictures.rows[keys[place]].pid or 0 for place in places])
-    classes = class_rows(features[places], pids)
+    pictures, classes = view.pictures, gallery_classes(view)
     device = next(network.parameters()).device
+    maps = []
     for row in queries:
         image = resize(pictures[row.key], network.input_size, "bilinear")
         tensor = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float().to(device) / 255
@@ -96,16 +118,25 @@ def _activate(
         target = torch.from_numpy(classes[row.pid or 0])[None].to(device)
         found = class_activation(network, tensor, target, **side)
         if found is None:
-            return False
-        panels[row.key].append(tint(image, found[0]))
-    return True
+            return None
+        maps.append(found[0])
+    return maps
+
+
+def gallery_classes(view: RunView) -> dict[int, np.ndarray]:
+    """``class_rows`` of the gallery's identities."""
+    features, keys = load_features(view.evaluation)
+    gallery = set(view.ranking.gallery_keys.tolist())
+    rows = view.pictures.rows
+    places = [place for place, key in enumerate(keys) if key in gallery]
+    return class_rows(features[places], np.array([rows[keys[place]].pid or 0 for place in places]))
 
 
 def _strip(panels: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([resize(panel, SIZE, "bicubic") for panel in panels], axis=1)
 
 
-def _shown_rows(view: RunView, pictures: Pictures, reader: LabelMapReader) -> list[ImageRow]:
+def shown_rows(view: RunView, pictures: Pictures, reader: LabelMapReader) -> list[ImageRow]:
     """Images of the queries' people: the gallery's others may be nobody in particular."""
     tested = {str(key) for key in [*view.ranking.query_keys, *view.ranking.gallery_keys]}
     people = {pictures.rows[str(key)].pid for key in view.ranking.query_keys}
@@ -122,18 +153,38 @@ def _shown_rows(view: RunView, pictures: Pictures, reader: LabelMapReader) -> li
 def _parts(
     network: ReidModel, rows: Sequence[ImageRow], pictures: Pictures, reader: LabelMapReader
 ) -> PartFigure | None:
+    cells = test_cells(network, rows, pictures, reader)
+    if cells is None:
+        return None
+    numbers: dict[str, Any] = part_features.measure(cells, reader.label_set)
+    groups = part_features.part_groups(reader.label_set)
+    drawn = drawn_cells(cells["final"], groups)
+    if drawn is None:
+        return PartFigure(None, numbers)
+    shown = groups[drawn.parts].tolist()
+    picture = part_map(drawn.features, shown, drawn.pids.tolist(), width="one")
+    return PartFigure(picture, numbers)
+
+
+def test_cells(
+    network: ReidModel, rows: Sequence[ImageRow], pictures: Pictures, reader: LabelMapReader
+) -> dict[str, part_features.PartCells] | None:
+    """``read_cells`` of ``rows``; None where the trunk has no map, or cells show a single part."""
+
     def pixels(row: ImageRow) -> np.ndarray:
         return resize(pictures[row.key], network.input_size, "bilinear")
 
     cells = part_features.read_cells(network, rows, pixels, reader)
-    if not cells or any(len(np.unique(found.parts)) < 2 for found in cells.values()):
-        return None
-    numbers: dict[str, Any] = part_features.measure(cells, reader.label_set)
-    return PartFigure(_drawn(cells["final"], part_features.part_groups(reader.label_set)), numbers)
+    alone = any(len(np.unique(found.parts)) < 2 for found in cells.values())
+    return None if not cells or alone else cells
 
 
-def _drawn(cells: part_features.PartCells, groups: np.ndarray) -> str | None:
-    """The map of some identities' cells, a few of each of their parts."""
+def drawn_cells(
+    cells: part_features.PartCells, groups: np.ndarray
+) -> part_features.PartCells | None:
+    """Some identities' cells, a few of each of their parts; None where these are too few to draw.
+    groups: of each label, as ``part_groups``.
+    """
     people = np.unique(cells.pids)[:DRAWN_IDENTITIES]
     chosen: list[int] = []
     for pid in people:
@@ -142,7 +193,4 @@ def _drawn(cells: part_features.PartCells, groups: np.ndarray) -> str | None:
             if groups[part] >= 0 and len(places):
                 take = np.linspace(0, len(places) - 1, min(DRAWN_CELLS, len(places)))
                 chosen += places[take.round().astype(int)].tolist()
-    if len(chosen) < FEWEST:
-        return None
-    drawn = cells.of(np.array(chosen))
-    return part_map(drawn.features, groups[drawn.parts].tolist(), drawn.pids.tolist())
+    return cells.of(np.array(chosen)) if len(chosen) >= FEWEST else None

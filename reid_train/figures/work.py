@@ -9,15 +9,16 @@ import numpy as np
 
 from pipeline.artifacts import atomic
 from pipeline.artifacts.runs import run_name
-from pipeline.datasets.index import read_index
 from pipeline.images.pixels import resize
 from reid_train.evaluation.side_information import SideInformation, side_information
 from reid_train.figures.activation_maps import Explainable, explain_pair
 from reid_train.figures.comparison import compare
-from reid_train.figures.report import Explained, Pictures, RunView, write_report
+from reid_train.figures.page.views import Explained, RunView
+from reid_train.figures.page.writing import write_report
+from reid_train.recipe.settings import train_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -33,9 +34,10 @@ def report(job: Job) -> dict[str, Any]:
     """Write ``report.html``, and ``parts.json`` with its numbers about features by body part where
     there are label maps; returns the names of the runs it shows.
 
-    params: title, evaluations (how many). inputs: evaluation0, model0, index0, evaluation1, ...;
-    maps (label maps of index0) where wanted. Runs on another index than the first one's are shown
-    without a comparison of activations and parts.
+    params: title, evaluations (how many), date where the page has one. inputs: evaluation0, model0,
+    index0, evaluation1, ...; stage0_0, stage0_1, ... (stages before model0, in order) where they
+    are kept; maps (label maps of index0) where wanted. Runs on another index than the first one's
+    are shown without a comparison of activations and parts.
     """
     from reid_train import load_model
 
@@ -43,32 +45,42 @@ def report(job: Job) -> dict[str, Any]:
     for number in range(job.params["evaluations"]):
         model = job.inputs[f"model{number}"]
         meta = atomic.read_json(model / "model.json")
+        earlier = _stages(job, number)
         view = RunView(
             name=_run_name(meta, model),
             evaluation=job.inputs[f"evaluation{number}"],
             index=job.inputs[f"index{number}"],
             model=model,
+            earlier=earlier,
             maps=job.inputs.get("maps") if number == 0 else None,
-            provenance=_provenance(meta),
+            provenance=_provenance(meta, earlier),
         )
         network = load_model(model, device=job.device)
-        view = replace(view, sides=_sides(view, network))
+        view = replace(view, sides=sides_of(view, network))
         views.append(replace(view, explained=_explained(view, network)))
         networks[view.name] = network
     same = [view for view in views if view.index == views[0].index]
     comparison = compare(same, networks, job.inputs.get("maps"))
-    write_report(job.folder / PAGE, views, job.params["title"], comparison)
+    write_report(job.folder / PAGE, views, job.params["title"], comparison, job.params.get("date"))
     if comparison.parts:
         measured = {name: figure.numbers for name, figure in comparison.parts.items()}
         atomic.write_json(job.folder / PARTS, {"protocol": comparison.protocol, "runs": measured})
     return {"runs": [view.name for view in views]}
 
 
+def _stages(job: Job, number: int) -> list[Path]:
+    """Folders of the stages before a model, in order."""
+    found = []
+    while (folder := job.inputs.get(f"stage{number}_{len(found)}")) is not None:
+        found.append(folder)
+    return found
+
+
 def _explained(view: RunView, network: ReidModel) -> list[Explained]:
     """Activation maps of the best queries of different people with their first right match; none of
     images that may not be shown.
     """
-    ranking, pictures = view.ranking, Pictures(view)
+    ranking, pictures = view.ranking, view.pictures
     if not pictures.allowed:
         return []
     pairs, people = [], set()
@@ -85,7 +97,7 @@ def _explained(view: RunView, network: ReidModel) -> list[Explained]:
         sides = (
             Explainable(
                 resize(pictures[row.key], network.input_size, "bilinear"),
-                _encoder(network, view.sides.of([row])),
+                encoder(network, view.sides.of([row])),
             )
             for row in (query, match)
         )
@@ -94,16 +106,16 @@ def _explained(view: RunView, network: ReidModel) -> list[Explained]:
     return explained
 
 
-def _sides(view: RunView, network: ReidModel) -> SideInformation:
+def sides_of(view: RunView, network: ReidModel) -> SideInformation:
     """What the evaluation has told the network of its images."""
-    index = read_index(view.index)
+    index = view.pictures.index
     tested = {str(key) for key in [*view.ranking.query_keys, *view.ranking.gallery_keys]}
     rows = [row for row in index.rows if row.key in tested]
     assert view.model is not None
     return side_information(network, view.model, view.index, index, rows)
 
 
-def _encoder(network: ReidModel, known: dict[str, np.ndarray]) -> Callable[[Tensor], Tensor]:
+def encoder(network: ReidModel, known: dict[str, np.ndarray]) -> Callable[[Tensor], Tensor]:
     """``network`` on variants of one image; known: its camera and view, (1,) each."""
     import torch
 
@@ -127,13 +139,34 @@ def _run_name(meta: dict[str, Any], model: Path) -> str:
     return run_name(recipe["name"], str(meta.get("dataset")), meta["seed"], model.name)
 
 
-def _provenance(meta: dict[str, Any]) -> dict[str, Any]:
-    """What ``model.json`` tells about the training, in the order of the table."""
+def _provenance(meta: dict[str, Any], earlier: Sequence[Path]) -> dict[str, Any]:
+    """What ``model.json`` tells about the training, in the order of the table. earlier: as of
+    ``RunView``.
+    """
     told = {
+        "trained by": _command(meta, earlier),
         "trained on": meta.get("dataset"),
         "pretrained": meta.get("pretrained"),
-        "training": meta.get("training"),
+        "training": _without_figures(meta.get("training")),
         "runtime": meta.get("runtime"),
         "weights": meta.get("weights_sha256"),
     }
     return {name: value for name, value in told.items() if value is not None}
+
+
+def _without_figures(training: Any) -> Any:
+    """The last losses are the end of the curves."""
+    if not isinstance(training, dict):
+        return training
+    return {name: value for name, value in training.items() if name != "figures"}
+
+
+def _command(meta: dict[str, Any], earlier: Sequence[Path]) -> str | None:
+    """What was typed to train a model of ours, as far as it is known."""
+    recipe = meta.get("recipe")
+    if not isinstance(recipe, dict) or "stages" not in recipe:
+        return None
+    about = [folder / "artifact.json" for folder in earlier]
+    stages = [atomic.read_json(path)["params"]["stage"] for path in about if path.is_file()]
+    whole = {**recipe, "stages": [*stages, *recipe["stages"]]}
+    return train_command(whole, str(meta.get("dataset")), meta.get("seed"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.artifacts.steps import Step
@@ -18,6 +18,7 @@ from reid_train.recipe.checks import check_labels, check_made
 from reid_train.recipe.loading import from_plain, label_free_recipes, load_recipe
 from reid_train.recipe.needs import check_numbers
 from reid_train.recipe.schema import Recipe
+from reid_train.recipe.short_forms import Short
 
 
 def model_step(
@@ -71,6 +72,14 @@ def check_data(workspace: Workspace, model: Step, typed: str) -> None:
 def changed_recipe(recipe: str, settings: tuple[str, ...]) -> Recipe:
     """A recipe by name or file with the values of ``--set KEY=VALUE``."""
     return load_recipe(recipe, dict(setting(text) for text in settings))
+
+
+def in_settings(recipes: Sequence[str], settings: tuple[str, ...], short: Short) -> tuple[str, ...]:
+    """``settings`` with what the short forms mean for all of ``recipes``. Raises ReidpipeError."""
+    if short == Short():
+        return settings
+    loaded = [changed_recipe(recipe, settings) for recipe in dict.fromkeys(recipes)]
+    return (*settings, *short.shared(loaded, settings))
 
 
 def _start(pretrained: str, trunk: str) -> str:

@@ -7,18 +7,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.atomic import read_json
-from pipeline.artifacts.runs import record_run
+from pipeline.artifacts.runs import record_run, run_name
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.publishing import Column, Table
 from pipeline.terminal.tables import format_table
 from reid_train.evaluation.results import check_evaluable, evaluation_step, protocol_line
 from reid_train.evaluation.spread import percent, spread
+from reid_train.evaluation.statistics.differences import Contender
+from reid_train.evaluation.statistics.telling import warning
 from reid_train.recipe.arguments import changed_recipe, check_data, model_step
 
 MEASURES = ("mAP", "Rank-1", "Rank-5", "mINP")
@@ -38,6 +42,11 @@ class Cell:
     seed: int
     model: Step
     evaluation: Step
+
+    @property
+    def run(self) -> str:
+        """The name its run has."""
+        return run_name(self.recipe, self.dataset, self.seed, self.model.key)
 
     @property
     def row(self) -> tuple[str, str, str | None]:
@@ -168,6 +177,29 @@ def results(terminal: Terminal, cells: Sequence[Cell], runs: Sequence[str]) -> l
     ]
 
 
+def contenders(terminal: Terminal, cells: Iterable[Cell]) -> list[Contender]:
+    """The rows of the table as what is compared: each with its evaluations by seed. Named by what
+    tells them apart: the recipe, and the parser where one recipe has several.
+    """
+    rows: dict[tuple[str, str, str | None], dict[int, Path]] = {}
+    for cell in cells:
+        rows.setdefault(cell.row, {})[cell.seed] = terminal.workspace.folder(cell.evaluation)
+    parsers = {parsing for _, _, parsing in rows if parsing is not None}
+    return [
+        Contender(f"{recipe} with {parsing}" if parsing and len(parsers) > 1 else recipe, folders)
+        for (recipe, _, parsing), folders in rows.items()
+    ]
+
+
+def warnings(terminal: Terminal, cells: Iterable[Cell], runs: Iterable[str]) -> list[str]:
+    """A line for each trained model whose mAP a random ranking would reach."""
+    told = [
+        warning(read_json(terminal.workspace.folder(cell.evaluation) / "metrics.json"), run)
+        for cell, run in zip(cells, runs, strict=True)
+    ]
+    return [line for line in told if line is not None]
+
+
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows of ``results`` as text: percent, mean ± sample standard deviation."""
     shown = [
@@ -179,6 +211,19 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         for row in rows
     ]
     return format_table(shown, COLUMNS)
+
+
+def publication(rows: Sequence[dict[str, Any]]) -> Table:
+    """The rows of ``results`` as a table for a paper; the best of each dataset is marked."""
+    told = [name for name in ("recipe", "dataset", "parsing") if any(row[name] for row in rows)]
+    columns = [Column(name) for name in told] + [Column("seeds", "count")]
+    return Table(
+        [*columns, *(Column(name, "percent", best=True) for name in MEASURES)],
+        [{**row, "seeds": len(row["seeds"])} for row in rows],
+        [row["protocol"] for row in rows],
+        compared=("dataset",),
+        about="Retrieval of people",
+    )
 
 
 def protocols(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -15,6 +15,7 @@ from pipeline.terminal.commandline import (
     DEVICE,
     LABEL_MAP,
     PARSER_OPTION,
+    TABLE,
     Terminal,
     json_option,
 )
@@ -24,8 +25,44 @@ from reid_train.recipe.bodies import PARSER
 
 Command = Callable[..., Any]
 
+
+class Rate(click.ParamType):
+    """A learning rate: a finite number above 0."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """Raises click's BadParameter for anything else."""
+        try:
+            rate = float(value)
+        except ValueError:
+            rate = 0.0
+        if not 0.0 < rate < float("inf"):
+            self.fail(f"{value!r} is not a number above 0", param, ctx)
+        return rate
+
+
 SET = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one value of the recipe."
+)
+SHORT = (
+    click.option(
+        "--epochs", type=click.IntRange(1), metavar="N", help="--set of the one stage's epochs."
+    ),
+    click.option(
+        "--batch",
+        type=click.IntRange(1),
+        metavar="N",
+        help="--set of images in a batch, of the one stage that says how many.",
+    ),
+    click.option("--lr", type=Rate(), metavar="X", help="--set of the one stage's learning rate."),
+)
+LOGS = click.option(
+    "--log",
+    "logs",
+    multiple=True,
+    metavar="NAME[,NAME...]",
+    help="Also tell tensorboard or wandb of each epoch; csv is always written.",
 )
 SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 PRETRAINED = click.option(
@@ -61,7 +98,9 @@ train_options = _all(
     PARSER_OPTION,
     PRETRAINED,
     SET,
+    *SHORT,
     SEED,
+    LOGS,
     DEVICE,
 )
 run_options = _all(
@@ -87,7 +126,10 @@ run_options = _all(
     ),
     PRETRAINED,
     SET,
+    *SHORT,
+    LOGS,
     click.option("--report", "with_report", is_flag=True, help="Compare the first seeds in HTML."),
+    TABLE,
     DEVICE,
 )
 demo_options = _all(SEED, DEVICE)

@@ -20,6 +20,7 @@ from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.recipe import files
 from reid_train.recipe.checks import check_names
 from reid_train.recipe.schema import DATA_KINDS, SCHEDULE_KINDS, Part, Recipe
+from reid_train.recipe.short_forms import check_meant, in_full
 
 FOLDER = "recipe/published"
 
@@ -49,6 +50,8 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, str] | None = 
     name = Path(given).stem if files.is_file(given) else given
     content = files.read(given, FOLDER, see="reidpipe recipes")
     for path, text in (overrides or {}).items():
+        if not in_full(path, content):
+            check_meant(_validated({"name": name, **content}, name), path, text)
         files.put_text(content, path, text)
     recipe = _validated({"name": name, **content}, name)
     check_names(recipe)

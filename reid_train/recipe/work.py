@@ -120,6 +120,7 @@ def prompts(job: Job) -> dict[str, Any]:
         folder=job.folder,
         seed=seed,
         progress=job.progress,
+        watching=job.watching,
     )
     if runtime.main:
         _save(job.folder, texts, frozen.pids)
@@ -234,6 +235,7 @@ def model(job: Job) -> dict[str, Any]:
         folder=job.folder,
         seed=seed,
         progress=job.progress,
+        watching=job.watching,
         channels_last=recipe.channels_last,
     )
     summary = {

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pipeline.artifacts.atomic import replacing, sha256_file, write_json
 from pipeline.artifacts.store import versions
 from pipeline.terminal.commandline import CONTEXT, ToldCommand
+from pipeline.terminal.watching import Watching
 from reid_train.engine.loop import train
 from reid_train.engine.optimiser import Optimiser
 from reid_train.engine.runtime import Runtime, derive_seed, gather
@@ -210,8 +211,9 @@ def main(
     )
     centre(task, batches)
     result = train(
-        task, [stage], runtime=runtime, folder=out, seed=seed, progress=True, channels_last=True
-    )
+        task, [stage], runtime=runtime, folder=out, seed=seed, progress=True,
+        watching=Watching(), channels_last=True,
+    )  # fmt: skip
     balance(task, batches)
     weights = out / FILES[task.tower.model].name
     if runtime.main:

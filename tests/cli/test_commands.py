@@ -127,6 +127,7 @@ def test_eval_writes_the_metrics_of_the_contract(trained: Console):
 
 def test_eval_says_what_its_numbers_depend_on(trained: Console):
     text = trained("eval").stdout
+    assert "95 % over 6 people: mAP " in text
     assert "excluded same-camera, 12 of 12 queries valid, 32x16, no flip" in text
     assert "nothing to do" in text and text.split()[:3] == ["run", "mAP", "Rank-1"]
     plain = trained.json("eval")

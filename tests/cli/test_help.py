@@ -122,6 +122,7 @@ def test_commands_of_the_contract_are_listed():
     assert listed == {
         "prepare", "parse", "train", "eval", "report", "run", "demo", "classify", "embed",
         "search", "score", "import", "export", "status", "cache", "datasets", "recipes", "doctor",
+        "figure", "watch",
     }  # fmt: skip
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in listed:

@@ -343,7 +343,7 @@ def test_full_disk_told_by_a_library(trained: Console, monkeypatch):
 
     words = ("train", "baseline-tiny", "--dataset", "folder", *TRAIN, "--device", "cpu")
     monkeypatch.setattr("reid_train.engine.checkpoint.save_file", full)
-    line = trained.mistake(*words, "--seed", "3", notes=1)
+    line = trained.mistake(*words, "--seed", "3", notes=3)  # making, its log, an epoch
     assert "found the disk full; expected room" in line
     assert len(list_runs(Workspace(trained.root))) == 1
 

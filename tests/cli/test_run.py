@@ -166,6 +166,27 @@ def test_run_makes_a_row_per_recipe_and_dataset(trained: Console, few_people: No
     assert all(row["mAP"]["std"] is None for row in found["rows"])
 
 
+def test_run_says_which_differences_are_beyond_noise(trained: Console, tmp_path: Path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("base: baseline-tiny\ntest: {flip: true}\n")
+    words = ("run", str(mine), *RUN[1:], "--seed", "0-1")
+    result = trained(*words)
+    (heading,) = (line for line in result.stdout.splitlines() if line.startswith("differences"))
+    assert "protocol standard, paired over 6 people and 2 seeds" in heading
+    warned = [line for line in result.stderr.splitlines() if line.startswith("warning: mAP ")]
+    found = trained.json(*words)
+    assert [row["measure"] for row in found["differences"]] == ["mAP", "Rank-1"]
+    first = found["differences"][0]
+    means = {row["recipe"]: row["mAP"]["mean"] for row in found["rows"]}
+    apart = means[first["better"]] - means[first["worse"]]
+    assert first["difference"] == pytest.approx(apart, abs=1e-6) and apart >= 0
+    assert first["interval"][0] <= apart <= first["interval"][1]
+    assert f"  {first['better']} over {first['worse']}: mAP +" in result.stdout
+    # Of a model of one epoch a random ranking is as good.
+    runs = [run for row in found["rows"] for run in row["runs"]]
+    assert warned and all(any(run in line for run in runs) for line in warned)
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from pipeline.datasets.manifest import Protocol
@@ -61,26 +58,6 @@ def chance_map(matches: Matches, valid: np.ndarray, gallery: int, protocol: Prot
     if protocol.average_precision == "full" and protocol.top_k is None:
         return float(chance_ap(positives, images).mean())
     return float(chance_top(positives, images, protocol.top_k or gallery).mean())
-
-
-def warning(metrics: Mapping[str, Any], name: str) -> str | None:
-    """One line where the mAP of run ``name`` is not beyond chance, else None: where its interval
-    over identities reaches what a random ranking gives, or, without an interval, where it is not
-    above that. metrics: content of ``metrics.json``; of an older version it tells nothing.
-    """
-    chance = (metrics.get("chance") or {}).get("mAP")
-    if chance is None:
-        return None
-    interval = (metrics.get("intervals") or {}).get("mAP")
-    if (interval[0] if interval else metrics["mAP"]) > chance:
-        return None
-    ends = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
-    return (
-        f"warning: mAP {100 * metrics['mAP']:.1f}{ends} of {name} cannot be told from what a "
-        f"random ranking gives ({100 * chance:.1f}): the weights, the preprocessing or the labels "
-        "may be wrong, or there are too few people; look at the ranked lists: "
-        f"reidpipe report {name}"
-    )
 
 
 def _harmonic(numbers: np.ndarray) -> np.ndarray:

@@ -27,27 +27,27 @@ class Difference:
     p: float
 
 
-def between_runs(differences: np.ndarray, counts: np.ndarray) -> Difference:
+def between_runs(differences: np.ndarray, counts: np.ndarray, *, flips: int = FLIPS) -> Difference:
     """Two runs, over people. differences: (N,) sum over a person's queries of the first run's
-    values minus the second's; counts: (N,) how many queries, positive.
+    values minus the second's; counts: (N,) how many queries, positive. flips: how many are drawn.
 
     What p is about: other query people, the same two models and gallery. Were both equally good,
     each person's difference could as well have the other sign: p is the share of all sign flips
     whose total is as far from 0 (R. Fisher, The Design of Experiments, 1935, section 21), all 2^N
-    of them up to EXACT people, else FLIPS drawn. Of those drawn a total exactly as far counts half
+    of them up to EXACT people, else some drawn. Of those drawn a total exactly as far counts half
     (H. Lancaster, JASA 56, 1961): of Rank-1, where a few people differ by whole queries, many are.
     The interval holds the differences per query that the same flips do not reject when they are
     taken off first. Exact where people's differences are symmetric about the true one.
     """
     total, queries = float(differences.sum()), float(counts.sum())
-    low, high, beyond, flips = [], [], 0.0, 0
-    half = 0.5 if len(differences) > EXACT else 0.0
-    for signs in _signs(len(differences)):
+    low, high, beyond, seen = [], [], 0.0, 0
+    close = 1e-9 * max(1, abs(total))  # rounding must not part totals that are equal
+    half = 0.5 if len(differences) > EXACT and abs(total) > close else 0.0
+    for signs in _signs(len(differences), flips):
         flipped, turned = signs @ differences, signs @ counts
-        # Rounding must not part totals that are equal.
-        away, close = np.abs(flipped) - abs(total), 1e-9 * max(1, abs(total))
+        away = np.abs(flipped) - abs(total)
         beyond += float((away >= -close).sum() - half * (np.abs(away) < close).sum())
-        flips += len(signs)
+        seen += len(signs)
         # A flip counts at d where |flipped - d turned| >= |total - d queries|: between two roots.
         with np.errstate(divide="ignore", invalid="ignore"):
             roots = np.stack(
@@ -56,12 +56,12 @@ def between_runs(differences: np.ndarray, counts: np.ndarray) -> Difference:
         everywhere = (np.abs(turned) == queries) | np.isnan(roots).any(axis=0)
         low.append(np.where(everywhere, -1, roots.min(axis=0)))
         high.append(np.where(everywhere, 1, roots.max(axis=0)))
-    place = int(np.floor(LEVEL * flips + 1e-9))
+    place = int(np.floor(LEVEL * seen + 1e-9))
     ends = [
         float(np.sort(np.concatenate(low))[place]),
         float(np.sort(np.concatenate(high))[::-1][place]),
     ]
-    return Difference(total / queries, [max(-1.0, ends[0]), min(1.0, ends[1])], beyond / flips)
+    return Difference(total / queries, [max(-1.0, ends[0]), min(1.0, ends[1])], beyond / seen)
 
 
 def between_recipes(differences: np.ndarray, counts: np.ndarray) -> Difference:
@@ -119,7 +119,7 @@ def holm(p: Sequence[float]) -> list[float]:
     return result.tolist()
 
 
-def _signs(people: int) -> Iterator[np.ndarray]:
+def _signs(people: int, flips: int) -> Iterator[np.ndarray]:
     """Blocks (n, N) of 1 and -1: all flips, or those drawn, the first of which flips nothing."""
     if people <= EXACT:
         bits = np.arange(2**people)[:, None] >> np.arange(people) & 1
@@ -128,7 +128,7 @@ def _signs(people: int) -> Iterator[np.ndarray]:
     yield np.ones((1, people))
     rng = generator("paired")
     block = max(1, BLOCK // people)
-    for start in range(0, FLIPS, block):
-        rows = min(block, FLIPS - start)
+    for start in range(0, flips, block):
+        rows = min(block, flips - start)
         bits = rng.integers(2, size=(rows, people), dtype=np.int8)
         yield 1.0 - 2.0 * bits

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.artifacts import graph, requests
 from pipeline.artifacts.atomic import read_json
-from pipeline.artifacts.runs import record_run
+from pipeline.artifacts.runs import record_run, run_name
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.tables import format_table
 from reid_train.recipe.bodies import PARSER, Maps
@@ -24,7 +24,7 @@ def demo(terminal: Terminal, label_maps: Maps, *, seed: int, device: str) -> Non
     """The body of ``reidpipe demo``."""
     from pipeline.datasets.sources import GENERATED, index_step
     from reid_train.evaluation.results import METRIC_COLUMNS, metrics_row, protocol_line
-    from reid_train.figures.commands import report_page
+    from reid_train.figures.commands import report_page, report_step
     from reid_train.recipe.arguments import model_step
 
     index = index_step(terminal.workspace, GENERATED)
@@ -47,11 +47,17 @@ def demo(terminal: Terminal, label_maps: Maps, *, seed: int, device: str) -> Non
         )
         for model in models
     ]
-    page = requests.report("reidpipe demo", evaluations, label_maps=maps)
+    page = report_step(terminal, "reidpipe demo", evaluations, label_maps=maps)
     outcome = graph.run(
         terminal.workspace,
         [maps, *models, *evaluations, page],
-        terminal.execution(device=device),
+        terminal.execution(
+            device=device,
+            runs=[
+                run_name(model.params["recipe"]["name"], GENERATED, seed, model.key)
+                for model in models
+            ],
+        ),
         announce=terminal.announce,
     )
     rows: list[dict[str, Any]] = []

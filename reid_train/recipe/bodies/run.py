@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.artifacts import graph, requests
+from pipeline.artifacts import graph
 from pipeline.terminal.commandline import Terminal
 from reid_train.recipe.bodies import Maps
 from reid_train.recipe.bodies.map_options import check_reads_maps
@@ -18,13 +18,23 @@ def run(
     seeds: tuple[str, ...],
     pretrained: str | None,
     settings: tuple[str, ...],
+    epochs: int | None,
+    batch: int | None,
+    lr: float | None,
+    logs: tuple[str, ...],
     with_report: bool,
     device: str,
 ) -> None:
     """The body of ``reidpipe run``."""
-    from reid_train.figures.commands import report_page, shared_maps
+    from reid_train.engine.trackers import read_trackers
+    from reid_train.evaluation.statistics.differences import differences, lines
+    from reid_train.figures.commands import report_page, report_step, shared_maps
     from reid_train.recipe import combinations, expected
+    from reid_train.recipe.arguments import in_settings
+    from reid_train.recipe.short_forms import Short
 
+    trackers = read_trackers(logs)
+    settings = in_settings(recipes, settings, Short(epochs, batch, lr))
     check_reads_maps(recipes, settings)
     cells = combinations.combinations(
         terminal,
@@ -40,22 +50,31 @@ def run(
     if with_report:
         first = [cell.evaluation for cell in cells if cell.seed == cells[0].seed]
         title = "reidpipe run " + " ".join(recipes)
-        targets.append(requests.report(title, first, shared_maps(first)))
+        targets.append(report_step(terminal, title, first, shared_maps(first)))
     outcome = graph.run_checked(
         terminal.workspace,
         targets,
-        terminal.execution(device=device),
+        terminal.execution(
+            device=device, trackers=trackers, runs=dict.fromkeys(cell.run for cell in cells)
+        ),
         first=[cell.evaluation.inputs["index"] for cell in cells],
         check=lambda: combinations.check(terminal.workspace, cells),
         announce=terminal.announce,
     )
-    rows = combinations.results(terminal, cells, combinations.record(terminal, cells))
+    runs = combinations.record(terminal, cells)
+    rows = combinations.results(terminal, cells, runs)
     terminal.say(combinations.table(rows))
+    terminal.publish(combinations.publication(rows))
     for line in combinations.protocols(rows):
         terminal.say(line)
     published = expected.beside_cells(terminal.workspace, cells)
     for line in expected.lines(published):
         terminal.say(line)
+    apart = differences(combinations.contenders(terminal, cells))
+    for line in lines(apart):
+        terminal.say(line)
+    for line in combinations.warnings(terminal, cells, runs):
+        terminal.note(line)
     terminal.told(outcome)
     page = report_page(terminal, targets[-1]) if with_report else None
     if page:
@@ -64,6 +83,7 @@ def run(
         {
             "rows": rows,
             "published": expected.rows(published),
+            "differences": apart,
             "report": page,
             "made": [made.key for made in outcome.made],
         }

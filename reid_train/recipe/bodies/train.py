@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.artifacts import graph
-from pipeline.artifacts.runs import record_run
+from pipeline.artifacts.runs import record_run, run_name
 from pipeline.terminal.commandline import Terminal
 from reid_train.recipe.bodies import Maps
 from reid_train.recipe.bodies.map_options import check_reads_maps
@@ -18,12 +18,20 @@ def train(
     parsing: str,
     pretrained: str | None,
     settings: tuple[str, ...],
+    epochs: int | None,
+    batch: int | None,
+    lr: float | None,
     seed: int,
+    logs: tuple[str, ...],
     device: str,
 ) -> None:
     """The body of ``reidpipe train``."""
-    from reid_train.recipe.arguments import check_data, model_step
+    from reid_train.engine.trackers import read_trackers
+    from reid_train.recipe.arguments import check_data, in_settings, model_step
+    from reid_train.recipe.short_forms import Short
 
+    trackers = read_trackers(logs)
+    settings = in_settings([recipe], settings, Short(epochs, batch, lr))
     check_reads_maps([recipe], settings)
     step = model_step(
         terminal,
@@ -34,10 +42,13 @@ def train(
         settings=settings,
         label_maps=lambda index: label_maps(index, parsing),
     )
+    name = run_name(
+        step.params["recipe"]["name"], step.inputs["index"].params["dataset"], seed, step.key
+    )
     outcome = graph.run_checked(
         terminal.workspace,
         [step],
-        terminal.execution(device=device),
+        terminal.execution(device=device, trackers=trackers, runs=[name]),
         first=[step.inputs["index"]],
         check=lambda: check_data(terminal.workspace, step, dataset),
         announce=terminal.announce,
@@ -51,6 +62,8 @@ def train(
     )
     summary = terminal.workspace.provenance(step)["summary"]
     terminal.told(outcome)
+    if trackers and step not in outcome.made:
+        terminal.note(f"the model was trained before: {', '.join(trackers)} got nothing of it")
     terminal.say(f"run {run.name}")
     for name, value in sorted(summary.items()):
         if isinstance(value, int | float | str):

@@ -42,3 +42,17 @@ def test_an_evaluation_reads_pixels_of_the_test_filter() -> None:
     assert step.inputs["images"].params == {"size": [8, 4], "filter": "bilinear"}
     other = requests.evaluation(trained, source(1), protocol="standard", exclude="same-camera")
     assert step.key != other.key
+
+
+def test_a_report_shows_the_stages_that_are_kept_and_its_date_is_in_the_key() -> None:
+    trained = steps.model(source(), load_recipe("pi-vl-tiny"), seed=1, label_maps=source(2))
+    step = requests.evaluation(trained, source(), protocol="standard", exclude="none")
+    page = requests.report("title", [step])
+    names = [stage.params["stage"]["name"] for stage in requests.earlier_stages(trained)]
+    assert names == ["identity-prompts", "part-prompts"]
+    assert [page.inputs[f"stage0_{n}"].params["stage"]["name"] for n in (0, 1)] == names
+    some = requests.report("title", [step], kept=lambda stage: stage is page.inputs["stage0_1"])
+    assert [name for name in some.inputs if name.startswith("stage")] == ["stage0_0"]
+    dated = requests.report("title", [step], date="May")
+    assert len({page.key, some.key, dated.key}) == 3
+    assert dated.params == {**page.params, "date": "May"}

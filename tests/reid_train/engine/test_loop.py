@@ -10,7 +10,8 @@ import torch
 
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.engine.checkpoint import load_state
-from reid_train.engine.loop import LOG, NAN_BATCH, STATE, train
+from reid_train.engine.log import LOG
+from reid_train.engine.loop import NAN_BATCH, STATE, train
 from reid_train.engine.optimiser import Optimiser
 from reid_train.engine.runtime import Runtime
 from reid_train.engine.schedules import Cosine

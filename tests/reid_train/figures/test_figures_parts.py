@@ -249,7 +249,7 @@ def test_a_report_compares_runs_and_writes_the_numbers(prepared: Prepared, tmp_p
     params = {"title": "parts", "evaluations": 1}
     report(Job(tmp_path, params, inputs, prepared.root))
     page = (tmp_path / "report.html").read_text()
-    assert "What speaks for an identity</h2>" in page and "Features by body part</h2>" in page
+    assert "What speaks for an identity</h3>" in page and "Features by body part</h2>" in page
     written = json.loads((tmp_path / "parts.json").read_text())
     (numbers,) = written["runs"].values()
     assert set(numbers) == {"final"} and set(numbers["final"]["by_part"]) == {

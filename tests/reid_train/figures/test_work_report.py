@@ -15,7 +15,8 @@ from pipeline.labels.writing import MapWriter
 from reid_train.evaluation.work import evaluate
 from reid_train.figures.activation_maps import activation_map, tint
 from reid_train.figures.embedding_map import choose, embedding_map
-from reid_train.figures.report import RunView, write_report
+from reid_train.figures.page.views import RunView
+from reid_train.figures.page.writing import write_report
 from reid_train.figures.work import report
 
 
@@ -34,11 +35,13 @@ def test_two_evaluations_on_one_page(prepared):
     name = f"bignet-little-s3-{prepared.model.name[:6]}"
     assert summary == {"runs": [name, name]}
     page = (folder / "report.html").read_text()
-    assert page.count(f"<td>{name}</td>") == 2
+    assert page.count(f'class="name">{name}</th>') >= 2
     assert "exclude same-camera" in page and "exclude none" in page
-    assert page.count("gallery features</h2>") == page.count("speaks for a match</h2>") == 2
+    assert page.count('aria-label="t-SNE of gallery features') == 2
+    assert page.count("speaks for a match</h3>") == 2
     # Two exclusion rules ask two questions: no number is called the best.
-    assert "number best" not in page
+    assert "number best" not in page and "answer different questions" in page
+    assert '<span class="word">--exclude</span> <span class="word">none</span>' in page
 
 
 def test_no_pixel_of_a_withdrawn_dataset_is_on_the_page(make_prepared):
@@ -68,7 +71,8 @@ def test_no_pixel_of_a_withdrawn_dataset_is_on_the_page(make_prepared):
     assert before.count("dukemtmc_reid were withdrawn by their publisher") == 2
     metrics = json.loads((job.folder / "metrics.json").read_text())
     assert f"{100 * metrics['mAP']:.1f}" in before and LIP.names[5] in before
-    assert before.count("ranked lists</h2>") == 2 and "speaks for a match" not in before
+    assert before.count("Hardest queries</h2>") == 2 and "speaks for a match" not in before
+    assert before.count("withdrawn by their publisher and are not shown.</p>") == 2
 
 
 def test_activation_map_finds_the_region_that_decides():

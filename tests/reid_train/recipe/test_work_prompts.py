@@ -135,7 +135,7 @@ def test_prompts_learn_and_keep_the_order_of_identities(tmp_path: Path, inputs: 
     epochs = [line["loss"] for line in lines if line["event"] == "epoch"]
     assert epochs[-1] < epochs[0] - 0.01
     files = sorted(path.name for path in folder.iterdir())
-    assert files == ["done", "log.jsonl", "prompts.json", "prompts.safetensors"]
+    assert files == ["done", "log.csv", "log.jsonl", "prompts.json", "prompts.safetensors"]
 
 
 def test_recipes_and_seeds_share_what_does_not_depend_on_them() -> None:

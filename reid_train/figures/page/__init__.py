@@ -1,0 +1,1 @@
+"""The HTML report: one file per section, each with its template beside it in ``templates``."""

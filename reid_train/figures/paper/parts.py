@@ -1,0 +1,70 @@
+"""Features of cells by body part, laid out by t-SNE, a panel per run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.steps import Step
+from pipeline.terminal.errors import ReidpipeError
+from reid_train.figures.charts import scatter
+from reid_train.figures.paper.asked import Asked, Drawn, index_of, maps_of
+from reid_train.figures.paper.captions import conditions
+from reid_train.figures.part_features import GROUPS
+
+POINTS, ABOUT = "cells.npz", "cells.json"
+
+
+def steps(asked: Asked) -> list[Step]:
+    """The evaluations, and the laid out cells of each run."""
+    return [*asked.evaluations, *_cells(asked)]
+
+
+def _cells(asked: Asked) -> list[Step]:
+    """Raises ReidpipeError unless one of the runs read label maps of the evaluated images."""
+    index = asked.evaluations[0].inputs["index"]
+    read = [maps for run in asked.runs.values() if (maps := maps_of(run)) is not None]
+    fitting = [maps for maps in read if index_of(maps).key == index.key]
+    if not fitting:
+        had = ", ".join(sorted({index_of(maps).params["dataset"] for maps in read})) or "none"
+        cure = f"--dataset {had}" if len(read) == 1 else "a run of a part-informed recipe first"
+        raise ReidpipeError(
+            f"found no run among {', '.join(asked.runs)} that read label maps of "
+            f"{index.params['dataset']} (they read those of: {had}); expected one; type {cure}"
+        )
+    return [
+        Step(
+            "cells",
+            {},
+            {
+                "evaluation": evaluation,
+                "model": evaluation.inputs["model"],
+                "index": evaluation.inputs["index"],
+                "maps": fitting[0],
+            },
+        )
+        for evaluation in asked.evaluations
+    ]
+
+
+def draw(asked: Asked) -> Drawn:
+    """Points by t-SNE: colours are groups of parts, marks identities."""
+    found, numbers, protocol = {}, [], ""
+    for name, step in zip(asked.runs, _cells(asked), strict=True):
+        folder = asked.workspace.folder(step)
+        about = read_json(folder / ABOUT)
+        if "why" in about:
+            raise ReidpipeError(
+                f"found {name} without cells to draw: {about['why']}; expected a trunk with a map "
+                "of the whole image and two body parts on the images; leave that run out"
+            )
+        with np.load(folder / POINTS, allow_pickle=False) as file:
+            found[name] = (file["points"], file["groups"].tolist(), file["pids"].tolist())
+        numbers.append(f"{name} {about['silhouette']:.3f}")
+        protocol = about["protocol"]
+    told = (
+        "Features of cells of the last map by t-SNE on cosine distances; colour: body part, mark: "
+        f"identity. Mean silhouette of the parts: {', '.join(numbers)}. {protocol} "
+    )
+    figure = scatter.parts(found, GROUPS, width=asked.width)
+    return Drawn(figure, told + f"Runs: {conditions(asked.views)}")
