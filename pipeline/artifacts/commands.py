@@ -149,5 +149,6 @@ def _describe(artifact: Artifact) -> dict[str, Any]:
 def _about(params: dict) -> str:
     recipe = params.get("recipe")
     if recipe:
-        return f"{recipe.get('name')} seed {params.get('seed')}"
+        epoch = f" epoch {params['epoch']}" if "epoch" in params else ""
+        return f"{recipe.get('name')} seed {params.get('seed')}{epoch}"
     return str(params.get("dataset") or params.get("model") or params.get("size") or "")

@@ -34,6 +34,7 @@ KINDS: dict[str, Kind] = {
     "prompts": Kind("reid_train.recipe.work:prompts", 2, resumable=True, collective=True),
     "text": Kind("reid_train.recipe.work:text", 2),
     "model": Kind("reid_train.recipe.work:model", 2, resumable=True, collective=True),
+    "epoch": Kind("pipeline.artifacts.epochs:take", 1),
     "evaluation": Kind("reid_train.evaluation.work:evaluate", 4),
     "report": Kind("reid_train.figures.work:report", 5),
     "activations": Kind("reid_train.figures.paper.work:activations", 1),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts import epochs
 from pipeline.artifacts.atomic import read_json, write_json
 from pipeline.artifacts.graph import renewed
 from pipeline.artifacts.steps import Step
@@ -32,7 +33,7 @@ class Run:
 
     name: ``<recipe>-<dataset>-s<seed>-<6 digits of the model's key>``. recipe: its name.
     dataset: id with variant. seed: None of a model trained elsewhere, whose name then has none.
-    model: the step whose artifact holds the weights.
+    model: the step whose artifact holds the weights. Of a kept epoch both say which: ``NAME@4``.
     """
 
     name: str
@@ -112,16 +113,30 @@ def nearest_run(runs: list[Run], reference: str) -> str:
 def find_run(workspace: Workspace, reference: str | None) -> Run:
     """The run called ``reference`` or whose name or model key starts with it; None: the newest.
     A run of an older version whose model was removed stands for the model that is made today.
+    ``RUN@4``, ``RUN@best``: an epoch that was kept; ``RUN@last``: the run.
 
-    Raises ReidpipeError when there is none, or when several match.
+    Raises ReidpipeError when there is none, when several match, or for an epoch not kept.
     """
     runs = list_runs(workspace)
     if not runs:
         raise ReidpipeError(
             f"found no run in {workspace.root}; expected a trained model; type reidpipe train"
         )
-    found = _chosen(runs, reference)
-    return replace(found, model=renewed(workspace, found.model))
+    name, epoch = parted(runs, reference)
+    found = _chosen(runs, name)
+    found = replace(found, model=renewed(workspace, found.model))
+    if epoch is None:
+        return found
+    called, step = epochs.chosen(workspace, found.name, found.model, epoch)
+    return replace(found, name=called, model=step)
+
+
+def parted(runs: list[Run], reference: str | None) -> tuple[str | None, str | None]:
+    """``NAME@EPOCH`` as its two halves; no epoch where a run's own name has the @."""
+    if reference is None or "@" not in reference or matching_runs(runs, reference):
+        return reference, None
+    name, _, epoch = reference.rpartition("@")
+    return name, epoch
 
 
 def _chosen(runs: list[Run], reference: str | None) -> Run:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.kinds import KINDS, Kind
+from pipeline.artifacts.validation import LAST_ONLY, Keep, Validation
 from pipeline.terminal.watching import QUIET, Watching
 
 
@@ -25,6 +26,7 @@ class Job:
     workspace: its root. workers: processes to use for per-image work. scheduler: address of a
     dask cluster, or None. device: as typed by the user (``auto``, ``cpu``, ``cuda``, ``cuda:1``).
     progress: whether bars may be drawn on stderr. watching: what else is told of training.
+    validation, keep: what a model's training looks at, and which epochs it keeps.
     """
 
     folder: Path
@@ -38,6 +40,8 @@ class Job:
     device: str = "auto"
     progress: bool = False
     watching: Watching = QUIET
+    validation: Validation | None = None
+    keep: Keep = LAST_ONLY
 
 
 Worker = Callable[[Job], dict[str, Any]]

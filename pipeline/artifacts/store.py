@@ -31,6 +31,7 @@ from pipeline.artifacts.mark import (
     read_mark,
 )
 from pipeline.artifacts.steps import Job, Step, in_order
+from pipeline.artifacts.validation import LAST_ONLY, Keep, Validation
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.watching import QUIET, Watching
 
@@ -50,6 +51,8 @@ class Execution:
     device: str = "auto"
     progress: bool = False
     watching: Watching = QUIET
+    validation: Validation | None = None
+    keep: Keep = LAST_ONLY
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,8 @@ class Workspace:
             device=execution.device,
             progress=execution.progress,
             watching=execution.watching,
+            validation=execution.validation,
+            keep=execution.keep,
         )
 
     @contextlib.contextmanager

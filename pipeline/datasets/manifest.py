@@ -240,7 +240,9 @@ class Manifest(Part):
     as negatives only. generated: parameters of images that are drawn, where they are not the
     default. overlap: images (identity and file name) that are both query and gallery.
     input_size: H, W of the reference code. label_set: of the label maps. template: prompt with
-    ``{}`` for the class name. names_file: file that gives class names.
+    ``{}`` for the class name. names_file: file that gives class names. validation: the dataset,
+    ``id`` or ``id:variant``, whose query and gallery a training on this one may look at while it
+    runs: people whom neither training nor test shows.
     """
 
     id: str = Field(pattern=r"^[a-z0-9_]+$")
@@ -292,6 +294,7 @@ class Manifest(Part):
     template: str | None = None
     names_file: str | None = None
     numeric_folders: bool = False
+    validation: str | None = Field(default=None, exclude_if=lambda name: name is None)
     # Any word is a variant: another set of images of one's own.
     any_variant: bool = Field(default=False, exclude=True)
 

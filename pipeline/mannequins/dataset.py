@@ -38,6 +38,7 @@ DEFAULTS: dict[str, Any] = {
     "disjoint_cameras": False,
 }
 """Parameters of ``render``: ``images`` are per person and camera, ``size`` is (H, W)."""
+FIRST = "first_person"  # of the population, from which people are taken; no parameter where it is 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +94,30 @@ def render(job: Job) -> dict[str, Any]:
 
 
 def checked(params: dict[str, Any]) -> dict[str, Any]:
-    """``params`` completed by ``DEFAULTS``; unknown names and impossible values are refused."""
+    """``params`` completed by ``DEFAULTS``; unknown names and impossible values are refused.
+
+    ``first_person``: the number, within the population of the seed, of the first person: other
+    people in the same scenes before the same cameras. Only such a set may have nobody to train on.
+    """
+    known = [*DEFAULTS, FIRST]
     for name in params:
-        if name not in DEFAULTS:
+        if name not in known:
             raise ReidpipeError(
-                f"found mannequin parameter '{name}'{nearest(name, DEFAULTS)}; "
-                f"expected {', '.join(DEFAULTS)}; type one of these"
+                f"found mannequin parameter '{name}'{nearest(name, known)}; "
+                f"expected {', '.join(known)}; type one of these"
             )
     full = DEFAULTS | params
-    people = full["identities"]
-    if set(people) != {"train", "test"} or min(people.values()) < 1:
+    people, first = full["identities"], full.get(FIRST, 1)
+    least = {"train": 1 if first == 1 else 0, "test": 1}
+    if set(people) != set(least) or any(people[split] < least[split] for split in least):
         raise ReidpipeError(
             f"found identities {people}; expected at least one per split; "
             'type {"train": 64, "test": 32}'
+        )
+    if first < 1 or (first - 1) % TWIN_EVERY:
+        raise ReidpipeError(
+            f"found {FIRST} {first}; expected 1 more than a multiple of {TWIN_EVERY}, so that a "
+            f"twin stays with its original; type {FIRST}={1 + max(0, first) // 4 * 4}"
         )
     if len(full["size"]) != 2 or min(full["size"]) < 16:
         raise ReidpipeError(
@@ -123,9 +135,9 @@ def checked(params: dict[str, Any]) -> dict[str, Any]:
 def plan(params: dict[str, Any], folder: Path) -> list[Plan]:
     """All images of a dataset in the order of its index: train, query, gallery."""
     size = (int(params["size"][0]), int(params["size"][1]))
-    trained = params["identities"]["train"]
+    trained, first = params["identities"]["train"], params.get(FIRST, 1)
     # Test people start after a whole group, so that a twin shares the split of its original.
-    start = -(-trained // TWIN_EVERY) * TWIN_EVERY + 1
+    start = -(-trained // TWIN_EVERY) * TWIN_EVERY + first
     tested = range(start, start + params["identities"]["test"])
     cameras = range(params["cameras"])
     behind = params["cameras"] if params["disjoint_cameras"] else 0
@@ -139,7 +151,7 @@ def plan(params: dict[str, Any], folder: Path) -> list[Plan]:
         ]
 
     return [
-        *entries("train", range(1, trained + 1), 0, range(params["images"])),
+        *entries("train", range(first, first + trained), 0, range(params["images"])),
         *entries("query", tested, behind, range(1)),
         *entries("gallery", tested, behind, range(1, params["images"])),
     ]

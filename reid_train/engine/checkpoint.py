@@ -30,17 +30,27 @@ OPTIONAL = ("*num_batches_tracked",)
 
 
 def save_model(folder: Path | str, model: nn.Module, meta: Mapping[str, Any]) -> None:
-    """Write ``model.safetensors`` (every parameter and buffer) and ``model.json``.
+    """Write ``model.safetensors`` (every parameter and buffer) and ``model.json``."""
+    save_weights(folder, model.state_dict(), meta)
+
+
+def save_weights(folder: Path | str, state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """``save_model`` of a state dict.
 
     ``meta`` is JSON-plain; the SHA-256 of the weights is added to it as ``weights_sha256``. The
     JSON is written last, so a folder with one has the weights it speaks of.
     """
     folder = Path(folder)
-    tensors = {key: value.detach().cpu() for key, value in model.state_dict().items()}
-    with replacing(folder / WEIGHTS) as temporary:
+    save_tensors(folder / WEIGHTS, state)
+    write_json(folder / META, {**meta, "weights_sha256": sha256_file(folder / WEIGHTS)})
+
+
+def save_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file."""
+    tensors = {key: value.detach().cpu() for key, value in state.items()}
+    with replacing(path) as temporary:
         # safetensors refuses tensors that share memory, and writes dense ones only.
         save_file({key: value.contiguous().clone() for key, value in tensors.items()}, temporary)
-    write_json(folder / META, {**meta, "weights_sha256": sha256_file(folder / WEIGHTS)})
 
 
 def finished_model(folder: Path | str) -> dict[str, Any] | None:

@@ -152,7 +152,7 @@ class Log:
         seconds: float,
     ) -> None:
         """The model after ``epoch`` was evaluated: figures ``mAP`` and ``Rank-1`` (0..1) at least,
-        in ``seconds``. To be told after ``epoch`` and before the position is saved.
+        in ``seconds``. Told before the next epoch begins.
         """
         entry = {"event": "validation", "stage": self.stage, "epoch": epoch, "dataset": dataset}
         entry |= {"protocol": protocol, **figures, "seconds": round(seconds, 3)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -24,28 +24,12 @@ from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.watching import QUIET, Watching
 from reid_train.engine.checkpoint import check_order, load_state, load_strict, save_state
 from reid_train.engine.log import Log
+from reid_train.engine.reached import EpochEnd, TrainResult
 from reid_train.engine.runtime import Runtime, derive_seed
 from reid_train.engine.task import ReidTask, Stage
 
 STATE = "state.pt"
 NAN_BATCH = "nan-batch.pt"
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """``figures``: means over the last epoch of the losses by name, of their sum ``loss`` and of
-    what the task reports; ``images`` and ``seconds`` of the whole run, all sessions.
-    """
-
-    figures: dict[str, float]
-    epochs: int
-    steps: int
-    images: int
-    seconds: float
-
-    @property
-    def images_per_s(self) -> float:
-        return self.images / max(self.seconds, 1e-9)
 
 
 def train(
@@ -60,13 +44,16 @@ def train(
     channels_last: bool = False,
     save_every: int | None = None,
     save_seconds: float = 300.0,
+    after_epoch: Callable[[EpochEnd], None] | None = None,
 ) -> TrainResult:
     """Train ``task`` (in place, on ``runtime.device``) through ``stages``.
 
     ``folder`` gets ``log.jsonl``, ``log.csv`` and ``state.pt``; when a state is there, training
     goes on from it. The state is written at the end of every epoch, every ``save_every`` batches
     and when ``save_seconds`` have passed. ``watching``: what is told on stderr and to trackers;
-    ``progress`` draws a bar there if it is a terminal.
+    ``progress`` draws a bar there if it is a terminal. ``after_epoch`` is called by the first
+    process while the others wait, and again by a run that goes on where that had begun; whatever
+    it draws at random, training draws the same.
 
     Raises ReidpipeError when a loss or gradient is not finite (its batch is saved as
     ``nan-batch.pt``), when the state belongs to another run, or when a stage's patterns match
@@ -76,6 +63,7 @@ def train(
     loop.progress, loop.watching = progress, watching
     loop.channels_last = channels_last
     loop.save_every, loop.save_seconds = save_every, save_seconds
+    loop.after_epoch = after_epoch
     with runtime.isolated_randomness():
         return loop.run()
 
@@ -99,6 +87,7 @@ class _Loop:
     channels_last = False
     save_every: int | None = None
     save_seconds = 300.0
+    after_epoch: Callable[[EpochEnd], None] | None = None
 
     def __init__(
         self, task: ReidTask, stages: list[Stage], runtime: Runtime, folder: Path, seed: int
@@ -134,7 +123,9 @@ class _Loop:
                 self._stage(index, state if index == first else None)
         finally:
             self.log.close()
-        epochs = sum(stage.epochs for stage in self.stages)
+        return self._result(sum(stage.epochs for stage in self.stages))
+
+    def _result(self, epochs: int) -> TrainResult:
         return TrainResult(dict(self.sums), epochs, self.steps, self.images, self.seconds)
 
     def _identity(self) -> dict[str, Any]:
@@ -199,6 +190,9 @@ class _Loop:
     def _epochs(self, index: int, epoch: int, step: int) -> None:
         self.saved_at = time.monotonic()
         self.log.begin_stage(index, epoch, step)
+        if epoch and not step:
+            # Its state was saved before it was looked at, and nobody knows how far that had come.
+            self._look(index, epoch - 1)
         for number in range(epoch, self.stages[index].epochs):
             self._epoch(index, number, step if number == epoch else 0)
         self.log.end_stage()
@@ -233,6 +227,21 @@ class _Loop:
         rate = (self.images - images) / max(self.seconds - seconds, 1e-9)
         self.log.epoch(epoch, self.sums, rate, time.monotonic() - started)
         self._save(index, epoch + 1, 0)
+        self._look(index, epoch)
+
+    def _look(self, index: int, epoch: int) -> None:
+        """Call ``after_epoch``: its time counts as nobody's training."""
+        if self.after_epoch is not None and self.runtime.main:
+            number = sum(stage.epochs for stage in self.stages[:index]) + epoch + 1
+            last = number == sum(stage.epochs for stage in self.stages)
+            weights = {**self.task.state_dict(), **(self.ema or {})}
+            end = EpochEnd(
+                self.stages[index], epoch, number, last, weights, self._result(number), self.log
+            )
+            with self.runtime.isolated_randomness():
+                self.after_epoch(end)
+        if self.after_epoch is not None:
+            self.runtime.barrier()
 
     def _step(self, index: int, epoch: int, step: int, batch: dict[str, Tensor]) -> None:
         stage, steps = self.stages[index], len(self.stages[index].batches)

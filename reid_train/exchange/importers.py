@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.atomic import read_json
-from pipeline.artifacts.runs import find_run, list_runs, matching_runs, nearest_run
+from pipeline.artifacts.epochs import folder_of
+from pipeline.artifacts.runs import find_run, list_runs, matching_runs, nearest_run, parted
 from pipeline.artifacts.store import Workspace
 from pipeline.plugins import require
 from pipeline.terminal.errors import ReidpipeError, nearest
@@ -34,9 +35,9 @@ def load_model(
 
     ``run_or_file`` with ``format`` None: a run's folder, a model's folder, its
     ``model.safetensors`` or ``model.json``; or, where there is no such path, the name of a run or
-    the beginning of one or of its model's key, as commands take it, in ``workspace``: by default
-    $REIDPIPE_WORKSPACE, then ./reid-workspace. With one of :data:`FORMATS`: a published file or a
-    plain state dict; ``module.`` prefixes and usual wrappers are stripped, and a missing or
+    the beginning of one or of its model's key, as commands take it (``RUN@best`` too), in
+    ``workspace``: by default $REIDPIPE_WORKSPACE, then ./reid-workspace. With one of :data:`FORMATS`: a
+    published file or a plain state dict; ``module.`` prefixes and usual wrappers are stripped, and a missing or
     unknown key or a wrong shape is refused by name. Options by format:
 
     - ``col780``: ``input_size`` (128, 48), ``mean`` and ``std`` (the training set's);
@@ -112,10 +113,13 @@ def _load_own(
 
 
 def _run_folder(name: Path, root: str | Path | None) -> Path:
-    """``runs/<run>/`` of the run that ``name`` is meant to be."""
+    """``runs/<run>/`` of the run that ``name`` is meant to be; of an epoch the folder of its
+    files.
+    """
     workspace = Workspace.usual(root)
     runs = list_runs(workspace)
-    if not matching_runs(runs, str(name)):
+    reference, _ = parted(runs, str(name))
+    if not matching_runs(runs, str(reference)):
         hint = nearest_run(runs, str(name))
         newest = f" (the newest is '{runs[-1].name}')" if runs and not hint else ""
         cure = "give one" if runs else "type reidpipe train"
@@ -124,7 +128,11 @@ def _run_folder(name: Path, root: str | Path | None) -> Path:
             f"{workspace.root}{newest}; expected a run or a path; {cure}, or give "
             "workspace=FOLDER"
         )
-    return workspace.root / "runs" / find_run(workspace, str(name)).name
+    found = find_run(workspace, str(name))
+    if found.model.name == "epoch":
+        return folder_of(workspace, found.model)
+    run = find_run(workspace, reference)  # its last epoch, if one was named
+    return workspace.root / "runs" / run.name
 
 
 def _model_folder(path: Path) -> Path:

@@ -136,7 +136,9 @@ def _run_name(meta: dict[str, Any], model: Path) -> str:
     recipe = meta.get("recipe") or {}
     if "name" not in recipe:
         return f"model {model.name[:6]}"
-    return run_name(recipe["name"], str(meta.get("dataset")), meta["seed"], model.name)
+    key, epoch = meta.get("model_key", model.name), meta.get("epoch")
+    name = run_name(recipe["name"], str(meta.get("dataset")), meta["seed"], key)
+    return name if epoch is None else f"{name}@{epoch}"
 
 
 def _provenance(meta: dict[str, Any], earlier: Sequence[Path]) -> dict[str, Any]:

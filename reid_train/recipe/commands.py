@@ -82,6 +82,33 @@ def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]
     return decorate
 
 
+LOOK = (
+    click.option(
+        "--eval-every",
+        type=click.IntRange(1),
+        metavar="K",
+        help="Evaluate every K epochs and after the last, on what the dataset names as validation. "
+        "Changes no weight.",
+    ),
+    click.option(
+        "--eval-on", metavar="DATASET", help="Id[:variant] or a YAML to evaluate on instead."
+    ),
+    click.option(
+        "--keep",
+        metavar="best,last,K",
+        help="Keep the epoch of the best validation, every K-th; the last is always. They are "
+        "RUN@best, RUN@8.",
+    ),
+)
+CONTINUE = click.option(
+    "--continue",
+    "goes_on",
+    metavar="RUN[@EPOCH]",
+    help="A new model from RUN's weights, through the last stage of its recipe with a fresh "
+    "optimiser and schedule.",
+)
+
+
 train_options = _all(
     click.argument("recipe", default="pi-vl-tiny"),
     click.option(
@@ -100,6 +127,8 @@ train_options = _all(
     SET,
     *SHORT,
     SEED,
+    *LOOK,
+    CONTINUE,
     LOGS,
     DEVICE,
 )

@@ -49,11 +49,20 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, str] | None = 
     given = str(name_or_path)
     name = Path(given).stem if files.is_file(given) else given
     content = files.read(given, FOLDER, see="reidpipe recipes")
-    for path, text in (overrides or {}).items():
+    return _changed({"name": name, **content}, name, overrides or {})
+
+
+def changed(recipe: Recipe, overrides: Mapping[str, str]) -> Recipe:
+    """A recipe with single values replaced, as ``load_recipe`` replaces those of one by name."""
+    return _changed(recipe.model_dump(mode="json"), recipe.name, overrides)
+
+
+def _changed(content: dict[str, Any], name: str, overrides: Mapping[str, str]) -> Recipe:
+    for path, text in overrides.items():
         if not in_full(path, content):
-            check_meant(_validated({"name": name, **content}, name), path, text)
+            check_meant(_validated(content, name), path, text)
         files.put_text(content, path, text)
-    recipe = _validated({"name": name, **content}, name)
+    recipe = _validated(content, name)
     check_names(recipe)
     return recipe
 

@@ -1,15 +1,25 @@
-"""Training that starts from another run's model: domain adaptation, or more epochs elsewhere."""
+"""Training that starts from another run: domain adaptation, or more epochs."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.epochs import HEADS
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.engine.checkpoint import META, load_strict, read_state_dict
 from reid_train.models.deployable import ReidModel
+
+if TYPE_CHECKING:
+    from reid_train.recipe.task import RecipeTask
+
+
+log = logging.getLogger(__name__)
 
 
 def is_model_of_ours(pretrained: str) -> bool:
@@ -40,6 +50,27 @@ def start_from(model: ReidModel, path: str) -> None:
             )
     _compare_activation(model, path)
     load_strict(model, state, source=path)
+
+
+def continue_heads(task: RecipeTask, start: Path, dataset: str, pids: Sequence[int]) -> bool:
+    """Load the heads of the training that left its model in ``start`` into those of ``task``, if
+    they are of the same people of the same ``dataset``, in the same order (``pids``); else they
+    stay as they were drawn, which is said. Whether they were loaded.
+    """
+    if not task.heads:
+        return False
+    about = read_json(start / META)
+    if about["dataset"] != dataset or about["identity_order"] != list(pids):
+        reason = f"they knew the people of {about['dataset']}"
+    elif not (start / HEADS).is_file():
+        reason = f"{start.name[:8]} was trained before heads were kept"
+    else:
+        state = read_state_dict(start / HEADS)
+        named = {name.removeprefix("heads."): value for name, value in state.items()}
+        load_strict(task.heads, named, source=str(start / HEADS))
+        return True
+    log.warning("heads (classifiers) start fresh: %s", reason)
+    return False
 
 
 def _compare_activation(model: ReidModel, path: str) -> None:

@@ -24,6 +24,10 @@ from reid_train.recipe.schema import Features, Part, Recipe, Stage, Text
 SIDE = ("cameras", "views", "sie_coefficient")
 
 
+# In place of the name of weights: they are those of the input "start".
+RUN = "run"
+
+
 def stands_for_bytes(pretrained: str) -> bool:
     """Whether a name of a start says which weights they are, so that no file must."""
     return pretrained in ("none", "openai", "imagenet", *INSTALLED) or is_tag(pretrained)
@@ -93,6 +97,15 @@ def model(
         }
     )
     return _step("model", {"recipe": images}, {"seed": seed}, inputs, start, recipe.names())
+
+
+def continuation(start: Step, recipe: Recipe, inputs: Mapping[str, Step], *, seed: int) -> Step:
+    """A model that goes on from the weights of ``start``, a model or an epoch of one, through the
+    stages of ``recipe``, with a fresh optimiser and schedule. inputs: as of ``model``.
+    """
+    everything = {**inputs, "start": start}
+    others = {"seed": seed}
+    return _step("model", {"recipe": recipe}, others, everything, Start(RUN), recipe.names())
 
 
 def _step(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.artifacts.atomic import read_json, replacing, write_json
+from pipeline.artifacts.epochs import HEADS
 from pipeline.artifacts.store import versions
 from pipeline.datasets.index import read_index
 from pipeline.images.packed import PackedImages
@@ -18,7 +19,7 @@ from reid_train.data.cells import pool, to_cells
 from reid_train.data.dataset import TrainingSet
 from reid_train.data.features import FeatureBatches, FrozenFeatures
 from reid_train.engine import loop
-from reid_train.engine.checkpoint import finished_model, save_model
+from reid_train.engine.checkpoint import WEIGHTS, finished_model, save_model, save_tensors
 from reid_train.engine.runtime import Runtime, derive_seed
 from reid_train.exchange.work import convert
 from reid_train.models.deployable import build_model
@@ -26,11 +27,14 @@ from reid_train.models.prompts import fixed_parts
 from reid_train.models.pyramid import token_map
 from reid_train.models.text_table import TextTable
 from reid_train.recipe import schema
-from reid_train.recipe.assembly import assemble, build_prompt_terms, parameters
+from reid_train.recipe.assembly import Assembly, assemble, build_prompt_terms, parameters
 from reid_train.recipe.loading import from_plain
 from reid_train.recipe.making import fresh
+from reid_train.recipe.observer import Observer, parted
 from reid_train.recipe.prompt_task import OUTPUTS, PromptTask
 from reid_train.recipe.stages import build_stage
+from reid_train.recipe.start import continue_heads
+from reid_train.recipe.steps import RUN
 from reid_train.recipe.texts import build_texts
 
 if TYPE_CHECKING:
@@ -162,6 +166,8 @@ def text(job: Job) -> dict[str, Any]:
 
 def _pretrained(job: Job) -> str:
     pretrained = job.params["pretrained"]
+    if pretrained == RUN:
+        return str(job.inputs["start"] / WEIGHTS)
     return str(job.files["pretrained"]) if pretrained == "file" else pretrained
 
 
@@ -198,12 +204,15 @@ def model(job: Job) -> dict[str, Any]:
     """Worker of the step "model": train, or go on training where a killed run left its state;
     returns a summary. A published file that was imported is converted instead.
 
-    inputs: index, images (packed at the recipe's size), optionally maps and text. params:
-    ``recipe`` (plain form, image stages alone), ``seed``, ``pretrained`` (``none``, ``openai``,
-    ``imagenet``, a package of ``INSTALLED``, or ``file`` for ``job.files``).
+    inputs: index, images (packed at the recipe's size), optionally maps, text and start (a model to
+    go on from). params: ``recipe`` (plain form, image stages alone), ``seed``, ``pretrained``
+    (``none``, ``openai``, ``imagenet``, a package of ``INSTALLED``, ``file`` for ``job.files``, or
+    ``run`` for the start).
 
-    Writes ``model.safetensors`` and ``model.json`` (the model alone: heads belong to training) and
-    ``log.jsonl``. ``state.pt`` exists while training and is deleted once the model is written.
+    Writes ``model.safetensors`` and ``model.json`` (the model alone), ``heads.safetensors`` (of
+    training, for who goes on from here), and ``log.jsonl``. ``job.validation`` and ``job.keep`` add
+    ``validation.json`` and ``epochs/``, and change nothing of these. ``state.pt`` exists while
+    training and is deleted once the model is written.
     Under torchrun every process calls this and the first one writes.
     """
     if "format" in job.params:
@@ -212,14 +221,17 @@ def model(job: Job) -> dict[str, Any]:
         return done["training"]
     index = read_index(job.inputs["index"])
     recipe, seed = from_plain(job.params["recipe"]), int(job.params["seed"])
+    continues = job.params["pretrained"] == RUN
     runtime = Runtime.create(job.device, recipe.precision, join=True)
+    # Of one who goes on: no batch and no augmentation comes as it came before.
+    drawn = derive_seed(seed, "continued", job.inputs["start"].name) if continues else seed
     training = assemble(
         recipe,
         index=index,
         images=PackedImages.open(job.inputs["images"]),
         maps=LabelMapReader(job.inputs["maps"]) if "maps" in job.inputs else None,
         texts=job.inputs.get("text"),
-        seed=seed,
+        seed=drawn,
         pretrained=_pretrained(job),
         weights=job.workspace / "weights",
         runtime=runtime,
@@ -228,19 +240,53 @@ def model(job: Job) -> dict[str, Any]:
         "%s: %d images of %d identities",
         *(recipe.name, len(training.data), len(training.data.pids)),
     )
+    if continues:
+        continue_heads(training.task, job.inputs["start"], index.dataset, training.data.pids)
+    constant = {
+        **training.meta(),
+        "seed": seed,
+        "pretrained": job.params["pretrained"],
+        "plugins": described(job.weights),
+        "dataset": index.dataset,
+        "runtime": runtime.facts(),
+        "versions": versions(),
+    }
+
+    def summary(result: loop.TrainResult) -> dict[str, Any]:
+        return _summary(training, index.dataset, result)
+
+    def about(result: loop.TrainResult) -> dict[str, Any]:
+        figures = result.figures  # of training, means over the last epoch
+        return {**constant, "training": summary(result), "metrics": figures}
+
+    stages = {stage.name: stage.epochs for stage in training.stages}
+    observer = Observer(job, stages, about)
     result = loop.train(
         training.task,
         training.stages,
         runtime=runtime,
         folder=job.folder,
-        seed=seed,
+        seed=drawn,
         progress=job.progress,
         watching=job.watching,
         channels_last=recipe.channels_last,
+        after_epoch=observer,
     )
-    summary = {
-        "recipe": recipe.name,
-        "dataset": index.dataset,
+    if runtime.main:
+        observer.finish()
+        _, heads = parted(training.task.state_dict())
+        if heads:
+            save_tensors(job.folder / HEADS, heads)
+        save_model(job.folder, training.task.model, about(result))
+        (job.folder / loop.STATE).unlink(missing_ok=True)
+    runtime.barrier()
+    return summary(result)
+
+
+def _summary(training: Assembly, dataset: str, result: loop.TrainResult) -> dict[str, Any]:
+    return {
+        "recipe": training.recipe.name,
+        "dataset": dataset,
         "identities": len(training.data.pids),
         "images": len(training.data),
         "parameters": parameters(training.task.model),
@@ -251,19 +297,3 @@ def model(job: Job) -> dict[str, Any]:
         "images_per_s": round(result.images_per_s, 2),
         "seconds": round(result.seconds, 3),
     }
-    if runtime.main:
-        meta = {
-            **training.meta(),
-            "seed": seed,
-            "pretrained": job.params["pretrained"],
-            "plugins": described(job.weights),
-            "dataset": index.dataset,
-            "runtime": runtime.facts(),
-            "versions": versions(),
-            "training": summary,
-            "metrics": result.figures,  # of training, means over the last epoch
-        }
-        save_model(job.folder, training.task.model, meta)
-        (job.folder / loop.STATE).unlink(missing_ok=True)
-    runtime.barrier()
-    return summary

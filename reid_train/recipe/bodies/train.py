@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.artifacts import graph
 from pipeline.artifacts.runs import record_run, run_name
+from pipeline.artifacts.steps import Step
 from pipeline.terminal.commandline import Terminal
 from reid_train.recipe.bodies import Maps
 from reid_train.recipe.bodies.map_options import check_reads_maps
@@ -22,35 +23,56 @@ def train(
     batch: int | None,
     lr: float | None,
     seed: int,
+    eval_every: int | None,
+    eval_on: str | None,
+    keep: str | None,
+    goes_on: str | None,
     logs: tuple[str, ...],
     device: str,
 ) -> None:
     """The body of ``reidpipe train``."""
     from reid_train.engine.trackers import read_trackers
     from reid_train.recipe.arguments import check_data, in_settings, model_step
+    from reid_train.recipe.continuation import continued_step
     from reid_train.recipe.short_forms import Short
+    from reid_train.recipe.validation import asked, told
 
-    trackers = read_trackers(logs)
-    settings = in_settings([recipe], settings, Short(epochs, batch, lr))
-    check_reads_maps([recipe], settings)
-    step = model_step(
-        terminal,
-        recipe,
-        dataset,
-        seed=seed,
-        pretrained=pretrained,
-        settings=settings,
-        label_maps=lambda index: label_maps(index, parsing),
-    )
+    def maps(index: Step) -> Step:
+        return label_maps(index, parsing)
+
+    trackers, short = read_trackers(logs), Short(epochs, batch, lr)
+    if goes_on is not None:
+        step = continued_step(terminal, goes_on, settings=settings, short=short, label_maps=maps)
+        dataset, seed = step.inputs["index"].params["dataset"], step.params["seed"]
+    else:
+        settings = in_settings([recipe], settings, short)
+        check_reads_maps([recipe], settings)
+        step = model_step(
+            terminal,
+            recipe,
+            dataset,
+            seed=seed,
+            pretrained=pretrained,
+            settings=settings,
+            label_maps=maps,
+        )
+    looked = asked(terminal, step, every=eval_every, on=eval_on, keep=keep)
+
     name = run_name(
         step.params["recipe"]["name"], step.inputs["index"].params["dataset"], seed, step.key
     )
+    execution = terminal.execution(device=device, trackers=trackers, runs=[name])
+
+    def check() -> None:
+        check_data(terminal.workspace, step, dataset)
+        looked.check(terminal, step)
+
     outcome = graph.run_checked(
         terminal.workspace,
         [step],
-        terminal.execution(device=device, trackers=trackers, runs=[name]),
-        first=[step.inputs["index"]],
-        check=lambda: check_data(terminal.workspace, step, dataset),
+        looked.execution(terminal.workspace, execution),
+        first=[step.inputs["index"], *looked.steps],
+        check=check,
         announce=terminal.announce,
     )
     run = record_run(
@@ -68,6 +90,9 @@ def train(
     for name, value in sorted(summary.items()):
         if isinstance(value, int | float | str):
             terminal.say(f"  {name}: {value}")
+    lines, facts = told(terminal.workspace, run.name, step)
+    for line in lines:
+        terminal.say(line)
     if summary["identities"] == 0:
         terminal.say(f"next: reidpipe embed {run.name} DIR, then reidpipe search")
     else:
@@ -77,6 +102,7 @@ def train(
             "run": run.name,
             "model": str(terminal.workspace.folder(step)),
             "made": [made.key for made in outcome.made],
+            **facts,
             **summary,
         }
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pipeline.artifacts.store import Workspace
+from pipeline.datasets.catalogue import list_manifests, load_manifest
 from pipeline.datasets.sources import index_step
-from pipeline.mannequins import DEFAULTS
+from pipeline.mannequins import DEFAULTS, plan
 from pipeline.terminal.errors import ReidpipeError
 
 
@@ -27,3 +28,30 @@ def test_what_a_caller_asks_for_goes_before_the_variant(tmp_path):
 def test_unknown_variant_names_the_nearest(tmp_path):
     with pytest.raises(ReidpipeError, match="did you mean 'other-world'"):
         index_step(Workspace(tmp_path), "mannequins:other-word")
+
+
+def test_validation_shows_other_people_in_the_same_scenes(tmp_path):
+    workspace = Workspace(tmp_path)
+    here, looked = (index_step(workspace, f"mannequins{v}") for v in ("", ":validation"))
+    assert looked.params["seed"] == here.params["seed"]  # scenes and cameras
+    plans = [plan(step.params, tmp_path) for step in (here, looked)]
+    people = [{entry.pid for entry in found} for found in plans]
+    assert people[0].isdisjoint(people[1]) and len(people[1]) == 32
+    assert {entry.split for entry in plans[1]} == {"query", "gallery"}
+    assert len(plans[1]) == 256
+    # The default's own parameters, and so its key, know nothing of it.
+    assert here.params == DEFAULTS
+
+
+@pytest.mark.parametrize("first", [0, 2, 4, -3])
+def test_people_begin_with_a_whole_group_of_twins(tmp_path, first):
+    with pytest.raises(ReidpipeError, match="expected 1 more than a multiple of 4"):
+        index_step(Workspace(tmp_path), "mannequins", first_person=first)
+
+
+def test_every_validation_is_a_dataset_of_its_own():
+    named = {m.dataset: m.validation for m in list_manifests() if m.validation}
+    assert named == {"mannequins": "mannequins:validation"}
+    for dataset, validation in named.items():
+        found = load_manifest(validation)
+        assert found.kind == "reid" and found.dataset != dataset and found.validation is None

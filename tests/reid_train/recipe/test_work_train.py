@@ -45,7 +45,9 @@ def job_of(inputs, folder, *, maps=False, seed=0, **overrides):
 def test_a_trained_model_loads_and_knows_its_origin(tmp_path, inputs):
     summary = work.model(job_of(inputs, tmp_path / "run"))
     files = sorted(path.name for path in (tmp_path / "run").iterdir())
-    assert files == ["log.csv", "log.jsonl", "model.json", "model.safetensors"]
+    assert files == [
+        "heads.safetensors", "log.csv", "log.jsonl", "model.json", "model.safetensors"
+    ]  # fmt: skip
     assert summary["identities"] == 6 and summary["images"] == 30 and summary["epochs"] == 4
     assert summary["loss"] < 3 and summary["steps"] == 12 and summary["images_per_s"] > 0
     meta = json.loads((tmp_path / "run" / "model.json").read_text())
