@@ -85,6 +85,10 @@ def is_file(dataset: str) -> bool:
 
 
 def _own_file(path: Path, variant: str | None, known: Mapping[str, Any]) -> Manifest:
+    if not path.is_file():
+        raise ReidpipeError(
+            f"found no dataset in {path} (no such file); expected a YAML file; type its path"
+        )
     content = read_yaml_file(path)
     if not isinstance(content, dict):
         raise ReidpipeError(f"found no mapping in {path}; expected the fields of a dataset")

@@ -150,7 +150,7 @@ def test_rerank_of_too_few_images(console: Console, tmp_path: Path):
             Image.effect_noise((16, 32), 50 + 10 * person).save(path)
     console("prepare", "folder", "--root", root, "--size", "32x16")
     console("train", "baseline-tiny", "--dataset", "folder", *TRAIN, "--device", "cpu")
-    line = console.mistake("eval", "--exclude", "none", "--rerank", notes=1)
+    line = console.mistake("eval", "--exclude", "none", "--rerank")
     assert "found 4 images for k1=20" in line
 
 

@@ -34,6 +34,7 @@ from reid_train.figures.page.views import RunView
 from reid_train.figures.page.writing import render, write_report
 from tests.reid_train.figures.pages import Page
 
+RATE = {"images_per_s": 90.0, "seconds": 2.0}
 MARKUP = "<img src=x onerror=alert(1)>"
 
 
@@ -62,13 +63,13 @@ def statistics(**changed: object) -> StoredStatistics:
 def views(make_prepared):
     little = make_prepared()
     log = [
-        {"event": "epoch", "stage": "train", "epoch": epoch, "loss": 3 / (epoch + 1)}
+        {"event": "epoch", "stage": "train", "epoch": epoch, "loss": 3 / (epoch + 1), **RATE}
         for epoch in range(4)
     ]
     (little.model / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
     stage = little.root / "prompts"
     stage.mkdir()
-    line = {"event": "epoch", "stage": "prompt <b>", "epoch": 0, "loss": 1.0}
+    line = {"event": "epoch", "stage": "prompt <b>", "epoch": 0, "loss": 1.0, **RATE}
     (stage / "log.jsonl").write_text(json.dumps(line) + "\n")
     maps = little.root / "maps"
     with MapWriter(maps, LIP, {"model": "by hand"}, size=(32, 16)) as writer:
@@ -304,12 +305,14 @@ def test_what_could_not_be_computed_says_why(views, tmp_path):
     statistics(**dict.fromkeys(names), resampling=None, why=why).write(bare.evaluation)
     about = json.loads((bare.evaluation / "protocol.json").read_text())
     (bare.evaluation / "protocol.json").write_text(json.dumps({**about, "trials": 10}))
+    figures = json.loads((bare.evaluation / "metrics.json").read_text())
+    (bare.evaluation / "metrics.json").write_text(json.dumps({**figures, "trials": 10}))
     page = Page.of(write_report(tmp_path / "a.html", [bare], "t").read_text())
     assert "training" not in page.sections and "maps" not in page.sections
     assert "differences" not in page.sections and "Best of" not in page.text
     for name in ("intervals", "cmc", "roc", "camera_pairs", "confusions"):
         assert f"{name} for a reason" in page.text
-    assert "mean of 10 trials" in page.text and "Of the first of 10 trials." in page.text
+    assert "mean of 10 drawn galleries" in page.text and "Of the first of 10 trials." in page.text
 
 
 def test_five_runs_and_one_query(views):
