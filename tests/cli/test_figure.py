@@ -46,7 +46,7 @@ def test_curves_and_bands_are_said(trained: Console, tmp_path: Path):
     assert "trained: baseline-tiny-folder" in told["caption"]
     with Image.open(tmp_path / "c.png") as image:
         assert image.width == 2100 and image.info["Description"] == told["caption"]
-    told = trained.json("figure", "cmc", "baseline-tiny", "--out", tmp_path / "c.PDF", "--top", 5)
+    told = trained.json("figure", "cmc", "baseline-tiny", "--out", tmp_path / "c.PDF", "--top", "5")
     assert "95 % intervals, bootstrap over 6 identities" in told["caption"]
     assert r"95 \% intervals" in told["latex"]
     assert (tmp_path / "c.PDF").read_bytes().startswith(b"%PDF")

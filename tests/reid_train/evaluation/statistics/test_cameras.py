@@ -18,7 +18,7 @@ def noted(dist, q_pids, g_pids, q_camids, g_camids, exclude="same-camera"):
         Embeddings(np.empty((len(pids), 0)), pids, camids)
         for pids, camids in ((q_pids, q_camids), (g_pids, g_camids))
     ]
-    ranks = CameraRanks(match_rule(*sides, exclude), np.asarray(g_camids))
+    ranks = CameraRanks(match_rule(sides[0], sides[1], exclude), np.asarray(g_camids))
     half = len(dist) // 2
     chunks = [(0, dist[:half]), (half, dist[half:])]
     assert [start for start, _ in ranks.watch(iter(chunks))] == [0, half]

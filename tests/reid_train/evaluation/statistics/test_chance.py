@@ -42,7 +42,7 @@ def test_by_hand_and_at_random():
         Embeddings(np.empty((len(pids), 0)), pids, camids)
         for pids, camids in zip((q_pids, g_pids), cameras, strict=True)
     ]
-    matches = match_rule(*sides, "same-camera")
+    matches = match_rule(sides[0], sides[1], "same-camera")
     chance = chance_map(matches, found.valid, 90, Protocol(name="standard"))
     assert found.mAP == pytest.approx(chance, abs=0.01)
-    assert chance_map(match_rule(*sides, "none"), found.valid, 90, COURSE) > chance
+    assert chance_map(match_rule(sides[0], sides[1], "none"), found.valid, 90, COURSE) > chance

@@ -13,7 +13,7 @@ from reid_train.evaluation.threshold import PairStatistics
 
 def counted(dist: np.ndarray, q_pids: np.ndarray, g_pids: np.ndarray) -> PairStatistics:
     sides = [Embeddings(np.empty((len(pids), 0)), pids) for pids in (q_pids, g_pids)]
-    pairs = PairStatistics(match_rule(*sides, "none"), q_pids, g_pids)
+    pairs = PairStatistics(match_rule(sides[0], sides[1], "none"), q_pids, g_pids)
     list(pairs.watch(iter([(0, dist.astype(np.float32))])))
     return pairs
 
