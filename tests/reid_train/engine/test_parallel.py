@@ -29,7 +29,7 @@ def run(what, folder, processes):
         command = [command[0], "-m", *launcher, *command[1:]]
     subprocess.run(command, cwd=PROJECT, env=environment, check=True)
     found = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    losses = [line["loss"] for line in found if line["event"] != "hook"]
+    losses = [line["loss"] for line in found if line["event"] in ("step", "epoch")]
     return losses, torch.load(folder / "final.pt", weights_only=True)
 
 
