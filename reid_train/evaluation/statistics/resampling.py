@@ -111,6 +111,15 @@ def intervals(sums: Sums, *, name: str, draws: int = DRAWS, level: float = LEVEL
     return ends
 
 
+def rising(ends: np.ndarray) -> np.ndarray:
+    """Ends (2, M) of the intervals of a curve that never falls, as a CMC or a ROC: what it is above
+    at one place it is above at later ones, and below likewise. Else a place where all are right, of
+    which the exact interval has to be wide, would seem less sure than one before it.
+    """
+    low = np.maximum.accumulate(ends[0])
+    return np.stack([low, np.minimum.accumulate(ends[1][::-1])[::-1]])
+
+
 def weights(units: int, *, name: str, draws: int = DRAWS) -> Iterator[np.ndarray]:
     """How often each unit is drawn, in blocks (n, units) float64 of BLOCK_MIB at most: every row is
     ``units`` draws with replacement.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from reid_train.evaluation.calibration import above, exact_interval, quantiles
+from reid_train.evaluation.statistics.resampling import rising
 from reid_train.evaluation.statistics.stored import Estimate, Roc
 from reid_train.evaluation.threshold import RATES, PairStatistics
 
@@ -71,6 +72,8 @@ def intervals(
     people = len(np.unique(np.concatenate([who for who, _ in pairs.matched])))
     for place in np.flatnonzero(low == high):  # no draw shows what none of the people does
         low[place], high[place] = exact_interval(people * tpr[place], people)
+    order = np.argsort(rates, kind="stable")
+    low[order], high[order] = rising(np.stack([low, high])[:, order])
     return low, high
 
 

@@ -10,7 +10,13 @@ import numpy as np
 
 from reid_train.evaluation.metrics import RetrievalMetrics
 from reid_train.evaluation.statistics.cameras import CameraFigures
-from reid_train.evaluation.statistics.resampling import DRAWS, LEVEL, Sums, intervals
+from reid_train.evaluation.statistics.resampling import (
+    DRAWS,
+    LEVEL,
+    Sums,
+    intervals,
+    rising,
+)
 from reid_train.evaluation.statistics.roc import roc
 from reid_train.evaluation.statistics.stored import (
     MEASURES,
@@ -71,6 +77,11 @@ def summarise(trials: Sequence[Scored], found: Found) -> StoredStatistics:
     over_people = named_intervals(sums, MEASURES, name="identities")
     if over_people is None:
         why["intervals"] = ONE_PERSON
+    curve = cmc(trials)
+    if over_people is not None and curve.low is not None and curve.high is not None:
+        for place, rank in enumerate(curve.rank):
+            if f"Rank-{rank}" in over_people:
+                over_people[f"Rank-{rank}"] = [curve.low[place], curve.high[place]]
     over_queries = None
     if single:
         values = _values(trials[0].metrics, MEASURES)
@@ -82,7 +93,7 @@ def summarise(trials: Sequence[Scored], found: Found) -> StoredStatistics:
         why["intervals_over_queries"] = (
             "several trials rank the same images: their queries are no independent draws"
         )
-    curve, at, missing = roc(found.pairs)
+    rates, at, missing = roc(found.pairs)
     pairs, confused = None, None
     if not single:
         why["camera_pairs"] = why["confusions"] = TRIALS
@@ -98,8 +109,8 @@ def summarise(trials: Sequence[Scored], found: Found) -> StoredStatistics:
         resampling=Resampling(draws=DRAWS, level=LEVEL, people=len(sums)),
         intervals=over_people,
         intervals_over_queries=over_queries,
-        cmc=cmc(trials),
-        roc=curve,
+        cmc=curve,
+        roc=rates,
         tpr_at_fpr=at,
         camera_pairs=pairs,
         confusions=confused,
@@ -140,7 +151,7 @@ def cmc(trials: Sequence[Scored]) -> Cmc:
     value = np.mean([trial.metrics.cmc for trial in trials], axis=0)
     ranks = list(range(1, len(value) + 1))
     measures = [f"Rank-{rank}" for rank in ranks]
-    ends = intervals(people_sums(trials, measures), name="identities")
+    ends = rising(intervals(people_sums(trials, measures), name="identities"))
     sure = not np.isnan(ends).any()
     low, high = (_rounded(column) if sure else None for column in ends)
     return Cmc(rank=ranks, value=_rounded(value), low=low, high=high)

@@ -11,6 +11,7 @@ from reid_train.evaluation.statistics.resampling import (
     Sums,
     generator,
     intervals,
+    rising,
     trials_of,
     weights,
 )
@@ -127,3 +128,10 @@ def test_intervals_over_people_cover():
             found.append(low <= true <= high)
     assert 0.92 <= np.mean(over_people) <= 0.98
     assert np.mean(over_queries) < 0.88
+
+
+def test_a_curve_that_never_falls_is_no_less_sure_where_all_are_right():
+    ends = np.array([[0.5, 0.8, 0.94, 0.89, 0.89], [0.7, 0.9, 0.99, 1.0, 1.0]])
+    assert rising(ends).tolist() == [[0.5, 0.8, 0.94, 0.94, 0.94], [0.7, 0.9, 0.99, 1.0, 1.0]]
+    ends[1, 1] = 0.6  # nor is it below before a place where it is below
+    assert rising(ends)[1].tolist() == [0.6, 0.6, 0.99, 1.0, 1.0]
