@@ -24,6 +24,7 @@ def demo(terminal: Terminal, label_maps: Maps, *, seed: int, device: str) -> Non
     """The body of ``reidpipe demo``."""
     from pipeline.datasets.sources import GENERATED, index_step
     from reid_train.evaluation.results import METRIC_COLUMNS, metrics_row, protocol_line
+    from reid_train.evaluation.statistics.differences import compared
     from reid_train.figures.commands import report_page, report_step
     from reid_train.recipe.arguments import model_step
 
@@ -73,6 +74,9 @@ def demo(terminal: Terminal, label_maps: Maps, *, seed: int, device: str) -> Non
         results.append(metrics)
     terminal.say(format_table(rows, METRIC_COLUMNS))
     terminal.say(protocol_line(results[0], evaluations[0]))
+    names = [model.params["recipe"]["name"] for model in models]
+    for line in compared(terminal.workspace, evaluations, names):
+        terminal.say(line)
     terminal.told(outcome)
     path = report_page(terminal, page)
     terminal.say(f"report {path}")
