@@ -100,8 +100,8 @@ class Wandb:
     """
 
     def __init__(self, folder: Path) -> None:
-        import wandb
-        from wandb.errors import Error
+        import wandb  # pyright: ignore[reportMissingImports]
+        from wandb.errors import Error  # pyright: ignore[reportMissingImports]
 
         self.place = folder / "wandb"
         self.place.mkdir(parents=True, exist_ok=True)

@@ -97,8 +97,8 @@ def test_wandb_offline_is_one_run(tmp_path: Path, monkeypatch):
 
 @pytest.mark.skipif(not INSTALLED["wandb"], reason="wandb is not installed")
 def test_wandb_that_cannot_begin_is_told(tmp_path: Path, monkeypatch):
-    import wandb
-    from wandb.errors import UsageError
+    import wandb  # pyright: ignore[reportMissingImports]
+    from wandb.errors import UsageError  # pyright: ignore[reportMissingImports]
 
     def refuse(**_: object) -> None:
         raise UsageError("No API key configured.\nUse `wandb login` to log in.")
