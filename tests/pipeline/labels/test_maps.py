@@ -263,6 +263,7 @@ def test_two_processes_never_collide(tmp_path: Path):
     assert_stored(tmp_path, [f"{n}" for n in range(120)])
 
 
+@pytest.mark.slow
 def test_sigkill_costs_only_the_unwritten_images(tmp_path: Path):
     keys = [f"{n}" for n in range(4000)]
     confirmed: dict[str, bytes] = {}
