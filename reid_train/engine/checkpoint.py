@@ -102,15 +102,44 @@ def load_state(path: Path | str, device: torch.device | str = "cpu") -> dict[str
         ) from error
 
 
-def check_order(state: Mapping[str, Any], names: Sequence[str], path: Path) -> None:
+def check_order(
+    state: Mapping[str, Any], names: Sequence[str], optimiser: torch.optim.Optimizer, path: Path
+) -> None:
     """Raise ReidpipeError unless a training state is about these parameters in this order: the
-    optimiser's part of it is by position, and in another order would fit other tensors.
+    optimiser's part of it is by position, and in another order would fit other tensors. Kernels
+    that step do not look at shapes: averages of another size are memory of somebody else.
     """
     if state.get("trained") != list(names):
         raise ReidpipeError(
             f"found the state of other parameters in {path}; expected {', '.join(names[:3])}, ... "
             f"in this order; to start over type rm {path}"
         )
+    trained = [p for group in optimiser.param_groups for p in group["params"]]
+    saved = state["optimiser"]
+    entries = saved.get("state") if isinstance(saved, Mapping) else None
+    fits = isinstance(entries, Mapping) and all(
+        type(place) is int
+        and 0 <= place < len(trained)
+        and isinstance(values, Mapping)
+        and all(
+            value.numel() == 1 or value.shape == trained[place].shape
+            for value in values.values()
+            if torch.is_tensor(value)
+        )
+        for place, values in entries.items()
+    )
+    groups = saved.get("param_groups") if isinstance(saved, Mapping) else None
+    own = [len(group["params"]) for group in optimiser.param_groups]
+    if not fits or not isinstance(groups, list) or own != [_members(group) for group in groups]:
+        raise ReidpipeError(
+            f"found an optimiser's state of other parameters in {path}; expected averages of their "
+            f"shapes; to start over type rm {path}"
+        )
+
+
+def _members(group: Any) -> int:
+    members = group.get("params") if isinstance(group, Mapping) else None
+    return len(members) if isinstance(members, list) else -1
 
 
 def read_state_dict(path: Path | str) -> dict[str, Tensor]:

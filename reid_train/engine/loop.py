@@ -30,6 +30,10 @@ from reid_train.engine.task import ReidTask, Stage
 
 STATE = "state.pt"
 NAN_BATCH = "nan-batch.pt"
+FIELDS = {
+    "identity", "stage", "epoch", "step", "task", "trained", "optimiser", "scaler", "ema", "hooks",
+    "sums", "images", "steps", "seconds", "log_bytes",
+}  # fmt: skip
 
 
 def train(
@@ -136,7 +140,8 @@ class _Loop:
         path = self.folder / STATE
         state = load_state(path) if path.is_file() else None
         self.runtime.barrier()  # nobody overwrites the state before everybody has read it
-        identity = state.get("identity") if isinstance(state, dict) else None
+        whole = isinstance(state, dict) and state.keys() >= FIELDS
+        identity = state["identity"] if state is not None and whole else None
         if state is not None and identity != self._identity():
             raise ReidpipeError(
                 f"found the state of another run in {path}: {identity}; expected "
@@ -175,7 +180,7 @@ class _Loop:
         self.ema = _averaged(task) if stage.ema is not None else None
         epoch, step = 0, 0
         if state is not None:
-            check_order(state, self.names, self.folder / STATE)
+            check_order(state, self.names, self.optimiser, self.folder / STATE)
             epoch, step = state["epoch"], state["step"]
             self.optimiser.load_state_dict(state["optimiser"])
             self.scaler.load_state_dict(state["scaler"])
