@@ -11,7 +11,13 @@ from pipeline.artifacts.runs import Run
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.terminal.tables import format_table
-from reid_train.evaluation.results import METRICS_FILE, check_evaluable, protocol_line, rerank_words
+from reid_train.evaluation.results import (
+    METRICS_FILE,
+    check_evaluable,
+    measure,
+    protocol_line,
+    rerank_words,
+)
 
 # No id of a dataset has a space: these never meet a column of a target.
 SOURCE = ("source run", "trained on")
@@ -75,7 +81,7 @@ def _tables(cells: Sequence[Cell], figures: Sequence[dict[str, Any]], conditions
         for cell, target, found in zip(cells, targets, figures, strict=True):
             row = rows.setdefault(cell.run.name, {})
             row.update(zip(SOURCE, (cell.run.name, cell.run.dataset), strict=True))
-            row[target] = 100 * (found["mAP"] if name == "mAP" else found["cmc"]["1"])
+            row[target] = 100 * measure(found, name)
         lines.append(f"{name} (%){conditions}:")
         lines.append(format_table(list(rows.values()), [*SOURCE, *dict.fromkeys(targets)]))
     return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.artifacts import requests
@@ -21,16 +21,29 @@ from reid_train.models import COSINE, Distance
 
 ELSEWHERE = "imported"  # where a model was trained of which nobody said where
 METRICS_FILE = "metrics.json"
-METRIC_COLUMNS = ["run", "mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", "queries", "gallery"]
+MEASURES = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
+METRIC_COLUMNS = ["run", *MEASURES, "queries", "gallery"]
+
+
+def measure(metrics: Mapping[str, Any], name: str) -> float:
+    """A figure of ``metrics.json``, or of its re-ranking, in 0..1: "mAP", "mINP" or "Rank-N".
+
+    Raises KeyError for a rank that is not stored.
+    """
+    rank = name.removeprefix("Rank-")
+    return metrics["cmc"][rank] if rank != name else metrics[name]
+
+
+def measures(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """All of ``MEASURES`` by name, in 0..1."""
+    return {name: measure(metrics, name) for name in MEASURES}
 
 
 def metrics_row(name: str, metrics: dict[str, Any]) -> dict[str, Any]:
     """One line of the metrics table; shares as percent."""
     return {
         "run": name,
-        "mAP": 100 * metrics["mAP"],
-        "mINP": 100 * metrics["mINP"],
-        **{f"Rank-{rank}": 100 * metrics["cmc"][str(rank)] for rank in (1, 5, 10)},
+        **{column: 100 * share for column, share in measures(metrics).items()},
         "queries": metrics["valid_queries"],
         "gallery": metrics["gallery"],
     }
@@ -50,8 +63,7 @@ def publication(rows: Sequence[tuple[str, dict[str, Any], str]]) -> Table:
         {
             "run": name,
             "dataset": metrics["dataset"],
-            **{measure: metrics[measure] for measure in ("mAP", "mINP")},
-            **{f"Rank-{rank}": metrics["cmc"][str(rank)] for rank in (1, 5, 10)},
+            **measures(metrics),
             "queries": metrics["valid_queries"],
             "gallery": metrics["gallery"],
         }

@@ -19,7 +19,7 @@ from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.publishing import Column, Table
 from pipeline.terminal.tables import format_table
-from reid_train.evaluation.results import check_evaluable, evaluation_step, protocol_line
+from reid_train.evaluation.results import check_evaluable, evaluation_step, measure, protocol_line
 from reid_train.evaluation.spread import percent, spread
 from reid_train.evaluation.statistics.differences import Contender
 from reid_train.evaluation.statistics.telling import warning
@@ -169,7 +169,7 @@ def results(terminal: Terminal, cells: Sequence[Cell], runs: Sequence[str]) -> l
             "runs": [run for _, run, _ in members],
             "protocol": protocol_line(members[0][2], members[0][0].evaluation),
             **{
-                name: spread([_measure(metrics, name) for _, _, metrics in members])
+                name: spread([measure(metrics, name) for _, _, metrics in members])
                 for name in MEASURES
             },
         }
@@ -229,8 +229,3 @@ def publication(rows: Sequence[dict[str, Any]]) -> Table:
 def protocols(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The protocol lines of all rows, each once."""
     return list(dict.fromkeys(row["protocol"] for row in rows))
-
-
-def _measure(metrics: dict[str, Any], name: str) -> float:
-    rank = name.removeprefix("Rank-")
-    return metrics["cmc"][rank] if rank != name else metrics[name]

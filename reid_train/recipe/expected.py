@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts.atomic import read_json
 from pipeline.artifacts.store import Workspace
+from reid_train.evaluation.results import measure
 from reid_train.recipe.conditions import differences, trained
 from reid_train.recipe.loading import list_recipes, load_recipe
 from reid_train.recipe.schema import Expected, Published
@@ -183,7 +184,7 @@ def beside(
                 given,
                 measures(
                     given,
-                    {n: [_measure(m, n) for m in figures] for n in given.figures_by_name()},
+                    {n: [measure(m, n) for m in figures] for n in given.figures_by_name()},
                     figures[0].get("intervals") or {},
                 ),
                 tuple(conditions),
@@ -245,8 +246,3 @@ def rows(found: Iterable[Beside]) -> list[dict[str, Any]]:
 
 def _base(dataset: str) -> str:
     return dataset.partition(":")[0]
-
-
-def _measure(metrics: Mapping[str, Any], name: str) -> float:
-    rank = name.removeprefix("Rank-")
-    return metrics["cmc"][rank] if rank != name else metrics[name]

@@ -22,6 +22,7 @@ from pipeline.artifacts.steps import Job
 from pipeline.datasets.index import read_index
 from reid_train.engine.checkpoint import save_tensors, save_weights
 from reid_train.engine.log import LOG, read_log
+from reid_train.evaluation.results import measures
 from reid_train.evaluation.work import evaluate
 from reid_train.recipe.validation import overlap
 
@@ -149,8 +150,7 @@ class Observer:
         told = ("dataset", "protocol", "exclude", "distance", "queries", "valid_queries", "gallery")
         self.conditions = {name: found[name] for name in told}
         self.conditions["flip"] = bool(self.validation.params["flip"])
-        ranks = {f"Rank-{rank}": found["cmc"][str(rank)] for rank in (1, 5, 10)}
-        return {"mAP": found["mAP"], **ranks, "mINP": found["mINP"]}
+        return measures(found)
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -24,7 +24,8 @@ def roc(pairs: PairStatistics) -> tuple[Roc | None, dict[str, Estimate] | None, 
     (``resampled_shares``), and each draw has its own threshold; of the pairs of different people
     those noted for the bootstrap take part, so that at rates near 1/(their number) the interval is
     rather wide. It always holds the rate that all pairs give; where all draws agree it is
-    the exact binomial one of as many trials as there are query people.
+    the exact binomial one of as many trials as there are query people; and what is known at one
+    rate holds for larger ones (``rising``).
     """
     same, different = above(pairs.same), above(pairs.different)
     if not (same[0] and different[0]):

@@ -147,7 +147,9 @@ def _named(ends: np.ndarray, measures: Sequence[str]) -> Intervals | None:
 
 
 def cmc(trials: Sequence[Scored]) -> Cmc:
-    """The curve to the last rank that metrics have, each rank with its own interval."""
+    """The curve to the last rank that metrics have, each rank with its own interval; what is known
+    at one rank holds for later ones (``rising``).
+    """
     value = np.mean([trial.metrics.cmc for trial in trials], axis=0)
     ranks = list(range(1, len(value) + 1))
     measures = [f"Rank-{rank}" for rank in ranks]

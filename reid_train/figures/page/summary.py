@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from reid_train.evaluation.results import MEASURES, measures
 from reid_train.evaluation.statistics.differences import COMPARED
 from reid_train.evaluation.statistics.telling import warning
 from reid_train.figures.page.section import Section
 from reid_train.figures.page.verdict import foremost, notes, pairs
 from reid_train.figures.page.views import RunView
-
-RANKS = (1, 5, 10)
-MEASURES = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
 
 
 def summary(views: Sequence[RunView]) -> Section:
@@ -47,24 +45,18 @@ def summary(views: Sequence[RunView]) -> Section:
     return Section("summary", "Results", content)
 
 
-def _figures(found: dict[str, Any]) -> dict[str, float]:
-    """The measures of ``metrics.json`` (or of its re-ranking) by name, as shares."""
-    ranks = {f"Rank-{rank}": found["cmc"][str(rank)] for rank in RANKS}
-    return {"mAP": found["mAP"], **ranks, "mINP": found["mINP"]}
-
-
 def _line(view: RunView) -> dict[str, Any]:
     metrics, known = view.metrics, view.statistics
     again = metrics["rerank"]
     return {
         "name": view.name,
-        "figures": _figures(metrics),
+        "figures": measures(metrics),
         "intervals": {} if known is None else known.intervals or {},
         "chance": None if known is None else (known.chance or {}).get("mAP"),
         "queries": metrics["valid_queries"],
         "gallery": metrics["gallery"],
         "conditions": view.conditions,
-        "rerank": again and {"intervals": {}, **again, "figures": _figures(again)},
+        "rerank": again and {"intervals": {}, **again, "figures": measures(again)},
     }
 
 

@@ -11,21 +11,6 @@ from pipeline.labels.sets import LIP
 from reid_train.engine.log import read_log
 from reid_train.figures.charts.curves import curves
 from reid_train.figures.charts.saving import svg
-from reid_train.figures.ranked_lists import BORDER, VERDICTS, Match, draw_ranked_list
-
-
-def test_ranked_list_borders_tell_right_from_wrong():
-    images = [np.full((20, 10, 3), value, np.uint8) for value in (10, 100, 200)]
-    matches = [Match(images[1], 0.91, "right"), Match(images[2], 0.5, "wrong")]
-    sheet = draw_ranked_list(images[0], matches, size=(40, 20))
-    assert sheet.dtype == np.uint8 and sheet.ndim == 3
-    middle = BORDER + 20
-    row = sheet[middle]
-    assert (row[BORDER + 10] == 10).all()  # the query comes first
-    for match, verdict in zip(matches, ("right", "wrong"), strict=True):
-        (places,) = np.nonzero((row == match.image[0, 0]).all(1))
-        assert len(places) == 20
-        assert tuple(row[places[0] - 1]) == tuple(row[places[-1] + 1]) == VERDICTS[verdict][1]
 
 
 def test_overlay_tints_by_class_and_confidence():
