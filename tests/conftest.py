@@ -22,14 +22,14 @@ settings.register_profile("reidpipe", deadline=None)
 settings.load_profile("reidpipe")
 
 
-def _shared_folder() -> Path:
+def shared_folder() -> Path:
     return Path(os.environ.get("REIDPIPE_SHARED", PROJECT.parent / "shared")).resolve()
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder with recorded outputs (``golden/``) and real images (``data/``); absent: skip."""
-    folder = _shared_folder()
+    folder = shared_folder()
     if not (folder / "golden").is_dir():
         pytest.skip("recorded outputs absent: set REIDPIPE_SHARED to the folder with golden/")
     return folder

@@ -42,7 +42,7 @@ KINDS: dict[str, Kind] = {
     "checkpoint": Kind("reid_train.exchange.work:describe", 1),
     "shots": Kind("reid_train.classify.work:draw", 1),
     "class-features": Kind("reid_train.classify.work:features", 1),
-    "learner": Kind("reid_train.classify.work:train", 2, resumable=True, collective=True),
+    "learner": Kind("reid_train.classify.work:train", 3, resumable=True, collective=True),
     "accuracy": Kind("reid_train.classify.work:evaluate", 2),
     "retrieval": Kind("reid_train.classify.people:retrieve", 2),
 }

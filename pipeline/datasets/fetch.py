@@ -112,7 +112,8 @@ def fetch(archive: Archive, folder: Path, *, dataset: str = "ID", progress: bool
                 _download(url, part, archive, progress=progress)
                 _accept(part, archive, remove=True)
         except _SourceFailed as failure:
-            log.warning("%s: %s", url, failure)
+            if url != archive.urls[-1]:  # of the last the error tells
+                log.warning("%s: %s", url, failure)
             failures.append(f"{url}: {failure}")
             continue
         with part.open("rb") as file:

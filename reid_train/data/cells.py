@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline.labels.sets import IGNORE
 from pipeline.labels.shards import CONFIDENCE_STEPS
+from reid_train.engine.arithmetic import full
 
 # One int64 per (cell, label) holds the pixel count above, the confidence sum below: the greatest
 # is the majority, ties decided by confidence. Cached confidences are whole numbers of these steps,
@@ -154,9 +155,10 @@ def pool(features: Tensor, cells: Cells, parts: int) -> tuple[Tensor, Tensor]:
     """
     _check_grid(features, cells)
     with torch.autocast(features.device.type, enabled=False):
-        members = membership(cells, parts)
+        values = full(features).flatten(2).transpose(1, 2)
+        members = membership(cells, parts).to(values.dtype)
         counts = members.sum(2)
-        sums = members @ features.float().flatten(2).transpose(1, 2)  # N,P,D
+        sums = members @ values  # N,P,D
         return sums / counts.clamp(min=1)[..., None], counts
 
 
@@ -180,7 +182,7 @@ def sample(
     chosen = order.masked_fill(~members, torch.inf).topk(keep, dim=2, largest=False).indices
     taken = members.gather(2, chosen)  # N,P,K
     image = torch.arange(len(members), device=features.device)[:, None, None]
-    rows = features.float().flatten(2).transpose(1, 2)[image, chosen]  # N,P,K,D
+    rows = full(features).flatten(2).transpose(1, 2)[image, chosen]  # N,P,K,D
     count = members.sum(2, keepdim=True).float()
     return rows, taken * count / taken.sum(2, keepdim=True).clamp(min=1)
 

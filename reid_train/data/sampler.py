@@ -71,15 +71,7 @@ class IdentitySampler:
         """labels: one per image of the training set. Raises ReidpipeError when ids are too few."""
         self.ids, self.together, self.seed = ids, images_per_id, seed
         self.batch = ids * images_per_id
-        labels = np.asarray(labels)
-        order = np.argsort(labels, kind="stable")
-        starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
-        self.members = np.split(order, starts[1:]) if len(order) else []
-        if len(self.members) < ids:
-            raise ReidpipeError(
-                f"found {len(self.members)} identities to train on; expected at least {ids} for a "
-                f"batch; type --set stages.0.data.ids={max(len(self.members), 1)}"
-            )
+        self.members = members_of(np.asarray(labels), ids)
         self.chunks = np.array([max(len(m) // images_per_id, 1) for m in self.members])
         self.length = _most_batches(self.chunks, ids)
 
@@ -112,16 +104,65 @@ class IdentitySampler:
         return generator.permutation(members)[: len(members) // size * size].reshape(-1, size)
 
 
+class OtherCamerasSampler:
+    """Batches of ``ids`` identities: of each one image, and ``images_per_id`` - 1 that other
+    cameras took of it; every identity comes once a pass, but for those that fill no last batch (Ge
+    et al., SpCL, NeurIPS 2020, and what follows it: ClusterContrast, PCL-CLIP without labels).
+
+    An identity with too few images of other cameras gives some of them several times; one that a
+    single camera saw, or whose camera is unknown (-1), gives its other images instead, and one of a
+    single image that image alone, which the published sampler cannot batch.
+    """
+
+    def __init__(
+        self, labels: np.ndarray, camids: np.ndarray, *, ids: int, images_per_id: int, seed: int
+    ) -> None:
+        """labels, camids: int64, one per image. Raises ReidpipeError when ids are too few."""
+        self.ids, self.together, self.seed = ids, images_per_id, seed
+        self.batch, self.camids = ids * images_per_id, camids
+        self.members = members_of(labels, ids)
+
+    def __len__(self) -> int:
+        return len(self.members) // self.ids
+
+    def epoch(self, epoch: int) -> np.ndarray:
+        generator = np.random.default_rng(derive_seed(self.seed, "identities", epoch))
+        order = generator.permutation(len(self.members))[: len(self) * self.ids]
+        drawn = [self._draw(self.members[identity], generator) for identity in order]
+        return np.stack(drawn).reshape(len(self), self.batch)
+
+    def _draw(self, members: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        first = generator.choice(members)
+        camera = self.camids[first]
+        others = members[self.camids[members] != camera] if camera >= 0 else members[:0]
+        if len(others) == 0:
+            others = members[members != first] if len(members) > 1 else members
+        wanted = self.together - 1
+        more = generator.choice(others, wanted, replace=len(others) < wanted)
+        return np.concatenate([[first], more])
+
+
 class RestartedSampler:
-    """``iterations`` batches per epoch: passes of ``IdentitySampler`` one after the other, the last
-    one cut off (PCL-CLIP, ClusterContrast), over the labels last given to ``assign``.
+    """``iterations`` batches per epoch: passes of another sampler one after the other, the last
+    one cut off (PCL-CLIP, ClusterContrast), over the labels last given to ``assign``. A pass is one
+    of ``IdentitySampler``, or with ``camids`` of ``OtherCamerasSampler``.
 
     With fewer than ``ids`` labels a batch is smaller: it has all of them, or as many as
     ``processes`` can share.
     """
 
-    def __init__(self, *, ids: int, images_per_id: int, iterations: int, seed: int) -> None:
-        self.ids, self.together, self.seed = ids, images_per_id, seed
+    inner: IdentitySampler | OtherCamerasSampler
+
+    def __init__(
+        self,
+        *,
+        ids: int,
+        images_per_id: int,
+        iterations: int,
+        seed: int,
+        camids: np.ndarray | None = None,
+    ) -> None:
+        self.ids, self.together, self.seed, self.camids = ids, images_per_id, seed, camids
         self.iterations, self.batch = iterations, ids * images_per_id
 
     def assign(self, labels: np.ndarray, *, processes: int = 1) -> None:
@@ -136,9 +177,14 @@ class RestartedSampler:
         if found < ids:
             ids = max(found // processes * processes, 1)
         self.batch = ids * self.together
-        self.inner = IdentitySampler(
-            labels, ids=ids, images_per_id=self.together, seed=derive_seed(self.seed, "passes")
-        )
+        seed = derive_seed(self.seed, "passes")
+        if self.camids is None:
+            self.inner = IdentitySampler(labels, ids=ids, images_per_id=self.together, seed=seed)
+        else:
+            cameras = self.camids[self.kept]
+            self.inner = OtherCamerasSampler(
+                labels, cameras, ids=ids, images_per_id=self.together, seed=seed
+            )
 
     def __len__(self) -> int:
         return self.iterations
@@ -166,19 +212,41 @@ def identity_batches(
     images_per_id: int,
     seed: int,
     iterations: int | None = None,
+    draw: str = "chunks",
+    cameras: np.ndarray | None = None,
 ) -> Sampler:
     """``SAMPLERS["identity-batches"]``: an epoch has ``iterations`` batches, or as many as the
-    images give. labels of -1 have no identity yet: a hook assigns them.
+    images give. labels of -1 have no identity yet: a hook assigns them. draw: which images of an
+    identity, its ``chunks`` or those of ``other-cameras`` (``cameras``: int64, -1 unknown).
     """
     if iterations is None:
         return IdentitySampler(labels, ids=ids, images_per_id=images_per_id, seed=seed)
     sampler = RestartedSampler(
-        ids=ids, images_per_id=images_per_id, iterations=iterations, seed=seed
+        ids=ids,
+        images_per_id=images_per_id,
+        iterations=iterations,
+        seed=seed,
+        camids=None if draw == "chunks" else cameras,
     )
     labels = np.asarray(labels)
     if (labels >= 0).any():
         sampler.assign(labels)
     return sampler
+
+
+def members_of(labels: np.ndarray, ids: int) -> list[np.ndarray]:
+    """Positions of each label's images, labels ascending. Raises ReidpipeError when there are fewer
+    labels than ``ids``.
+    """
+    order = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    members = np.split(order, starts[1:]) if len(order) else []
+    if len(members) < ids:
+        raise ReidpipeError(
+            f"found {len(members)} identities to train on; expected at least {ids} for a "
+            f"batch; type --set stages.0.data.ids={max(len(members), 1)}"
+        )
+    return members
 
 
 def _most_batches(chunks: np.ndarray, ids: int) -> int:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.watching import QUIET, Watching
+from reid_train.engine.arithmetic import full, stored
 from reid_train.engine.checkpoint import check_order, load_state, load_strict, save_state
 from reid_train.engine.log import Log
 from reid_train.engine.reached import EpochEnd, TrainResult
@@ -106,7 +107,7 @@ class _Loop:
     def run(self) -> TrainResult:
         self.folder.mkdir(parents=True, exist_ok=True)
         state = self._read_state()
-        self.task.to(self.runtime.device)
+        self.runtime.place(self.task)
         if self.channels_last:
             self.task.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         first = 0
@@ -127,6 +128,7 @@ class _Loop:
                 self._stage(index, state if index == first else None)
         finally:
             self.log.close()
+        self.task.float()  # weights are kept in float32, whatever they were computed in
         return self._result(sum(stage.epochs for stage in self.stages))
 
     def _result(self, epochs: int) -> TrainResult:
@@ -240,6 +242,7 @@ class _Loop:
             number = sum(stage.epochs for stage in self.stages[:index]) + epoch + 1
             last = number == sum(stage.epochs for stage in self.stages)
             weights = {**self.task.state_dict(), **(self.ema or {})}
+            weights = {name: stored(value) for name, value in weights.items()}
             end = EpochEnd(
                 self.stages[index], epoch, number, last, weights, self._result(number), self.log
             )
@@ -265,7 +268,7 @@ class _Loop:
         with nullcontext() if last else _no_sync(self.module):
             with self.runtime.autocast():
                 losses, report = self.module(moved)
-            total = torch.stack([loss.float() for loss in losses.values()]).sum()
+            total = torch.stack([full(loss) for loss in losses.values()]).sum()
             self.scaler.scale(total / group_size).backward()
         norm = torch.full((), 0.0)
         if last:
@@ -283,7 +286,10 @@ class _Loop:
         self._settle(index, epoch)
         figures = [*losses.values(), norm, *report.values()]
         values = torch.stack(
-            [torch.as_tensor(v, dtype=torch.float32, device=total.device).detach() for v in figures]
+            [
+                torch.as_tensor(v, dtype=self.runtime.dtype, device=total.device).detach()
+                for v in figures
+            ]
         )
         lr = self.optimiser.param_groups[0]["lr"]
         names = [*losses, "gradient", *report]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.options import check_device
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "bf16", "fp16", "fp64")
 
 
 def derive_seed(seed: int, *purpose: object) -> int:
@@ -34,7 +34,8 @@ def derive_seed(seed: int, *purpose: object) -> int:
 class Runtime:
     """Device, precision and this process's place among ``world`` processes.
 
-    precision: ``fp32``, ``bf16`` or ``fp16`` of the forward pass; parameters stay float32.
+    precision: ``fp32``, ``bf16`` or ``fp16`` of the forward pass, where parameters stay float32;
+    ``fp64``: of all there is, to compare trainings without the rounding that sets them apart.
     threads: of torch's CPU kernels. Sums on the CPU depend on it in the last bits, so it is part
     of ``facts`` that models record.
     """
@@ -54,7 +55,7 @@ class Runtime:
         *,
         join: bool = False,
     ) -> Runtime:
-        """Resolve ``auto | cpu | cuda | cuda:<n>`` and ``auto | fp32 | bf16 | fp16``.
+        """Resolve ``auto | cpu | cuda | cuda:<n>`` and ``auto | fp32 | bf16 | fp16 | fp64``.
 
         ``auto`` takes a GPU when there is one, and bf16 where the GPU computes in it, else fp32.
         ``join`` is for work that all processes of ``torchrun`` do together: the process group is
@@ -90,10 +91,23 @@ class Runtime:
         """Whether this process writes files and draws bars."""
         return self.rank == 0
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of parameters, and of sums that must not be rounded."""
+        return torch.float64 if self.precision == "fp64" else torch.float32
+
+    def place(self, module: nn.Module) -> None:
+        """Put ``module`` on the device, in place; in ``fp64`` its parameters become float64."""
+        module.to(self.device)
+        if self.precision == "fp64":
+            module.double()
+
     def autocast(self) -> AbstractContextManager[Any]:
         """The context of a forward pass; losses leave it themselves to compute in float32."""
         dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32")
+        return torch.autocast(
+            self.device.type, dtype=dtype, enabled=self.precision in ("bf16", "fp16")
+        )
 
     def scaler(self) -> torch.amp.GradScaler:
         """Loss scaling for fp16; passes everything through in the other precisions."""
@@ -106,6 +120,8 @@ class Runtime:
     def _move(self, value: Tensor, channels_last: bool) -> Tensor:
         if self.device.type == "cuda":
             value = value.pin_memory().to(self.device, non_blocking=True)
+        if self.precision == "fp64" and value.is_floating_point():
+            value = value.double()
         if value.ndim != 4:
             return value
         order = torch.channels_last if channels_last else torch.contiguous_format

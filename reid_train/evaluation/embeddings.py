@@ -93,7 +93,8 @@ def embed(
     views: np.ndarray | None = None,
     progress: bool = False,
 ) -> np.ndarray:
-    """Features of packed images: float32 (len(rows), D), not normalised, in the order of ``rows``.
+    """Features of packed images: float32 (len(rows), D), not normalised, in the order of ``rows``;
+    float64 where the model is computed in ``fp64``.
 
     model: called as ``model(images N,3,H,W float in 0..1 RGB, camids=, views=)`` on
     ``runtime.device``. pixels: uint8 (n, H, W, 3) RGB, may be a memory map. rows: row numbers.
@@ -105,6 +106,8 @@ def embed(
     import torch
     from tqdm import tqdm
 
+    from reid_train.engine.arithmetic import full
+
     rows = np.asarray(rows, dtype=np.int64)
     # A memory map is read fastest in file order; the result is put back in the caller's order.
     order = np.argsort(rows, kind="stable")
@@ -113,19 +116,21 @@ def embed(
     with torch.inference_mode(), bar:
         for place in _batches(order, batch):
             block = torch.from_numpy(np.ascontiguousarray(pixels[rows[place]]))
-            images = block.to(runtime.device).permute(0, 3, 1, 2).float().div_(255)  # N 3 H W
+            images = (
+                block.to(runtime.device).permute(0, 3, 1, 2).to(runtime.dtype).div_(255)
+            )  # N 3 H W
             side = {
                 name: torch.from_numpy(values[place]).to(runtime.device)
                 for name, values in (("camids", camids), ("views", views))
                 if values is not None
             }
             with runtime.autocast():
-                features = model(images, **side).float()
+                features = full(model(images, **side))
                 if flip:
-                    features = features + model(images.flip(3), **side).float()
+                    features = features + full(model(images.flip(3), **side))
             values = features.cpu().numpy()
             if result is None:
-                result = np.empty((len(rows), values.shape[1]), np.float32)
+                result = np.empty((len(rows), values.shape[1]), values.dtype)
             result[place] = values
             bar.update(len(place))
     if result is None:

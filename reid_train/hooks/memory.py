@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reid_train.data.dataset import ReidBatches, TrainingSet
+from reid_train.engine.arithmetic import full
 from reid_train.engine.runtime import Runtime, gather
 from reid_train.engine.task import Hook, ReidTask
 from reid_train.evaluation.embeddings import embed
@@ -78,18 +80,20 @@ def training_features(
     task: ReidTask, data: TrainingSet, runtime: Runtime, batch: int
 ) -> np.ndarray:
     """L2-normalised retrieval features N,D float32 of the training images in their order, the same
-    in every process: each computes a share. ``task`` is left in eval mode.
+    in every process: each computes a share. ``task`` is left in eval mode. Half precision stays
+    outside: who is near whom is told by more digits than it has.
     """
     task.eval()
+    exact = replace(runtime, precision="fp64" if runtime.precision == "fp64" else "fp32")
 
     def encode(images: Tensor) -> Tensor:
-        return torch.nn.functional.normalize(task.embed(images).float(), dim=1)
+        return torch.nn.functional.normalize(full(task.embed(images)), dim=1)
 
     count = len(data.keys)
     # Equal shares, as gathering needs; the first images fill up the last share.
     share = -(-count // runtime.world)
     own = np.arange(runtime.rank * share, (runtime.rank + 1) * share) % count
-    found = embed(encode, data.images.pixels, data.places[own], runtime=runtime, batch=batch)
+    found = embed(encode, data.images.pixels, data.places[own], runtime=exact, batch=batch)
     if runtime.world == 1:
         return found
     whole = gather(torch.from_numpy(found).to(runtime.device))

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_train.engine.arithmetic import full
+
 DIRECTIONS = ("both", "image-to-text", "text-to-image")
 
 
@@ -24,9 +26,8 @@ def supervised_contrast(
     An anchor without a positive among the candidates adds 0 and still counts in the mean; the
     official CLIP-ReID code divides 0 by 0 there.
     """
-    full = torch.promote_types(anchors.dtype, torch.float32)
     with torch.autocast(anchors.device.type, enabled=False):
-        scores = anchors.to(full) @ candidates.to(full).T / temperature  # N,M
+        scores = full(anchors) @ full(candidates).T / temperature  # N,M
         chances = F.log_softmax(scores, dim=1)  # subtracts each row's maximum itself
     positive = anchor_labels[:, None] == candidate_labels[None, :]
     matched = chances.masked_fill(~positive, 0).sum(1)
@@ -63,8 +64,7 @@ class SupCon(nn.Module):
         """
         if text_labels is None:
             text_labels = labels
-        full = torch.promote_types(image.dtype, torch.float32)
-        image, text = image.to(full), text.to(full)
+        image, text = full(image), full(text)
         if self.normalise:
             image, text = F.normalize(image, dim=1), F.normalize(text, dim=1)
         loss = image.new_zeros(())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.labels.sets import IGNORE
 from reid_train.data.cells import Cells
+from reid_train.engine.arithmetic import full
 
 _LEAST_NORM = 1e-6  # of a vector that is divided by its norm: bounds the gradient
 _NEVER = torch.finfo(torch.float32).min  # finite: a row without candidates stays free of NaN
@@ -66,13 +67,13 @@ class PartContrast(nn.Module):
                 f"visual {tuple(visual.shape)}, counts {tuple(counts.shape)}, "
                 f"text {tuple(text.shape)}; expected N,P,[K,]D, N,P[,K] and U,P,D"
             )
-        counts = counts.reshape(images, parts, -1).float()
+        counts = counts.reshape(images, parts, -1).to(full(visual).dtype)
         if self.ignore_background:
             counts = torch.cat([torch.zeros_like(counts[:, :1]), counts[:, 1:]], dim=1)
         part = torch.arange(parts, device=visual.device)
         own = (identity[:, None] * parts + part)[..., None].expand(counts.shape)  # N,P,K
         with torch.autocast(visual.device.type, enabled=False):
-            rows, texts = visual.float().reshape(-1, dim), text.float().reshape(-1, dim)
+            rows, texts = full(visual).reshape(-1, dim), full(text).reshape(-1, dim)
             if self.normalise:
                 rows, texts = F.normalize(rows, dim=1), F.normalize(texts, dim=1)
             scores = rows @ texts.T / self.temperature  # R,U*P
@@ -80,7 +81,7 @@ class PartContrast(nn.Module):
 
     def _both_ways(self, scores: Tensor, counts: Tensor, own: Tensor) -> Tensor:
         """scores R,A of rows and texts; counts R; own int64 R, the text of each row."""
-        weight = counts if self.by_pixels else (counts > 0).float()
+        weight = counts if self.by_pixels else (counts > 0).to(counts.dtype)
         share = torch.zeros_like(scores[0]).index_add(0, own, weight)  # A
         matching = scores.gather(1, own[:, None])[:, 0]  # R
         to_text = scores.masked_fill(share == 0, _NEVER).logsumexp(1) - matching
@@ -173,7 +174,7 @@ class PartAlignment(nn.Module):
         else:
             weights = counted / counted.sum(1, keepdim=True).clamp(min=1)
         with torch.autocast(fused.device.type, enabled=False):
-            distances = self._distances(fused.float().flatten(2), cells.labels, text.float())
+            distances = self._distances(full(fused).flatten(2), cells.labels, full(text))
         if self.reduction == "mean":
             distances = distances / fused.shape[1]
         images = counted.any(1).sum().clamp(min=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_train.engine.arithmetic import full
+
 
 class CrossEntropy(nn.Module):
     """Mean cross-entropy of logits N,C against labels N (int64), computed in float32.
@@ -20,4 +22,4 @@ class CrossEntropy(nn.Module):
         self.label_smoothing = label_smoothing
 
     def forward(self, input: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(input.float(), labels, label_smoothing=self.label_smoothing)
+        return F.cross_entropy(full(input), labels, label_smoothing=self.label_smoothing)

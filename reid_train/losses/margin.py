@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_train.engine.arithmetic import full
+
 # sin^2 of the smallest angle whose cosine float32 tells from 1. d cos(angle + margin) / d cos grows
 # without bound towards angle 0; here it ends at some 3000 sin(margin).
 _LEAST_SQUARE = 1e-7
@@ -25,7 +27,7 @@ class _MarginLoss(nn.Module):
         self.scale, self.margin = scale, margin
 
     def forward(self, input: Tensor, labels: Tensor) -> Tensor:
-        cosines = input.to(torch.promote_types(input.dtype, torch.float32))
+        cosines = full(input)
         classes = torch.arange(cosines.shape[1], device=cosines.device)
         right = labels[:, None] == classes  # N,C
         return F.cross_entropy(self.scale * self._adjust(cosines, right), labels)

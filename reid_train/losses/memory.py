@@ -18,12 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_train.engine.arithmetic import full
+
 # Far more batches than share an optimiser step; beyond, somebody forgot to call ``step``.
 _MOST_REMEMBERED = 256
 
 
 class _Prototypes(nn.Module):
-    prototypes: Tensor  # K,D float32, unit rows; empty until the first ``rebuild``
+    prototypes: Tensor  # K,D of the task's type, unit rows; empty until the first ``rebuild``
 
     def __init__(self, *, temperature: float, momentum: float) -> None:
         super().__init__()
@@ -108,7 +110,7 @@ class PrototypeMemory(_Prototypes):
         """
         kept = labels >= 0
         unit, labels = _unit(features)[kept], labels[kept]
-        self.prototypes = _means(unit, labels, _count(labels)).to(self.prototypes.device)
+        self.prototypes = _means(unit, labels, _count(labels)).to(self.prototypes)
         self.remembered.clear()
 
     def forward(self, input: Tensor, labels: Tensor) -> Tensor:
@@ -195,7 +197,7 @@ class CameraPrototypes(_Prototypes):
         unit, pairs = _unit(features)[kept], torch.stack([labels[kept], camids[kept]], dim=1)
         found, rows = pairs.unique(dim=0, return_inverse=True)
         device = self.prototypes.device
-        self.prototypes = _means(unit, rows, len(found)).to(device)
+        self.prototypes = _means(unit, rows, len(found)).to(self.prototypes)
         self.identities, self.cameras = found.to(device).unbind(1)
         self.remembered.clear()
 
@@ -234,7 +236,7 @@ class CameraPrototypes(_Prototypes):
 
 
 def _unit(features: Tensor) -> Tensor:
-    return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)
+    return F.normalize(full(features), dim=1)
 
 
 def _count(labels: Tensor) -> int:
@@ -248,9 +250,9 @@ def _count(labels: Tensor) -> int:
 
 
 def _means(unit: Tensor, rows: Tensor, count: int) -> Tensor:
-    """Normalised means count,D, float32; a sum has the direction of a mean."""
+    """Normalised means count,D; a sum has the direction of a mean."""
     sums = torch.zeros(count, unit.shape[1], dtype=unit.dtype, device=unit.device)
-    return F.normalize(sums.index_add_(0, rows, unit), dim=1).float()
+    return F.normalize(sums.index_add_(0, rows, unit), dim=1)
 
 
 def _contrast(scores: Tensor, positive: Tensor, candidates: Tensor) -> Tensor:

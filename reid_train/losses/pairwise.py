@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_train.engine.arithmetic import full
+
 
 def _pairs(feature: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Cosines N,N, and which pairs are positive and negative, bool N,N."""
-    full = torch.promote_types(feature.dtype, torch.float32)
     with torch.autocast(feature.device.type, enabled=False):
-        unit = F.normalize(feature.to(full), dim=1)
+        unit = F.normalize(full(feature), dim=1)
         cosines = unit @ unit.T
     same = labels[:, None] == labels[None, :]
     return cosines, same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device), ~same

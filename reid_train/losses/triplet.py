@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_train.engine.arithmetic import full
+
 
 def euclidean_distances(a: Tensor, b: Tensor) -> Tensor:
     """Euclidean distances of rows, N,D and M,D -> N,M; squares are kept above 1e-12 so that the
@@ -41,7 +43,7 @@ class Triplet(nn.Module):
         self.distances = METRICS[metric]
 
     def forward(self, input: Tensor, labels: Tensor) -> Tensor:
-        feature = input.float()
+        feature = full(input)
         with torch.autocast(feature.device.type, enabled=False):
             distances = self.distances(feature, feature)  # N,N
         same = labels[:, None] == labels[None, :]

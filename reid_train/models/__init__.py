@@ -25,9 +25,6 @@ COSINE: Distance = "cosine"
 EUCLIDEAN: Distance = "euclidean"
 DISTANCES = (COSINE, EUCLIDEAN)
 
-# How the features of a model are compared: by their cosine, or as they are.
-COSINE, EUCLIDEAN = DISTANCES = ("cosine", "euclidean")
-
 TRUNKS = Door(
     "trunk",
     {

@@ -49,8 +49,20 @@ class ReidModel(nn.Module):
         self.trunk = trunk
         self.distance = distance
         self.input_size = (int(input_size[0]), int(input_size[1]))
+        self._constants = {"mean": tuple(mean), "std": tuple(std)}
         self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(tuple(std)).view(1, 3, 1, 1))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ReidModel:
+        """Where torch changes type or device. In float64 the constants of the normalisation have
+        more digits than float32 kept.
+        """
+        super()._apply(fn, recurse)
+        for name, values in self._constants.items():
+            own = getattr(self, name)
+            if own.dtype == torch.float64:
+                own.copy_(torch.tensor(values, dtype=own.dtype).view_as(own))
+        return self
 
     @property
     def side_tables(self) -> dict[str, int]:

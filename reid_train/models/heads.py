@@ -8,18 +8,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_train.engine.arithmetic import full
+
 
 class CosineSoftmax(nn.Module):
     """Logits k cos(feature, class), one learnt scale for all classes (Wojke & Bewley 2018, eq. 7).
 
     ``cosine_weights`` D,C has its columns normalised; the feature is used as it comes (SliceNet1's
     has norm 2). ``k`` starts at 1 and is unconstrained, as in the COL780 files; Wojke's own code
-    uses softplus(scale) instead.
+    uses softplus(scale) instead. Weights start at N(0, ``std``): their length, which never shrinks,
+    says how fast Adam's steps turn them. None: dim**-0.5, class vectors of length 1; the COL780
+    files began at 1.
     """
 
-    def __init__(self, *, dim: int, classes: int) -> None:
+    def __init__(self, *, dim: int, classes: int, std: float | None = None) -> None:
         super().__init__()
-        self.cosine_weights = nn.Parameter(torch.randn(dim, classes) * dim**-0.5)
+        scale = dim**-0.5 if std is None else std
+        self.cosine_weights = nn.Parameter(torch.randn(dim, classes) * scale)
         self.k = nn.Parameter(torch.tensor(1.0))
 
     def forward(self, feature: Tensor) -> Tensor:
@@ -55,7 +60,7 @@ class CosineClassifier(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         with torch.autocast(feature.device.type, enabled=False):
-            return F.linear(F.normalize(feature.float()), F.normalize(self.weight))  # N,C
+            return F.linear(F.normalize(full(feature)), F.normalize(self.weight))  # N,C
 
 
 class LinearClassifier(nn.Module):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reid_train.engine.arithmetic import full
 from reid_train.models.resnet import ResNet50
 
 
@@ -59,7 +60,7 @@ class InteractionAggregation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
+            x = full(x)
             spatial = x.flatten(2) @ self.similarity(x).transpose(1, 2)  # N,C,hw
             z = x + self.W1(spatial.view_as(x))
             flat = z.flatten(2)

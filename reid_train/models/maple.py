@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -45,8 +46,10 @@ class MapleLearner(nn.Module):
         self.ctx = vectors()
         self.proj = nn.Linear(width, image_width)
         self.compound_prompts_text = nn.ParameterList([vectors() for _ in range(depth - 1)])
+        # All begin alike, as the authors clone one layer.
+        projection = nn.Linear(width, image_width)
         self.compound_prompt_projections = nn.ModuleList(
-            [nn.Linear(width, image_width) for _ in range(depth - 1)]
+            [deepcopy(projection) for _ in range(depth - 1)]
         )
 
     def forward(self) -> DeepPrompts:

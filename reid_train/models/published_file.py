@@ -34,7 +34,7 @@ def published_file(
         try:
             return _checked(fetch(file, weights), url, sha256)
         except FetchError as error:
-            failure = str(error).split(";")[0]
+            failure = str(error).split(";")[0].replace(f"{url}: ", "")
     raise ReidpipeError(
         f"found no {name} ({failure}); expected {what} weights from {url} (sha256 {sha256}) "
         f"in {weights or '$REIDPIPE_WEIGHTS'}; put the file there, or type --pretrained none"

@@ -13,7 +13,7 @@ from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.models.clip.tiny import sizes as clip_tiny
 from reid_train.models.installed import INSTALLED, check_trunk, installed_file
-from reid_train.recipe import steps
+from reid_train.recipe import random_start, steps
 from reid_train.recipe.checks import check_labels, check_made
 from reid_train.recipe.loading import from_plain, label_free_recipes, load_recipe
 from reid_train.recipe.needs import check_numbers
@@ -46,6 +46,7 @@ def model_step(
             "one out"
         )
     start = _start(pretrained or loaded.model.pretrained, loaded.model.trunk)
+    loaded = random_start.named(loaded, start)
     index = index or index_step(terminal.workspace, dataset)
     maps = label_maps(index) if label_maps is not None and loaded.reads_maps else None
     given = loaded.model.teacher

@@ -126,7 +126,8 @@ def combinations(
                         index=index,
                     )
                     evaluation = evaluation_step(terminal, model)
-                    cells.append(Cell(recipe.name, dataset, parsing, seed, model, evaluation))
+                    called = model.params["recipe"]["name"]
+                    cells.append(Cell(called, dataset, parsing, seed, model, evaluation))
     return cells
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.artifacts.atomic import read_json
 from pipeline.artifacts.store import Workspace
 from reid_train.evaluation.results import measure
+from reid_train.recipe import random_start
 from reid_train.recipe.conditions import differences, trained
 from reid_train.recipe.loading import list_recipes, load_recipe
 from reid_train.recipe.schema import Expected, Published
@@ -157,6 +158,7 @@ def beside(
     Nothing for a recipe that is no packaged one, for another dataset or protocol, and for a model
     that was trained elsewhere.
     """
+    recipe = random_start.published(recipe)
     if recipe not in list_recipes():
         return []
     model, first = trained(evaluation), metrics[0]

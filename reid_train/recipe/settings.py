@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reid_train.recipe import random_start
 from reid_train.recipe.loading import list_recipes, load_recipe
 
 
@@ -16,12 +17,14 @@ def train_command(recipe: Mapping[str, Any], dataset: str, seed: int | None) -> 
     for a recipe that is not in the package. Options that name files (``--pretrained``, maps) are
     not in a recipe and so not in the line.
     """
-    name = recipe.get("name")
+    called = str(recipe.get("name"))
+    name = random_start.published(called)
     if name not in list_recipes():
         return None
-    words = ["reidpipe", "train", str(name), "--dataset", dataset]
+    words = ["reidpipe", "train", name, "--dataset", dataset]
+    words += [] if name == called else ["--pretrained", "none"]
     words += [] if seed is None else ["--seed", str(seed)]
-    for path, value in settings(recipe, load_recipe(str(name)).plain()):
+    for path, value in settings(recipe, load_recipe(name).plain()):
         words += ["--set", f"{path}={value}"]
     return shlex.join(words)
 

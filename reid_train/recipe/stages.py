@@ -110,7 +110,7 @@ def _sampler(stage: schema.Stage, data: TrainingSet, seed: int) -> Sampler:
     kind = stage.data.kind
     # A hook that finds labels of its own must have no way to an identity.
     labels = np.full(len(data), -1) if stage.clusters else data.labels
-    given = {"labels": labels, "seed": seed, "camids": data.camids}
+    given = {"labels": labels, "seed": seed, "camids": data.camids, "cameras": data.cameras}
     sampler = make(SAMPLERS, kind, options, f"stages.{stage.name}.data", given)
     check_fields(sampler, _SAMPLER, f"sampler '{kind}'")
     return sampler

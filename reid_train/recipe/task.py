@@ -128,7 +128,7 @@ class RecipeTask(ReidTask):
 
     def pixels(self, batch: dict[str, Tensor]) -> Tensor:
         """The batch's images N,3,H,W in 0..1, with the changes that are made to floats."""
-        images = batch["images"].float().div_(255)
+        images = batch["images"].to(self.model.mean.dtype).div_(255)
         if "factors" in batch:
             images = colour(images, batch["factors"])
         if "erased" in batch:

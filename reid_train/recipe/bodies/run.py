@@ -29,7 +29,7 @@ def run(
     from reid_train.engine.trackers import read_trackers
     from reid_train.evaluation.statistics.differences import differences, lines
     from reid_train.figures.commands import report_page, report_step, shared_maps
-    from reid_train.recipe import combinations, expected
+    from reid_train.recipe import combinations, expected, random_start
     from reid_train.recipe.arguments import in_settings
     from reid_train.recipe.short_forms import Short
 
@@ -46,6 +46,8 @@ def run(
         pretrained=pretrained,
         settings=settings,
     )
+    for line in random_start.warnings(terminal.workspace, [cell.model for cell in cells]):
+        terminal.note(line)
     targets = [cell.evaluation for cell in cells]
     if with_report:
         first = [cell.evaluation for cell in cells if cell.seed == cells[0].seed]

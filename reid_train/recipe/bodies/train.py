@@ -32,6 +32,7 @@ def train(
 ) -> None:
     """The body of ``reidpipe train``."""
     from reid_train.engine.trackers import read_trackers
+    from reid_train.recipe import random_start
     from reid_train.recipe.arguments import check_data, in_settings, model_step
     from reid_train.recipe.continuation import continued_step
     from reid_train.recipe.short_forms import Short
@@ -56,6 +57,8 @@ def train(
             settings=settings,
             label_maps=maps,
         )
+    for line in random_start.warnings(terminal.workspace, [step]):
+        terminal.note(line)
     looked = asked(terminal, step, every=eval_every, on=eval_on, keep=keep)
 
     name = run_name(

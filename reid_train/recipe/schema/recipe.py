@@ -53,7 +53,8 @@ class Suits(Part):
 
 
 class Recipe(Part):
-    """A method. precision: ``auto`` is bf16 on a GPU that has it, else fp32. deviations: what it
+    """A method. precision: ``auto`` is bf16 on a GPU that has it, else fp32; ``fp64``, to compare
+    trainings step by step. deviations: what it
     does otherwise than its source, and why, a sentence each.
     """
 
@@ -64,7 +65,7 @@ class Recipe(Part):
     model: Model
     input: Input
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
     channels_last: bool = False
     test: Test = Test()
     expected: tuple[Expected, ...] = ()

@@ -36,14 +36,23 @@ class Augment(Part):
 
 class IdentityBatches(Part):
     """``ids`` identities with ``images_per_id`` images each in every (global) batch; an epoch has
-    ``iterations`` batches, or as many as the images give.
+    ``iterations`` batches, or as many as the images give. draw: which images of an identity:
+    ``chunks``, all of them in turn, or one and then those of ``other-cameras``, every identity once
+    a pass (which needs ``iterations``).
     """
 
     kind: Literal["identity-batches"]
     ids: Count
     images_per_id: Count
     iterations: Count | None = None
+    draw: Literal["chunks", "other-cameras"] = "chunks"
     augment: Augment = Augment()
+
+    @model_validator(mode="after")
+    def _passes(self) -> IdentityBatches:
+        if self.draw == "other-cameras" and self.iterations is None:
+            raise ValueError("iterations beside draw: other-cameras")
+        return self
 
 
 class Shuffled(Part):

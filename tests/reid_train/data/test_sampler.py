@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.data.sampler import IdentitySampler, ShuffledSampler
+from reid_train.data.sampler import (
+    IdentitySampler,
+    OtherCamerasSampler,
+    RestartedSampler,
+    ShuffledSampler,
+    identity_batches,
+)
 from reid_train.engine.task import share
 
 COUNTS = st.lists(st.integers(1, 13), min_size=2, max_size=12)
@@ -112,3 +118,61 @@ def test_shares_partition_the_batch_by_identity():
         share(16, 4, 0, 3)
     with pytest.raises(ReidpipeError, match="batches of 16 images"):
         share(16, 1, 0, 3)
+
+
+def cameras_of(batch: np.ndarray, camids: np.ndarray) -> np.ndarray:
+    """Camera of each image, a row per identity."""
+    return camids[batch.reshape(-1, 16)]
+
+
+def test_other_cameras_fill_a_batch_and_every_identity_comes_once_a_pass():
+    rng = np.random.default_rng(0)
+    labels = labels_of(list(rng.integers(4, 60, 100)))
+    camids = rng.integers(0, 6, len(labels))
+    sampler = OtherCamerasSampler(labels, camids, ids=16, images_per_id=16, seed=0)
+    assert len(sampler) == 6 and sampler.batch == 256
+    seen = np.zeros(100, int)
+    for epoch in range(30):
+        batches = sampler.epoch(epoch)
+        people = labels[batches.reshape(-1, 16)]
+        assert (people == people[:, :1]).all()
+        assert len(np.unique(people[:, 0])) == 96
+        seen[people[:, 0]] += 1
+        cameras = cameras_of(batches, camids)
+        for person, row in zip(people[:, 0], cameras, strict=True):
+            if len(np.unique(camids[labels == person])) > 1:
+                assert (row[1:] != row[0]).all()
+    # Large ones and small ones alike: 30 passes, of which 4 of 100 miss each.
+    assert seen.min() >= 24 and seen.max() <= 30
+
+
+def test_images_of_other_cameras_repeat_only_where_there_are_too_few():
+    labels = np.repeat([0, 1], [20, 4])
+    camids = np.array([0] * 4 + [1] * 16 + [0, 0, 0, 1])
+    sampler = OtherCamerasSampler(labels, camids, ids=2, images_per_id=16, seed=0)
+    for epoch in range(20):
+        for row in sampler.epoch(epoch).reshape(-1, 16):
+            if labels[row[0]] == 0 and camids[row[0]] == 0:
+                assert len(set(row)) == 16
+
+
+def test_without_other_cameras_the_other_images_are_drawn():
+    labels, camids = np.repeat([0, 1, 2], [3, 3, 1]), np.array([0, 0, 0, -1, -1, -1, 2])
+    sampler = OtherCamerasSampler(labels, camids, ids=3, images_per_id=2, seed=0)
+    for epoch in range(10):
+        rows = sampler.epoch(epoch).reshape(3, 2)
+        for row in rows:
+            assert labels[row[0]] == labels[row[1]]
+            assert (row[0] == row[1]) == (labels[row[0]] == 2)
+
+
+def test_a_recipe_chooses_the_sampler_of_its_passes():
+    labels, camids = labels_of([5] * 4), np.tile(np.arange(5), 4)
+    given = {"ids": 2, "images_per_id": 3, "iterations": 5, "seed": 0, "cameras": camids}
+    plain = identity_batches(labels, **given)
+    other = identity_batches(labels, **given, draw="other-cameras")
+    assert isinstance(plain, RestartedSampler) and isinstance(other, RestartedSampler)
+    assert isinstance(plain.inner, IdentitySampler)
+    assert isinstance(other.inner, OtherCamerasSampler)
+    assert other.epoch(0).shape == plain.epoch(0).shape == (5, 6)
+    assert (other.epoch(3) == other.epoch(3)).all()

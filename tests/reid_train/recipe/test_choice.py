@@ -78,7 +78,7 @@ def test_rows_are_the_recipes_of_a_kind_with_fewer_people_first():
     assert {"baseline-tiny", "slicenet2-plus", "baseline-rn50"} <= names
     assert not names & {"pi-vl-tiny", "pcl-clip-usl", "bignet"}
     starts = {row["recipe"]: row["start"] for row in rows_for("benchmark")}
-    assert starts["resnet50-circle"] == "--pretrained imagenet" and starts["bignet"] == "random"
+    assert starts["resnet50-circle"] == "imagenet" and starts["bignet"] == "random"
     assert starts["distill-mobilenet-pi-vl"] == starts["clip-reid-vit"] == "openai"
     assert {row["recipe"] for row in rows_for("label-free")} == {
         name for name in list_recipes() if "-usl" in name

@@ -124,7 +124,7 @@ def test_each_kind_of_override(path, text, read):
         ("stages.3.epochs", "1", r"found 'stages\.3'; expected a number from 0 to 0 or a name"),
         ("stages.0.losses", "[]", r"found \[\] for stages\.0\.losses"),
         ("input.size", "[a", "expected a YAML value"),
-        ("precision", "fp8", "expected: Input should be 'auto', 'fp32', 'bf16' or 'fp16'"),
+        ("precision", "fp8", "expected: Input should be 'auto', 'fp32', 'bf16', 'fp16' or 'fp64'"),
     ],
 )
 def test_mistakes_are_one_line_that_names_the_place(path, text, message):
