@@ -37,11 +37,12 @@ def _jaccard_steps(truth: Tensor) -> Tensor:
     return torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
 
 
-def edges(labels: Tensor) -> Tensor:
+def edges(labels: Tensor, *, published: bool = False) -> Tensor:
     """1 where a label changes to the right, below or diagonally, dilated 3x3, else 0.
 
     Labels N,H,W int64 -> N,H,W int64; transitions to and from ``IGNORE`` do not count, and ignored
-    pixels stay ``IGNORE``.
+    pixels stay ``IGNORE``. published: as in SCHP's code a change to the pixel below is marked there
+    (else here), and ignored pixels are no edge.
     """
     found = torch.zeros_like(labels, dtype=torch.float32)
     height, width = labels.shape[1:]
@@ -50,15 +51,15 @@ def edges(labels: Tensor) -> Tensor:
         here = labels[:, : height - down, left : width - max(0, right)]
         there = labels[:, down:, left + right : width + min(0, right)]
         change = (here != there) & (here != IGNORE) & (there != IGNORE)
-        found[:, : height - down, left : width - max(0, right)] += change
+        top = down if published and not right else 0
+        found[:, top : height - down + top, left : width - max(0, right)] += change
     grown = F.max_pool2d((found > 0).float()[:, None], 3, 1, 1)[:, 0].long()
-    return torch.where(labels == IGNORE, labels, grown)
+    return grown if published else torch.where(labels == IGNORE, labels, grown)
 
 
-def edge_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of edge logits N,2,H,W against ``edges(labels)``, each side weighted by the
+def edge_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of edge logits N,2,H,W against ``edges`` N,H,W, each side weighted by the
     other's share of the batch, as in SCHP (edges are few)."""
-    target = edges(labels)
     counted = target != IGNORE
     share = target[counted].float().sum() / counted.sum().clamp(min=1)
     weight = torch.stack([share, 1 - share])
@@ -81,11 +82,13 @@ def refined_targets(logits: Tensor, labels: Tensor, trust: float) -> Tensor:
     return mixed.softmax(1)
 
 
-def soft_loss(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
-    """KL(targets || softmax(logits)), mean over the ``counted`` pixels (bool N,H,W).
-
-    The authors divide by the number of pixels times classes, which makes it C times smaller than
-    the cross-entropy it takes the place of; here it keeps that one's scale.
+def soft_loss(
+    logits: Tensor, targets: Tensor, counted: Tensor, *, per_class: bool = False
+) -> Tensor:
+    """KL(targets || softmax(logits)), mean over the ``counted`` pixels (bool N,H,W); per_class:
+    over pixels times classes, as in SCHP's code, which makes it C times smaller than the
+    cross-entropy it takes the place of.
     """
     each = F.kl_div(logits.float().log_softmax(1), targets, reduction="none").sum(1)
-    return each[counted].sum() / counted.sum().clamp(min=1)
+    mean = each[counted].sum() / counted.sum().clamp(min=1)
+    return mean / logits.shape[1] if per_class else mean

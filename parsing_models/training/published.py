@@ -1,15 +1,16 @@
 """SCHP's published training on a parsing dataset: ``python -m parsing_models.training.published``.
 
 Li et al. (2019) as their code has it: 100 epochs of SGD with warm-up and a cosine, then cycles of
-10 epochs that restart at half the rate, an average over their ends, labels refined by it. The
-consistency term is left out (``parsing_task.ParsingTask`` says why).
+10 epochs that restart at half the rate, an average over their ends, labels refined by it; in which
+points other manners differ says ``manner.Manner``. The consistency term is left out
+(``task.ParsingTask`` says why).
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -21,8 +22,9 @@ from parsing_models.networks.schp.network import SCHP, TINY, Widths
 from parsing_models.parsers.interface import Preprocessing
 from parsing_models.parsers.schp import MEAN_BGR, PUBLISHED, STD_BGR
 from parsing_models.scoring import Confusion, read_labels
-from parsing_models.training.batches.labelled import NONE, LabelledBatches
-from parsing_models.training.self_correction import SelfCorrection
+from parsing_models.training.batches.labelled import LabelledBatches
+from parsing_models.training.cycles import Schedule
+from parsing_models.training.manner import MANNERS
 from parsing_models.training.task import ParsingTask
 from pipeline.artifacts import graph
 from pipeline.artifacts.atomic import write_json
@@ -37,60 +39,11 @@ from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.watching import Watching
 from reid_train.engine.checkpoint import load_strict, read_state_dict, save_model
 from reid_train.engine.loop import train
-from reid_train.engine.optimiser import Optimiser
 from reid_train.engine.runtime import Runtime, derive_seed
-from reid_train.engine.schedules import Cosine
-from reid_train.engine.task import Stage
 
 NETWORKS = {"schp": Widths(), "schp-tiny": TINY}
 # What an ImageNet classifier lacks.
 HEADS = ("context_encoding.*", "edge.*", "decoder.*", "fushion.*")
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The published one by default; floors are shares of the rate."""
-
-    epochs: int = 100
-    warmup: int = 10
-    cycles: int = 5
-    cycle_epochs: int = 10
-    lr: float = 7e-3
-    floor: float = 0.01
-
-    def stages(self, batches: LabelledBatches, correction: SelfCorrection) -> list[Stage]:
-        """The first training, then the cycles, each with data of its own."""
-        sgd = Optimiser("sgd", lr=self.lr, momentum=0.9, weight_decay=5e-4)
-        warm = Cosine(final_factor=self.floor, warmup_epochs=self.warmup, per="step")
-        listed = [Stage("schp", self.epochs, batches, optimiser=sgd, schedule=warm)]
-        for number in range(1, self.cycles + 1):
-            again = Cosine(final_factor=2 * self.floor, per="step")
-            listed.append(
-                Stage(
-                    f"cycle-{number}",
-                    self.cycle_epochs,
-                    _reseeded(batches, number),
-                    optimiser=replace(sgd, lr=self.lr / 2),
-                    schedule=again,
-                    hooks=[correction],
-                )
-            )
-        return listed
-
-
-def _reseeded(batches: LabelledBatches, number: int) -> LabelledBatches:
-    seed = derive_seed(batches.seed, "cycle", number)
-    return LabelledBatches(
-        batches.root,
-        batches.rows,
-        batches.label_set,
-        batches.given,
-        batch=batches.batch,
-        seed=seed,
-        variation=batches.variation,
-        workers=batches.workers,
-        decoding=batches.decoding,
-    )
 
 
 def label_set_of(dataset: str) -> LabelSet:
@@ -145,6 +98,13 @@ def held_out(index: Index) -> list[ImageRow]:
 @click.option("--epochs", default=100, show_default=True, help="before the cycles")
 @click.option("--cycles", nargs=2, default=(5, 10), show_default=True, help="number, epochs each")
 @click.option("--lr", default=7e-3, show_default=True)
+@click.option(
+    "--manner",
+    type=click.Choice(tuple(MANNERS)),
+    default="published",
+    show_default=True,
+    help="As the authors' code has it, without its evident slips, or as our own parsers.",
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", default=4, show_default=True, help="threads that read images")
 @click.option("--device", default="auto", show_default=True)
@@ -160,6 +120,7 @@ def main(
     epochs: int,
     cycles: tuple[int, int],
     lr: float,
+    manner: str,
     seed: int,
     workers: int,
     device: str,
@@ -182,19 +143,15 @@ def main(
     given = Preprocessing(size, "bgr", MEAN_BGR, STD_BGR)
     runtime = Runtime.create(device, precision, join=True)
     widths = replace(NETWORKS[network], classes=len(truth))
-    task = ParsingTask(initial(widths, seed, imagenet))
+    task = ParsingTask(initial(widths, seed, imagenet), manner=MANNERS[manner])
     batches = LabelledBatches(
         index.root, index.split("train"), truth, given, batch=batch, seed=seed, workers=workers,
         decoding=index.decoding,
     )  # fmt: skip
-    plain = LabelledBatches(
-        index.root, batches.rows, truth, given, batch=batch, seed=seed, variation=NONE,
-        workers=workers, decoding=index.decoding,
-    )  # fmt: skip
-    correction = SelfCorrection(
-        plain, lambda average: score_network(average, size, index, truth, device)["mIoU"]
+    schedule = Schedule(epochs, min(10, epochs), *cycles, lr=lr, manner=MANNERS[manner])
+    correction = schedule.correction(
+        batches, lambda average: score_network(average, size, index, truth, device)["mIoU"]
     )
-    schedule = Schedule(epochs, min(10, epochs), *cycles, lr=lr)
     stages = schedule.stages(batches, correction)
     result = train(
         task, stages, runtime=runtime, folder=out, seed=seed, progress=True, watching=Watching()
@@ -209,6 +166,7 @@ def main(
         "input_size": list(size),
         "dataset": dataset,
         "seed": seed,
+        "manner": manner,
         "cycles": correction.history,
         "training": result.figures,
         "scores": {**scores, "images": len(held_out(index)), "protocol": PROTOCOL},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,20 +20,27 @@ log = logging.getLogger(__name__)
 class SelfCorrection(Hook):
     """The averaged network of Li et al. (2019), section 3.3; one object for all cycles.
 
-    Attach it to the stage of every cycle. When cycle n = 1, 2, ... begins, the student that the
-    stage before left is averaged in, with weight 1 / n: cycle 1 starts from the student alone.
-    Batch-norm statistics of the average are then estimated anew over ``batches``. The labels of
-    cycle n are refined by the average, trusted n / (n + 1). After training, ``finish`` averages the
-    last student in and puts the result into the task.
+    Attach it to the stage of every cycle, or to one stage of which cycles begin at epoch ``start``
+    and every ``length`` epochs. When cycle n = 1, 2, ... begins, the student that was trained until
+    then is averaged in, with weight 1 / n: cycle 1 starts from the student alone. Batch-norm
+    statistics of the average are then estimated anew over ``batches``. The labels of cycle n are
+    refined by the average, trusted n / (n + 1). After training, ``finish`` averages the last
+    student in and puts the result into the task.
 
     score(network) -> mIoU is asked after every average and logged; ``history`` keeps the answers.
     Under torchrun every process asks, so that all have the same history and none waits for another.
     """
 
     def __init__(
-        self, batches: BatchSource, score: Callable[[nn.Module], float] | None = None
+        self,
+        batches: BatchSource,
+        score: Callable[[nn.Module], float] | None = None,
+        *,
+        start: int | None = None,
+        length: int = 1,
     ) -> None:
         self.batches, self.score = batches, score
+        self.start, self.length = start, length
         self.average: nn.Module | None = None
         self.task: ParsingTask | None = None
         self.cycle = 0
@@ -42,8 +49,18 @@ class SelfCorrection(Hook):
     def begin_stage(self, task: ReidTask) -> None:
         assert isinstance(task, ParsingTask)
         self.task = task
-        self._merge(task)
+        if self.start is None:
+            self._merge(task)
+            self._refine()
+
+    def begin_epoch(self, task: ReidTask, epoch: int) -> Mapping[str, float] | None:
+        del task
+        if self.start is None or epoch < self.start or (epoch - self.start) % self.length:
+            return None
+        assert self.task is not None
+        self._merge(self.task)
         self._refine()
+        return {"cycle": self.cycle, **({"mIoU": self.history[-1]} if self.history else {})}
 
     def finish(self, task: ParsingTask) -> None:
         """Average the last cycle's student in; the task's network becomes the average."""
@@ -57,28 +74,32 @@ class SelfCorrection(Hook):
         return {"average": average, "cycle": self.cycle, "history": list(self.history)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        assert self.average is not None  # begin_stage has run
-        self.average.load_state_dict(state["average"])
+        assert self.task is not None  # begin_stage has run
         self.cycle, self.history = state["cycle"], list(state["history"])
+        if not state["average"]:
+            return
+        self._begun(self.task).load_state_dict(state["average"])
         self._refine()
 
     def _refine(self) -> None:
         assert self.task is not None
         self.task.correct(self.average, self.cycle / (self.cycle + 1))
 
-    @torch.no_grad()
-    def _merge(self, task: ParsingTask) -> None:
+    def _begun(self, task: ParsingTask) -> nn.Module:
         if self.average is None:
             self.average = copy.deepcopy(task.network).eval().requires_grad_(False)
+        return self.average
+
+    @torch.no_grad()
+    def _merge(self, task: ParsingTask) -> None:
+        average = self._begun(task)
         self.cycle += 1
-        for mean, parameter in zip(
-            self.average.parameters(), task.network.parameters(), strict=True
-        ):
+        for mean, parameter in zip(average.parameters(), task.network.parameters(), strict=True):
             mean.lerp_(parameter.detach(), 1 / self.cycle)
-        device = next(self.average.parameters()).device
-        estimate_norms(self.average, self.batches, device)
+        device = next(average.parameters()).device
+        estimate_norms(average, self.batches, device)
         if self.score is not None:
-            self.history.append(self.score(self.average))
+            self.history.append(self.score(average))
             log.info("average of %d cycles: mIoU %.4f", self.cycle, self.history[-1])
 
 

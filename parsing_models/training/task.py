@@ -10,7 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parsing_models.networks.schp.network import SCHPOutput
-from parsing_models.training.losses import edge_loss, lovasz_softmax, refined_targets, soft_loss
+from parsing_models.training.losses import (
+    edge_loss,
+    edges,
+    lovasz_softmax,
+    refined_targets,
+    soft_loss,
+)
+from parsing_models.training.manner import OURS, Manner
 from pipeline.labels.sets import IGNORE
 from reid_train.engine.task import Losses, ReidTask, Report
 
@@ -39,11 +46,19 @@ class ParsingTask(ReidTask):
     and the mean of nothing (NaN) where they do not overlap.
     """
 
-    def __init__(self, network: nn.Module, *, align_corners: bool = True, cost: Cost | None = None):
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        align_corners: bool = True,
+        cost: Cost | None = None,
+        manner: Manner = OURS,
+    ) -> None:
         super().__init__()
         self.network = network
         self.align_corners = align_corners
         self.cost = cost or Cost()
+        self.manner = manner
         self.correct(None, 0.0)
 
     def correct(self, teacher: nn.Module | None, trust: float) -> None:
@@ -57,32 +72,56 @@ class ParsingTask(ReidTask):
         logits = {name: self._resized(head, labels) for name, head in heads.items()}
         pixels = torch.randperm(labels.numel(), device=labels.device)
         pixels = pixels[: max(1, round(labels.numel() * self.cost.lovasz_share))]
-        targets = self._refined(images, labels)
+        borders = edges(labels, published=self.manner.edges) if edge is not None else None
+        targets = self._refined(images, labels, borders)
+        known = labels
+        if targets and self.manner.padding_counts:
+            known = labels.where(labels != IGNORE, 0)
         losses: Losses = {}
         for name, head in logits.items():
-            if targets is None:
+            if not targets:
                 losses[name] = 0.5 * F.cross_entropy(head, labels, ignore_index=IGNORE)
             else:
-                losses[name] = 0.5 * soft_loss(head, targets[name], labels != IGNORE)
-            chosen = _flat(head)[pixels], labels.flatten()[pixels]
+                losses[name] = 0.5 * self._divergence(head, targets[name], known)
+            # Theirs comes to the fused head when it has turned the padding into background.
+            seen = known if name == "fusion" else labels
+            chosen = _flat(head)[pixels], seen.flatten()[pixels]
             losses[f"{name}/lovasz"] = 0.5 * lovasz_softmax(*chosen)
-        if edge is not None:
-            losses["edge"] = edge_loss(self._resized(edge, labels), labels)
+        if edge is not None and borders is not None:
+            if "edge" in targets:
+                losses["edge"] = self._divergence(
+                    self._resized(edge, labels), targets["edge"], known
+                )
+            else:
+                losses["edge"] = edge_loss(self._resized(edge, labels), borders)
         with torch.no_grad():
             first = next(iter(logits.values()))
             right = (first.argmax(1) == labels)[labels != IGNORE].float().mean()
         return losses, {"pixel_accuracy": right}
 
+    def _divergence(self, logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+        counted = known != IGNORE
+        return soft_loss(logits, target, counted, per_class=self.manner.kl_per_class)
+
     @torch.no_grad()
-    def _refined(self, images: Tensor, labels: Tensor) -> dict[str, Tensor] | None:
+    def _refined(self, images: Tensor, labels: Tensor, borders: Tensor | None) -> dict[str, Tensor]:
+        """What the teacher makes of the labels, by head, and of edges where these are refined."""
         teacher = self._teacher[0]
         if teacher is None:
-            return None
-        heads, _ = _heads(teacher(images))
-        return {
-            name: refined_targets(self._resized(head, labels), labels, self._trust)
+            return {}
+        teacher.train(self.manner.batch_norms)
+        heads, edge = _heads(teacher(images))
+        known = labels.where(labels != IGNORE, 0) if self.manner.padding_counts else labels
+        whole = heads.get("fusion") if self.manner.fused else None
+        found = {
+            name: refined_targets(
+                self._resized(head if whole is None else whole, labels), known, self._trust
+            )
             for name, head in heads.items()
         }
+        if self.manner.refined_edges and edge is not None and borders is not None:
+            found["edge"] = refined_targets(self._resized(edge, labels), borders, self._trust)
+        return found
 
     def _resized(self, logits: Tensor, labels: Tensor) -> Tensor:
         corners = self.align_corners

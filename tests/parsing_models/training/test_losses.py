@@ -64,7 +64,7 @@ def test_edge_loss_weights_each_side_by_the_other_s_share():
     logits[:, 1] = 1.0
     on, off = math.log1p(math.exp(-1.0)), math.log1p(math.exp(1.0))
     # Both sides weigh p (1 - p) in total.
-    assert edge_loss(logits, labels).item() == pytest.approx((on + off) / 2, abs=1e-5)
+    assert edge_loss(logits, edges(labels)).item() == pytest.approx((on + off) / 2, abs=1e-5)
     assert 0 < p < 1
     nothing = torch.full((1, 4, 8), IGNORE)
-    assert edge_loss(logits, nothing).item() == 0.0
+    assert edge_loss(logits, edges(nothing)).item() == 0.0
