@@ -36,7 +36,7 @@ KINDS: dict[str, Kind] = {
     "model": Kind("reid_train.recipe.work:model", 2, resumable=True, collective=True),
     "epoch": Kind("pipeline.artifacts.epochs:take", 1),
     "evaluation": Kind("reid_train.evaluation.work:evaluate", 4),
-    "report": Kind("reid_train.figures.work:report", 5),
+    "report": Kind("reid_train.figures.work:report", 6),
     "activations": Kind("reid_train.figures.paper.work:activations", 1),
     "cells": Kind("reid_train.figures.paper.work:cells", 1),
     "checkpoint": Kind("reid_train.exchange.work:describe", 1),

@@ -15,7 +15,7 @@ from reid_train.figures.activation_maps import Explainable, explain_pair
 from reid_train.figures.comparison import compare
 from reid_train.figures.page.views import Explained, RunView
 from reid_train.figures.page.writing import write_report
-from reid_train.recipe.settings import train_command
+from reid_train.recipe.settings import deviations, train_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -149,6 +149,7 @@ def _provenance(meta: dict[str, Any], earlier: Sequence[Path]) -> dict[str, Any]
         "trained by": _command(meta, earlier),
         "trained on": meta.get("dataset"),
         "pretrained": meta.get("pretrained"),
+        "otherwise than its authors": "; ".join(deviations(meta.get("recipe") or {})) or None,
         "training": _without_figures(meta.get("training")),
         "runtime": meta.get("runtime"),
         "weights": meta.get("weights_sha256"),

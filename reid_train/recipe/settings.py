@@ -29,6 +29,14 @@ def train_command(recipe: Mapping[str, Any], dataset: str, seed: int | None) -> 
     return shlex.join(words)
 
 
+def deviations(recipe: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a recipe in its plain form does otherwise than its authors; nothing for one that is not
+    in the package.
+    """
+    name = random_start.published(str(recipe.get("name")))
+    return load_recipe(name).deviations if name in list_recipes() else ()
+
+
 def settings(used: Any, published: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Dotted path and YAML text of each value of ``used`` that is another in ``published``. Lists
     of named parts, as stages are, are compared part by part.

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import pytest
 
+from reid_train.figures.work import _provenance
 from reid_train.models.heads import CosineSoftmax
 from reid_train.models.maple import MapleLearner
 from reid_train.recipe.loading import list_recipes, load_recipe
+from reid_train.recipe.settings import deviations
 from reid_train.recipe.stages import build_schedule
 
 CLIP_REID = [name for name in list_recipes() if name.startswith(("clip-reid", "baseline-"))]
@@ -99,3 +101,11 @@ def test_vehicles_have_a_recipe_with_camera_and_view():  # 22
     options = load_recipe("clip-reid-vit-sie-olp-veri").model.options
     assert options["cameras"] == options["views"] == "dataset"
     assert options["stride"] == 12 and options["sie_coefficient"] == 1.0
+
+
+def test_what_is_done_otherwise_stands_in_the_report():
+    recipe = load_recipe("pcl-clip-veri")
+    assert deviations(recipe.plain()) == recipe.deviations != ()
+    assert deviations({**recipe.plain(), "name": "somebody-elses"}) == ()
+    told = _provenance({"recipe": {"name": "pcl-clip-veri"}, "dataset": "veri776"}, [])
+    assert "no configuration for vehicles" in told["otherwise than its authors"]
