@@ -121,6 +121,24 @@ class Pace:
 SILENT = Running()
 
 
+class Counter:
+    """A count of what is done of ``total`` things, reported as it grows."""
+
+    def __init__(self, running: Running, total: int, unit: str = "images", done: int = 0) -> None:
+        self._running, self._total, self._unit, self._done = running, total, unit, done
+        self.add(0)
+
+    def add(self, number: int) -> None:
+        """``number`` more are done."""
+        self._done += number
+        self._running.report(self._done, self._total, self._unit)
+
+    def count(self, part: list[Any]) -> list[Any]:
+        """``part``, whose things are done."""
+        self.add(len(part))
+        return part
+
+
 @contextlib.contextmanager
 def at_work(folder: Path, step: Step) -> Iterator[Running]:
     """What ``step``, whose artifact's lock the caller holds, reports through; over when left."""
