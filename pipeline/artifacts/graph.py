@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.artifacts.executors.threads import threads_of
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Execution, Workspace
 
@@ -70,6 +71,9 @@ def run(
     execution = execution or Execution()
     todo = missing(workspace, targets)
     if todo:
+        # Wherever the steps are made: the threads of the machine that was asked.
+        threads = execution.threads or threads_of(workspace.root)
+        execution = replace(execution, threads=threads)
         _execute(workspace, todo, execution, announce)
     keys = {step.key for step in todo}
     reused = {step.key: step for step in _closure(targets) if step.key not in keys}

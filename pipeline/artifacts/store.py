@@ -15,6 +15,7 @@ from typing import Any
 from pipeline import plugins
 from pipeline.artifacts import torchrun
 from pipeline.artifacts.atomic import sha256_file, write_json
+from pipeline.artifacts.executors.threads import computing_with, threads_of
 from pipeline.artifacts.kinds import KINDS
 from pipeline.artifacts.locks import Held, Lease, holding, is_held
 from pipeline.artifacts.mark import (
@@ -47,6 +48,7 @@ class Execution:
     watching: Watching = QUIET
     validation: Validation | None = None
     keep: Keep = LAST_ONLY
+    threads: int | None = None  # what this machine has in the workspace
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class Workspace:
             # torchrun ends this process when the first one fails.
             while not self.complete(step):
                 if step.kind.collective and torchrun.called(folder):
-                    step.resolve()(self._job(step, execution))
+                    self._work(step, execution)
                     break
                 time.sleep(0.1)
             while not self.complete(step):
@@ -129,10 +131,15 @@ class Workspace:
             check_files(step)
             plugins.require(step.weights, f"{step.name} {step.key[:8]}")
             with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
-                summary = step.resolve()(self._job(step, execution))
+                summary = self._work(step, execution)
             lease.check()
             write_json(folder / MARK, _provenance(step, folder, summary, started))
         return folder
+
+    def _work(self, step: Step, execution: Execution) -> dict[str, Any]:
+        job = self._job(step, execution)
+        with computing_with(job.threads):
+            return step.resolve()(job)
 
     def _job(self, step: Step, execution: Execution) -> Job:
         return Job(
@@ -149,6 +156,7 @@ class Workspace:
             watching=execution.watching,
             validation=execution.validation,
             keep=execution.keep,
+            threads=execution.threads or threads_of(self.root),
         )
 
     def _lock(
