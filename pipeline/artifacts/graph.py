@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.artifacts.executors.pool import Pool
+from pipeline.artifacts.executors.threads import threads_of
 from pipeline.artifacts.executors.walking import walk
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Execution, Workspace
@@ -165,6 +166,8 @@ def attempt(
     todo = missing(workspace, targets)
     if not todo:
         return Outcome((), _reused(targets, []))
+    # Wherever the steps are made: the threads of the machine that was asked.
+    execution = replace(execution, threads=execution.threads or threads_of(workspace.root))
     first = list(first)
     with Pool(workspace, execution, todo) as pool:
         before = _execute(workspace, first, pool, announce)
