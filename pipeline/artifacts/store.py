@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
-import logging
 import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any
 
 from pipeline import plugins
-from pipeline.artifacts import torchrun
+from pipeline.artifacts import attempts, torchrun
 from pipeline.artifacts.atomic import sha256_file, write_json
 from pipeline.artifacts.kinds import KINDS
+from pipeline.artifacts.locks import Held, Lease, holding, is_held
 from pipeline.artifacts.mark import (
     MARK,
     described,
@@ -30,12 +26,14 @@ from pipeline.artifacts.mark import (
     leads_out,
     read_mark,
 )
+from pipeline.artifacts.running import SILENT, Running, at_work, forget
 from pipeline.artifacts.steps import Job, Step, in_order
 from pipeline.artifacts.validation import LAST_ONLY, Keep, Validation
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.watching import QUIET, Watching
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from pipeline.artifacts.executors.cluster import Cluster
 
 ROOT_VARIABLE = "REIDPIPE_WORKSPACE"
 DEFAULT_ROOT = Path("reid-workspace")
@@ -44,7 +42,13 @@ _TRACKED = ("reidpipe", "torch", "numpy", "pillow", "h5py", "open_clip_torch", "
 
 @dataclass(frozen=True)
 class Execution:
-    """How steps are executed; nothing here changes a key. Fields as in ``Job``."""
+    """How steps are executed; nothing here changes a key. Fields as in ``Job``.
+
+    jobs: steps made side by side, each in a process of its own; None: as many as this machine has
+    room for. cluster: makes the steps, in place of this machine.
+    apart: this process makes steps for another one, which tells of them: what is printed goes into
+    the logs of the steps alone.
+    """
 
     workers: int = 1
     scheduler: str | None = None
@@ -53,6 +57,10 @@ class Execution:
     watching: Watching = QUIET
     validation: Validation | None = None
     keep: Keep = LAST_ONLY
+    jobs: int | None = 1
+    threads: int | None = None
+    cluster: Cluster | None = None
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,22 +132,28 @@ class Workspace:
             while not self.complete(step):
                 time.sleep(0.1)
             return folder
-        with self._lock(step.name, step.key):
+        with self._lock(step.name, step.key) as lease:
             if self.complete(step):
                 return folder
             if folder.exists() and not step.kind.resumable:
-                shutil.rmtree(folder)
+                attempts.emptied(folder)
             folder.mkdir(parents=True, exist_ok=True)
             drop_temporary(folder)
             started = time.time()
-            check_files(step)
-            plugins.require(step.weights, f"{step.name} {step.key[:8]}")
-            with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
-                summary = step.resolve()(self._job(step, execution))
-            write_json(folder / MARK, _provenance(step, folder, summary, started))
+            with (
+                at_work(folder, step) as running,
+                attempts.recorded(folder, apart=execution.apart, killed=running.killed),
+            ):
+                check_files(step)
+                plugins.require(step.weights, f"{step.name} {step.key[:8]}")
+                with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
+                    summary = step.resolve()(self._job(step, execution, running))
+                mark = _provenance(step, folder, summary, started)
+            lease.check()
+            write_json(folder / MARK, mark)
         return folder
 
-    def _job(self, step: Step, execution: Execution) -> Job:
+    def _job(self, step: Step, execution: Execution, running: Running = SILENT) -> Job:
         return Job(
             folder=self.folder(step),
             params=in_order(step.params),
@@ -154,35 +168,19 @@ class Workspace:
             watching=execution.watching,
             validation=execution.validation,
             keep=execution.keep,
+            threads=execution.threads,
+            running=running,
         )
 
-    @contextlib.contextmanager
-    def _lock(self, name: str, key: str, *, wait: bool = True) -> Iterator[None]:
+    def _lock(
+        self, name: str, key: str, *, wait: bool = True
+    ) -> contextlib.AbstractContextManager[Lease]:
         path = self.root / "artifacts" / name / f"{key}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if not wait:
-                raise
-            log.warning("%s %s is being made by another process: waiting", name, key)
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+        return holding(path, f"{name} {key} is being made", wait=wait)
 
     def being_made(self, artifact: Artifact) -> bool:
         """Whether a process is at work on it now."""
-        try:
-            with (artifact.folder.parent / f"{artifact.key}.lock").open() as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:  # no lock, or none of ours to read
-            return False
-        return False
+        return is_held(artifact.folder.parent / f"{artifact.key}.lock")
 
     def artifacts(self) -> list[Artifact]:
         """Everything below ``artifacts/``, complete or left behind, ordered by step and key."""
@@ -209,12 +207,13 @@ class Workspace:
             with self._lock(artifact.step, artifact.key, wait=not unfinished):
                 if unfinished and artifact.complete:
                     return False
+                forget(artifact.folder)
                 if artifact.folder.is_symlink():
                     artifact.folder.unlink()
                     return True
                 (artifact.folder / MARK).unlink(missing_ok=True)
                 shutil.rmtree(artifact.folder)
-        except Timeout:
+        except Held:
             return False
         return True
 
