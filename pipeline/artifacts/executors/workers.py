@@ -29,9 +29,7 @@ class Workers:
 
     def __init__(self, client: Client, workspace: Workspace, execution: Execution) -> None:
         self._client, self._workspace = client, workspace
-        self._execution = replace(
-            execution, jobs=1, cluster=None, progress=False, apart=True
-        )
+        self._execution = replace(execution, jobs=1, cluster=None, progress=False, apart=True)
         self._topic = f"reidpipe-{secrets.token_hex(8)}"
         self._work = sent()
         self._given = tuple(plugin.reference for plugin in plugins.given())
@@ -115,7 +113,8 @@ class Workers:
         return Ended(step, performed.seconds, performed.error)
 
     def _needed(self, step: Step) -> dict[str, float] | None:
-        return resources(step.kind, self._execution.device, max(self._gpus, default=0.0))
+        most, processes = max(self._gpus, default=0.0), self._execution.processes
+        return resources(step.kind, self._execution.device, most, processes)
 
     def _look(self) -> None:
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
