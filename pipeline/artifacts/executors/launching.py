@@ -75,7 +75,8 @@ def launched(cluster: Cluster) -> Iterator[Client]:
         stack.enter_context(config.set(_as_config(security)))
         start = {"slurm": slurm, "ssh": ssh}[cluster.kind]
         try:
-            started: Any = stack.enter_context(start(cluster, security))
+            started: Any = start(cluster, security)
+            stack.callback(_close, started)
             started.sync(started._correct_state)  # or its failures would be lines in a log
         except ReidpipeError:
             raise
@@ -92,6 +93,15 @@ def launched(cluster: Cluster) -> Iterator[Client]:
             log.warning("dashboard at %s", started.dashboard_link)
         stack.enter_context(_renewed(started))
         yield client
+
+
+def _close(started: Any) -> None:
+    try:
+        started.close()
+    except AssertionError:  # dask's own, of a worker that was never started: that is told already
+        pass
+    except Exception as error:
+        log.warning("%s could not be ended in order: %s", started, _reason(error))
 
 
 def slurm(cluster: Cluster, security: Security) -> SpecCluster:
