@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.artifacts.queue import sweep
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Execution, Workspace
+from pipeline.artifacts.telling import telling_of
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def run(
     targets = list(targets)
     execution = execution or Execution()
     todo = missing(workspace, targets)
+    sweep(workspace)
     if todo:
         _execute(workspace, todo, execution, announce)
     keys = {step.key for step in todo}
@@ -102,16 +106,29 @@ def _execute(
 ) -> None:
     from dask.local import get_sync
 
+    telling = telling_of(announce)
+
     def make(step: Step, *_: Path) -> Path:
-        announce(step)
-        return workspace.make(step, execution)
+        telling.started(step)
+        started = time.monotonic()
+        try:
+            made = workspace.make(step, execution)
+        except Exception as error:
+            telling.failed(step, error)
+            raise
+        telling.finished(step, time.monotonic() - started)
+        return made
 
     planned = {step.key for step in todo}
     tasks = {
         step.key: (make, step, *[s.key for s in step.inputs.values() if s.key in planned])
         for step in todo
     }
-    get_sync(tasks, [step.key for step in todo])
+    telling.queued(todo)
+    try:
+        get_sync(tasks, [step.key for step in todo])
+    finally:
+        telling.close()
 
 
 def _closure(targets: Iterable[Step]) -> list[Step]:

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts.about import about
+from pipeline.artifacts.about import About, about
 from pipeline.artifacts.atomic import read_plain
 from pipeline.artifacts.kinds import KINDS
 from pipeline.artifacts.locks import is_held
@@ -200,6 +200,11 @@ class RunningStep:
     unit: str = ""
     left: float | None = None
     line: str = ""
+
+    @property
+    def about(self) -> About:
+        """What the step is about."""
+        return About(self.recipe, self.parser, self.dataset, self.seed)
 
 
 def running_steps(workspace: Workspace) -> list[RunningStep]:
