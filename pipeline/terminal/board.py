@@ -20,7 +20,7 @@ from pipeline.terminal.tables import clock
 UP, CLEAR_LINE, CLEAR_BELOW = "\x1b[{}A", "\x1b[K", "\x1b[J"
 BAR = 10
 # Names of steps are as wide as the widest, up to this.
-_NAMES = 44
+_NAMES = 48
 
 
 class Board:
@@ -82,20 +82,22 @@ class Board:
             rest = len(lines) - room + 1
             lines = [*lines[: room - 1], fitted(f"and {rest} more", columns - 1)]
         # One write, so that nobody sees the board half drawn.
-        piece = self._back(columns) + text + "\n".join(line + CLEAR_LINE for line in lines)
+        above = CLEAR_BELOW + text if text else ""
+        drawn = "\n".join(line + CLEAR_LINE for line in lines)
+        piece = self._back(columns) + above + drawn + (CLEAR_BELOW if self._drawn else "")
         self._drawn = [width_of(line) for line in lines]
         with contextlib.suppress(OSError):
             self.stream.write(piece)
             self.stream.flush()
 
     def _back(self, columns: int) -> str:
-        """To where the board begins, with nothing below. In a terminal that has become narrower
-        its lines have become several.
+        """To where the board begins. In a terminal that has become narrower its lines have become
+        several.
         """
         if not self._drawn:
             return ""
         rows = sum(max(1, -(-width // max(columns, 1))) for width in self._drawn)
-        return "\r" + (UP.format(rows - 1) if rows > 1 else "") + CLEAR_BELOW
+        return "\r" + (UP.format(rows - 1) if rows > 1 else "")
 
 
 class _Above:
@@ -125,16 +127,14 @@ def rows(running: Sequence[RunningStep], host: str) -> list[str]:
     """A line for each: what it is, a bar, what it says, the time left, and where it runs unless
     that is ``host``.
     """
-    names = [f"{step.step} {step.key[:8]} {step.about}".rstrip() for step in running]
+    names = [printable(f"{s.step} {s.key[:8]} {s.about}".rstrip()) for s in running]
     width = min(max((width_of(name) for name in names), default=0), _NAMES)
     lines = []
     for name, step in zip(names, running, strict=True):
         name = fitted(name, width)
-        told = [progress(step)]
-        if step.left is not None:
-            told.append(f"{clock(step.left)} left")
-        if step.host != host:
-            told.append(f"on {step.host}")
+        # The longest last: what a narrow terminal has no room for is cut.
+        told = [f"{clock(step.left)} left" if step.left is not None else ""]
+        told += [f"on {step.host}" if step.host != host else "", progress(step)]
         padding = " " * (width - width_of(name))
         lines.append(f"{name}{padding} {bar(step)} {', '.join(part for part in told if part)}")
     return [line.rstrip() for line in lines]

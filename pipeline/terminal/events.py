@@ -172,10 +172,10 @@ class Events:
             return []
         made, total = sum(self._over.values()), len(self._steps)
         waiting = total - len(self._over) - len(running)
-        parts = [f"{made} of {total} steps made", f"{waiting} wait"]
+        parts = [f"{made} of {total} steps made"]
         left = self._left(running)
-        if left is not None and waiting:
-            parts.append(f"about {clock(left)} left")
+        if waiting:
+            parts += [f"{waiting} wait"] + ([] if left is None else [f"about {clock(left)} left"])
         return [", ".join(parts), *board.rows(running, socket.gethostname())]
 
     def _left(self, running: Sequence[RunningStep]) -> float | None:
