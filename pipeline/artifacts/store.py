@@ -10,11 +10,12 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import plugins
 from pipeline.artifacts import attempts, torchrun
 from pipeline.artifacts.atomic import sha256_file, write_json
+from pipeline.artifacts.executors.threads import computing_with, threads_of
 from pipeline.artifacts.kinds import KINDS
 from pipeline.artifacts.locks import Held, Lease, holding, is_held
 from pipeline.artifacts.mark import (
@@ -32,6 +33,9 @@ from pipeline.artifacts.validation import LAST_ONLY, Keep, Validation
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.watching import QUIET, Watching
 
+if TYPE_CHECKING:
+    from pipeline.artifacts.executors.cluster import Cluster
+
 ROOT_VARIABLE = "REIDPIPE_WORKSPACE"
 DEFAULT_ROOT = Path("reid-workspace")
 _TRACKED = ("reidpipe", "torch", "numpy", "pillow", "h5py", "open_clip_torch", "scikit-learn")
@@ -41,6 +45,8 @@ _TRACKED = ("reidpipe", "torch", "numpy", "pillow", "h5py", "open_clip_torch", "
 class Execution:
     """How steps are executed; nothing here changes a key. Fields as in ``Job``.
 
+    jobs: steps made side by side, each in a process of its own; None: as many as this machine has
+    room for. cluster: makes the steps, in place of this machine.
     apart: this process makes steps for another one, which tells of them: what is printed goes into
     the logs of the steps alone.
     """
@@ -52,6 +58,9 @@ class Execution:
     watching: Watching = QUIET
     validation: Validation | None = None
     keep: Keep = LAST_ONLY
+    jobs: int | None = 1
+    threads: int | None = None  # what this machine has in the workspace
+    cluster: Cluster | None = None
     apart: bool = False
 
 
@@ -118,7 +127,7 @@ class Workspace:
             # torchrun ends this process when the first one fails.
             while not self.complete(step):
                 if step.kind.collective and torchrun.called(folder):
-                    step.resolve()(self._job(step, execution))
+                    self._work(step, execution)
                     break
                 time.sleep(0.1)
             while not self.complete(step):
@@ -139,11 +148,16 @@ class Workspace:
                 check_files(step)
                 plugins.require(step.weights, f"{step.name} {step.key[:8]}")
                 with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
-                    summary = step.resolve()(self._job(step, execution, running))
+                    summary = self._work(step, execution, running)
                 mark = _provenance(step, folder, summary, started)
             lease.check()
             write_json(folder / MARK, mark)
         return folder
+
+    def _work(self, step: Step, execution: Execution, running: Running = SILENT) -> dict[str, Any]:
+        job = self._job(step, execution, running)
+        with computing_with(job.threads):
+            return step.resolve()(job)
 
     def _job(self, step: Step, execution: Execution, running: Running = SILENT) -> Job:
         return Job(
@@ -160,6 +174,7 @@ class Workspace:
             watching=execution.watching,
             validation=execution.validation,
             keep=execution.keep,
+            threads=execution.threads or threads_of(self.root),
             running=running,
         )
 
