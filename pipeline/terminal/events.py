@@ -9,7 +9,6 @@ import socket
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -201,14 +200,15 @@ def prefixes(steps: Sequence[Step]) -> dict[str, str]:
     names = {step.key: about(step).short or step.name for step in steps}
     for more in (
         lambda step: about(step).dataset or "",
-        lambda step: step.name,
+        lambda step: "" if step.name == "model" else step.name,
         lambda step: step.key[:8],
     ):
-        count = Counter(names.values())
+        alike: dict[str, list[Step]] = {}
         for step in steps:
-            name, word = names[step.key], more(step)
-            if count[name] > 1 and word not in name.split():
-                names[step.key] = f"{name} {word}".rstrip()
+            alike.setdefault(names[step.key], []).append(step)
+        for name, group in alike.items():
+            if len({more(step) for step in group}) > 1:
+                names |= {step.key: f"{name} {more(step)}".rstrip() for step in group}
     return names
 
 

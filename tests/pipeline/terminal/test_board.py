@@ -109,8 +109,8 @@ def test_names_before_lines_tell_steps_apart():
     ]  # fmt: skip
     evaluation = Step("evaluation", {}, {"model": one})
     found = prefixes([one, two, evaluation])
-    assert found[two.key] == "pi-vl-tiny s2"
-    assert found[evaluation.key] == "pi-vl-tiny s1 mannequins evaluation"
+    assert (found[one.key], found[two.key]) == ("pi-vl-tiny s1", "pi-vl-tiny s2")
+    assert found[evaluation.key] == "pi-vl-tiny s1 evaluation"
     assert len(set(prefixes([Step("maps", {"model": "a", "n": n}) for n in (1, 2)]).values())) == 2
 
 
