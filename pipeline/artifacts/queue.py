@@ -64,9 +64,14 @@ def queued(workspace: Workspace, steps: Sequence[Step]) -> Iterator[None]:
 
 def sweep(workspace: Workspace) -> None:
     """Take away what killed commands have left."""
-    for path in (workspace.root / FOLDER).glob("*.json"):
-        if not is_held(path.with_suffix(".lock")):
-            _remove(path)
+    folder = workspace.root / FOLDER
+    for path in sorted(folder.glob("*")):
+        command = path.name.lstrip(".").removesuffix(".lock").partition(".json")[0]
+        if not is_held(folder / f"{command}.lock"):
+            with contextlib.suppress(OSError):
+                path.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _remove(path: Path) -> None:

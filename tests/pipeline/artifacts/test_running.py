@@ -176,7 +176,7 @@ def test_another_process_is_seen_and_a_killed_one_leaves_nothing(tmp_path: Path)
     assert log[-1].startswith("-- done ")
     assert "step.log" not in workspace.provenance(target)["files"]
     assert workspace.damage(workspace.artifacts()[0]) == []
-    assert not [path for path in tmp_path.rglob("*") if ".tmp-" in path.name]
+    assert not [path for path in (tmp_path / "artifacts").rglob("*") if ".tmp-" in path.name]
 
 
 def test_cache_rm_takes_what_a_killed_process_left(tmp_path: Path):
@@ -208,6 +208,8 @@ def test_a_queue_is_seen_until_its_command_is_dead(tmp_path: Path):
     (tmp_path / "queue").mkdir()
     (tmp_path / "queue" / "h-1.json").write_text(json.dumps(whole))
     (tmp_path / "queue" / "h-1.lock").touch()
+    (tmp_path / "queue" / "h-2.lock").touch()
+    (tmp_path / "queue" / ".h-2.json.tmp-2").touch()
     assert waiting_steps(workspace) == []
     sweep(workspace)
     assert not (tmp_path / "queue").exists()
