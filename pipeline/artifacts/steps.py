@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.kinds import KINDS, Kind
+from pipeline.artifacts.running import SILENT, Running
 from pipeline.artifacts.validation import LAST_ONLY, Keep, Validation
 from pipeline.terminal.watching import QUIET, Watching
 
@@ -28,6 +29,7 @@ class Job:
     progress: whether bars may be drawn on stderr. watching: what else is told of training.
     validation, keep: what a model's training looks at, and which epochs it keeps.
     threads: of torch, BLAS and OpenMP in this process, which are set; sums depend on them.
+    running: where the worker says how far it has come.
     """
 
     folder: Path
@@ -44,6 +46,7 @@ class Job:
     validation: Validation | None = None
     keep: Keep = LAST_ONLY
     threads: int = 1
+    running: Running = SILENT
 
 
 Worker = Callable[[Job], dict[str, Any]]

@@ -10,10 +10,10 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import plugins
-from pipeline.artifacts import torchrun
+from pipeline.artifacts import attempts, torchrun
 from pipeline.artifacts.atomic import sha256_file, write_json
 from pipeline.artifacts.executors.threads import computing_with, threads_of
 from pipeline.artifacts.kinds import KINDS
@@ -27,10 +27,14 @@ from pipeline.artifacts.mark import (
     leads_out,
     read_mark,
 )
+from pipeline.artifacts.running import SILENT, Running, at_work, forget
 from pipeline.artifacts.steps import Job, Step, in_order
 from pipeline.artifacts.validation import LAST_ONLY, Keep, Validation
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.watching import QUIET, Watching
+
+if TYPE_CHECKING:
+    from pipeline.artifacts.executors.cluster import Cluster
 
 ROOT_VARIABLE = "REIDPIPE_WORKSPACE"
 DEFAULT_ROOT = Path("reid-workspace")
@@ -39,7 +43,14 @@ _TRACKED = ("reidpipe", "torch", "numpy", "pillow", "h5py", "open_clip_torch", "
 
 @dataclass(frozen=True)
 class Execution:
-    """How steps are executed; nothing here changes a key. Fields as in ``Job``."""
+    """How steps are executed; nothing here changes a key. Fields as in ``Job``.
+
+    jobs: steps made side by side, each in a process of its own; None: as many as this machine has
+    room for. cluster: makes the steps, in place of this machine.
+    processes: of a collective step, as by torchrun. dashboard: dask's page of local workers.
+    apart: this process makes steps for another one, which tells of them: what is printed goes into
+    the logs of the steps alone.
+    """
 
     workers: int = 1
     scheduler: str | None = None
@@ -48,7 +59,12 @@ class Execution:
     watching: Watching = QUIET
     validation: Validation | None = None
     keep: Keep = LAST_ONLY
-    threads: int | None = None  # what this machine has in the workspace
+    jobs: int | None = 1
+    threads: int | None = None
+    cluster: Cluster | None = None
+    processes: int = 1
+    dashboard: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +126,16 @@ class Workspace:
         them (it may find the artifact made by somebody else), and await the rest.
         """
         folder = self.folder(step)
+        if execution.processes > 1 and step.kind.collective and not self.complete(step):
+            if "RANK" in os.environ:
+                raise ReidpipeError(
+                    "found --processes-per-job under torchrun, which has processes of its own; "
+                    "expected one of them; leave one out"
+                )
+            from pipeline.artifacts.executors.ranks import make_together
+
+            make_together(self, step, execution)
+            return folder
         if int(os.environ.get("RANK", "0")) > 0:
             # torchrun ends this process when the first one fails.
             while not self.complete(step):
@@ -124,24 +150,29 @@ class Workspace:
             if self.complete(step):
                 return folder
             if folder.exists() and not step.kind.resumable:
-                shutil.rmtree(folder)
+                attempts.emptied(folder)
             folder.mkdir(parents=True, exist_ok=True)
             drop_temporary(folder)
             started = time.time()
-            check_files(step)
-            plugins.require(step.weights, f"{step.name} {step.key[:8]}")
-            with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
-                summary = self._work(step, execution)
+            with (
+                at_work(folder, step) as running,
+                attempts.recorded(folder, apart=execution.apart, killed=running.killed),
+            ):
+                check_files(step)
+                plugins.require(step.weights, f"{step.name} {step.key[:8]}")
+                with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
+                    summary = self._work(step, execution, running)
+                mark = _provenance(step, folder, summary, started)
             lease.check()
-            write_json(folder / MARK, _provenance(step, folder, summary, started))
+            write_json(folder / MARK, mark)
         return folder
 
-    def _work(self, step: Step, execution: Execution) -> dict[str, Any]:
-        job = self._job(step, execution)
+    def _work(self, step: Step, execution: Execution, running: Running = SILENT) -> dict[str, Any]:
+        job = self._job(step, execution, running)
         with computing_with(job.threads):
             return step.resolve()(job)
 
-    def _job(self, step: Step, execution: Execution) -> Job:
+    def _job(self, step: Step, execution: Execution, running: Running = SILENT) -> Job:
         return Job(
             folder=self.folder(step),
             params=in_order(step.params),
@@ -157,6 +188,7 @@ class Workspace:
             validation=execution.validation,
             keep=execution.keep,
             threads=execution.threads or threads_of(self.root),
+            running=running,
         )
 
     def _lock(
@@ -194,6 +226,7 @@ class Workspace:
             with self._lock(artifact.step, artifact.key, wait=not unfinished):
                 if unfinished and artifact.complete:
                     return False
+                forget(artifact.folder)
                 if artifact.folder.is_symlink():
                     artifact.folder.unlink()
                     return True

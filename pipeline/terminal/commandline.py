@@ -18,6 +18,7 @@ import click
 from pipeline.artifacts.graph import Outcome
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import DEFAULT_ROOT, ROOT_VARIABLE, Execution, Workspace
+from pipeline.terminal.clusters import asked, cluster_options
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.machine import of_the_machine
 from pipeline.terminal.options import check_device
@@ -28,6 +29,7 @@ from pipeline.terminal.watching import Watching
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MISTAKE = 2
 _TABLE = f"{__name__}.table"
+_JOBS = f"{__name__}.jobs"
 WORKSPACE = click.option(
     "--workspace",
     envvar=ROOT_VARIABLE,
@@ -61,6 +63,23 @@ TABLE = click.option(
     callback=lambda ctx, _param, name: ctx.meta.__setitem__(_TABLE, name),
     help="The table alone on stdout, for a paper (> table.tex); all else goes to stderr.",
 )
+_COUNT = click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    envvar="REIDPIPE_JOBS",
+    metavar="N",
+    expose_value=False,
+    callback=lambda ctx, _param, count: ctx.meta.__setitem__(_JOBS, count),
+    help="Steps made side by side, each in a process of its own (or REIDPIPE_JOBS).  [default: one "
+    "per GPU; else cores divided by the threads of a step]",
+)
+
+
+def JOBS(function: Callable) -> Callable:  # noqa: N802 - beside the other options
+    """``--jobs`` and the options of clusters; ``Terminal.execution`` knows what was typed."""
+    return _COUNT(cluster_options(function))
+
+
 LABEL_MAP = click.option(
     "--label-map",
     type=click.Path(path_type=Path),
@@ -216,11 +235,15 @@ class Terminal:
         as_json: bool,
         verbosity: int = 0,
         table: str | None = None,
+        jobs: int | None = 1,
+        placed: Mapping[str, Any] | None = None,
     ) -> None:
         self.workspace = workspace
         self.as_json = as_json
         self.verbosity = verbosity
         self.table = table
+        self.jobs = jobs
+        self.placed = dict(placed or {})
         self.first = int(os.environ.get("RANK", "0")) == 0
 
     def say(self, text: str) -> None:
@@ -261,7 +284,6 @@ class Terminal:
         *,
         device: str = "auto",
         workers: int | None = None,
-        scheduler: str | None = None,
         trackers: tuple[str, ...] = (),
         runs: Iterable[str] = (),
     ) -> Execution:
@@ -269,7 +291,8 @@ class Terminal:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return Execution(
             workers=workers or cores or 1,
-            scheduler=scheduler,
+            jobs=self.jobs,
+            **self.placed,
             device=device,
             progress=sys.stderr.isatty() and self.verbosity >= 0,
             watching=Watching(self.verbosity, trackers, tuple(runs)),
@@ -295,7 +318,14 @@ def json_option(function: Callable) -> Callable:
                 f"found --json and --table {table}; expected one of them, as both are all of "
                 "stdout; leave one out"
             )
-        terminal = Terminal(workspace, as_json=as_json, verbosity=_verbosity(given), table=table)
+        terminal = Terminal(
+            workspace,
+            as_json=as_json,
+            verbosity=_verbosity(given),
+            table=table,
+            jobs=ctx.meta.get(_JOBS, 1),
+            placed=asked(ctx, workspace.root),
+        )
         return function(terminal, **options)
 
     functools.update_wrapper(wrapped, function)
