@@ -60,7 +60,7 @@ class Execution:
     validation: Validation | None = None
     keep: Keep = LAST_ONLY
     jobs: int | None = 1
-    threads: int | None = None
+    threads: int | None = None  # what this machine has in the workspace
     cluster: Cluster | None = None
     processes: int = 1
     dashboard: bool = False

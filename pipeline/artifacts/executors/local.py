@@ -81,7 +81,7 @@ class LocalWorkers:
 
     def _start(self) -> None:
         try:
-            import dask
+            import dask.config
             from distributed import Client, Nanny, Scheduler, SpecCluster
 
             from pipeline.artifacts.executors.quiet import QuietScheduler, QuietWorker
@@ -108,7 +108,6 @@ class LocalWorkers:
                     number: {"cls": Nanny, "options": {**options, **self._gpu_of(number)}}
                     for number in range(self.count)
                 },
-                silence_logs=logging.CRITICAL,
             )
             self._client = Client(self._cluster, set_as_default=False)
             if self._page["dashboard"]:
