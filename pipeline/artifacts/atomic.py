@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
+from pipeline.artifacts.leases import this_kernel
 from pipeline.terminal.errors import DamagedFile
 
 
@@ -22,7 +26,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = beside(path)
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
@@ -36,6 +40,13 @@ def replacing(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
+
+
+def beside(path: Path) -> Path:
+    """The temporary name of a file, or folder, that this process is to put in place at ``path``.
+    Process ids are of a machine: other machines may have the same in the same folder.
+    """
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}{crc32(this_kernel().encode()):010d}")
 
 
 def flush_folder(folder: Path) -> None:
@@ -66,6 +77,17 @@ def read_json(path: Path | str) -> Any:
         raise DamagedFile(
             f"found {path} damaged ({error}); expected JSON; type reidpipe cache verify --repair"
         ) from error
+
+
+def read_plain(path: Path, largest: int) -> bytes:
+    """The first ``largest`` bytes of a file that somebody may be writing, or may have put there to
+    be read: links are not followed, and pipes not waited for. Raises OSError for what is no file.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "no plain file", str(path))
+        return file.read(largest)
 
 
 def sha256_file(path: Path | str) -> str:

@@ -1,4 +1,4 @@
-"""Steps become one dask graph whose node names are their keys; only what is missing is in it."""
+"""Steps that are missing become one graph, which engines execute, side by side where they can."""
 
 from __future__ import annotations
 
@@ -6,21 +6,103 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.artifacts.executors.pool import Pool
+from pipeline.artifacts.executors.threads import threads_of
+from pipeline.artifacts.executors.walking import Walked, walk
+from pipeline.artifacts.mark import STEP_LOG
+from pipeline.artifacts.queue import sweep
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Execution, Workspace
+from pipeline.artifacts.telling import telling_of
+from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.machine import of_the_machine
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A step that raised ``error``. log: the file that has more of it, which need not exist."""
+
+    step: Step
+    error: Exception
+    log: Path
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a request did: the steps it executed and those it found complete, by key."""
+    """What a request did: the steps it executed and those it found complete, by key; those that
+    failed, and those that were left because they stand on failed ones. reached: how many of the
+    artifacts that were asked for exist now.
+    """
 
     made: tuple[Step, ...]
     reused: tuple[Step, ...]
+    failed: tuple[Failed, ...] = ()
+    left: tuple[Step, ...] = ()
+    reached: int = 0
 
     def after(self, first: Outcome) -> Outcome:
         """This and what was asked for before it, for the same command."""
         reused = tuple(step for step in self.reused if step not in first.made)
-        return Outcome(first.made + self.made, reused)
+        failed = first.failed + self.failed
+        return replace(self, made=first.made + self.made, reused=reused, failed=failed)
+
+    def check(self) -> None:
+        """Raise what failed, if anything did: a mistake of this program before a user's mistakes.
+        Where several failed, or some of what was asked for exists nevertheless, all of it is told:
+        ``Unfinished``, or in the notes of the exception.
+        """
+        partly = len(self.failed) > 1 or self.reached > 0
+        for failed in self.failed:
+            if not isinstance(failed.error, ReidpipeError) and not of_the_machine(failed.error):
+                if partly:
+                    failed.error.add_note("\n".join(self.told()))
+                raise failed.error
+        if partly and self.failed:
+            raise Unfinished(self) from self.failed[0].error
+        if self.failed:
+            raise self.failed[0].error
+
+    def told(self) -> list[str]:
+        """A line for each step that failed or was left, and one for what was made."""
+        lines = [
+            f"failed {failed.step.name} {failed.step.key[:8]}: {_reason(failed.error)} "
+            f"(log {failed.log})"
+            for failed in self.failed
+        ]
+        broken = {failed.step.key for failed in self.failed}
+        for step in self.left:
+            cause = _cause(step, broken)
+            lines.append(f"left {step.name} {step.key[:8]}: it stands on {cause}")
+        lines.append(
+            f"made {len(self.made)} artifacts, reused {len(self.reused)}, failed "
+            f"{len(self.failed)}, left {len(self.left)}"
+        )
+        return lines
+
+
+class Unfinished(ReidpipeError):
+    """Some of a request was not made. lines: which, and why, and what was made."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        first, more = outcome.failed[0], len(outcome.failed) - 1
+        told = f"{more + 1} steps failed, the first: " if more else ""
+        super().__init__(told + _reason(first.error))
+        self.lines = outcome.told()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ReidpipeError):
+        return str(error)
+    return of_the_machine(error) or f"{type(error).__name__}: {error}"
+
+
+def _cause(step: Step, broken: set[str]) -> str:
+    """The failed step below this one that is nearest, as words."""
+    for source in step.inputs.values():
+        if source.key in broken:
+            return f"{source.name} {source.key[:8]}"
+    found = (_cause(source, broken) for source in step.inputs.values())
+    return next(filter(None, found), "")
 
 
 def missing(workspace: Workspace, targets: Iterable[Step]) -> list[Step]:
@@ -62,18 +144,17 @@ def run(
 ) -> Outcome:
     """Make the artifacts of ``targets`` that are missing and reuse the rest.
 
-    ``announce`` is called with each step just before it is executed. Steps run one after
-    another in this process; those with per-image work spread it over ``execution.workers``
-    processes or a cluster themselves. dask is not imported when nothing is missing.
+    ``announce`` is called with each step when it begins. Up to ``execution.jobs`` steps are made
+    side by side, each in a process of its own, or as many as a cluster has workers; a chain of
+    steps, and all with one job, in this process, where those with per-image work spread it over
+    ``execution.workers`` processes. Nothing is imported for it when nothing is missing.
+
+    A step that fails stops what stands on it and nothing else. When the rest is made, what failed
+    is raised, as ``Outcome.check`` says.
     """
-    targets = list(targets)
-    execution = execution or Execution()
-    todo = missing(workspace, targets)
-    if todo:
-        _execute(workspace, todo, execution, announce)
-    keys = {step.key for step in todo}
-    reused = {step.key: step for step in _closure(targets) if step.key not in keys}
-    return Outcome(made=tuple(todo), reused=tuple(reused.values()))
+    return run_checked(
+        workspace, targets, execution, first=(), check=lambda: None, announce=announce
+    )
 
 
 def run_checked(
@@ -89,29 +170,70 @@ def run_checked(
     others, and then ``check``, which may look at them, is called: it raises for what would go wrong
     after hours of the other work.
     """
+
+    def checked(before: Outcome) -> None:
+        before.check()
+        check()
+
+    outcome = attempt(workspace, targets, execution, first=first, check=checked, announce=announce)
+    outcome.check()
+    return outcome
+
+
+def attempt(
+    workspace: Workspace,
+    targets: Iterable[Step],
+    execution: Execution | None = None,
+    *,
+    first: Iterable[Step],
+    check: Callable[[Outcome], None],
+    announce: Callable[[Step], None] = lambda _: None,
+) -> Outcome:
+    """As ``run_checked``, but what failed is told in the outcome, not raised; ``check`` is given
+    what became of ``first``.
+    """
     targets = list(targets)
-    if not missing(workspace, targets):
-        return run(workspace, targets, execution, announce=announce)
-    before = run(workspace, first, execution, announce=announce)
-    check()
-    return run(workspace, targets, execution, announce=announce).after(before)
+    execution = execution or Execution()
+    todo = missing(workspace, targets)
+    if not todo:
+        return Outcome((), _reused(targets, []), reached=len(targets))
+    # Wherever the steps are made: the threads of the machine that was asked.
+    execution = replace(execution, threads=execution.threads or threads_of(workspace.root))
+    with Pool(workspace, execution, todo) as pool:
+        before = _execute(workspace, list(first), pool, announce)
+        check(before)
+        broken = {failed.step.key for failed in before.failed}
+        return _execute(workspace, targets, pool, announce, broken).after(before)
 
 
 def _execute(
-    workspace: Workspace, todo: list[Step], execution: Execution, announce: Callable[[Step], None]
-) -> None:
-    from dask.local import get_sync
+    workspace: Workspace,
+    targets: list[Step],
+    pool: Pool,
+    announce: Callable[[Step], None],
+    broken: Iterable[str] = (),
+) -> Outcome:
+    """``broken``: keys of steps that have failed before."""
+    sweep(workspace)
+    asked = missing(workspace, targets)
+    hopeless = set(broken)
+    for step in asked:  # inputs come first
+        if any(source.key in hopeless for source in step.inputs.values()):
+            hopeless.add(step.key)
+    todo = [step for step in asked if step.key not in hopeless]
+    walked = walk(todo, pool.engine(todo), telling_of(announce)) if todo else Walked()
+    failed = tuple(
+        Failed(step, error, workspace.folder(step) / STEP_LOG) for step, error in walked.failed
+    )
+    ended = {step.key for step in walked.made} | {step.key for step, _ in walked.failed}
+    left = tuple(step for step in asked if step.key not in ended.union(broken))
+    reached = sum(workspace.complete(target) for target in targets)
+    return Outcome(tuple(walked.made), _reused(targets, asked), failed, left, reached)
 
-    def make(step: Step, *_: Path) -> Path:
-        announce(step)
-        return workspace.make(step, execution)
 
-    planned = {step.key for step in todo}
-    tasks = {
-        step.key: (make, step, *[s.key for s in step.inputs.values() if s.key in planned])
-        for step in todo
-    }
-    get_sync(tasks, [step.key for step in todo])
+def _reused(targets: list[Step], todo: list[Step]) -> tuple[Step, ...]:
+    keys = {step.key for step in todo}
+    return tuple(step for step in _closure(targets) if step.key not in keys)
 
 
 def _closure(targets: Iterable[Step]) -> list[Step]:

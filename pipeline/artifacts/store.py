@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
-import logging
 import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any
 
 from pipeline import plugins
-from pipeline.artifacts import torchrun
+from pipeline.artifacts import attempts, torchrun
 from pipeline.artifacts.atomic import sha256_file, write_json
+from pipeline.artifacts.executors.threads import computing_with, threads_of
 from pipeline.artifacts.kinds import KINDS
+from pipeline.artifacts.locks import Held, Lease, holding, is_held
 from pipeline.artifacts.mark import (
     MARK,
     described,
@@ -30,12 +27,14 @@ from pipeline.artifacts.mark import (
     leads_out,
     read_mark,
 )
+from pipeline.artifacts.running import SILENT, Running, at_work, forget
 from pipeline.artifacts.steps import Job, Step, in_order
 from pipeline.artifacts.validation import LAST_ONLY, Keep, Validation
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.watching import QUIET, Watching
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from pipeline.artifacts.executors.cluster import Cluster
 
 ROOT_VARIABLE = "REIDPIPE_WORKSPACE"
 DEFAULT_ROOT = Path("reid-workspace")
@@ -44,7 +43,14 @@ _TRACKED = ("reidpipe", "torch", "numpy", "pillow", "h5py", "open_clip_torch", "
 
 @dataclass(frozen=True)
 class Execution:
-    """How steps are executed; nothing here changes a key. Fields as in ``Job``."""
+    """How steps are executed; nothing here changes a key. Fields as in ``Job``.
+
+    jobs: steps made side by side, each in a process of its own; None: as many as this machine has
+    room for. cluster: makes the steps, in place of this machine.
+    processes: of a collective step, as by torchrun. dashboard: dask's page of local workers.
+    apart: this process makes steps for another one, which tells of them: what is printed goes into
+    the logs of the steps alone.
+    """
 
     workers: int = 1
     scheduler: str | None = None
@@ -53,6 +59,12 @@ class Execution:
     watching: Watching = QUIET
     validation: Validation | None = None
     keep: Keep = LAST_ONLY
+    jobs: int | None = 1
+    threads: int | None = None  # what this machine has in the workspace
+    cluster: Cluster | None = None
+    processes: int = 1
+    dashboard: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,32 +126,53 @@ class Workspace:
         them (it may find the artifact made by somebody else), and await the rest.
         """
         folder = self.folder(step)
+        if execution.processes > 1 and step.kind.collective and not self.complete(step):
+            if "RANK" in os.environ:
+                raise ReidpipeError(
+                    "found --processes-per-job under torchrun, which has processes of its own; "
+                    "expected one of them; leave one out"
+                )
+            from pipeline.artifacts.executors.ranks import make_together
+
+            make_together(self, step, execution)
+            return folder
         if int(os.environ.get("RANK", "0")) > 0:
             # torchrun ends this process when the first one fails.
             while not self.complete(step):
                 if step.kind.collective and torchrun.called(folder):
-                    step.resolve()(self._job(step, execution))
+                    self._work(step, execution)
                     break
                 time.sleep(0.1)
             while not self.complete(step):
                 time.sleep(0.1)
             return folder
-        with self._lock(step.name, step.key):
+        with self._lock(step.name, step.key) as lease:
             if self.complete(step):
                 return folder
             if folder.exists() and not step.kind.resumable:
-                shutil.rmtree(folder)
+                attempts.emptied(folder)
             folder.mkdir(parents=True, exist_ok=True)
             drop_temporary(folder)
             started = time.time()
-            check_files(step)
-            plugins.require(step.weights, f"{step.name} {step.key[:8]}")
-            with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
-                summary = step.resolve()(self._job(step, execution))
-            write_json(folder / MARK, _provenance(step, folder, summary, started))
+            with (
+                at_work(folder, step) as running,
+                attempts.recorded(folder, apart=execution.apart, killed=running.killed),
+            ):
+                check_files(step)
+                plugins.require(step.weights, f"{step.name} {step.key[:8]}")
+                with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
+                    summary = self._work(step, execution, running)
+                mark = _provenance(step, folder, summary, started)
+            lease.check()
+            write_json(folder / MARK, mark)
         return folder
 
-    def _job(self, step: Step, execution: Execution) -> Job:
+    def _work(self, step: Step, execution: Execution, running: Running = SILENT) -> dict[str, Any]:
+        job = self._job(step, execution, running)
+        with computing_with(job.threads):
+            return step.resolve()(job)
+
+    def _job(self, step: Step, execution: Execution, running: Running = SILENT) -> Job:
         return Job(
             folder=self.folder(step),
             params=in_order(step.params),
@@ -154,35 +187,19 @@ class Workspace:
             watching=execution.watching,
             validation=execution.validation,
             keep=execution.keep,
+            threads=execution.threads or threads_of(self.root),
+            running=running,
         )
 
-    @contextlib.contextmanager
-    def _lock(self, name: str, key: str, *, wait: bool = True) -> Iterator[None]:
+    def _lock(
+        self, name: str, key: str, *, wait: bool = True
+    ) -> contextlib.AbstractContextManager[Lease]:
         path = self.root / "artifacts" / name / f"{key}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if not wait:
-                raise
-            log.warning("%s %s is being made by another process: waiting", name, key)
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+        return holding(path, f"{name} {key} is being made", wait=wait)
 
     def being_made(self, artifact: Artifact) -> bool:
         """Whether a process is at work on it now."""
-        try:
-            with (artifact.folder.parent / f"{artifact.key}.lock").open() as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:  # no lock, or none of ours to read
-            return False
-        return False
+        return is_held(artifact.folder.parent / f"{artifact.key}.lock")
 
     def artifacts(self) -> list[Artifact]:
         """Everything below ``artifacts/``, complete or left behind, ordered by step and key."""
@@ -209,12 +226,13 @@ class Workspace:
             with self._lock(artifact.step, artifact.key, wait=not unfinished):
                 if unfinished and artifact.complete:
                     return False
+                forget(artifact.folder)
                 if artifact.folder.is_symlink():
                     artifact.folder.unlink()
                     return True
                 (artifact.folder / MARK).unlink(missing_ok=True)
                 shutil.rmtree(artifact.folder)
-        except Timeout:
+        except Held:
             return False
         return True
 

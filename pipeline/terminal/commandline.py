@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import importlib
 import json
@@ -16,10 +15,12 @@ from typing import Any, NoReturn
 
 import click
 
-from pipeline.artifacts.graph import Outcome
-from pipeline.artifacts.steps import Step
+from pipeline.artifacts.graph import Outcome, Unfinished
 from pipeline.artifacts.store import DEFAULT_ROOT, ROOT_VARIABLE, Execution, Workspace
+from pipeline.terminal.clusters import asked, cluster_options
 from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.events import Events
+from pipeline.terminal.machine import of_the_machine
 from pipeline.terminal.options import check_device
 from pipeline.terminal.printable import PrintableFormatter, one_line, printable
 from pipeline.terminal.publishing import FORMATS, Table
@@ -28,6 +29,7 @@ from pipeline.terminal.watching import Watching
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MISTAKE = 2
 _TABLE = f"{__name__}.table"
+_JOBS = f"{__name__}.jobs"
 WORKSPACE = click.option(
     "--workspace",
     envvar=ROOT_VARIABLE,
@@ -61,6 +63,23 @@ TABLE = click.option(
     callback=lambda ctx, _param, name: ctx.meta.__setitem__(_TABLE, name),
     help="The table alone on stdout, for a paper (> table.tex); all else goes to stderr.",
 )
+_COUNT = click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    envvar="REIDPIPE_JOBS",
+    metavar="N",
+    expose_value=False,
+    callback=lambda ctx, _param, count: ctx.meta.__setitem__(_JOBS, count),
+    help="Steps made side by side, each in a process of its own (or REIDPIPE_JOBS).  [default: one "
+    "per GPU; else cores divided by the threads of a step]",
+)
+
+
+def JOBS(function: Callable) -> Callable:  # noqa: N802 - beside the other options
+    """``--jobs`` and the options of clusters; ``Terminal.execution`` knows what was typed."""
+    return _COUNT(cluster_options(function))
+
+
 LABEL_MAP = click.option(
     "--label-map",
     type=click.Path(path_type=Path),
@@ -87,6 +106,8 @@ def run_told(main: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
     try:
         code = main(*args, **kwargs)
     except ReidpipeError as error:
+        for line in error.lines if isinstance(error, Unfinished) else ():
+            click.echo(one_line(line), err=True)
         _stop(str(error))
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "reidpipe"
@@ -98,7 +119,7 @@ def run_told(main: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
     except click.Abort:
         _interrupted([])
     except Exception as error:
-        told = _of_the_machine(error)
+        told = of_the_machine(error)
         if told is None:
             raise
         _stop(told)
@@ -179,42 +200,6 @@ class LazyGroup(_Stopped, click.Group):
         run_told(super().main, *args, **kwargs)
 
 
-def _of_the_machine(error: BaseException | None) -> str | None:
-    """What to tell when the disk is full or files are closed to us or in the way of each other;
-    None for any other failure.
-
-    Libraries wrap such an error (torch) or know its text alone (safetensors), so the chain of
-    causes is searched for number and text.
-    """
-    while error is not None:
-        number = error.errno if isinstance(error, OSError) else None
-        name = error.filename if isinstance(error, OSError) else None
-        if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
-            return (
-                f"found the disk full{f' at {name}' if name else ''}; expected room for the "
-                "artifact; free some space (reidpipe cache ls shows what is large) and type the "
-                "same command again"
-            )
-        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return (
-                f"found {name or 'a file'} closed to you ({os.strerror(number)}); expected a place "
-                "you may read and write; change its permissions, or type --workspace DIR"
-            )
-        if number in (errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
-            return (
-                f"found {name or 'something'} in the way ({os.strerror(number)}); expected a "
-                "folder where a folder belongs and a file where a file does; move it away, or "
-                "type another --out or --workspace"
-            )
-        if number == errno.EFBIG:
-            return (
-                f"found {name or 'a file'} too large for its disk; expected what fits on it; type "
-                "a smaller --size, or --workspace DIR on another disk"
-            )
-        error = error.__cause__ or error.__context__
-    return None
-
-
 def check_out(out: Path, *, folder: bool) -> None:
     """Make the folder that ``out`` is, or else the one it will be a file of: before the long work
     whose result goes there. Raises ReidpipeError where that cannot be.
@@ -252,11 +237,15 @@ class Terminal:
         as_json: bool,
         verbosity: int = 0,
         table: str | None = None,
+        jobs: int | None = 1,
+        placed: Mapping[str, Any] | None = None,
     ) -> None:
         self.workspace = workspace
         self.as_json = as_json
         self.verbosity = verbosity
         self.table = table
+        self.jobs = jobs
+        self.placed = dict(placed or {})
         self.first = int(os.environ.get("RANK", "0")) == 0
 
     def say(self, text: str) -> None:
@@ -275,10 +264,26 @@ class Terminal:
         if self.first:
             click.echo(printable(text), err=True)
 
-    def announce(self, step: Step) -> None:
-        """Say on stderr that a step is about to be executed; silent with ``-q``."""
-        if self.verbosity >= 0:
-            self.note(f"making {step.name} {step.key[:8]}")
+    @functools.cached_property
+    def announce(self) -> Events:
+        """Tells on stderr what is made, called with a step or as a ``Telling``; silent with
+        ``-q``.
+        """
+        quiet = self.verbosity < 0 or not self.first
+        return Events(self.workspace, self.note, quiet=quiet, draws=self.has_board)
+
+    @property
+    def draws(self) -> bool:
+        """Whether bars may be drawn on stderr."""
+        return sys.stderr.isatty() and self.verbosity >= 0
+
+    @property
+    def has_board(self) -> bool:
+        """Whether what is made is shown on a board there: not under torchrun, whose processes share
+        a terminal, and not where the terminal cannot move its cursor.
+        """
+        alone = "RANK" not in os.environ
+        return self.draws and alone and os.environ.get("TERM", "dumb") != "dumb"
 
     def told(self, outcome: Outcome) -> None:
         """Say what was made and what was reused; nothing to do is said as such."""
@@ -297,7 +302,6 @@ class Terminal:
         *,
         device: str = "auto",
         workers: int | None = None,
-        scheduler: str | None = None,
         trackers: tuple[str, ...] = (),
         runs: Iterable[str] = (),
     ) -> Execution:
@@ -305,9 +309,10 @@ class Terminal:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return Execution(
             workers=workers or cores or 1,
-            scheduler=scheduler,
+            jobs=self.jobs,
+            **self.placed,
             device=device,
-            progress=sys.stderr.isatty() and self.verbosity >= 0,
+            progress=self.draws and not self.has_board,
             watching=Watching(self.verbosity, trackers, tuple(runs)),
         )
 
@@ -331,7 +336,14 @@ def json_option(function: Callable) -> Callable:
                 f"found --json and --table {table}; expected one of them, as both are all of "
                 "stdout; leave one out"
             )
-        terminal = Terminal(workspace, as_json=as_json, verbosity=_verbosity(given), table=table)
+        terminal = Terminal(
+            workspace,
+            as_json=as_json,
+            verbosity=_verbosity(given),
+            table=table,
+            jobs=ctx.meta.get(_JOBS, 1),
+            placed=asked(ctx, workspace.root),
+        )
         return function(terminal, **options)
 
     functools.update_wrapper(wrapped, function)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.artifacts import atomic
+from pipeline.artifacts.running import SILENT, Counter, Running
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def embed(
     flip: bool = False,
     camids: np.ndarray | None = None,
     views: np.ndarray | None = None,
-    progress: bool = False,
+    running: Running = SILENT,
 ) -> np.ndarray:
     """Features of packed images: float32 (len(rows), D), not normalised, in the order of ``rows``;
     float64 where the model is computed in ``fp64``.
@@ -104,7 +105,6 @@ def embed(
     Simple-ReID sum too). Memory does not depend on the number of images but for the result.
     """
     import torch
-    from tqdm import tqdm
 
     from reid_train.engine.arithmetic import full
 
@@ -112,8 +112,8 @@ def embed(
     # A memory map is read fastest in file order; the result is put back in the caller's order.
     order = np.argsort(rows, kind="stable")
     result: np.ndarray | None = None
-    bar = tqdm(total=len(rows), desc="embed", unit="image", disable=not progress)
-    with torch.inference_mode(), bar:
+    count = Counter(running, len(rows))
+    with torch.inference_mode():
         for place in _batches(order, batch):
             block = torch.from_numpy(np.ascontiguousarray(pixels[rows[place]]))
             images = (
@@ -132,7 +132,7 @@ def embed(
             if result is None:
                 result = np.empty((len(rows), values.shape[1]), values.dtype)
             result[place] = values
-            bar.update(len(place))
+            count.add(len(place))
     if result is None:
         raise ReidpipeError("found no image to embed; expected at least one")
     return result

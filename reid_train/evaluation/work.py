@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +181,7 @@ def _score_trial(
     watchers: Watchers | None,
     tracks: Tracks | None = None,
 ) -> tuple[RetrievalMetrics, RetrievalMetrics | None]:
-    chunks = distances_between(query, gallery, distance).chunks()
+    chunks = _counted(distances_between(query, gallery, distance).chunks(), job, len(query))
     if watchers is not None:
         chunks = watchers.watch(chunks)
     elif tracks is not None:
@@ -194,6 +195,14 @@ def _score_trial(
     reranked = rerank_distances(query, gallery, normalise=normalise, **job.params["rerank"])
     again = [(0, reranked)]
     return plain, score_protocol(tracks.watch(again) if tracks else again, **ids)
+
+
+def _counted(
+    chunks: Iterable[tuple[int, np.ndarray]], job: Job, queries: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    for start, block in chunks:
+        yield start, block
+        job.running.report(start + len(block), queries, "queries")
 
 
 @dataclass(frozen=True)
@@ -219,7 +228,7 @@ def _test(job: Job, index: Index, trials: list[tuple[list[ImageRow], list[ImageR
     # exclusion rule must see.
     rows = [row for row in index.rows if row.key in needed]
     packed = PackedImages.open(job.inputs["images"])
-    runtime = Runtime.create(job.device, "fp32")
+    runtime = Runtime.create(job.device, "fp32", job.threads)
     model = load_model(job.inputs["model"], device=str(runtime.device))
     if tuple(packed.size) != tuple(model.input_size):
         raise ReidpipeError(
@@ -237,7 +246,7 @@ def _test(job: Job, index: Index, trials: list[tuple[list[ImageRow], list[ImageR
             runtime=runtime,
             batch=BATCH,
             flip=job.params["flip"],
-            progress=job.progress,
+            running=job.running,
             **known,
         )
 

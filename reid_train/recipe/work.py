@@ -10,6 +10,7 @@ import torch
 
 from pipeline.artifacts.atomic import read_json, replacing, write_json
 from pipeline.artifacts.epochs import HEADS
+from pipeline.artifacts.running import Counter
 from pipeline.artifacts.store import versions
 from pipeline.datasets.index import read_index
 from pipeline.images.packed import PackedImages
@@ -57,7 +58,7 @@ def features(job: Job) -> dict[str, Any]:
     maps = LabelMapReader(job.inputs["maps"]) if job.params["parts"] else None
     images = PackedImages.open(job.inputs["images"])
     data = TrainingSet(images, index.split("train"), maps=maps)
-    runtime = Runtime.create(job.device)
+    runtime = Runtime.create(job.device, threads=job.threads)
     pretrained, weights = _pretrained(job), job.workspace / "weights"
     model = fresh(
         int(job.params["seed"]),
@@ -67,6 +68,7 @@ def features(job: Job) -> dict[str, Any]:
     projected: list[torch.Tensor] = []
     parts: list[torch.Tensor] = []
     counts: list[torch.Tensor] = []
+    done = Counter(job.running, len(data))
     with torch.inference_mode():
         for start in range(0, len(data), BATCH):
             places = torch.arange(start, min(start + BATCH, len(data))).numpy()
@@ -83,6 +85,7 @@ def features(job: Job) -> dict[str, Any]:
                 means, seen = pool(dense, cells, len(names))
                 parts.append(means.half())
                 counts.append(seen)
+            done.add(len(places))
     frozen = FrozenFeatures(
         projected=torch.cat(projected),
         labels=torch.from_numpy(data.labels),
@@ -107,7 +110,7 @@ def prompts(job: Job) -> dict[str, Any]:
     assert isinstance(stage.data, schema.Features)
     seed = int(job.params["seed"])
     frozen = FrozenFeatures.load(job.inputs["features"])
-    runtime = Runtime.create(job.device, join=True)
+    runtime = Runtime.create(job.device, threads=job.threads, join=True)
     texts = _texts(job, spec, len(frozen.pids), seed)
     terms = {stage.name: build_prompt_terms(stage, OUTPUTS)}
     task = PromptTask(texts, terms, frozen.part_names)
@@ -125,6 +128,7 @@ def prompts(job: Job) -> dict[str, Any]:
         seed=seed,
         progress=job.progress,
         watching=job.watching,
+        running=job.running,
     )
     if runtime.main:
         _save(job.folder, texts, frozen.pids)
@@ -147,7 +151,7 @@ def text(job: Job) -> dict[str, Any]:
     """
     spec = schema.Text.model_validate(job.params["text"])
     pids = read_json(job.inputs["prompts"] / ORDER)["pids"]
-    runtime = Runtime.create(job.device)
+    runtime = Runtime.create(job.device, threads=job.threads)
     texts = _texts(job, spec, len(pids), int(job.params["seed"])).to(runtime.device)
     names: tuple[str, ...] = ()
     parts = None
@@ -222,7 +226,7 @@ def model(job: Job) -> dict[str, Any]:
     index = read_index(job.inputs["index"])
     recipe, seed = from_plain(job.params["recipe"]), int(job.params["seed"])
     continues = job.params["pretrained"] == RUN
-    runtime = Runtime.create(job.device, recipe.precision, join=True)
+    runtime = Runtime.create(job.device, recipe.precision, job.threads, join=True)
     # Of one who goes on: no batch and no augmentation comes as it came before.
     drawn = derive_seed(seed, "continued", job.inputs["start"].name) if continues else seed
     training = assemble(
@@ -269,6 +273,7 @@ def model(job: Job) -> dict[str, Any]:
         seed=drawn,
         progress=job.progress,
         watching=job.watching,
+        running=job.running,
         channels_last=recipe.channels_last,
         after_epoch=observer,
     )
