@@ -62,7 +62,6 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 )
 @click.option("--centre-person", is_flag=True, help="Of two bodies the central one alone.")
 @click.option("--workers", type=click.IntRange(1), help="Batches side by side.  [default: cores]")
-@click.option("--scheduler", metavar="ADDR", help="dask cluster whose workers write the maps.")
 @click.option("--score", "with_scores", is_flag=True, help="IoU against the dataset's truth.")
 @click.option("--compare", "pair", nargs=2, metavar="A B", help="Agreement of two parsers.")
 @click.option("--preview", "with_preview", is_flag=True, help="Overlays and a sheet, as PNG.")
@@ -80,7 +79,6 @@ def parse(
     precision: str,
     centre_person: bool,
     workers: int | None,
-    scheduler: str | None,
     with_scores: bool,
     pair: tuple[str, str] | None,
     with_preview: bool,
@@ -130,7 +128,7 @@ def parse(
         comparison = requests.comparison(index, *(maps[kind] for kind in pair), names=pair)
     targets = [*maps.values(), *scores.values(), *previews.values()]
     targets += [comparison] if comparison else []
-    execution = terminal.execution(device=device, workers=workers, scheduler=scheduler)
+    execution = terminal.execution(device=device, workers=workers)
 
     def check() -> None:
         # Hours of parsing must not end in the news that there is nothing to score against.

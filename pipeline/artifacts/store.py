@@ -47,6 +47,7 @@ class Execution:
 
     jobs: steps made side by side, each in a process of its own; None: as many as this machine has
     room for. cluster: makes the steps, in place of this machine.
+    processes: of a collective step, as by torchrun. dashboard: dask's page of local workers.
     apart: this process makes steps for another one, which tells of them: what is printed goes into
     the logs of the steps alone.
     """
@@ -61,6 +62,8 @@ class Execution:
     jobs: int | None = 1
     threads: int | None = None  # what this machine has in the workspace
     cluster: Cluster | None = None
+    processes: int = 1
+    dashboard: bool = False
     apart: bool = False
 
 
@@ -123,6 +126,16 @@ class Workspace:
         them (it may find the artifact made by somebody else), and await the rest.
         """
         folder = self.folder(step)
+        if execution.processes > 1 and step.kind.collective and not self.complete(step):
+            if "RANK" in os.environ:
+                raise ReidpipeError(
+                    "found --processes-per-job under torchrun, which has processes of its own; "
+                    "expected one of them; leave one out"
+                )
+            from pipeline.artifacts.executors.ranks import make_together
+
+            make_together(self, step, execution)
+            return folder
         if int(os.environ.get("RANK", "0")) > 0:
             # torchrun ends this process when the first one fails.
             while not self.complete(step):

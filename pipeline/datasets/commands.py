@@ -13,7 +13,7 @@ from pipeline.datasets.check import as_warnings, error_lines, refusal
 from pipeline.datasets.layouts.own.classes import OF_CLASSES
 from pipeline.datasets.manifest import Manifest
 from pipeline.datasets.sources import GENERATED, index_step
-from pipeline.terminal.commandline import CONTEXT, Terminal, json_option
+from pipeline.terminal.commandline import CONTEXT, JOBS, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.tables import format_table
 
@@ -46,7 +46,7 @@ from pipeline.terminal.tables import format_table
     help="Resize filter of the packed pixels.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: all cores]")
-@click.option("--scheduler", metavar="ADDR", help="dask cluster to spread images over.")
+@JOBS
 @json_option
 def prepare(
     terminal: Terminal,
@@ -60,7 +60,6 @@ def prepare(
     size: str | None,
     filter: str,
     workers: int | None,
-    scheduler: str | None,
 ) -> None:
     """Fetch where the licence allows, verify, unpack, index, check and pack DATASET.
 
@@ -101,7 +100,7 @@ def prepare(
     index = index_step(terminal.workspace, dataset)
     height, width = _size(size) if size else manifest.input_size or (256, 128)
     packed = requests.images(index, size=(height, width), filter=filter)
-    execution = terminal.execution(workers=workers, scheduler=scheduler)
+    execution = terminal.execution(workers=workers)
     indexed = graph.run(terminal.workspace, [index], execution, announce=terminal.announce)
     summary = terminal.workspace.provenance(index)["summary"]
     if allow_mismatch:

@@ -17,6 +17,7 @@ import click
 
 from pipeline.artifacts.graph import Outcome, Unfinished
 from pipeline.artifacts.store import DEFAULT_ROOT, ROOT_VARIABLE, Execution, Workspace
+from pipeline.terminal.clusters import asked, cluster_options
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.events import Events
 from pipeline.terminal.machine import of_the_machine
@@ -62,7 +63,7 @@ TABLE = click.option(
     callback=lambda ctx, _param, name: ctx.meta.__setitem__(_TABLE, name),
     help="The table alone on stdout, for a paper (> table.tex); all else goes to stderr.",
 )
-JOBS = click.option(
+_COUNT = click.option(
     "--jobs",
     type=click.IntRange(1),
     envvar="REIDPIPE_JOBS",
@@ -72,6 +73,13 @@ JOBS = click.option(
     help="Steps made side by side, each in a process of its own (or REIDPIPE_JOBS).  [default: one "
     "per GPU; else cores divided by the threads of a step]",
 )
+
+
+def JOBS(function: Callable) -> Callable:  # noqa: N802 - beside the other options
+    """``--jobs`` and the options of clusters; ``Terminal.execution`` knows what was typed."""
+    return _COUNT(cluster_options(function))
+
+
 LABEL_MAP = click.option(
     "--label-map",
     type=click.Path(path_type=Path),
@@ -230,12 +238,14 @@ class Terminal:
         verbosity: int = 0,
         table: str | None = None,
         jobs: int | None = 1,
+        placed: Mapping[str, Any] | None = None,
     ) -> None:
         self.workspace = workspace
         self.as_json = as_json
         self.verbosity = verbosity
         self.table = table
         self.jobs = jobs
+        self.placed = dict(placed or {})
         self.first = int(os.environ.get("RANK", "0")) == 0
 
     def say(self, text: str) -> None:
@@ -292,7 +302,6 @@ class Terminal:
         *,
         device: str = "auto",
         workers: int | None = None,
-        scheduler: str | None = None,
         trackers: tuple[str, ...] = (),
         runs: Iterable[str] = (),
     ) -> Execution:
@@ -301,7 +310,7 @@ class Terminal:
         return Execution(
             workers=workers or cores or 1,
             jobs=self.jobs,
-            scheduler=scheduler,
+            **self.placed,
             device=device,
             progress=self.draws and not self.has_board,
             watching=Watching(self.verbosity, trackers, tuple(runs)),
@@ -333,6 +342,7 @@ def json_option(function: Callable) -> Callable:
             verbosity=_verbosity(given),
             table=table,
             jobs=ctx.meta.get(_JOBS, 1),
+            placed=asked(ctx, workspace.root),
         )
         return function(terminal, **options)
 

@@ -22,24 +22,13 @@ def security_of(folder: Path | None, address: str) -> Security | None:
     Raises ReidpipeError where there is none for a ``tls://`` address, where files are missing or
     no certificates, and for a folder beside an address that does not encrypt.
     """
-    from distributed.security import Security
-
     encrypted = address.startswith("tls://")
     if folder is not None and not encrypted:
         raise ReidpipeError(
             f"found --tls {folder} for {address}, which does not encrypt; expected a tls:// "
             f"address; type --scheduler tls{address[3:]}, and start the scheduler with TLS too"
         )
-    try:
-        security = from_folder(folder) if folder is not None else Security()
-        context = security.get_connection_args("client")["ssl_context"]
-    except (OSError, ssl.SSLError) as error:
-        name = getattr(error, "filename", None) or folder or "the files that dask is set to"
-        raise ReidpipeError(
-            f"found no certificates to use in {name} ({_reason(error)}); expected PEM files: "
-            f"{CA}, {CERTIFICATE} and {KEY} in the folder of --tls; make them as "
-            "docs/how-to/many-workers.md says"
-        ) from error
+    security, context = _read(folder)
     if security.require_encryption and not encrypted:
         raise ReidpipeError(
             f"found {address}, which does not encrypt, and dask set to require it "
@@ -54,6 +43,26 @@ def security_of(folder: Path | None, address: str) -> Security | None:
             "..._TLS__CLIENT__CERT and ..._TLS__CLIENT__KEY in the environment; type one of them"
         )
     return security
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ReidpipeError unless ``folder`` holds a certificate, its key and who signed it."""
+    _read(folder)
+
+
+def _read(folder: Path | None) -> tuple[Security, ssl.SSLContext | None]:
+    from distributed.security import Security
+
+    try:
+        security = from_folder(folder) if folder is not None else Security()
+        return security, security.get_connection_args("client")["ssl_context"]
+    except (OSError, ValueError) as error:
+        name = getattr(error, "filename", None) or folder or "the files that dask is set to"
+        raise ReidpipeError(
+            f"found no certificates to use in {name} ({_reason(error)}); expected PEM files: "
+            f"{CA}, {CERTIFICATE} and {KEY} in the folder of --tls; make them as "
+            "docs/how-to/many-workers.md says"
+        ) from error
 
 
 def from_folder(folder: Path) -> Security:
@@ -88,5 +97,6 @@ def temporary(folder: Path) -> Security:
     return from_folder(folder)
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or getattr(error, "reason", None) or str(error).splitlines()[0]
+def _reason(error: Exception) -> str:
+    known = getattr(error, "strerror", None) or getattr(error, "reason", None)
+    return str(known or error or type(error).__name__).splitlines()[0]

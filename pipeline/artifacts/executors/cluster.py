@@ -66,10 +66,11 @@ def connect(cluster: Cluster) -> Iterator[Client]:
 
     with contextlib.ExitStack() as stack:
         if cluster.kind is not None:
-            from pipeline.artifacts.executors.launching import launched
+            from pipeline.artifacts.executors.launching import SLURM_SECONDS, launched
 
             client = stack.enter_context(launched(cluster))
-            wait = float(cluster.options.get("wait", WORKER_SECONDS))
+            usual = SLURM_SECONDS if cluster.kind == "slurm" else WORKER_SECONDS
+            wait = float(cluster.options.get("wait", usual))
         else:
             client = stack.enter_context(_client(cluster))
             wait = WORKER_SECONDS

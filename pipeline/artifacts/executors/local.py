@@ -16,11 +16,14 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.artifacts.executors.launching import dashboard_address
 from pipeline.artifacts.executors.needs import GPU
 from pipeline.artifacts.store import Execution
 
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster
+
+log = logging.getLogger(__name__)
 
 _END_SECONDS = 5.0
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -33,7 +36,6 @@ _CONFIG: dict[str, Any] = {
     "distributed.nanny.pre-spawn-environ": {},  # threads are ours to choose
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.scheduler.allowed-failures": 3,
-    "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
     "distributed.admin.tick.limit": "1h",  # a step holds the interpreter: no news
 }
@@ -49,9 +51,15 @@ class LocalWorkers:
     """
 
     def __init__(
-        self, count: int, modules: Sequence[str], gpus: Sequence[str] | None = None
+        self,
+        count: int,
+        modules: Sequence[str],
+        gpus: Sequence[str] | None = None,
+        *,
+        dashboard: bool = False,
     ) -> None:
         self.count, self._gpus = count, gpus
+        self._page = dashboard_address(dashboard)
         self._stack = contextlib.ExitStack()
         self._cluster: SpecCluster | None = None
         self._client: Client | None = None
@@ -74,14 +82,14 @@ class LocalWorkers:
     def _start(self) -> None:
         try:
             import dask.config
-            from distributed import Client, Nanny, SpecCluster
+            from distributed import Client, Nanny, Scheduler, SpecCluster
 
             from pipeline.artifacts.executors.quiet import QuietScheduler, QuietWorker
 
             folder = self._stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="reidpipe-workers-", ignore_cleanup_errors=True)
             )
-            self._stack.enter_context(dask.config.set(_CONFIG))
+            self._stack.enter_context(dask.config.set(_CONFIG | _routes(self._page)))
             self._stack.enter_context(_silent())
             place = {"host": "127.0.0.1", "protocol": "tcp://"}
             options: dict[str, Any] = {
@@ -93,14 +101,17 @@ class LocalWorkers:
                 "silence_logs": logging.CRITICAL,
                 "dashboard": False,
             }
+            served = Scheduler if self._page["dashboard"] else QuietScheduler
             self._cluster = SpecCluster(
-                scheduler={"cls": QuietScheduler, "options": {**place, "dashboard": False}},
+                scheduler={"cls": served, "options": {**place, **self._page}},
                 workers={
                     number: {"cls": Nanny, "options": {**options, **self._gpu_of(number)}}
                     for number in range(self.count)
                 },
             )
             self._client = Client(self._cluster, set_as_default=False)
+            if self._page["dashboard"]:
+                log.warning("dashboard at %s", self._client.dashboard_link)
         except BaseException as error:  # told by who asks for the client
             self._error = error
 
@@ -129,6 +140,10 @@ class LocalWorkers:
             if self._cluster is not None:
                 self._cluster.close(timeout=1 if at_once else _END_SECONDS)
         self._stack.close()
+
+
+def _routes(page: dict[str, Any]) -> dict[str, Any]:
+    return {} if page["dashboard"] else {"distributed.scheduler.http.routes": []}
 
 
 def _kill(children: list[Any]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline.terminal.errors import ReidpipeError
+
 if TYPE_CHECKING:
     from distributed import Client
 
@@ -23,8 +25,15 @@ def resources(kind: Kind, device: str, gpus: float, processes: int = 1) -> dict[
     """dask's ``resources`` of a task that is a step: one GPU, a collective step ``processes``.
 
     device: as typed, ``cpu`` needs none. gpus: what ``announced`` gave; None where nothing is asked
-    for, so that a cluster whose workers announce no GPU executes every step.
+    for, so that a cluster whose workers announce no GPU executes every step. Raises ReidpipeError
+    where no worker has as many.
     """
     if not gpus or not kind.gpu or kind.spread or device == "cpu":
         return None
-    return {GPU: float(processes if kind.collective else 1)}
+    needed = float(processes if kind.collective else 1)
+    if needed > gpus:
+        raise ReidpipeError(
+            f"found workers that announce {gpus:g} GPU at most and --processes-per-job "
+            f"{processes}; expected one with as many; start it with --resources GPU={processes}"
+        )
+    return {GPU: needed}

@@ -39,7 +39,10 @@ class Pool:
             modules = [step.kind.worker.partition(":")[0] for step in self._todo]
             on_gpus = self._execution.device != "cpu"
             self._local = LocalWorkers(
-                jobs, list(dict.fromkeys(modules)), gpus_here() if on_gpus else None
+                jobs,
+                list(dict.fromkeys(modules)),
+                gpus_here() if on_gpus else None,
+                dashboard=self._execution.dashboard,
             )
         return self
 

@@ -113,7 +113,8 @@ class Workers:
         return Ended(step, performed.seconds, performed.error)
 
     def _needed(self, step: Step) -> dict[str, float] | None:
-        return resources(step.kind, self._execution.device, max(self._gpus, default=0.0))
+        most, processes = max(self._gpus, default=0.0), self._execution.processes
+        return resources(step.kind, self._execution.device, most, processes)
 
     def _look(self) -> None:
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
