@@ -23,7 +23,7 @@ from tests.docs.pages import DOCS
 # What stands for a name of the reader's: D, RUN, FILE.pth, folder:NAME. No name of ours is so.
 STANDS_FOR = re.compile(r"[A-Z]")
 # What a system has.
-PLAIN = {"cd", "cp", "export", "for", "kill", "less", "ls", "mkdir", "pdflatex", "tail"}
+PLAIN = {"cd", "cp", "export", "for", "kill", "less", "ls", "mkdir", "openssl", "pdflatex", "tail"}
 
 
 def check(words: Sequence[str]) -> None:

@@ -143,7 +143,7 @@ def opened(address: str, security: Security | None, *, named: str) -> Iterator[C
 
     where = named if named == address else f"{address}, of {named}"
     try:
-        with warnings.catch_warnings(), _quiet():
+        with warnings.catch_warnings(), quiet("distributed.comm", "distributed.core"):
             # Versions are checked by ``fitness``, which says what to do about them.
             warnings.simplefilter("ignore")
             client = Client(
@@ -161,12 +161,12 @@ def opened(address: str, security: Security | None, *, named: str) -> Iterator[C
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without distributed's own lines about a connection that fails, which is told in one."""
-    loggers = [logging.getLogger(name) for name in ("distributed.comm", "distributed.core")]
+def quiet(*names: str) -> Iterator[None]:
+    """Without these libraries' own lines about a failure that is told in one."""
+    loggers = [logging.getLogger(name) for name in names]
     before = [one.level for one in loggers]
     for one in loggers:
-        one.setLevel(logging.CRITICAL)
+        one.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:

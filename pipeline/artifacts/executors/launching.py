@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts.executors.certificates import check_folder, from_folder, temporary
-from pipeline.artifacts.executors.cluster import CONNECT_SECONDS, Cluster
+from pipeline.artifacts.executors.cluster import CONNECT_SECONDS, Cluster, quiet
 from pipeline.artifacts.executors.needs import GPU
 from pipeline.terminal.errors import ReidpipeError, nearest
 
@@ -71,12 +71,17 @@ def launched(cluster: Cluster) -> Iterator[Client]:
     if cluster.dashboard:
         dashboard_address(True)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(quiet("asyncio", "tornado"))
         security = stack.enter_context(_security(cluster))
         stack.enter_context(config.set(_as_config(security)))
         start = {"slurm": slurm, "ssh": ssh}[cluster.kind]
         try:
-            started: Any = stack.enter_context(start(cluster, security))
-            started.sync(started._correct_state)  # or its failures would be lines in a log
+            started: Any = start(cluster, security)
+            stack.callback(_close, started)
+            while len(started.worker_spec) < (cluster.workers or 1):
+                started.worker_spec.update(started.new_worker_spec())
+            # What ``scale`` does later, where its failures would be lines in a log.
+            started.sync(started._correct_state)
         except ReidpipeError:
             raise
         except Exception as error:
@@ -94,9 +99,18 @@ def launched(cluster: Cluster) -> Iterator[Client]:
         yield client
 
 
+def _close(started: Any) -> None:
+    try:
+        started.close()
+    except AssertionError:  # dask's own, of a worker that was never started: that is told already
+        pass
+    except Exception as error:
+        log.warning("%s could not be ended in order: %s", started, _reason(error))
+
+
 def slurm(cluster: Cluster, security: Security) -> SpecCluster:
-    """dask-jobqueue's cluster with ``cluster.workers`` jobs asked for: each a worker of one thread,
-    as one step is made at a time, and with ``gpus`` a GPU.
+    """dask-jobqueue's cluster, for jobs that are each a worker of one thread, as one step is made
+    at a time, and with ``gpus`` GPUs. None is asked for yet.
     """
     from dask_jobqueue.slurm import SLURMCluster
 
@@ -116,7 +130,6 @@ def slurm(cluster: Cluster, security: Security) -> SpecCluster:
     Path(logs).mkdir(parents=True, exist_ok=True)
     _check_plain(logs, *security.get_tls_config_for_role("worker").values())
     return SLURMCluster(
-        n_workers=cluster.workers or 1,
         processes=1,
         protocol="tls://",
         security=security,
