@@ -51,33 +51,31 @@ def queued(workspace: Workspace, steps: Sequence[Step]) -> Iterator[None]:
     sweep(workspace)
     path = workspace.root / FOLDER / f"{_plain(socket.gethostname())}-{os.getpid()}.json"
     content = [{"step": s.name, "key": s.key, **asdict(about(s))} for s in steps]
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError, Held):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(holding(path.with_suffix(".lock"), "the queue is held", wait=False))
-            write_text(path, json.dumps(content))
-        try:
+    try:
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError, Held):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock = path.with_suffix(".lock")
+                stack.enter_context(holding(lock, "the queue is held", wait=False))
+                write_text(path, json.dumps(content))
+            stack.callback(_remove, path)
             yield
-        finally:
-            _remove(path)
+    finally:
+        _remove(path.with_suffix(".lock"))
 
 
 def sweep(workspace: Workspace) -> None:
     """Take away what killed commands have left."""
     folder = workspace.root / FOLDER
     for path in sorted(folder.glob("*")):
-        command = path.name.lstrip(".").removesuffix(".lock").partition(".json")[0]
+        command = re.sub(r"^\.|\.(lock|lease|json)(\.tmp-\d+)?$", "", path.name)
         if not is_held(folder / f"{command}.lock"):
-            with contextlib.suppress(OSError):
-                path.unlink()
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+            _remove(path)
 
 
 def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
-        path.with_suffix(".lock").unlink(missing_ok=True)
         path.parent.rmdir()  # stays while other commands have theirs in it
 
 
