@@ -56,9 +56,9 @@ def holding(
     path: Path, told: str | None, *, wait: bool = True, kernel: str | None = None
 ) -> Iterator[Lease]:
     """Hold the lock at ``path``, a file that stays. ``told`` says what another holder does, in a
-    warning before this waits for it; None: nothing, since it is over at once. Raises Held instead of waiting where ``wait`` is false; a
-    machine that has given no sign of life is given the time to do so even then. kernel: as whose
-    process, in tests.
+    warning before this waits for it; None: nothing, since it is over at once. Raises Held instead
+    of waiting where ``wait`` is false; a machine that has given no sign of life is given the time
+    to do so even then. kernel: as whose process, in tests.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
