@@ -53,12 +53,12 @@ class Lease:
 
 @contextlib.contextmanager
 def holding(
-    path: Path, told: str, *, wait: bool = True, kernel: str | None = None
+    path: Path, told: str | None, *, wait: bool = True, kernel: str | None = None
 ) -> Iterator[Lease]:
     """Hold the lock at ``path``, a file that stays. ``told`` says what another holder does, in a
-    warning before this waits for it. Raises Held instead of waiting where ``wait`` is false; a
-    machine that has given no sign of life is given the time to do so even then. kernel: as whose
-    process, in tests.
+    warning before this waits for it; None: nothing, since it is over at once. Raises Held instead
+    of waiting where ``wait`` is false; a machine that has given no sign of life is given the time
+    to do so even then. kernel: as whose process, in tests.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -72,14 +72,15 @@ def holding(
             except Timeout as error:
                 if not wait:
                     raise Held(told) from error
-                log.warning("%s by another process: waiting", told)
+                if told is not None:
+                    log.warning("%s by another process: waiting", told)
                 lock.acquire()
             stack.callback(lock.release)
         warned = False
         while (who := place.take(alone=alone)) is None:
             if not wait and place.beats():
                 raise Held(told)
-            if not warned and place.holder() is not None:
+            if told is not None and not warned and place.holder() is not None:
                 log.warning(
                     "%s on another machine, or was until it died: waiting, at most %.0f s from its "
                     "last sign of life",

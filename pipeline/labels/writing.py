@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +13,7 @@ import h5py
 import numpy as np
 
 from pipeline.artifacts.atomic import replacing
+from pipeline.artifacts.locks import holding
 from pipeline.labels.sets import LabelSet
 from pipeline.labels.shards import (
     CONFIDENCE_STEPS,
@@ -173,12 +172,7 @@ def _check(path: Path, rows: Mapping[str, _Row]) -> None:
         raise damaged(path, "it reads back otherwise than written")
 
 
-@contextlib.contextmanager
-def _folder_lock(folder: Path) -> Iterator[None]:
-    # A lock on the folder itself leaves no lock file behind in the artifact.
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+def _folder_lock(folder: Path) -> contextlib.AbstractContextManager[object]:
+    # Beside the folder: NFS locks no folders, and the artifact keeps no file of it.
+    path = folder.absolute()
+    return holding(path.with_name(f"{path.name}.shards.lock"), None)
