@@ -38,7 +38,8 @@ def about(step: Step) -> About:
     recipe = next((name for name in map(_recipe, steps) if name), None)
     parser = _text(step.params.get("model")) if step.name in ("maps", "centred") else None
     dataset = next((name for s in steps if (name := _text(s.params.get("dataset")))), None)
-    seeds = (s.params.get("seed") for s in steps)
+    # Generated people have a seed too, which is none of the training's.
+    seeds = (s.params.get("seed") for s in steps if s.name != "index")
     seed = next((n for n in seeds if isinstance(n, int) and not isinstance(n, bool)), None)
     return About(recipe, parser, dataset, seed)
 

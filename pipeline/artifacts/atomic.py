@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
+from pipeline.artifacts.leases import this_kernel
 from pipeline.terminal.errors import DamagedFile
 
 
@@ -24,7 +26,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = beside(path)
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
@@ -38,6 +40,13 @@ def replacing(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
+
+
+def beside(path: Path) -> Path:
+    """The temporary name of a file, or folder, that this process is to put in place at ``path``.
+    Process ids are of a machine: other machines may have the same in the same folder.
+    """
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}{crc32(this_kernel().encode()):010d}")
 
 
 def flush_folder(folder: Path) -> None:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 from pipeline.artifacts import graph
+from pipeline.artifacts.queue import WaitingStep, waiting_steps
+from pipeline.artifacts.running import RunningStep, running_steps
 from pipeline.artifacts.runs import list_runs
 from pipeline.artifacts.store import Artifact
+from pipeline.terminal.board import bar, progress
 from pipeline.terminal.commandline import CONTEXT, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError, nearest
-from pipeline.terminal.tables import format_table, human_bytes
+from pipeline.terminal.tables import clock, format_table, human_bytes
+
+# Of a queue, on one line.
+SHOWN = 6
 
 
 @click.command(context_settings=CONTEXT)
 @json_option
 def status(terminal: Terminal) -> None:
-    """What the workspace holds: artifacts, unfinished work, runs, and what would be made to have
-    a run's model again.
+    """What is being made now and what waits, by whichever command and on whichever machine; what
+    the workspace holds: artifacts, unfinished work, runs, and what would be made to have a run's
+    model again.
 
     Example: reidpipe status
     """
@@ -38,6 +46,12 @@ def status(terminal: Terminal) -> None:
             }
         )
     terminal.say(f"workspace {terminal.workspace.root}")
+    running, waiting = running_steps(terminal.workspace), waiting_steps(terminal.workspace)
+    at_work = {step.key for step in running}
+    for row in rows:
+        if row["key"] in at_work and row["state"] == "unfinished":
+            row["state"] = "being made"
+    _tell_work(terminal, running, waiting)
     if rows:
         terminal.say(format_table(rows, ["step", "key", "state", "seconds", "size"]))
     else:
@@ -45,13 +59,44 @@ def status(terminal: Terminal) -> None:
     if runs:
         terminal.say("")
         terminal.say(format_table(runs, ["run", "recipe", "dataset", "seed", "state"]))
-    unfinished = [row for row in rows if row["state"] != "complete"]
+    unfinished = [row for row in rows if row["state"] == "unfinished"]
     if unfinished:
         terminal.say(
             f"\n{len(unfinished)} unfinished: the command that began them continues them; "
             "reidpipe cache rm unfinished drops them"
         )
-    terminal.result({"workspace": str(terminal.workspace.root), "artifacts": rows, "runs": runs})
+    terminal.result(
+        {
+            "workspace": str(terminal.workspace.root),
+            "running": [asdict(step) for step in running],
+            "waiting": [asdict(step) for step in waiting],
+            "artifacts": rows,
+            "runs": runs,
+        }
+    )
+
+
+def _tell_work(terminal: Terminal, running: list[RunningStep], waiting: list[WaitingStep]) -> None:
+    """The steps at work as a table, and the queue."""
+    if running:
+        rows = [
+            {
+                "running": step.step,
+                "key": step.key[:8],
+                "about": str(step.about),
+                "progress": bar(step),
+                "left": "-" if step.left is None else clock(step.left),
+                "process": f"{step.pid} on {step.host}",
+                "told": progress(step),
+            }
+            for step in running
+        ]
+        columns = ["running", "key", "about", "progress", "left", "process", "told"]
+        terminal.say(format_table(rows, columns) + "\n")
+    if waiting:
+        shown = [f"{step.step} {step.key[:8]} {step.about}".rstrip() for step in waiting]
+        more = f", and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
+        terminal.say(f"{len(shown)} wait: {', '.join(shown[:SHOWN])}{more}\n")
 
 
 @click.group(context_settings=CONTEXT)

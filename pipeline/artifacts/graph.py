@@ -10,6 +10,7 @@ from pipeline.artifacts.executors.pool import Pool
 from pipeline.artifacts.executors.threads import threads_of
 from pipeline.artifacts.executors.walking import Walked, walk
 from pipeline.artifacts.mark import STEP_LOG
+from pipeline.artifacts.queue import sweep
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Execution, Workspace
 from pipeline.artifacts.telling import telling_of
@@ -213,6 +214,7 @@ def _execute(
     broken: Iterable[str] = (),
 ) -> Outcome:
     """``broken``: keys of steps that have failed before."""
+    sweep(workspace)
     asked = missing(workspace, targets)
     hopeless = set(broken)
     for step in asked:  # inputs come first

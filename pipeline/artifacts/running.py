@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts.about import about
+from pipeline.artifacts.about import About, about
 from pipeline.artifacts.atomic import read_plain
 from pipeline.artifacts.kinds import KINDS
 from pipeline.artifacts.locks import is_held
@@ -34,7 +34,7 @@ EVERY_SECONDS = 0.5
 _SHARE = 0.02
 # Before that much time nobody knows how long the rest takes.
 SURE_SECONDS = 2.0
-_LARGEST = 64 * 1024
+_SIZE = 4096
 
 
 class Running:
@@ -51,7 +51,6 @@ class Running:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path, self._told, self._clock = path, told or {}, clock
-        self._temporary = path and path.with_name(f".{path.name}.tmp-{os.getpid()}")
         self._pace: Pace | None = None
         self._began = clock()
         # What was at work before and could not say its end.
@@ -85,7 +84,7 @@ class Running:
             self._write(pace, line, now)
 
     def _write(self, pace: Pace, line: str, now: float) -> None:
-        assert self._path is not None and self._temporary is not None
+        assert self._path is not None
         content = {
             **self._told,
             "seconds": round(now - self._began, 3),
@@ -95,12 +94,23 @@ class Running:
             "left": pace.left(now),
             "line": one_line(line),
         }
-        # Not flushed to the disk: after a power cut nothing is at work.
         with contextlib.suppress(OSError, ValueError):
-            self._temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-            self._temporary.replace(self._path)
+            _overwrite(self._path, json.dumps(content, allow_nan=False).encode())
         end = self._clock()
         self._next = end + max(EVERY_SECONDS, (end - now) / _SHARE)
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    """In place, in one write of a constant size within one page, which a reader sees whole: a
+    rename makes some file systems wait for the disk, and after a power cut nothing is at work.
+    """
+    if len(content) >= _SIZE:
+        raise ValueError("too long to be told")
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        os.pwrite(handle, content.ljust(_SIZE - 1) + b"\n", 0)
+    finally:
+        os.close(handle)
 
 
 class Pace:
@@ -169,13 +179,8 @@ def path_of(folder: Path) -> Path:
 
 
 def forget(folder: Path) -> None:
-    """Take away the file, and what killed processes have left half written of it. The caller holds
-    the artifact's lock.
-    """
-    path = path_of(folder)
-    path.unlink(missing_ok=True)
-    for left in folder.parent.glob(f".{path.name}.tmp-*"):
-        left.unlink(missing_ok=True)
+    """Take away the file. The caller holds the artifact's lock."""
+    path_of(folder).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -201,6 +206,11 @@ class RunningStep:
     left: float | None = None
     line: str = ""
 
+    @property
+    def about(self) -> About:
+        """What the step is about."""
+        return About(self.recipe, self.parser, self.dataset, self.seed)
+
 
 def running_steps(workspace: Workspace) -> list[RunningStep]:
     """Steps that processes are at work on, here or on other machines, longest first. A file of
@@ -217,7 +227,7 @@ def running_steps(workspace: Workspace) -> list[RunningStep]:
 def read_running(path: Path) -> RunningStep | None:
     """What a file tells; None where there is none, or one of another shape."""
     try:
-        value = json.loads(read_plain(path, _LARGEST))
+        value = json.loads(read_plain(path, _SIZE))
     except (OSError, ValueError, RecursionError):
         return None
     step, key = path.parent.name, path.name.removesuffix(SUFFIX)

@@ -2,18 +2,19 @@
 
 The first one alone holds an artifact's lock, so only it knows whether there is work to do together
 or whether somebody else has made the artifact meanwhile. Its call is a file beside the artifact's
-folder under an operating-system lock: a call that a killed run left is locked by nobody and heard
-by nobody.
+folder under a lock, which other machines see too: a call that a killed run left is locked by nobody
+and heard by nobody.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from pipeline.artifacts.locks import holding, is_held
 
 # What the processes of one launch have in common and no other launch alive at the time has.
 _LAUNCH = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT")
@@ -27,11 +28,10 @@ def calling(folder: Path) -> Iterator[None]:
     if "RANK" not in os.environ:
         yield
         return
-    for left in folder.parent.glob(f"{folder.name}.*.call"):
+    for left in folder.parent.glob(f"{folder.name}.*.call*"):
         left.unlink(missing_ok=True)
     path = _path(folder)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with holding(path, f"{folder.name} is called for"):
         try:
             yield
         finally:
@@ -40,14 +40,7 @@ def calling(folder: Path) -> Iterator[None]:
 
 def called(folder: Path) -> bool:
     """Whether the first process of this launch is at work on ``folder`` and waits for this one."""
-    try:
-        with _path(folder).open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+    return is_held(_path(folder))
 
 
 def _path(folder: Path) -> Path:

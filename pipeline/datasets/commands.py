@@ -95,7 +95,7 @@ def prepare(
             archive=archive,
             rule=rule,
             holdout=Holdout.parse(holdout, seed or 0) if holdout is not None else None,
-            progress=terminal.execution().progress,
+            progress=terminal.draws,
         )
     index = index_step(terminal.workspace, dataset)
     height, width = _size(size) if size else manifest.input_size or (256, 128)

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from pipeline.artifacts import atomic
+from pipeline.artifacts.locks import holding
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.fetch import FetchError, by_hand, fetch_archives, verify_archive
 from pipeline.datasets.layouts import find_root, read_layout
@@ -52,7 +51,8 @@ def prepare_root(
     (workspace / "datasets").mkdir(parents=True, exist_ok=True)
     # Two commands that fetch the same dataset would write the same files; the lock dies with
     # its holder.
-    with FileLock(workspace / "datasets" / f"{manifest.id}.lock"):
+    place = workspace / "datasets" / f"{manifest.id}.lock"
+    with holding(place, f"{manifest.id} is being looked for"):
         return _prepare(manifest, workspace, root, archive, rule, holdout, progress)
 
 

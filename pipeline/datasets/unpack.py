@@ -99,7 +99,7 @@ def unpack(
             f"found {target} already; expected no such folder; move it away and try again"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
+    temporary = atomic.beside(target)
     try:
         temporary.mkdir()
         for archive in archives:

@@ -16,10 +16,10 @@ from typing import Any, NoReturn
 import click
 
 from pipeline.artifacts.graph import Outcome, Unfinished
-from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import DEFAULT_ROOT, ROOT_VARIABLE, Execution, Workspace
 from pipeline.terminal.clusters import asked, cluster_options
 from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.events import Events
 from pipeline.terminal.machine import of_the_machine
 from pipeline.terminal.options import check_device
 from pipeline.terminal.printable import PrintableFormatter, one_line, printable
@@ -264,10 +264,26 @@ class Terminal:
         if self.first:
             click.echo(printable(text), err=True)
 
-    def announce(self, step: Step) -> None:
-        """Say on stderr that a step is about to be executed; silent with ``-q``."""
-        if self.verbosity >= 0:
-            self.note(f"making {step.name} {step.key[:8]}")
+    @functools.cached_property
+    def announce(self) -> Events:
+        """Tells on stderr what is made, called with a step or as a ``Telling``; silent with
+        ``-q``.
+        """
+        quiet = self.verbosity < 0 or not self.first
+        return Events(self.workspace, self.note, quiet=quiet, draws=self.has_board)
+
+    @property
+    def draws(self) -> bool:
+        """Whether bars may be drawn on stderr."""
+        return sys.stderr.isatty() and self.verbosity >= 0
+
+    @property
+    def has_board(self) -> bool:
+        """Whether what is made is shown on a board there: not under torchrun, whose processes share
+        a terminal, and not where the terminal cannot move its cursor.
+        """
+        alone = "RANK" not in os.environ
+        return self.draws and alone and os.environ.get("TERM", "dumb") != "dumb"
 
     def told(self, outcome: Outcome) -> None:
         """Say what was made and what was reused; nothing to do is said as such."""
@@ -296,7 +312,7 @@ class Terminal:
             jobs=self.jobs,
             **self.placed,
             device=device,
-            progress=sys.stderr.isatty() and self.verbosity >= 0,
+            progress=self.draws and not self.has_board,
             watching=Watching(self.verbosity, trackers, tuple(runs)),
         )
 

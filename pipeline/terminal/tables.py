@@ -1,4 +1,4 @@
-"""Plain-text tables, the one way results are printed."""
+"""Plain-text tables, the one way results are printed; sizes and times in them."""
 
 from __future__ import annotations
 
@@ -42,3 +42,13 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     raise AssertionError("unreachable")
+
+
+def clock(seconds: float) -> str:
+    """``0:12``, ``1:02:03``, ``2 d 3:04:05``."""
+    whole = max(0, round(seconds))
+    days, rest = divmod(whole, 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, rest = divmod(rest, 60)
+    text = f"{hours}:{minutes:02d}:{rest:02d}" if days or hours else f"{minutes}:{rest:02d}"
+    return f"{days} d {text}" if days else text

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.terminal.printable import printable
+from pipeline.terminal.tables import clock
 from pipeline.terminal.watching import Watching
 
 # Figures of an epoch's line in the log that are no means of losses and reports.
@@ -22,16 +23,6 @@ def loss_parts(entry: Mapping[str, Any]) -> dict[str, float]:
     if "loss" not in names or "gradient" not in names:
         return {}
     return {n: entry[n] for n in names[names.index("loss") + 1 : names.index("gradient")]}
-
-
-def clock(seconds: float) -> str:
-    """``0:12``, ``1:02:03``, ``2 d 3:04:05``."""
-    whole = max(0, round(seconds))
-    days, rest = divmod(whole, 86400)
-    hours, rest = divmod(rest, 3600)
-    minutes, rest = divmod(rest, 60)
-    text = f"{hours}:{minutes:02d}:{rest:02d}" if days or hours else f"{minutes}:{rest:02d}"
-    return f"{days} d {text}" if days else text
 
 
 def facts(entry: Mapping[str, Any], *, parts: bool = True) -> str:

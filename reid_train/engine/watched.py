@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.artifacts.running import path_of, read_running
 from pipeline.artifacts.runs import list_runs, matching_runs
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Artifact, Workspace
+from pipeline.terminal.board import progress
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.engine.chart import chart
 from reid_train.engine.lines import clock, facts, loss_parts
@@ -272,10 +274,16 @@ class Watch:
         rows = min(max((height - 4 * len(shown)) // max(curves, 1) - 4, 3), 10)
         lines = ["nothing trains now; what did last:"] if self.idle else []
         lines += [line for training in shown for line in training.picture(width, rows)]
-        lines += [
-            f"making {artifact.step} {artifact.key[:8]}: no curve" for artifact in self.making
-        ]
+        lines += [f"making {made.step} {made.key[:8]}: {self._told(made)}" for made in self.making]
         return [line[:width] for line in lines]
+
+    def _told(self, artifact: Artifact) -> str:
+        """How far a step without a curve has come, as far as it says so."""
+        found = read_running(path_of(artifact.folder))
+        if found is None or not progress(found):
+            return "no curve"
+        left = "" if found.left is None else f", {clock(found.left)} left"
+        return f"{progress(found)}{left}"
 
 
 def _indented(text: str, width: int) -> list[str]:

@@ -68,5 +68,5 @@ def run_encoder(
         filter=run.model.params["recipe"]["input"]["test_filter"],
         runtime=runtime,
         flip=how.flip,
-        progress=execution.progress,
+        progress=terminal.draws,
     )

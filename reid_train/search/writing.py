@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from pipeline.artifacts import atomic
+from pipeline.artifacts.locks import holding, is_held
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.embeddings import FEATURES, GALLERY
 from reid_train.search.about import About
-
-log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 BLOCKS = ".blocks"  # features that are computed, of a gallery that is not yet written
@@ -32,34 +28,18 @@ def one_writer(folder: Path) -> Iterator[None]:
     one had written whole is put in place first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.warning("%s is being written by another process: waiting", folder)
-        lock.acquire()
-    try:
+    with holding(folder / LOCK, f"{folder} is being written"):
         for left in folder.glob(".*.tmp-*"):  # by a killed one
             left.unlink()
         _put_in_place(folder)
         yield
-    finally:
-        lock.release()
 
 
 def is_written(folder: Path) -> bool:
     """Whether a process holds the gallery, or was killed while it put files in place."""
     if (folder / NEXT[GALLERY]).exists():
         return True
-    if not (folder / LOCK).is_file() or not os.access(folder / LOCK, os.W_OK):
-        return False
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+    return is_held(folder / LOCK)
 
 
 def write_gallery(folder: Path, about: About, blocks: Iterable[np.ndarray]) -> None:

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _END_SECONDS = 5.0
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+# Variables that the server alone has; set to nothing they are as good as absent.
+_SERVERS = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONWARNINGS")
 _DASK = ("distributed.nanny", "distributed.worker", "tblib.pickling_support")
 _CONFIG: dict[str, Any] = {
     # A fork of a process that only ever imported: no threads, no GPU, and torch is there at once.
@@ -105,7 +107,7 @@ class LocalWorkers:
             self._cluster = SpecCluster(
                 scheduler={"cls": served, "options": {**place, **self._page}},
                 workers={
-                    number: {"cls": Nanny, "options": {**options, **self._gpu_of(number)}}
+                    number: {"cls": Nanny, "options": {**options, **self._own(number)}}
                     for number in range(self.count)
                 },
             )
@@ -115,12 +117,14 @@ class LocalWorkers:
         except BaseException as error:  # told by who asks for the client
             self._error = error
 
-    def _gpu_of(self, number: int) -> dict[str, Any]:
+    def _own(self, number: int) -> dict[str, Any]:
+        """What is a worker's own: its GPU; and its environment is ours, not the server's."""
+        env = {name: os.environ.get(name, "") for name in _SERVERS}
         if self._gpus is None:
-            return {}
+            return {"env": env}
         if number < len(self._gpus):
-            return {"env": {_VISIBLE: self._gpus[number]}, "resources": {GPU: 1}}
-        return {"env": {_VISIBLE: ""}}
+            return {"env": {**env, _VISIBLE: self._gpus[number]}, "resources": {GPU: 1}}
+        return {"env": {**env, _VISIBLE: ""}}
 
     def close(self, *, at_once: bool = False) -> None:
         """End them. at_once: they are at work, and are not waited for."""
@@ -163,7 +167,12 @@ def _start_server(modules: list[str]) -> None:
     multiprocessing.set_forkserver_preload(modules)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        with _environment(PYTHONPATH=os.pathsep.join(filter(None, sys.path)), PYTHONSAFEPATH="1"):
+        with _environment(
+            PYTHONPATH=os.pathsep.join(filter(None, sys.path)),
+            PYTHONSAFEPATH="1",
+            # After SIGKILL its semaphores are tidied up as they should, which is no news.
+            PYTHONWARNINGS="ignore::UserWarning:multiprocessing.resource_tracker",
+        ):
             forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

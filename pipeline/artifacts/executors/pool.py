@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -32,16 +33,22 @@ class Pool:
         wide = width(self._todo)
         if self._execution.jobs == 1 or wide < 2 or self._execution.cluster is not None:
             return self
+        if "RANK" in os.environ:  # the processes of torchrun make each step together
+            return self
         from pipeline.artifacts.executors.local import LocalWorkers, gpus_here, jobs_of
 
         jobs = min(self._execution.jobs or jobs_of(self._execution), wide)
         if jobs > 1:
             modules = [step.kind.worker.partition(":")[0] for step in self._todo]
-            on_gpus = self._execution.device != "cpu"
+            kind, _, number = self._execution.device.partition(":")
+            gpus = gpus_here() if kind != "cpu" else None
+            if gpus and number:  # the one typed, which its worker sees as its first
+                gpus = gpus[int(number) : int(number) + 1]
+                self._execution = replace(self._execution, device=kind)
             self._local = LocalWorkers(
                 jobs,
                 list(dict.fromkeys(modules)),
-                gpus_here() if on_gpus else None,
+                gpus,
                 dashboard=self._execution.dashboard,
             )
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import Any
 
 from pipeline.artifacts.kinds import KINDS, Kind
@@ -12,7 +13,7 @@ from pipeline.artifacts.steps import Job
 # Each as it is, resumable and collective: kinds of steps that only tests have.
 KINDS |= {
     f"{name}{suffix}": Kind(f"{__name__}:{name}", 1, **options)
-    for name in ("number", "fail_after_writing", "killed_once", "slow")
+    for name in ("number", "fail_after_writing", "killed_once", "slow", "reporting")
     for suffix, options in (
         ("", {}),
         ("-resumable", {"resumable": True}),
@@ -55,4 +56,15 @@ def slow(job: Job) -> dict[str, Any]:
     time.sleep(0.5)
     with (job.workspace / "calls.txt").open("a") as file:
         file.write("slow\n")
+    return {}
+
+
+def reporting(job: Job) -> dict[str, Any]:
+    """Say that half is done, and wait for a file ``go`` in the workspace."""
+    import time
+
+    job.running.report(1, 2, "halves")
+    while not (job.workspace / "go").exists():
+        time.sleep(0.02)
+    sys.stdout.write("half done\n")
     return {}

@@ -57,7 +57,7 @@ def test_width_is_how_many_can_be_made_at_once():
 def test_inputs_come_first_and_long_chains_before_short_ones():
     short = step(50, ROOT)
     todo = [ROOT, short, *CHAIN[1:]]
-    assert [ranks(todo)[s.key] for s in todo] == [0, 4, 1, 2, 3]
+    assert [ranks(todo)[s.key] for s in todo] == [0, 3, 1, 2, 4]
     engine = Pretended(2)
     walk(todo, engine, Announced(lambda _: None))
     assert engine.order == [0, 1, 50, 2, 3] and engine.most == 2
