@@ -28,9 +28,19 @@ def digests(root: Path) -> dict[str, str]:
     found = {}
     for mark in sorted((root / "artifacts").glob("*/*/artifact.json")):
         for name, entry in json.loads(mark.read_text())["files"].items():
-            if Path(name).name not in TIMED:
+            if Path(name).name == "model.json":
+                found[f"{mark.parent.name}/{name}"] = timeless(mark.parent / name)
+            elif Path(name).name not in TIMED:
                 found[f"{mark.parent.parent.name}/{mark.parent.name}/{name}"] = entry["sha256"]
     return found
+
+
+def timeless(path: Path) -> str:
+    """The content of ``model.json`` without how long training took."""
+    value = json.loads(path.read_text())
+    for name in ("seconds", "images_per_s"):
+        value.get("training", {}).pop(name, None)
+    return json.dumps(value, sort_keys=True)
 
 
 def timed(root: Path, jobs: int, words: list[str]) -> float:

@@ -179,28 +179,3 @@ def test_workers_behind_ssh(sshd: list[str], tmp_path: Path) -> None:
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
     nobody = Cluster(kind="ssh", options={**options, "python": "/nowhere"}, workspace=tmp_path)
     assert "by /nowhere with this package" in mistake(nobody)
-
-
-@pytest.mark.slow
-def test_a_training_on_a_cluster_behind_ssh(sshd: list[str], tmp_path: Path) -> None:
-    """The whole command, and a step in two processes inside one of its workers; equal bytes."""
-    place = [word for text in sshd for word in ("--cluster-option", text)]
-    training = ["baseline-tiny", "--dataset", "mannequins", "--epochs", "1", "--device", "cpu"]
-    training += ["--set", "stages.0.data.ids=4", "--set", "stages.0.data.images_per_id=2"]
-    together = ["--processes-per-job", "2"]
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "-m", "reid_train"]
-    weights = []
-    for name, start, more in [
-        ("ssh", ["-m", "reid_train"], ["--cluster", "ssh", *place, *together]),
-        ("torchrun", launcher, []),
-    ]:
-        words = [sys.executable, *start, "--workspace", tmp_path / name, "train", *training, *more]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
-        done = subprocess.run(
-            words, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=600
-        )
-        assert done.returncode == 0, done.stderr
-        (model,) = (tmp_path / name / "artifacts" / "model").glob("*/model.safetensors")
-        weights.append(model.read_bytes())
-    assert weights[0] == weights[1]
