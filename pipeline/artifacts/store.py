@@ -15,6 +15,7 @@ from typing import Any
 from pipeline import plugins
 from pipeline.artifacts import torchrun
 from pipeline.artifacts.atomic import sha256_file, write_json
+from pipeline.artifacts.checked import as_made, check_inputs, forget
 from pipeline.artifacts.kinds import KINDS
 from pipeline.artifacts.locks import Held, Lease, holding, is_held
 from pipeline.artifacts.mark import (
@@ -127,6 +128,7 @@ class Workspace:
             drop_temporary(folder)
             started = time.time()
             check_files(step)
+            check_inputs(self.folder(source) for source in step.inputs.values())
             plugins.require(step.weights, f"{step.name} {step.key[:8]}")
             with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
                 summary = step.resolve()(self._job(step, execution))
@@ -191,6 +193,7 @@ class Workspace:
                     return True
                 (artifact.folder / MARK).unlink(missing_ok=True)
                 shutil.rmtree(artifact.folder)
+                forget(artifact.folder)
         except Held:
             return False
         return True
@@ -265,9 +268,7 @@ def _provenance(step: Step, folder: Path, summary: dict, started: float) -> dict
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": round(time.time() - started, 3),
         "versions": versions(),
-        "files": {
-            path.relative_to(folder).as_posix(): described(path) for path in files_of(folder)
-        },
+        "files": {path.relative_to(folder).as_posix(): as_made(path) for path in files_of(folder)},
     }
 
 
