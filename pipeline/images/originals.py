@@ -9,15 +9,27 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.errors import ChangedFile, ReidpipeError
 
 
 class DamagedImage(ReidpipeError):
     """A file that is no image, is cut short or is missing; the message names it."""
 
 
-class ChangedImage(DamagedImage):
-    """A file with other bytes than when it was indexed; the message names it."""
+class ChangedImage(DamagedImage, ChangedFile):
+    """A file with other bytes than when it was indexed; the message names it, as does ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"found other bytes in {path} than when it was indexed; expected an unchanged dataset; "
+            f"put the file back, or type touch {shlex.quote(str(path))} and the same command "
+            "again, which then indexes anew"
+        )
+        self.path = path
+
+    def __reduce__(self) -> tuple[type[ChangedImage], tuple[Path]]:
+        # Errors of worker processes come back by their message, which is none of the arguments.
+        return type(self), (self.path,)
 
 
 class Original(NamedTuple):
@@ -32,11 +44,7 @@ class Original(NamedTuple):
         """The file's bytes. Raises DamagedImage where there is none, ChangedImage for others."""
         data = read_bytes(self.path)
         if self.digest and hashlib.sha256(data).hexdigest() != self.digest:
-            raise ChangedImage(
-                f"found other bytes in {self.path} than when it was indexed; expected an unchanged "
-                f"dataset; put the file back, or type touch {shlex.quote(str(self.path))} and the "
-                "same command again, which then indexes anew"
-            )
+            raise ChangedImage(self.path)
         return data
 
 

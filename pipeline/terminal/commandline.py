@@ -47,6 +47,11 @@ VERBOSE = click.option("-v", "verbose", is_flag=True, help="A line per training 
 QUIET = click.option(
     "-q", "quiet", is_flag=True, help="No progress on stderr; results, notices and errors stay."
 )
+STRICT = click.option(
+    "--strict",
+    is_flag=True,
+    help="Look at every byte of what is reused, and of the images it names, before it is used.",
+)
 DEVICE = click.option(
     "--device",
     default="auto",
@@ -288,7 +293,7 @@ def json_option(function: Callable) -> Callable:
 
     def wrapped(ctx: click.Context, as_json: bool, **options: Any) -> Any:
         given = ctx.find_root().params
-        workspace = Workspace(given["workspace"])
+        workspace = Workspace(given["workspace"], strict=bool(given.get("strict")))
         table = ctx.meta.get(_TABLE)
         if as_json and table:
             raise ReidpipeError(
