@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import json
@@ -185,7 +186,8 @@ class LazyGroup(_Stopped, click.Group):
 
 
 def _stop(message: str) -> NoReturn:
-    click.echo(one_line(f"Error: {message}"), err=True)
+    with contextlib.suppress(OSError):  # nobody reads, or nobody can
+        click.echo(one_line(f"Error: {message}"), err=True)
     sys.exit(MISTAKE)
 
 
