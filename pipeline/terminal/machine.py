@@ -42,7 +42,7 @@ def _without_number(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and "home directory" in text:
         return (
             "found a path that begins with ~ and no home folder for it; expected a user of this "
-            "machine; type the path in full"
+            "machine; type the path in full, or set HOME"
         )
     if isinstance(error, RuntimeError) and text.startswith("Symlink loop"):
         return _no_path(text.removeprefix("Symlink loop from ").strip("'"), "a link to itself")
