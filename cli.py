@@ -16,6 +16,7 @@ from pipeline.terminal.commandline import (
     CONTEXT,
     PLUGIN,
     QUIET,
+    STRICT,
     VERBOSE,
     WORKSPACE,
     LazyGroup,
@@ -61,6 +62,7 @@ COMMANDS = {
 @click.group(cls=LazyGroup, lazy=COMMANDS, context_settings=CONTEXT)
 @WORKSPACE
 @PLUGIN
+@STRICT
 @VERBOSE
 @QUIET
 @click.version_option(version("reidpipe"), prog_name="reidpipe")

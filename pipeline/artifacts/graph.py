@@ -195,6 +195,7 @@ def attempt(
     targets = list(targets)
     execution = execution or Execution()
     todo = missing(workspace, targets)
+    workspace.check_reused(_closure(targets))
     if not todo:
         return Outcome((), _reused(targets, []), reached=len(targets))
     # Wherever the steps are made: the threads of the machine that was asked.

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import plugins
 from pipeline.artifacts import attempts, torchrun
 from pipeline.artifacts.atomic import sha256_file, write_json
+from pipeline.artifacts.checked import as_made, check_artifact, check_inputs, forget
 from pipeline.artifacts.executors.threads import computing_with, threads_of
 from pipeline.artifacts.kinds import KINDS
 from pipeline.artifacts.locks import Held, Lease, holding, is_held
@@ -95,10 +97,16 @@ class Artifact:
 
 
 class Workspace:
-    """A folder with everything ``reidpipe`` made: artifacts, runs, weights, reports."""
+    """A folder with everything ``reidpipe`` made: artifacts, runs, weights, reports.
 
-    def __init__(self, root: Path | str) -> None:
+    strict: whether every byte of an artifact, and of the images an index names, is looked at before
+    the artifact is used (``check_reused``).
+    """
+
+    def __init__(self, root: Path | str, *, strict: bool = False) -> None:
         self.root = Path(root).resolve()
+        self.strict = strict
+        self._sound: set[str] = set()
 
     @classmethod
     def usual(cls, root: Path | str | None = None) -> Workspace:
@@ -136,7 +144,7 @@ class Workspace:
 
             make_together(self, step, execution)
             return folder
-        if int(os.environ.get("RANK", "0")) > 0:
+        if torchrun.rank() > 0:
             # torchrun ends this process when the first one fails.
             while not self.complete(step):
                 if step.kind.collective and torchrun.called(folder):
@@ -159,6 +167,7 @@ class Workspace:
                 attempts.recorded(folder, apart=execution.apart, killed=running.killed),
             ):
                 check_files(step)
+                check_inputs(self.folder(source) for source in step.inputs.values())
                 plugins.require(step.weights, f"{step.name} {step.key[:8]}")
                 with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
                     summary = self._work(step, execution, running)
@@ -232,6 +241,7 @@ class Workspace:
                     return True
                 (artifact.folder / MARK).unlink(missing_ok=True)
                 shutil.rmtree(artifact.folder)
+                forget(artifact.folder)
         except Held:
             return False
         return True
@@ -264,6 +274,19 @@ class Workspace:
             (artifact.folder / MARK).unlink()
             for name in damaged:
                 (artifact.folder / name).unlink(missing_ok=True)
+
+    def check_reused(self, steps: Iterable[Step]) -> None:
+        """Where the workspace is strict: raise ReidpipeError, which names it, for the first file of
+        these steps' artifacts, or image of an index among them, that is not as it was made.
+        Artifacts that are not there are not used.
+        """
+        if not self.strict:
+            return
+        for step in steps:
+            if step.key in self._sound or not self.complete(step):
+                continue
+            check_artifact(self.folder(step), step.kind.outside)
+            self._sound.add(step.key)
 
     def writable(self) -> None:
         """Fail early, in one line, when the workspace cannot be written."""
@@ -306,9 +329,7 @@ def _provenance(step: Step, folder: Path, summary: dict, started: float) -> dict
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": round(time.time() - started, 3),
         "versions": versions(),
-        "files": {
-            path.relative_to(folder).as_posix(): described(path) for path in files_of(folder)
-        },
+        "files": {path.relative_to(folder).as_posix(): as_made(path) for path in files_of(folder)},
     }
 
 

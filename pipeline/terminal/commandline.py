@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import json
@@ -10,18 +11,19 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from pipeline.artifacts.graph import Outcome, Unfinished
 from pipeline.artifacts.store import DEFAULT_ROOT, ROOT_VARIABLE, Execution, Workspace
+from pipeline.artifacts.torchrun import rank
 from pipeline.terminal.clusters import asked, cluster_options
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.events import Events
 from pipeline.terminal.machine import of_the_machine
 from pipeline.terminal.options import check_device
+from pipeline.terminal.paths import TypedPath
 from pipeline.terminal.printable import PrintableFormatter, one_line, printable
 from pipeline.terminal.publishing import FORMATS, Table
 from pipeline.terminal.watching import Watching
@@ -33,7 +35,7 @@ _JOBS = f"{__name__}.jobs"
 WORKSPACE = click.option(
     "--workspace",
     envvar=ROOT_VARIABLE,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=TypedPath(file_okay=False),
     default=DEFAULT_ROOT,
     show_default=f"./{DEFAULT_ROOT}",
     help=f"Folder for artifacts, runs, weights and reports (or {ROOT_VARIABLE}).",
@@ -48,6 +50,11 @@ PLUGIN = click.option(
 VERBOSE = click.option("-v", "verbose", is_flag=True, help="A line per training step on stderr.")
 QUIET = click.option(
     "-q", "quiet", is_flag=True, help="No progress on stderr; results, notices and errors stay."
+)
+STRICT = click.option(
+    "--strict",
+    is_flag=True,
+    help="Look at every byte of what is reused, and of the images it names, before it is used.",
 )
 DEVICE = click.option(
     "--device",
@@ -82,7 +89,7 @@ def JOBS(function: Callable) -> Callable:  # noqa: N802 - beside the other optio
 
 LABEL_MAP = click.option(
     "--label-map",
-    type=click.Path(path_type=Path),
+    type=TypedPath(),
     help="JSON file {their label: label of lip} for a hf: parser whose labels are not known.",
 )
 PARSER_OPTION = click.option(
@@ -136,7 +143,7 @@ class Interrupted(Exception):
 
 def _interrupted(command: Sequence[str]) -> NoReturn:
     """Say that ``command`` was stopped by Ctrl-C and that the same one goes on, and leave."""
-    if int(os.environ.get("RANK", "0")) == 0:
+    if os.environ.get("RANK", "0") == "0":
         if sys.stderr.isatty():
             click.echo(err=True)  # after the terminal's own ^C
         what = f": {printable(shlex.join(command))}" if command else ""
@@ -200,26 +207,9 @@ class LazyGroup(_Stopped, click.Group):
         run_told(super().main, *args, **kwargs)
 
 
-def check_out(out: Path, *, folder: bool) -> None:
-    """Make the folder that ``out`` is, or else the one it will be a file of: before the long work
-    whose result goes there. Raises ReidpipeError where that cannot be.
-    """
-    if not folder and out.is_dir():
-        raise ReidpipeError(
-            f"found the folder {out} for --out; expected a file to write; type --out {out}/NAME"
-        )
-    place = out if folder else out.parent
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ReidpipeError(
-            f"found no way to make the folder {place} ({error.strerror}); expected one for --out "
-            f"{out}; type another --out"
-        ) from error
-
-
 def _stop(message: str) -> NoReturn:
-    click.echo(one_line(f"Error: {message}"), err=True)
+    with contextlib.suppress(OSError):  # nobody reads, or nobody can
+        click.echo(one_line(f"Error: {message}"), err=True)
     sys.exit(MISTAKE)
 
 
@@ -246,7 +236,7 @@ class Terminal:
         self.table = table
         self.jobs = jobs
         self.placed = dict(placed or {})
-        self.first = int(os.environ.get("RANK", "0")) == 0
+        self.first = rank() == 0
 
     def say(self, text: str) -> None:
         """A line for people on stdout, on stderr with ``--table``; silent with ``--json``."""
@@ -329,7 +319,7 @@ def json_option(function: Callable) -> Callable:
 
     def wrapped(ctx: click.Context, as_json: bool, **options: Any) -> Any:
         given = ctx.find_root().params
-        workspace = Workspace(given["workspace"])
+        workspace = Workspace(given["workspace"], strict=bool(given.get("strict")))
         table = ctx.meta.get(_TABLE)
         if as_json and table:
             raise ReidpipeError(

@@ -12,13 +12,14 @@ from typing import Any
 import click
 
 from pipeline.artifacts import graph
-from pipeline.artifacts.atomic import read_json, replacing, sha256_file, write_json
+from pipeline.artifacts.atomic import replacing, sha256_file, write_json
+from pipeline.artifacts.checked import checked, read_json
 from pipeline.artifacts.runs import Run, find_run, record_run
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.plugins import digests
-from pipeline.terminal.commandline import CONTEXT, Terminal, check_out, json_option
+from pipeline.terminal.commandline import CONTEXT, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.options import (
     ANYTHING,
@@ -30,13 +31,14 @@ from pipeline.terminal.options import (
     Option,
     read_option,
 )
+from pipeline.terminal.paths import TypedPath, check_out
 from reid_train.evaluation.results import ELSEWHERE, distance_of
 from reid_train.evaluation.similarity import NAMES
 from reid_train.exchange.formats import FORMATS
 from reid_train.search.encoder import making
 from reid_train.search.threshold import newest_calibration
 
-PATH = click.Path(path_type=Path)
+PATH = TypedPath()
 
 
 # Of all formats; a format's reader says which are its own.
@@ -174,7 +176,7 @@ def export_model(terminal: Terminal, run: str, format: str, out: Path | None) ->
     if file.suffix != suffix:
         raise ReidpipeError(
             f"found --out {file} for {format}; expected a name that ends in {suffix}; "
-            f"type --out {file.with_suffix(suffix)}"
+            f"type --out {file.parent / f'{file.stem or found.name}{suffix}'}"
         )
     check_out(file, folder=False)
     if format == "onnx":
@@ -185,7 +187,7 @@ def export_model(terminal: Terminal, run: str, format: str, out: Path | None) ->
     folder = terminal.workspace.folder(found.model)
     if format == "safetensors":
         with replacing(file) as temporary:
-            shutil.copyfile(folder / "model.safetensors", temporary)
+            shutil.copyfile(checked(folder / "model.safetensors"), temporary)
         about = read_json(folder / "model.json")
         about["threshold"] = threshold_about(terminal.workspace, found)
     else:
