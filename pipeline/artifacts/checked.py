@@ -201,7 +201,7 @@ def _note(artifact: Path, name: str, said: list[Any]) -> None:
             atomic.write_json(place, {**_noted(artifact), name: said})
 
 
-def forget(artifact: Path) -> None:
+def forget_checks(artifact: Path) -> None:
     """Take away what is noted of an artifact's files."""
     place = notes_of(artifact)
     if place is not None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import plugins
 from pipeline.artifacts import attempts, torchrun
 from pipeline.artifacts.atomic import sha256_file, write_json
-from pipeline.artifacts.checked import as_made, check_artifact, check_inputs, forget
+from pipeline.artifacts.checked import as_made, check_artifact, check_inputs, forget_checks
 from pipeline.artifacts.executors.threads import computing_with, threads_of
 from pipeline.artifacts.kinds import KINDS
 from pipeline.artifacts.locks import Held, Lease, holding, is_held
@@ -241,7 +241,7 @@ class Workspace:
                     return True
                 (artifact.folder / MARK).unlink(missing_ok=True)
                 shutil.rmtree(artifact.folder)
-                forget(artifact.folder)
+                forget_checks(artifact.folder)
         except Held:
             return False
         return True
