@@ -119,7 +119,7 @@ def score_network(
     parser = load_parser("schp", state, device=device, label_set=truth, input_size=size)
     confusion = Confusion(truth)
     for row in held_out(index):
-        image = decode(index.root / row.path, decoding=index.decoding)
+        image = decode(index.original(row), decoding=index.decoding)
         expected = read_labels(index.root / row.extra["label_path"], truth)
         confusion.add(expected, parser.parse([image], None).label[0])
     return confusion.scores()

@@ -10,9 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.artifacts import atomic
+from pipeline.artifacts.checked import checked, read_json
 from pipeline.datasets.catalogue import defined
 from pipeline.datasets.manifest import Manifest
 from pipeline.images.decoding import Decoding, decoding_of, decoding_params
+from pipeline.images.originals import Original
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 SPLITS = ("train", "query", "gallery", "val")
@@ -67,6 +69,10 @@ class Index:
     def manifest(self) -> Manifest | None:
         """What is known about the dataset, if anything is."""
         return defined(self.dataset, self.definition)
+
+    def original(self, row: ImageRow) -> Original:
+        """The image of a row, for its decoder: one that changed since is refused."""
+        return Original(self.root / row.path, row.digest)
 
     def split(self, name: str) -> list[ImageRow]:
         """The rows of one split, in table order; an unknown split name raises ReidpipeError."""
@@ -129,9 +135,9 @@ def read_index(folder: Path) -> Index:
                 f"found no {path.name} in {folder}; expected the folder of a prepared dataset; "
                 "type `reidpipe prepare DATASET`"
             )
-    about = atomic.read_json(folder / ABOUT)
+    about = read_json(folder / ABOUT)
     # utf-8-sig: spreadsheets write a byte-order mark before the first column's name.
-    with table.open(encoding="utf-8-sig", newline="") as file:
+    with checked(table).open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])
         missing = [name for name in COLUMNS if name not in header]
