@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.terminal.errors import DamagedFile
+from pipeline.terminal.errors import DamagedFile, ReidpipeError
+
+
+# What is asked of a disk after a library failed to write: more than a block of any of them.
+_PROBE = 1 << 17
 
 
 @contextmanager
@@ -18,11 +25,14 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success flush it to disk and rename it over.
 
     Whatever goes wrong inside (a full disk included), the temporary file is removed, ``path``
-    keeps its old content and the exception propagates.
+    keeps its old content and the exception propagates; as an OSError with its number where the
+    disk takes no more and a library has words of its own for that (numpy, HDF5, PIL, torch).
+    What killed processes of this machine left of the same ``path`` is removed first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    _drop_left(path)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{_machine()}")
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
@@ -32,10 +42,62 @@ def replacing(path: Path | str) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
+        refused = _refused(temporary, error)
         temporary.unlink(missing_ok=True)
+        if refused is not None:
+            raise OSError(refused.errno, refused.strerror, str(path)) from error
         raise
     flush_folder(path.parent)
+
+
+def _refused(temporary: Path, error: BaseException) -> OSError | None:
+    """The disk's own error, where it takes no more and ``error`` does not say so by number."""
+    told = isinstance(error, OSError) and error.errno is not None
+    if told or not isinstance(error, Exception) or isinstance(error, ReidpipeError):
+        return None
+    try:
+        with temporary.open("ab") as file:
+            file.write(bytes(_PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as refused:
+        return refused
+    return None
+
+
+def _drop_left(path: Path) -> None:
+    """Delete temporary files of ``path`` whose writer, a process of this machine, is gone."""
+    begin, end = f".{path.name}.tmp-", f"-{_machine()}"
+    with os.scandir(path.parent) as entries:
+        left = [e.name for e in entries if e.name.startswith(begin) and e.name.endswith(end)]
+    for name in left:
+        pid = name.removeprefix(begin).removesuffix(end)
+        if pid.isdecimal() and not _is_alive(int(pid)):
+            path.with_name(name).unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+@functools.cache
+def _machine() -> str:
+    """Where process numbers have the same meaning, as 8 hex digits: of other machines' temporary
+    files in a shared folder nobody here knows whether their writers live.
+    """
+    facts = [platform.node()]
+    for place in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        with contextlib.suppress(OSError):
+            namespace = place.endswith("pid")
+            facts.append(str(os.stat(place).st_ino) if namespace else Path(place).read_text())
+    return hashlib.sha256("/".join(facts).encode()).hexdigest()[:8]
 
 
 def flush_folder(folder: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 300.0  # seconds after which a child that does not end is a failure
+LEAST = 1e-3  # seconds of CPU time without which a step is not yet at work
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
 
@@ -84,15 +85,22 @@ class Child:
 
     def wait(self) -> Story:
         """Strike it when its moment comes; its story when it has ended."""
-        while (status := self._ended()) is None:
-            if time.monotonic() - self.began > PATIENCE:
-                os.killpg(self.pid, signal.SIGKILL)
-                raise TimeoutError(f"a command has not ended after {PATIENCE} s")
-            select.select([self.pipe], [], [], 0.002 if self._near() else 0.02)
-            self._read()
-            self._strike()
-        story = self.story
+        while (story := self.poll()) is None:
+            near = self.strike is not None and self.strike.change is None and not self.story.struck
+            select.select([self.pipe], [], [], 0.002 if near else 0.02)
+        return story
+
+    def poll(self) -> Story | None:
+        """As ``wait``, of one that may run on: None."""
+        if time.monotonic() - self.began > PATIENCE:
+            os.killpg(self.pid, signal.SIGKILL)
+            raise TimeoutError(f"a command has not ended after {PATIENCE} s")
+        status = self._ended()
         self._read()
+        if status is None:
+            self._strike()
+            return None
+        story = self.story
         story.seconds = time.monotonic() - self.began
         story.code = os.waitstatus_to_exitcode(status)
         story.stdout, story.stderr = (_content(handle) for handle in self.output)
@@ -103,10 +111,6 @@ class Child:
     def _ended(self) -> int | None:
         found, status = os.waitpid(self.pid, os.WNOHANG)
         return status if found else None
-
-    def _near(self) -> bool:
-        strike = self.strike
-        return strike is not None and strike.change is None and not self.story.struck
 
     def _read(self) -> None:
         while select.select([self.pipe], [], [], 0)[0]:
@@ -132,7 +136,7 @@ class Child:
 
     def _at_work(self, cpu: float) -> None:
         for name, _, before in self.open.values():
-            if cpu > before:
+            if cpu > before + LEAST:
                 self.story.at_work = name
 
     def _strike(self) -> None:
@@ -279,9 +283,10 @@ def _content(handle: int) -> str:
 
 
 def _cpu_seconds(pid: int) -> float:
+    """CPU time of a process, all its threads: its own clock, as clock_getcpuclockid(3) numbers it."""
     try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
-    except (OSError, IndexError):
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
         return 0.0
 
 

@@ -61,35 +61,57 @@ class Command:
     weight: float = 1.0
 
 
-def commands(photographs: Path) -> dict[str, Command]:
-    """All of them by name, each after the one it stands on. photographs: a folder of images."""
-    prompts = ("--set", "stages.identity-prompts.epochs=6", "--set", "stages.part-prompts.epochs=4")
+def commands(photographs: Path, people: Path, root: Path) -> dict[str, Command]:
+    """All of them by name, each after the one it stands on. photographs: a folder of images.
+    people: a dataset in folders. root: the workspace, beside which what is not in one is written.
+    """
+    prompts = ("--set", "stages.0.epochs=6", "--set", "stages.1.epochs=4")
     listed = [
         Command("prepare", ("prepare", "--size", "32x16", "--filter", "bilinear"), None),
-        Command("parse", ("parse", *_CPU), "prepare"),
+        Command("parse", ("parse", *_CPU), "prepare", 2),
         Command(
             "train",
             ("train", "baseline-tiny", *_SET, "--epochs", "6", "--eval-every", "2", "--keep", "3",
              *_CPU),
             "prepare",
+            2,
         ),
         Command(
             "run",
-            ("run", "baseline-tiny", "pi-vl-tiny", *_SET, *prompts, "--set",
-             "stages.image.epochs=4", *_CPU),
+            ("run", "pi-vl-tiny", *_SET, *prompts, "--set", "stages.image.epochs=3", *_CPU),
             None,
-            weight=3,
+            3,
         ),
         Command("eval", ("eval", "baseline-tiny", *_CPU), "train"),
         Command("embed", ("embed", "baseline-tiny", str(photographs), *_CPU), "eval"),
-        Command("search", ("search", "baseline-tiny", str(photographs / "a.jpg"),
-                str(photographs), "--out", "{root}/found", *_CPU), "embed", weight=0.3),
-        Command("report", ("report", "baseline-tiny", *_CPU), "eval", weight=0.5),
+        Command(
+            "search",
+            ("search", "baseline-tiny", str(photographs / "a.jpg"), str(photographs), "--out",
+             str(root.parent / "found"), *_CPU),
+            "embed",
+            0.3,
+        ),
+        Command("report", ("report", "baseline-tiny", *_CPU), "eval", 0.3),
         Command(
             "classify",
             ("classify", "zero-shot-tiny", "coop-tiny", "--split", "people", "--shots", "1",
              "--set", "training.epochs=6", *_CPU),
             "prepare",
+            2,
+        ),
+        # As people have it, for processes that know nothing of the sizes above.
+        Command(
+            "folder",
+            ("prepare", "folder", "--root", str(people), "--size", "32x16", "--filter",
+             "bilinear"),
+            None,
+            0,
+        ),
+        Command(
+            "own",
+            ("train", "baseline-tiny", "--dataset", "folder", *_SET, "--epochs", "40", *_CPU),
+            "folder",
+            0,
         ),
     ]  # fmt: skip
     return {command.name: command for command in listed}
@@ -125,4 +147,15 @@ def photographs(folder: Path, count: int = 20) -> Path:
     for number in range(count):
         image = draw(9, 1 + number // 4, number % 2, number % 4, (64, 32)).image
         Image.fromarray(image).save(folder / f"{chr(ord('a') + number)}.jpg", quality=90)
+    return folder
+
+
+def people(folder: Path) -> Path:
+    """Drawn people in folders with an ``index.csv``: a dataset of one's own."""
+    from pipeline.artifacts.steps import Job
+    from pipeline.mannequins import DEFAULTS, checked, render
+
+    folder.mkdir(parents=True)
+    render(Job(folder=folder, params=checked(DEFAULTS), inputs={}, workspace=folder))
+    (folder / "dataset.json").unlink()
     return folder
