@@ -15,7 +15,6 @@ from typing import Any
 
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 
-
 # What is asked of a disk after a library failed to write: more than a block of any of them.
 _PROBE = 1 << 17
 
@@ -93,10 +92,9 @@ def _machine() -> str:
     files in a shared folder nobody here knows whether their writers live.
     """
     facts = [platform.node()]
-    for place in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
-        with contextlib.suppress(OSError):
-            namespace = place.endswith("pid")
-            facts.append(str(os.stat(place).st_ino) if namespace else Path(place).read_text())
+    with contextlib.suppress(OSError):  # Linux alone has them: boots, and containers
+        facts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        facts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
     return hashlib.sha256("/".join(facts).encode()).hexdigest()[:8]
 
 

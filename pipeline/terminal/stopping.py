@@ -1,9 +1,9 @@
-"""Ctrl-C, ``kill`` and a terminal that is closed: one line and the signal's exit code, whenever they
-come. What was being written is taken away, what is made is kept.
+"""Ctrl-C, ``kill`` and a terminal that is closed: one line and the signal's exit code, whenever
+they come. What was being written is taken away, what is made is kept.
 
-From the first moment of the program (``at_once``) nothing needs to be taken back: it leaves where it
-is. While a command works (``Listening``) a signal is an exception, so that files and processes end
-as they do with any other. Imports nothing but the standard library.
+From the first moment of the program (``at_once``) nothing needs to be taken back: it leaves where
+it is. While a command works (``Listening``) a signal is an exception, so that files and processes
+end as they do with any other. Imports nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def at_once() -> None:
 
 
 class Listening:
-    """In its ``with`` block a signal raises ``Terminated`` in the main thread, and ``number`` is that
-    signal from then on, whatever a library makes of the exception. A second one, half a second
+    """In its ``with`` block a signal raises ``Terminated`` in the main thread, and ``number`` is
+    that signal from then on, whatever a library makes of the exception. A second one, half a second
     later or more, leaves at once. Outside the main thread it does nothing.
     """
 
@@ -73,7 +73,7 @@ class Listening:
             _leave(self.number, frame)
 
     def _unraisable(self, what: Any) -> None:
-        """Raised where nobody can catch it, such as in ``__del__``: raised again, a moment later."""
+        """Raised where nobody can catch it, as in ``__del__``: raised again, a moment later."""
         if not isinstance(what.exc_value, Terminated):
             self._hook(what)
             return

@@ -1,5 +1,5 @@
-"""``python -m tests.chaos``, which ``make chaos`` runs: kills, crowds, full disks and signals, and a
-table of what came of them. Ends with 1 where anything came out otherwise than in peace.
+"""``python -m tests.chaos``, which ``make chaos`` runs: kills, crowds, full disks and signals, and
+a table of what came of them. Ends with 1 where anything came out otherwise than in peace.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ FULL = ("prepare", "parse", "train", "run", "eval", "embed", "search", "classify
 @click.option("--log", type=click.Path(path_type=Path), help="A JSON line for each as it ends.")
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
 def main(**given: Any) -> None:
-    """Strike commands at random moments and compare what they leave with what they leave in peace."""
+    """Strike commands at random moments; what they leave is compared with what peace leaves."""
     from tests.chaos import commands
     from tests.chaos.ground import Ground
 

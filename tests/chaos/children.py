@@ -1,5 +1,5 @@
-"""Commands in processes that can be struck at any moment: forks of one that has imported everything,
-so that a kill costs what the command does and not ten times as much in imports.
+"""Commands in processes that can be struck at any moment: forks of one that has imported
+everything, so that a kill costs what the command does and not ten times as much in imports.
 """
 
 from __future__ import annotations
@@ -283,7 +283,7 @@ def _content(handle: int) -> str:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """CPU time of a process, all its threads: its own clock, as clock_getcpuclockid(3) numbers it."""
+    """CPU time of a process, all its threads: its clock, as clock_getcpuclockid(3) numbers it."""
     try:
         return time.clock_gettime((~pid << 3) | 2)
     except OSError:

@@ -132,7 +132,7 @@ def load() -> None:
     for module in (shards, writing, work):
         module.SHARD_IMAGES = SHARD
     extension.BLOCK = BLOCK
-    threads = os.listdir("/proc/self/task")
+    threads = list(Path("/proc/self/task").iterdir())
     if len(threads) != 1:
         raise RuntimeError(f"found {len(threads)} threads after the imports; expected one")
 

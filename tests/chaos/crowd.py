@@ -60,12 +60,12 @@ def crowd(
         if story.code:
             again = ground.run(ground.commands[names[number]])
             told.faults += faults(again, None)
-    told.faults += compare(ground.root, expected).faults
+    told.faults += compare(ground.place, expected).faults
     return told
 
 
 def one_after_another(ground: Ground, base: str | None, names: Sequence[str]) -> Path:
-    """The workspace that ``names`` leave when each waits for the one before."""
+    """The place that ``names`` leave when each waits for the one before."""
     kept = ground.folder / "left" / "+".join([base or "", *sorted(names)])
     if not kept.is_dir():
         for name in names:
@@ -76,4 +76,4 @@ def one_after_another(ground: Ground, base: str | None, names: Sequence[str]) ->
             if story.code:
                 raise RuntimeError(f"{name} in peace: {story.stderr[-2000:]}")
         ground.place.rename(kept)
-    return kept / "workspace"
+    return kept

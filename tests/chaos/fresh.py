@@ -1,5 +1,5 @@
-"""Commands as people start them, in a process that has imported nothing: struck while it starts, while
-it imports and while it works; and worker processes that are killed.
+"""Commands as people start them, in a process that has imported nothing: struck while it starts,
+while it imports and while it works; and worker processes that are killed.
 """
 
 from __future__ import annotations

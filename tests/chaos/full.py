@@ -34,8 +34,8 @@ class Point:
 
 
 def may_mount() -> bool:
-    """Leave for a mount namespace of our own; whether a tmpfs can be mounted there. Once, and before
-    this process has threads.
+    """Leave for a mount namespace of our own; whether a tmpfs can be mounted there. Once, and
+    before this process has threads.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     user, group = os.getuid(), os.getgid()
@@ -104,10 +104,10 @@ def files_limited(ground: Ground, name: str, size: int) -> Point:
 def sizes(ground: Ground, name: str, draw: random.Random) -> int:
     """A limit that stops some file which the command writes."""
     command = ground.commands[name]
-    new = files(ground.left_by(name) / "workspace")
+    new = files(ground.left_by(name))
     if command.after:
-        new -= files(ground.left_by(command.after) / "workspace")
-    found = sorted((ground.left_by(name) / "workspace" / file).stat().st_size for file in new)
+        new -= files(ground.left_by(command.after))
+    found = sorted((ground.left_by(name) / file).stat().st_size for file in new)
     # A child's own output is a file too.
     return max(2000, int(draw.choice(found) * draw.uniform(0.1, 0.95)))
 

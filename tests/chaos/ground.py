@@ -1,4 +1,4 @@
-"""Where commands are struck: one path, so that no name in a file differs, laid out anew for each."""
+"""Where commands are struck: one path, so that no file names another, laid out anew each time."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Ground:
 
     def compared(self, name: str) -> Comparison:
         """The ground beside what the command of this name leaves in peace."""
-        return compare(self.root, self.left_by(name) / "workspace")
+        return compare(self.place, self.left_by(name))
 
     def believed(self) -> list[str]:
         """Files of artifacts that count as complete and are not as they were written."""
