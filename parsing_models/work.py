@@ -160,6 +160,7 @@ def _made(work: Work, rows: list[ImageRow], job: Job) -> list[str]:
             rows,
             workers=1,
             scheduler=job.scheduler,
+            gpu=job.device != "cpu",
             chunk=SHARD_IMAGES,
             progress=label,
         )

@@ -26,7 +26,8 @@ class Job:
     workspace: its root. workers: processes to use for per-image work. scheduler: address of a
     dask cluster, or None. device: as typed by the user (``auto``, ``cpu``, ``cuda``, ``cuda:1``).
     progress: whether bars may be drawn on stderr. watching: what else is told of training.
-    validation, keep: what a model's training looks at, and which epochs it keeps.
+    validation, keep: what a model's training looks at, and which epochs it keeps. threads: of
+    kernels on the CPU, whose sums depend on it; None: as torch has them.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Job:
     watching: Watching = QUIET
     validation: Validation | None = None
     keep: Keep = LAST_ONLY
+    threads: int | None = None
 
 
 Worker = Callable[[Job], dict[str, Any]]

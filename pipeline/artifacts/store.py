@@ -10,7 +10,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import plugins
 from pipeline.artifacts import torchrun
@@ -32,6 +32,9 @@ from pipeline.artifacts.validation import LAST_ONLY, Keep, Validation
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.watching import QUIET, Watching
 
+if TYPE_CHECKING:
+    from pipeline.artifacts.executors.cluster import Cluster
+
 ROOT_VARIABLE = "REIDPIPE_WORKSPACE"
 DEFAULT_ROOT = Path("reid-workspace")
 _TRACKED = ("reidpipe", "torch", "numpy", "pillow", "h5py", "open_clip_torch", "scikit-learn")
@@ -39,7 +42,12 @@ _TRACKED = ("reidpipe", "torch", "numpy", "pillow", "h5py", "open_clip_torch", "
 
 @dataclass(frozen=True)
 class Execution:
-    """How steps are executed; nothing here changes a key. Fields as in ``Job``."""
+    """How steps are executed; nothing here changes a key. Fields as in ``Job``.
+
+    jobs: steps made side by side, each in a process of its own; None: as many as this machine has
+    room for. threads: of each step's kernels;
+    None: as torch has them. cluster: makes the steps, in place of this machine.
+    """
 
     workers: int = 1
     scheduler: str | None = None
@@ -48,6 +56,9 @@ class Execution:
     watching: Watching = QUIET
     validation: Validation | None = None
     keep: Keep = LAST_ONLY
+    jobs: int | None = 1
+    threads: int | None = None
+    cluster: Cluster | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +162,7 @@ class Workspace:
             watching=execution.watching,
             validation=execution.validation,
             keep=execution.keep,
+            threads=execution.threads,
         )
 
     def _lock(
