@@ -6,7 +6,6 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -16,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+from pipeline.artifacts.running import SILENT, Counter, Running
 from pipeline.terminal.errors import ReidpipeError
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def spread(
     gpu: bool = False,
     chunk: int = 32,
     worthwhile: int = 1,
-    progress: str | None = None,
+    running: Running = SILENT,
+    unit: str = "images",
 ) -> list[Any]:
     """Results of ``function`` for all ``items``, in their order.
 
@@ -46,7 +47,8 @@ def spread(
     workers announce. Else it runs in ``workers`` local processes, or in this process when
     ``workers`` <= 1. No process is started for fewer than ``worthwhile`` items,
     where starting would cost more than it saves. Local processes are started fresh and end when
-    this process dies, however it dies. ``progress`` labels a bar on stderr, on a terminal only.
+    this process dies, however it dies. ``running`` is told how many items, called ``unit``, are
+    done.
 
     An exception of ``function`` propagates with its own type and a note that names the item.
     """
@@ -55,15 +57,15 @@ def spread(
         for start in range(0, len(items), chunk)
     ]
     workers = min(workers, len(chunks), len(items) // worthwhile)
-    with _Bar(progress, len(items)) as bar:
-        if not chunks:
-            parts = []
-        elif scheduler is not None:
-            parts = _on_cluster(chunks, scheduler, gpu, bar)
-        elif workers <= 1:
-            parts = [bar.count(part()) for part in chunks]
-        else:
-            parts = _in_processes(chunks, workers, bar)
+    bar = Counter(running, len(items), unit)
+    if not chunks:
+        parts = []
+    elif scheduler is not None:
+        parts = _on_cluster(chunks, scheduler, gpu, bar)
+    elif workers <= 1:
+        parts = [bar.count(part()) for part in chunks]
+    else:
+        parts = _in_processes(chunks, workers, bar)
     return [result for part in parts for result in part]
 
 
@@ -72,7 +74,8 @@ def spread_pinned(
     items: Sequence[Any],
     *,
     chunk: int = 32,
-    progress: str | None = None,
+    running: Running = SILENT,
+    unit: str = "images",
 ) -> list[Any]:
     """Results for all ``items``, in their order, from one local process per function.
 
@@ -82,10 +85,8 @@ def spread_pinned(
     """
     starts = deque(range(0, len(items), chunk))
     done: dict[int, list[Any]] = {}
-    with (
-        _Bar(progress, len(items)) as bar,
-        ThreadPoolExecutor(len(functions), "pinned") as threads,
-    ):
+    bar = Counter(running, len(items), unit)
+    with ThreadPoolExecutor(len(functions), "pinned") as threads:
 
         def drive(function: Callable[[list[Any]], list[Any]]) -> None:
             with _fresh_processes(1) as pool:
@@ -159,30 +160,7 @@ class _Chunk:
         return results
 
 
-class _Bar:
-    """Progress on stderr; nothing at all without a label or away from a terminal."""
-
-    def __init__(self, label: str | None, total: int) -> None:
-        self._bar = None
-        if label is not None and sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=total, desc=label, file=sys.stderr)
-
-    def count(self, part: list[Any]) -> list[Any]:
-        if self._bar is not None:
-            self._bar.update(len(part))
-        return part
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-
-def _in_processes(chunks: list[_Chunk], workers: int, bar: _Bar) -> list[list[Any]]:
+def _in_processes(chunks: list[_Chunk], workers: int, bar: Counter) -> list[list[Any]]:
     import dask.multiprocessing
     from dask.callbacks import Callback
 
@@ -233,7 +211,7 @@ def _fresh_processes(count: int) -> ProcessPoolExecutor:
 
 
 def _on_cluster(
-    chunks: list[_Chunk], scheduler: str | Cluster, gpu: bool, bar: _Bar
+    chunks: list[_Chunk], scheduler: str | Cluster, gpu: bool, bar: Counter
 ) -> list[list[Any]]:
     from distributed import as_completed
     from distributed.protocol.serialize import serialize_bytes

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import plugins
-from pipeline.artifacts import torchrun
+from pipeline.artifacts import attempts, torchrun
 from pipeline.artifacts.atomic import sha256_file, write_json
-from pipeline.artifacts.checked import as_made, check_inputs, forget
+from pipeline.artifacts.checked import as_made, check_inputs
+from pipeline.artifacts.checked import forget as forget_checked
 from pipeline.artifacts.kinds import KINDS
 from pipeline.artifacts.locks import Held, Lease, holding, is_held
 from pipeline.artifacts.mark import (
@@ -27,6 +28,7 @@ from pipeline.artifacts.mark import (
     leads_out,
     read_mark,
 )
+from pipeline.artifacts.running import SILENT, Running, at_work, forget
 from pipeline.artifacts.steps import Job, Step, in_order
 from pipeline.artifacts.validation import LAST_ONLY, Keep, Validation
 from pipeline.terminal.errors import ReidpipeError
@@ -45,8 +47,9 @@ class Execution:
     """How steps are executed; nothing here changes a key. Fields as in ``Job``.
 
     jobs: steps made side by side, each in a process of its own; None: as many as this machine has
-    room for. threads: of each step's kernels;
-    None: as torch has them. cluster: makes the steps, in place of this machine.
+    room for. cluster: makes the steps, in place of this machine.
+    apart: this process makes steps for another one, which tells of them: what is printed goes into
+    the logs of the steps alone.
     """
 
     workers: int = 1
@@ -59,6 +62,7 @@ class Execution:
     jobs: int | None = 1
     threads: int | None = None
     cluster: Cluster | None = None
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,20 +138,25 @@ class Workspace:
             if self.complete(step):
                 return folder
             if folder.exists() and not step.kind.resumable:
-                shutil.rmtree(folder)
+                attempts.emptied(folder)
             folder.mkdir(parents=True, exist_ok=True)
             drop_temporary(folder)
             started = time.time()
-            check_files(step)
-            check_inputs(self.folder(source) for source in step.inputs.values())
-            plugins.require(step.weights, f"{step.name} {step.key[:8]}")
-            with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
-                summary = step.resolve()(self._job(step, execution))
+            with (
+                at_work(folder, step) as running,
+                attempts.recorded(folder, apart=execution.apart, killed=running.killed),
+            ):
+                check_files(step)
+                check_inputs(self.folder(source) for source in step.inputs.values())
+                plugins.require(step.weights, f"{step.name} {step.key[:8]}")
+                with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
+                    summary = step.resolve()(self._job(step, execution, running))
+                mark = _provenance(step, folder, summary, started)
             lease.check()
-            write_json(folder / MARK, _provenance(step, folder, summary, started))
+            write_json(folder / MARK, mark)
         return folder
 
-    def _job(self, step: Step, execution: Execution) -> Job:
+    def _job(self, step: Step, execution: Execution, running: Running = SILENT) -> Job:
         return Job(
             folder=self.folder(step),
             params=in_order(step.params),
@@ -163,6 +172,7 @@ class Workspace:
             validation=execution.validation,
             keep=execution.keep,
             threads=execution.threads,
+            running=running,
         )
 
     def _lock(
@@ -200,12 +210,13 @@ class Workspace:
             with self._lock(artifact.step, artifact.key, wait=not unfinished):
                 if unfinished and artifact.complete:
                     return False
+                forget(artifact.folder)
                 if artifact.folder.is_symlink():
                     artifact.folder.unlink()
                     return True
                 (artifact.folder / MARK).unlink(missing_ok=True)
                 shutil.rmtree(artifact.folder)
-                forget(artifact.folder)
+                forget_checked(artifact.folder)
         except Held:
             return False
         return True

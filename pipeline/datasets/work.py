@@ -68,7 +68,7 @@ def index(job: Job) -> dict[str, Any]:
         scheduler=job.scheduler,
         chunk=64,
         worthwhile=WORTHWHILE,
-        progress="index" if job.progress else None,
+        running=job.running,
     )
     facts = dict(zip(paths, measured, strict=True))
     damaged = [path for path in paths if facts[path].damage]

@@ -50,11 +50,11 @@ def compare(found: Path, expected: Path) -> Comparison:
 
 
 def files(root: Path) -> set[str]:
-    """Names below a workspace; locks, which stay by design, apart."""
+    """Names below a workspace; apart from locks, which stay by design, and the logs of attempts."""
     return {
         path.relative_to(root).as_posix()
         for path in root.rglob("*")
-        if path.is_file() and path.suffix != ".lock" and path.name != ".lock"
+        if path.is_file() and path.suffix != ".lock" and path.name not in (".lock", "step.log")
     }
 
 

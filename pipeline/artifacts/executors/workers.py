@@ -29,7 +29,9 @@ class Workers:
 
     def __init__(self, client: Client, workspace: Workspace, execution: Execution) -> None:
         self._client, self._workspace = client, workspace
-        self._execution = replace(execution, jobs=1, cluster=None, progress=False)
+        self._execution = replace(
+            execution, jobs=1, cluster=None, progress=False, apart=True
+        )
         self._topic = f"reidpipe-{secrets.token_hex(8)}"
         self._work = sent()
         self._given = tuple(plugin.reference for plugin in plugins.given())

@@ -85,7 +85,13 @@ def test_maps_on_a_disk_that_takes_no_more(tmp_path: Path, little_room: list[Bas
     noise = np.random.default_rng(0)
     for number in range(16):  # a shard is written at the end
         label = noise.integers(0, 20, (64, 32), np.uint8)
-        writer.add(f"{number}", label, noise.random((64, 32)), (64, 32), "00" * 32)
+        writer.add(
+            f"{number}",
+            label,
+            noise.random((64, 32)),
+            source_size=(64, 32),
+            source_digest="00" * 32,
+        )
     with pytest.raises(OSError) as raised:
         writer.flush()
     assert raised.value.errno == errno.EFBIG
