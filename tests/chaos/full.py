@@ -27,7 +27,7 @@ class Point:
     """A command with so much room. stopped: whether that was too little."""
 
     command: str
-    kind: str
+    where: str
     room: int
     stopped: bool = False
     faults: list[str] = field(default_factory=list)
