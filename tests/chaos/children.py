@@ -224,12 +224,12 @@ def _announce_steps(tell: Callable[[str], None]) -> None:
     resolve, make, one_writer = Step.resolve, Workspace.make, writing.one_writer
     begun: set[str] = set()
 
-    def resolved(step: Step) -> Any:
-        worker = resolve(step)
+    def resolved(self: Step) -> Any:
+        worker = resolve(self)
 
         def work(job: Any) -> Any:
-            begun.add(step.key)
-            tell(f"begin {step.name} {step.key} {time.process_time()}")
+            begun.add(self.key)
+            tell(f"begin {self.name} {self.key} {time.process_time()}")
             return worker(job)
 
         return work

@@ -130,7 +130,7 @@ def load() -> None:
 
     DEFAULTS.update(PEOPLE)
     for module in (shards, writing, work):
-        module.SHARD_IMAGES = SHARD
+        vars(module)["SHARD_IMAGES"] = SHARD
     extension.BLOCK = BLOCK
     threads = list(Path("/proc/self/task").iterdir())
     if len(threads) != 1:
