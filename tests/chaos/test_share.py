@@ -19,8 +19,8 @@ COMMANDS = ("prepare", "parse", "train", "embed")
 @pytest.mark.slow
 def test_a_share_of_the_chaos():
     """In a process of its own, which forks: it must have no other thread."""
-    words = ["--kills", "10", "--signals", "3", "--crowds", "1", "--points", "1", "--workers", "1"]
-    words += ["--processes", "2", "--json", *(w for name in COMMANDS for w in ("--command", name))]
+    words = ["--kills", "8", "--signals", "2", "--crowds", "1", "--points", "1", "--workers", "1"]
+    words += ["--processes", "1", "--json", *(w for name in COMMANDS for w in ("--command", name))]
     ended = subprocess.run(
         [sys.executable, "-m", "tests.chaos", *words],
         cwd=PROJECT,
@@ -32,7 +32,7 @@ def test_a_share_of_the_chaos():
     assert ended.stdout, ended.stderr
     figures = json.loads(ended.stdout)
     assert figures["faults"] == [] and ended.returncode == 0
-    assert figures["killed"]["strikes"] >= 10 and figures["killed"]["at work"] >= 5
+    assert figures["killed"]["strikes"] >= 8 and figures["killed"]["at work"] >= 4
     assert figures["limits that stopped it"] > 0
 
 
