@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-all kernels docs lint types check clean
+.PHONY: demo test test-all chaos kernels docs lint types check clean
 
 demo: $(READY)
 	$(BIN)/reidpipe demo
@@ -14,6 +14,10 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest
+
+# Kills, full disks, signals and crowds: half an hour on a quiet core. docs/reliability.md
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos
 
 # What is compared by numbers, on the kernels of another processor than this one.
 kernels: $(READY)

@@ -13,6 +13,9 @@ def main() -> None:
     # PYTHONPATH and the working folder come before installed packages, and there may lie another
     # cli.py or pipeline/.
     sys.path.insert(0, str(Path(__file__).absolute().parent.parent))
+    from pipeline.terminal.stopping import at_once
+
+    at_once()
     import cli
 
     cli.main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -14,7 +15,10 @@ from typing import Any
 from zlib import crc32
 
 from pipeline.artifacts.leases import this_kernel
-from pipeline.terminal.errors import DamagedFile
+from pipeline.terminal.errors import DamagedFile, ReidpipeError
+
+# What is asked of a disk after a library failed to write: more than a block of any of them.
+_PROBE = 1 << 17
 
 
 @contextmanager
@@ -22,10 +26,13 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success flush it to disk and rename it over.
 
     Whatever goes wrong inside (a full disk included), the temporary file is removed, ``path``
-    keeps its old content and the exception propagates.
+    keeps its old content and the exception propagates; as an OSError with its number where the
+    disk takes no more and a library has words of its own for that (numpy, HDF5, PIL, torch).
+    What killed processes of this machine left of the same ``path`` is removed first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _drop_left(path)
     temporary = beside(path)
     try:
         temporary.touch()
@@ -36,8 +43,11 @@ def replacing(path: Path | str) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
+        refused = _refused(temporary, error)
         temporary.unlink(missing_ok=True)
+        if refused is not None:
+            raise OSError(refused.errno, refused.strerror, str(path)) from error
         raise
     flush_folder(path.parent)
 
@@ -46,7 +56,51 @@ def beside(path: Path) -> Path:
     """The temporary name of a file, or folder, that this process is to put in place at ``path``.
     Process ids are of a machine: other machines may have the same in the same folder.
     """
-    return path.with_name(f".{path.name}.tmp-{os.getpid()}{crc32(this_kernel().encode()):010d}")
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}-{_machine()}")
+
+
+def _refused(temporary: Path, error: BaseException) -> OSError | None:
+    """The disk's own error, where it takes no more and ``error`` does not say so by number."""
+    told = isinstance(error, OSError) and error.errno is not None
+    if told or not isinstance(error, Exception) or isinstance(error, ReidpipeError):
+        return None
+    try:
+        with temporary.open("ab") as file:
+            file.write(bytes(_PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as refused:
+        return refused
+    return None
+
+
+def _drop_left(path: Path) -> None:
+    """Delete temporary files of ``path`` whose writer, a process of this machine, is gone."""
+    begin, end = f".{path.name}.tmp-", f"-{_machine()}"
+    with os.scandir(path.parent) as entries:
+        left = [e.name for e in entries if e.name.startswith(begin) and e.name.endswith(end)]
+    for name in left:
+        pid = name.removeprefix(begin).removesuffix(end)
+        if pid.isdecimal() and not _is_alive(int(pid)):
+            path.with_name(name).unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+@functools.cache
+def _machine() -> str:
+    """Where process numbers have the same meaning, as 8 hex digits: of other machines' temporary
+    files in a shared folder nobody here knows whether their writers live.
+    """
+    return f"{crc32(this_kernel().encode()):08x}"
 
 
 def flush_folder(folder: Path) -> None:

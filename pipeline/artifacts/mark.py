@@ -28,7 +28,7 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "files": dict,
 }
 # As ``atomic.replacing`` names what it has not yet renamed.
-_TEMPORARY = re.compile(r"\..+\.tmp-\d+")
+_TEMPORARY = re.compile(r"\..+\.tmp-\d+(-[0-9a-f]+)?")
 
 
 def read_mark(folder: Path) -> dict[str, Any]:

@@ -176,6 +176,9 @@ def _in_processes(chunks: list[_Chunk], workers: int, bar: Counter) -> list[list
                     graph, names, pool=pool, chunksize=1, optimize_graph=False
                 )
                 return list(results)
+        except KeyboardInterrupt:
+            _end_workers()
+            raise
         except BrokenProcessPool as error:
             raise ReidpipeError(
                 f"found a worker process killed from outside (often: not enough memory for "
@@ -189,6 +192,12 @@ def _in_processes(chunks: list[_Chunk], workers: int, bar: Counter) -> list[list
             raise original from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_workers() -> None:
+    """Of a command that is stopped: Ctrl-C reaches its processes too, but other signals only it."""
+    for worker in multiprocessing.active_children():
+        worker.terminate()
 
 
 def _fresh_processes(count: int) -> ProcessPoolExecutor:

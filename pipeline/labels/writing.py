@@ -122,7 +122,7 @@ class MapWriter:
             if rows:
                 number = number_of(taken[-1]) + 1 if taken else 0
                 with replacing(self.folder / f"maps-{number:05d}.h5") as temporary:
-                    self._write(temporary, rows)
+                    temporary.write_bytes(self._content(rows))
                     _check(temporary, rows)
         self._rows.clear()
 
@@ -130,10 +130,13 @@ class MapWriter:
         for path in self.folder.glob(".maps-*.h5.tmp-*"):
             path.unlink()
 
-    def _write(self, path: Path, rows: Mapping[str, _Row]) -> None:
+    def _content(self, rows: Mapping[str, _Row]) -> bytes:
+        """A shard, made in memory, where its maps are already: HDF5 cannot let go of a file that a
+        full disk does not let it finish, and says so with tracebacks.
+        """
         shape = (len(rows), *self.size)
         how = {"chunks": (1, *self.size), "compression": "gzip", "compression_opts": 1}
-        with h5py.File(path, "w") as file:
+        with h5py.File(str(self.folder), "w", driver="core", backing_store=False) as file:
             for name in ("label", "confidence"):
                 values: Any = file.create_dataset(name, shape, np.uint8, **how)
                 for place, row in enumerate(rows.values()):
@@ -158,6 +161,8 @@ class MapWriter:
             file.attrs["confidence_steps"] = CONFIDENCE_STEPS
             file.attrs["images"] = len(rows)
             file.attrs["complete"] = 1
+            file.flush()
+            return file.id.get_file_image()
 
 
 def _check(path: Path, rows: Mapping[str, _Row]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import importlib
 import json
 import logging
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -26,6 +28,7 @@ from pipeline.terminal.options import check_device
 from pipeline.terminal.paths import TypedPath
 from pipeline.terminal.printable import PrintableFormatter, one_line, printable
 from pipeline.terminal.publishing import FORMATS, Table
+from pipeline.terminal.stopping import LINE, Listening, exit_code
 from pipeline.terminal.watching import Watching
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -104,55 +107,90 @@ PARSER_OPTION = click.option(
 
 def run_told(main: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
     """Call click's ``main`` and leave the process: a mistake is one line on stderr and exit code 2,
-    Ctrl-C one line and 130. Bugs keep their traceback.
+    Ctrl-C one line and 130, ``kill`` the same and 143. Bugs keep their traceback.
     """
     kwargs["standalone_mode"] = False
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(PrintableFormatter())
     words = [*(kwargs.get("args") or (args[0] if args else None) or sys.argv[1:])]
-    try:
-        code = main(*args, **kwargs)
-    except ReidpipeError as error:
-        for line in error.lines if isinstance(error, Unfinished) else ():
-            click.echo(one_line(line), err=True)
-        _stop(str(error))
-    except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "reidpipe"
-        _stop(f"{error.format_message().rstrip('.')}; type {path} -h")
-    except click.ClickException as error:
-        _stop(error.format_message())
-    except Interrupted as stopped:
-        _interrupted([*stopped.program, *words])
-    except click.Abort:
-        _interrupted([])
-    except Exception as error:
-        told = of_the_machine(error)
-        if told is None:
-            raise
-        _stop(told)
+    with Listening() as listening:
+        try:
+            code = main(*args, **kwargs)
+        except (Exception, KeyboardInterrupt) as error:
+            if listening.number is not None or isinstance(error, Interrupted | KeyboardInterrupt):
+                # Libraries make errors of their own of what ends them.
+                program = error.program if isinstance(error, Interrupted) else []
+                _interrupted([*program, *words] if program else [], listening.number)
+            _fail(error)
+    _flush()
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _fail(error: BaseException) -> NoReturn:
+    """Tell a mistake and leave; a bug is raised again."""
+    if isinstance(error, ReidpipeError):
+        for line in error.lines if isinstance(error, Unfinished) else ():
+            click.echo(one_line(line), err=True)
+        _stop(str(error))
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else "reidpipe"
+        _stop(f"{error.format_message().rstrip('.')}; type {path} -h")
+    if isinstance(error, click.ClickException):
+        _stop(error.format_message())
+    if isinstance(error, click.Abort):
+        _interrupted([], None)
+    told = of_the_machine(error)
+    if told is None:
+        raise error
+    _stop(told)
+
+
+def _flush() -> None:
+    """Write out what was printed; where that cannot be, as on a full disk, Python would try again
+    when it leaves, and say so with a traceback.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:  # nobody reads on: no mistake
+            click.echo(one_line(f"Error: {of_the_machine(error) or error}"), err=True)
+            sys.exit(MISTAKE)
+
+
 class Interrupted(Exception):
-    """Ctrl-C. ``program``: the words before those that were typed to it."""
+    """Ctrl-C, or another signal that ends a program. ``program``: the words before those that were
+    typed to it.
+    """
 
     def __init__(self, name: str | None) -> None:
         super().__init__()
         self.program = ["python", name] if (name or "").endswith(".py") else (name or "").split()
 
 
-def _interrupted(command: Sequence[str]) -> NoReturn:
-    """Say that ``command`` was stopped by Ctrl-C and that the same one goes on, and leave."""
-    if os.environ.get("RANK", "0") == "0":
-        if sys.stderr.isatty():
-            click.echo(err=True)  # after the terminal's own ^C
-        what = f": {printable(shlex.join(command))}" if command else ""
-        click.echo(f"Stopped. What is made is kept; the same command continues{what}", err=True)
-    sys.exit(130)
+def _interrupted(command: Sequence[str], number: int | None) -> NoReturn:
+    """Say that ``command`` was stopped by a signal, None: by Ctrl-C, and that the same one goes on;
+    leave.
+    """
+    with contextlib.suppress(OSError):  # its terminal may be gone
+        if os.environ.get("RANK", "0") == "0":
+            if sys.stderr.isatty():
+                click.echo(err=True)  # after the terminal's own ^C
+            what = f": {printable(shlex.join(command))}" if command else ""
+            click.echo(f"{LINE}{what}", err=True)
+    sys.exit(exit_code(signal.SIGINT if number is None else number))
 
 
 class _Stopped(click.Command):
     """What Ctrl-C stops; click would answer with an empty line."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        """Raises ``Interrupted`` on Ctrl-C, as ``invoke`` does."""
+        try:
+            return super().make_context(info_name, args, *rest, **extra)
+        except KeyboardInterrupt:
+            raise Interrupted(info_name) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Raises ``Interrupted`` on Ctrl-C, which click would answer with an empty line."""
@@ -208,8 +246,9 @@ class LazyGroup(_Stopped, click.Group):
 
 
 def _stop(message: str) -> NoReturn:
-    with contextlib.suppress(OSError):  # nobody reads, or nobody can
+    with contextlib.suppress(OSError):  # stderr may be a file on the same full disk
         click.echo(one_line(f"Error: {message}"), err=True)
+    _flush()
     sys.exit(MISTAKE)
 
 

@@ -82,6 +82,7 @@ def train(job: Job) -> dict[str, Any]:
     Writes ``model.safetensors`` (the learner under the authors' names) and ``model.json``.
     """
     if (done := finished_model(job.folder)) is not None:
+        (job.folder / loop.STATE).unlink(missing_ok=True)  # of one killed before it could
         return done["training"]
     recipe, seed, table = from_plain(job.params["recipe"]), int(job.params["seed"]), _classes(job)
     assert recipe.training is not None and isinstance(recipe.training.epochs, int)

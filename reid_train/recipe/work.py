@@ -223,6 +223,7 @@ def model(job: Job) -> dict[str, Any]:
     if "format" in job.params:
         return convert(job)
     if (done := finished_model(job.folder)) is not None:
+        (job.folder / loop.STATE).unlink(missing_ok=True)  # of one killed before it could
         return done["training"]
     index = read_index(job.inputs["index"])
     recipe, seed = from_plain(job.params["recipe"]), int(job.params["seed"])

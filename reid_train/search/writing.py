@@ -49,19 +49,20 @@ def write_gallery(folder: Path, about: About, blocks: Iterable[np.ndarray]) -> N
     Both files are whole under other names before either is put in place; who is killed in between
     leaves that to the next ``one_writer``.
     """
-    count, start, out = len(about.names), 0, None
+    count, start = len(about.names), 0
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic.replacing(folder / NEXT[FEATURES]) as temporary:
+    # Written, not mapped into memory: on a full disk that would kill the process with SIGBUS.
+    with atomic.replacing(folder / NEXT[FEATURES]) as temporary, temporary.open("wb") as file:
         for block in blocks:
-            if out is None:
-                shape = (count, block.shape[1])
-                out = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
-            out[start : start + len(block)] = block
-            start += len(block)
-        if out is None or start != count:
+            rows = np.ascontiguousarray(block, "<f4")
+            if not start:
+                shape = (count, rows.shape[1])
+                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(rows.data)
+            start += len(rows)
+        if not start or start != count:
             raise ValueError(f"found {start} rows of features for {count} names")
-        out.flush()
-        del out
     # From here on the new gallery is the one that counts.
     atomic.write_text(folder / NEXT[GALLERY], about.text())
     _put_in_place(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shlex
 import shutil
@@ -100,6 +101,17 @@ def test_stopped_with_worker_processes(console: Console):
     assert process.wait(60) == 130
     assert [line for line in told if line.startswith("Stopped. ")] == told[-1:]
     assert not any("Traceback" in line or "Error" in line for line in told)
+
+
+def test_killed_between_the_model_and_its_mark(trained: Console):
+    """What training goes on from is no part of a model, whenever it was killed."""
+    (mark,) = (trained.root / "artifacts" / "model").glob("*/artifact.json")
+    files = json.loads(mark.read_text())["files"]
+    mark.unlink()
+    (mark.parent / "state.pt").write_bytes(b"the last position")
+    trained("train", "baseline-tiny", "--dataset", "folder", *TRAIN, "--device", "cpu")
+    assert not (mark.parent / "state.pt").exists()
+    assert json.loads(mark.read_text())["files"] == files
 
 
 def test_a_command_is_told_as_it_was_typed(console: Console, monkeypatch):
