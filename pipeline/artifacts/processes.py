@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from pipeline.terminal.errors import ReidpipeError
 
 _WATCH_SECONDS = 0.5
 _CONNECT_SECONDS = 10
+# Chunks of a worker that are under way: it never waits for its next, and no more are held.
+IN_FLIGHT = 4
 
 
 def spread(
@@ -42,21 +45,59 @@ def spread(
 
     An exception of ``function`` propagates with its own type and a note that names the item.
     """
-    chunks = [
+    how: dict[str, Any] = {"chunk": chunk, "worthwhile": worthwhile, "progress": progress}
+    return list(spread_streamed(function, items, workers=workers, scheduler=scheduler, **how))
+
+
+def spread_streamed(
+    function: Callable[[list[Any]], list[Any]],
+    items: Sequence[Any],
+    *,
+    workers: int,
+    scheduler: str | None = None,
+    chunk: int = 32,
+    worthwhile: int = 1,
+    progress: str | None = None,
+) -> Generator[Any]:
+    """``spread``, a result at a time. At most ``IN_FLIGHT`` chunks of a worker are sliced from
+    ``items``, on their way or waiting to be taken, however many items there are: ``items`` may make
+    a slice when it is asked for one.
+    """
+    chunks = (
         _Chunk(function, tuple(items[start : start + chunk]), start)
         for start in range(0, len(items), chunk)
-    ]
-    workers = min(workers, len(chunks), len(items) // worthwhile)
+    )
+    workers = min(workers, math.ceil(len(items) / chunk), len(items) // worthwhile)
     with _Bar(progress, len(items)) as bar:
-        if not chunks:
-            parts = []
+        if not len(items):
+            parts: Iterable[list[Any]] = ()
         elif scheduler is not None:
-            parts = _on_cluster(chunks, scheduler, bar)
+            parts = _on_cluster(chunks, scheduler)
         elif workers <= 1:
-            parts = [bar.count(part()) for part in chunks]
+            parts = (part() for part in chunks)
         else:
-            parts = _in_processes(chunks, workers, bar)
-    return [result for part in parts for result in part]
+            parts = _in_processes(chunks, workers)
+        for part in parts:
+            yield from bar.count(part)
+
+
+def _in_turn(
+    submit: Callable[[_Chunk], Any], chunks: Iterable[_Chunk], at_once: Callable[[], int]
+) -> Iterator[list[Any]]:
+    """Results of chunks in their order. submit: starts one and gives its future. at_once: how many
+    may be under way, asked anew for each, since workers of a cluster come and go.
+    """
+    waiting: deque[Any] = deque()
+    try:
+        for task in chunks:
+            waiting.append(submit(task))
+            while len(waiting) >= at_once():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 def spread_pinned(
@@ -174,33 +215,16 @@ class _Bar:
             self._bar.close()
 
 
-def _in_processes(chunks: list[_Chunk], workers: int, bar: _Bar) -> list[list[Any]]:
-    import dask.multiprocessing
-    from dask.callbacks import Callback
-
-    def finished(_key: Any, result: Any, *_: Any) -> None:
-        bar.count(result)
-
-    names = [("chunk", number) for number in range(len(chunks))]
-    graph = {name: (task,) for name, task in zip(names, chunks, strict=True)}
+def _in_processes(chunks: Iterable[_Chunk], workers: int) -> Iterator[list[Any]]:
     with _fresh_processes(workers) as pool:
         try:
-            with Callback(posttask=finished):
-                results: Any = dask.multiprocessing.get(
-                    graph, names, pool=pool, chunksize=1, optimize_graph=False
-                )
-                return list(results)
+            yield from _in_turn(pool.submit, chunks, lambda: IN_FLIGHT * workers)
         except BrokenProcessPool as error:
             raise ReidpipeError(
                 f"found a worker process killed from outside (often: not enough memory for "
                 f"{workers} workers); expected it to finish; type reidpipe prepare "
                 "(or parse) DATASET --workers 1 first"
             ) from error
-        except dask.multiprocessing.RemoteException as error:
-            # dask's stand-in prints a worker's traceback as its message; hand on the original.
-            original = error.exception
-            original.add_note(f"in a worker process:\n{error.traceback}")
-            raise original from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -215,8 +239,8 @@ def _fresh_processes(count: int) -> ProcessPoolExecutor:
     )
 
 
-def _on_cluster(chunks: list[_Chunk], scheduler: str, bar: _Bar) -> list[list[Any]]:
-    from distributed import Client, as_completed
+def _on_cluster(chunks: Iterable[_Chunk], scheduler: str) -> Iterator[list[Any]]:
+    from distributed import Client
     from distributed.protocol.serialize import serialize_bytes
 
     try:
@@ -235,10 +259,14 @@ def _on_cluster(chunks: list[_Chunk], scheduler: str, bar: _Bar) -> list[list[An
                 f"type `dask worker {scheduler}` on the machines that shall work"
             ) from error
         first = _ours_first()
-        futures = [client.submit(first, serialize_bytes(task), pure=False) for task in chunks]
-        for future in as_completed(futures, loop=client.loop):
-            bar.count(future.result())
-        return [future.result() for future in futures]
+
+        def at_once() -> int:
+            threads: Any = client.nthreads()
+            return IN_FLIGHT * max(1, sum(threads.values()))
+
+        yield from _in_turn(
+            lambda task: client.submit(first, serialize_bytes(task), pure=False), chunks, at_once
+        )
 
 
 def _ours_first() -> Callable[[bytes], list[Any]]:
