@@ -174,7 +174,9 @@ def paths(images: int) -> Iterator[str]:
         if number >= images // 2:
             # a query per person, from the last people on, as far as there are people
             of_person = number % PER_PERSON == 0
-            split = "query" if of_person and (images - number) // PER_PERSON < queries else "gallery"
+            split = (
+                "query" if of_person and (images - number) // PER_PERSON < queries else "gallery"
+            )
         yield f"{split}/{person:07}/{person:07}_c{camera}_{number:08}.png"
 
 
