@@ -7,7 +7,9 @@
 Every file has bytes of its own: a PNG of 16 x 8 pixels with its number behind its end, so that
 decoding is nearly free and reading, hashing and bookkeeping are what costs. Half of the files are
 for training (16 of a person, 8 cameras), 200 are queries, the rest is the gallery. Networks are
-the smallest there are at 32 x 16 pixels; maps (256 x 128) are stripes, by a parser without a network.
+the smallest there are at 32 x 16 pixels; maps (256 x 128) are stripes, by a parser without a
+network. "shards" writes maps of 16 x 8 through the cache's writer, opens them as a parse that goes
+on does, and reads 2,000 of them here and there: their keys are what it measures.
 
 Each phase is a command as it is typed. CPU seconds and the largest memory are the kernel's figures
 for the process and all it waited for (wait4); memory of its own is RssAnon of
@@ -38,7 +40,10 @@ PER_PERSON, CAMERAS, QUERIES = 16, 8, 200
 PROJECT = Path(__file__).resolve().parents[1]
 SET = ["--set", "input.size=[32,16]"]
 # Everything that a command needs is made by the phases before it.
-PHASES = ("prepare", "again", "parse", "resumed", "train", "eval", "embed", "search")
+PHASES = (
+    "prepare", "again", "parse", "resumed", "shards", "train", "eval", "embed", "search",
+)  # fmt: skip
+AT_RANDOM = 2_000
 MANIFEST = """\
 id: scale
 title: Tiny images
@@ -88,6 +93,9 @@ class Place:
             "search": ["search", self.run(), self.query(), "gallery", "--device", "cpu"],
         }  # fmt: skip
         words["again"], words["resumed"] = words["prepare"], words["parse"]
+        if phase == "shards":
+            words = [sys.executable, "-m", "benchmarks.scale", "--shards", "shards", "--sizes"]
+            return [*words, self.folder.name]
         return [*self.program(), *words[phase]]
 
     def program(self) -> list[str]:
@@ -108,6 +116,10 @@ class Place:
         made = {"prepare": ("index", "images"), "parse": ("maps",), "train": ("model",)}
         for step in made.get(phase, ("evaluation",) if phase == "eval" else ()):
             shutil.rmtree(self.folder / "made" / "artifacts" / step, ignore_errors=True)
+        if phase == "train":
+            shutil.rmtree(self.folder / "made" / "runs", ignore_errors=True)
+        if phase == "shards":
+            shutil.rmtree(self.folder / "shards", ignore_errors=True)
         if phase == "embed":
             shutil.rmtree(self.folder / "gallery", ignore_errors=True)
         if phase == "resumed":
@@ -124,7 +136,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("scale.jsonl"), help="lines are added")
     parser.add_argument("--folder", type=Path, help="for the files  [default: a temporary one]")
     parser.add_argument("--keep", action="store_true", help="files of a size stay when it is done")
+    parser.add_argument("--shards", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.shards:
+        write_and_read(options.shards, options.sizes[0])
+        return
     with tempfile.TemporaryDirectory() as temporary:
         for images in options.sizes:
             place = Place((options.folder or Path(temporary)).resolve() / str(images))
@@ -140,10 +156,44 @@ def main() -> None:
                 shutil.rmtree(place.folder)
 
 
+def write_and_read(folder: Path, images: int) -> None:
+    """Maps through the cache's writer, their outcomes as a parse that goes on counts them, and
+    ``AT_RANDOM`` of them read.
+    """
+    import random
+
+    import numpy as np
+
+    from parsing_models.bodies import MEANING
+    from parsing_models.outcomes import Outcomes
+    from pipeline.labels.maps import LabelMapReader
+    from pipeline.labels.sets import LIP
+    from pipeline.labels.shards import NOTES
+    from pipeline.labels.writing import MapWriter
+
+    shutil.rmtree(folder, ignore_errors=True)
+    sure = np.ones((16, 8), np.float32)
+    with MapWriter(folder, LIP, {NOTES: MEANING}, sure.shape) as writer:
+        for number, key in enumerate(paths(images)):
+            label = np.full(sure.shape, number % 8, np.uint8)
+            digest = f"{number:064x}"
+            writer.add(key, label, sure, source_size=(16, 8), source_digest=digest, note=0)
+    del writer
+    maps, outcomes = LabelMapReader(folder), Outcomes()
+    outcomes.add_stored(maps)
+    assert outcomes.stored == images
+    chosen = random.Random(0)
+    keys = [key for key in maps if chosen.random() < 2 * AT_RANDOM / images]
+    chosen.shuffle(keys)
+    for number in range(AT_RANDOM):
+        maps[keys[number % len(keys)]]
+
+
 def told(line: dict) -> str:
     return (
-        f"{line['phase']:8} {line['images']:8} images {line['cpu']:8.2f} CPU s {line['wall']:8.1f} s"
-        f" {line['own_mib']:7.0f} MiB of its own, {line['peak_mib']:7.0f} MiB with mapped files"
+        f"{line['phase']:8} {line['images']:8} images {line['cpu']:8.2f} CPU s "
+        f"{line['wall']:8.1f} s {line['own_mib']:7.0f} MiB of its own, "
+        f"{line['peak_mib']:7.0f} MiB with mapped files"
     )
 
 

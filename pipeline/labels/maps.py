@@ -173,7 +173,8 @@ class LabelMapReader:
         if self._process != os.getpid():
             self._reset()
         if number not in self._chunks:
-            with self._shard(number) as shard:
+            # Not kept open: an open shard takes a megabyte, what is read off it nine kilobytes.
+            with Shard(checked(self._shards[number])) as shard:
                 self._chunks[number] = Chunks.of(shard)
         return self._chunks[number]
 
