@@ -165,6 +165,7 @@ def _made(work: Work, rows: list[ImageRow], job: Job) -> Iterable[str]:
             rows,
             workers=1,
             scheduler=job.scheduler,
+            gpu=job.device != "cpu",
             chunk=SHARD_IMAGES,
             progress=label,
         )

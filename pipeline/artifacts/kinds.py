@@ -13,36 +13,39 @@ class Kind:
     ``f(job: Job) -> dict``. version: raised by hand whenever the worker's output changes for equal
     parameters; it is in the key. resumable: the worker continues from the files an earlier,
     interrupted execution left. collective: under torchrun every process executes it, otherwise the
-    first one alone.
+    first one alone. gpu: it computes on a GPU where there is one. spread: its work over many images
+    is tasks of their own on a cluster, which take what they need; itself it takes nothing.
     """
 
     worker: str
     version: int
     resumable: bool = False
     collective: bool = False
+    gpu: bool = False
+    spread: bool = False
 
 
 KINDS: dict[str, Kind] = {
-    "index": Kind("pipeline.datasets.work:index", 2),
-    "images": Kind("pipeline.images.work:pack", 1),
-    "maps": Kind("parsing_models.work:parse", 2, resumable=True),
+    "index": Kind("pipeline.datasets.work:index", 2, spread=True),
+    "images": Kind("pipeline.images.work:pack", 1, spread=True),
+    "maps": Kind("parsing_models.work:parse", 2, resumable=True, gpu=True, spread=True),
     "centred": Kind("parsing_models.work:centre", 1),
     "scores": Kind("parsing_models.scoring:score", 2),
     "comparison": Kind("parsing_models.comparison:compare", 2),
     "preview": Kind("parsing_models.preview:preview", 1),
-    "features": Kind("reid_train.recipe.work:features", 2),
-    "prompts": Kind("reid_train.recipe.work:prompts", 2, resumable=True, collective=True),
-    "text": Kind("reid_train.recipe.work:text", 2),
-    "model": Kind("reid_train.recipe.work:model", 2, resumable=True, collective=True),
+    "features": Kind("reid_train.recipe.work:features", 2, gpu=True),
+    "prompts": Kind("reid_train.recipe.work:prompts", 2, resumable=True, collective=True, gpu=True),
+    "text": Kind("reid_train.recipe.work:text", 2, gpu=True),
+    "model": Kind("reid_train.recipe.work:model", 2, resumable=True, collective=True, gpu=True),
     "epoch": Kind("pipeline.artifacts.epochs:take", 1),
-    "evaluation": Kind("reid_train.evaluation.work:evaluate", 4),
-    "report": Kind("reid_train.figures.work:report", 5),
-    "activations": Kind("reid_train.figures.paper.work:activations", 1),
+    "evaluation": Kind("reid_train.evaluation.work:evaluate", 4, gpu=True),
+    "report": Kind("reid_train.figures.work:report", 5, gpu=True),
+    "activations": Kind("reid_train.figures.paper.work:activations", 1, gpu=True),
     "cells": Kind("reid_train.figures.paper.work:cells", 1),
     "checkpoint": Kind("reid_train.exchange.work:describe", 1),
     "shots": Kind("reid_train.classify.work:draw", 1),
-    "class-features": Kind("reid_train.classify.work:features", 1),
-    "learner": Kind("reid_train.classify.work:train", 2, resumable=True, collective=True),
-    "accuracy": Kind("reid_train.classify.work:evaluate", 2),
-    "retrieval": Kind("reid_train.classify.people:retrieve", 2),
+    "class-features": Kind("reid_train.classify.work:features", 1, gpu=True),
+    "learner": Kind("reid_train.classify.work:train", 2, resumable=True, collective=True, gpu=True),
+    "accuracy": Kind("reid_train.classify.work:evaluate", 2, gpu=True),
+    "retrieval": Kind("reid_train.classify.people:retrieve", 2, gpu=True),
 }

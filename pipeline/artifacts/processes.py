@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import multiprocessing
 import os
@@ -14,12 +15,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from pipeline.terminal.errors import ReidpipeError
 
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from pipeline.artifacts.executors.cluster import Cluster
+
 _WATCH_SECONDS = 0.5
-_CONNECT_SECONDS = 10
 # Chunks of a worker that are under way: it never waits for its next, and no more are held.
 IN_FLIGHT = 4
 
@@ -29,7 +34,8 @@ def spread(
     items: Sequence[Any],
     *,
     workers: int,
-    scheduler: str | None = None,
+    scheduler: str | Cluster | None = None,
+    gpu: bool = False,
     chunk: int = 32,
     worthwhile: int = 1,
     progress: str | None = None,
@@ -38,15 +44,18 @@ def spread(
 
     ``function`` is importable by name (or a ``functools.partial`` of such a one); it gets up to
     ``chunk`` items as a list and returns as many results. With ``scheduler`` (a dask address such
-    as ``tcp://host:8786``) it runs on that cluster, else in ``workers`` local processes, or in
-    this process when ``workers`` <= 1. No process is started for fewer than ``worthwhile`` items,
+    as ``tcp://host:8786``, a scheduler file or a ``Cluster``) it runs on that cluster, and on the
+    one whose worker calls this, where one does; ``gpu``: each chunk takes a GPU of those that
+    workers announce. Else it runs in ``workers`` local processes, or in this process when
+    ``workers`` <= 1. No process is started for fewer than ``worthwhile`` items,
     where starting would cost more than it saves. Local processes are started fresh and end when
     this process dies, however it dies. ``progress`` labels a bar on stderr, on a terminal only.
 
     An exception of ``function`` propagates with its own type and a note that names the item.
     """
     how: dict[str, Any] = {"chunk": chunk, "worthwhile": worthwhile, "progress": progress}
-    return list(spread_streamed(function, items, workers=workers, scheduler=scheduler, **how))
+    where: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "gpu": gpu}
+    return list(spread_streamed(function, items, **where, **how))
 
 
 def spread_streamed(
@@ -54,7 +63,8 @@ def spread_streamed(
     items: Sequence[Any],
     *,
     workers: int,
-    scheduler: str | None = None,
+    scheduler: str | Cluster | None = None,
+    gpu: bool = False,
     chunk: int = 32,
     worthwhile: int = 1,
     progress: str | None = None,
@@ -72,7 +82,7 @@ def spread_streamed(
         if not len(items):
             parts: Iterable[list[Any]] = ()
         elif scheduler is not None:
-            parts = _on_cluster(chunks, scheduler)
+            parts = _on_cluster(chunks, scheduler, gpu)
         elif workers <= 1:
             parts = (part() for part in chunks)
         else:
@@ -82,10 +92,14 @@ def spread_streamed(
 
 
 def _in_turn(
-    submit: Callable[[_Chunk], Any], chunks: Iterable[_Chunk], at_once: Callable[[], int]
+    submit: Callable[[_Chunk], Any],
+    chunks: Iterable[_Chunk],
+    at_once: Callable[[], int],
+    give_up: Callable[[list[Any]], None],
 ) -> Iterator[list[Any]]:
     """Results of chunks in their order. submit: starts one and gives its future. at_once: how many
-    may be under way, asked anew for each, since workers of a cluster come and go.
+    may be under way, asked anew for each, since workers of a cluster come and go. give_up: is given
+    the futures that nobody waits for any more.
     """
     waiting: deque[Any] = deque()
     try:
@@ -96,8 +110,8 @@ def _in_turn(
         while waiting:
             yield waiting.popleft().result()
     finally:
-        for future in waiting:
-            future.cancel()
+        if waiting:
+            give_up(list(waiting))
 
 
 def spread_pinned(
@@ -218,7 +232,8 @@ class _Bar:
 def _in_processes(chunks: Iterable[_Chunk], workers: int) -> Iterator[list[Any]]:
     with _fresh_processes(workers) as pool:
         try:
-            yield from _in_turn(pool.submit, chunks, lambda: IN_FLIGHT * workers)
+            # What is left of them the pool gives up when it is shut down.
+            yield from _in_turn(pool.submit, chunks, lambda: IN_FLIGHT * workers, lambda _: None)
         except BrokenProcessPool as error:
             raise ReidpipeError(
                 f"found a worker process killed from outside (often: not enough memory for "
@@ -239,58 +254,69 @@ def _fresh_processes(count: int) -> ProcessPoolExecutor:
     )
 
 
-def _on_cluster(chunks: Iterable[_Chunk], scheduler: str) -> Iterator[list[Any]]:
-    from distributed import Client
+def _on_cluster(
+    chunks: Iterable[_Chunk], scheduler: str | Cluster, gpu: bool
+) -> Iterator[list[Any]]:
     from distributed.protocol.serialize import serialize_bytes
+    from distributed.scheduler import KilledWorker
 
-    try:
-        client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise ReidpipeError(
-            f"found no dask scheduler at {scheduler}; expected a running one, such as "
-            "tcp://127.0.0.1:8786; type `dask scheduler` there, or use `--workers N`"
-        ) from error
-    with client:
-        try:
-            client.wait_for_workers(1, timeout=60)
-        except TimeoutError as error:
-            raise ReidpipeError(
-                f"found no worker at the dask scheduler {scheduler}; expected at least one; "
-                f"type `dask worker {scheduler}` on the machines that shall work"
-            ) from error
-        first = _ours_first()
+    from pipeline.artifacts.executors.fitness import ours_first
+    from pipeline.artifacts.executors.needs import GPU, announced
+
+    first = ours_first()
+
+    def work(task: bytes) -> list[Any]:
+        first()
+        from distributed.protocol.serialize import deserialize_bytes
+
+        return deserialize_bytes(task)()
+
+    with _client_for(scheduler) as client:
+        resources = {GPU: 1} if gpu and announced(client) else None
+        # A step at work goes before steps that have not begun.
+        placing: dict[str, Any] = {"pure": False, "priority": 10, "resources": resources}
+
+        def submit(task: _Chunk) -> Any:
+            return client.submit(work, serialize_bytes(task), **placing)
 
         def at_once() -> int:
             threads: Any = client.nthreads()
             return IN_FLIGHT * max(1, sum(threads.values()))
 
-        yield from _in_turn(
-            lambda task: client.submit(first, serialize_bytes(task), pure=False), chunks, at_once
-        )
+        def give_up(futures: list[Any]) -> None:
+            client.cancel([future for future in futures if not future.done()], force=True)
+
+        try:
+            yield from _in_turn(submit, chunks, at_once, give_up)
+        except KilledWorker as error:
+            raise ReidpipeError(
+                f"found {len(error.args) and error.allowed_failures + 1} workers of {scheduler} "
+                "that died at the same piece of work (often: not enough memory); expected them to "
+                "finish; start them with more memory, then type the command again: what is stored "
+                "is kept"
+            ) from error
 
 
-def _ours_first() -> Callable[[bytes], list[Any]]:
-    """What a cluster's worker calls with a task as bytes. A function in a function travels as its
-    code, so it runs before the worker has looked for any module of ours: where it was started may
-    lie another ``pipeline``.
+@contextlib.contextmanager
+def _client_for(scheduler: str | Cluster) -> Iterator[Client]:
+    """A client for chunks. A step that is itself a task of a worker hands them to that worker's own
+    cluster and leaves its place to them, so that even one worker with one thread gets on.
     """
+    from distributed import get_client, get_worker, secede
 
-    def work(task: bytes) -> list[Any]:
-        import importlib.util
-        import sys
-        from pathlib import Path
+    from pipeline.artifacts.executors.cluster import Cluster, connect
 
-        from distributed.protocol.serialize import deserialize_bytes
-
-        # The command's package, as reid_train.__main__ has it; nothing of it is imported.
-        found = importlib.util.find_spec("reid_train")
-        if found is not None and found.origin is not None:
-            folder = str(Path(found.origin).parent.parent)
-            if sys.path[0] != folder:
-                sys.path.insert(0, folder)
-        return deserialize_bytes(task)()
-
-    return work
+    with contextlib.suppress(ValueError):  # no worker's process
+        get_worker()
+        client = get_client()
+        with contextlib.suppress(
+            KeyError, AttributeError
+        ):  # it has left, or is a thread of its own
+            secede()
+        yield client
+        return
+    with connect(scheduler if isinstance(scheduler, Cluster) else Cluster(scheduler)) as client:
+        yield client
 
 
 def _end_with(parent: int) -> None:

@@ -172,7 +172,7 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_scheduler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.artifacts.processes._CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("pipeline.artifacts.executors.cluster.CONNECT_SECONDS", 0.5)
     with pytest.raises(ReidpipeError, match="no dask scheduler at tcp://127.0.0.1:1"):
         spread(double, range(4), workers=1, scheduler="tcp://127.0.0.1:1")
 

@@ -1,0 +1,1 @@
+"""Engines that execute the graph: this process, local processes, a cluster."""
