@@ -14,7 +14,9 @@ class Kind:
     parameters; it is in the key. resumable: the worker continues from the files an earlier,
     interrupted execution left. collective: under torchrun every process executes it, otherwise the
     first one alone. gpu: it computes on a GPU where there is one. spread: its work over many images
-    is tasks of their own on a cluster, which take what they need; itself it takes nothing.
+    is tasks of their own on a cluster, which take what they need; itself it takes nothing. outside:
+    ``"module:function"`` of what an artifact names that lies outside of it; called as
+    ``f(folder, progress=...)``, it yields an error for each file that is another now.
     """
 
     worker: str
@@ -23,10 +25,16 @@ class Kind:
     collective: bool = False
     gpu: bool = False
     spread: bool = False
+    outside: str = ""
 
 
 KINDS: dict[str, Kind] = {
-    "index": Kind("pipeline.datasets.work:index", 2, spread=True),
+    "index": Kind(
+        "pipeline.datasets.work:index",
+        2,
+        spread=True,
+        outside="pipeline.datasets.unchanged:changed_images",
+    ),
     "images": Kind("pipeline.images.work:pack", 1, spread=True),
     "maps": Kind("parsing_models.work:parse", 2, resumable=True, gpu=True, spread=True),
     "centred": Kind("parsing_models.work:centre", 1),

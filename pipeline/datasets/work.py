@@ -20,7 +20,8 @@ from pipeline.datasets.repeats import may_repeat
 from pipeline.datasets.sharing import Shared
 from pipeline.datasets.sources import fingerprint
 from pipeline.images.decoding import Decoding
-from pipeline.images.pixels import DamagedImage, read_bytes, read_image
+from pipeline.images.originals import DamagedImage, read_bytes
+from pipeline.images.pixels import read_image
 from pipeline.images.work import WORTHWHILE
 from pipeline.mannequins import render
 from pipeline.terminal.errors import ReidpipeError
