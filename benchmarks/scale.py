@@ -218,10 +218,11 @@ def draw(place: Place, images: int) -> None:
 def paths(images: int) -> Iterator[str]:
     """Half for training; of the others' people 200 queries at most, the rest the gallery."""
     queries = min(QUERIES, images // 8)
+    trained = images // 2 // PER_PERSON * PER_PERSON  # nobody is in both
     for number in range(images):
         person, camera = 1 + number // PER_PERSON, 1 + number % CAMERAS
         split = "train"
-        if number >= images // 2:
+        if number >= trained:
             # a query per person, from the last people on, as far as there are people
             of_person = number % PER_PERSON == 0
             split = (
