@@ -1,15 +1,16 @@
 """Whole commands on 2,000 to 128,000 files: CPU time and memory, a process for each.
 
     python -m benchmarks.scale                                     # 512 to 128,000, half an hour
-    python -m benchmarks.scale --sizes 1000000 --phases prepare again parse resumed
+    python -m benchmarks.scale --sizes 1000000 --phases prepare again rows shards
     python -m docs.building.scale                                  # the page, from what is measured
 
 Every file has bytes of its own: a PNG of 16 x 8 pixels with its number behind its end, so that
 decoding is nearly free and reading, hashing and bookkeeping are what costs. Half of the files are
 for training (16 of a person, 8 cameras), 200 are queries, the rest is the gallery. Networks are
 the smallest there are at 32 x 16 pixels; maps (256 x 128) are stripes, by a parser without a
-network. "shards" writes maps of 16 x 8 through the cache's writer, opens them as a parse that goes
-on does, and reads 2,000 of them here and there: their keys are what it measures.
+network. Two keep books without any image: "rows" of an index and of packed pixels; "shards" writes
+maps of 16 x 8 through the cache's writer, opens them as a parse that goes on does, and reads 2,000
+of them here and there.
 
 Each phase is a command as it is typed. CPU seconds and the largest memory are the kernel's figures
 for the process and all it waited for (wait4); memory of its own is RssAnon of
@@ -41,8 +42,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 SET = ["--set", "input.size=[32,16]"]
 # Everything that a command needs is made by the phases before it.
 PHASES = (
-    "prepare", "again", "parse", "resumed", "shards", "train", "eval", "embed", "search",
+    "prepare", "again", "parse", "resumed", "rows", "shards", "train", "eval", "embed", "search",
 )  # fmt: skip
+BOOKS = ("rows", "shards")  # which need no file
 AT_RANDOM = 2_000
 MANIFEST = """\
 id: scale
@@ -77,6 +79,9 @@ class Place:
 
     def command(self, phase: str) -> list[str]:
         """What is typed in the folder."""
+        if phase in BOOKS:
+            book = [sys.executable, "-m", "benchmarks.scale", "--book", phase, "--sizes"]
+            return [*book, self.folder.name]
         words = {
             "prepare": [
                 "prepare", "./scale.yaml", "--root", "images", "--size", "32x16", "--workers", "1",
@@ -93,9 +98,6 @@ class Place:
             "search": ["search", self.run(), self.query(), "gallery", "--device", "cpu"],
         }  # fmt: skip
         words["again"], words["resumed"] = words["prepare"], words["parse"]
-        if phase == "shards":
-            words = [sys.executable, "-m", "benchmarks.scale", "--shards", "shards", "--sizes"]
-            return [*words, self.folder.name]
         return [*self.program(), *words[phase]]
 
     def program(self) -> list[str]:
@@ -118,8 +120,8 @@ class Place:
             shutil.rmtree(self.folder / "made" / "artifacts" / step, ignore_errors=True)
         if phase == "train":
             shutil.rmtree(self.folder / "made" / "runs", ignore_errors=True)
-        if phase == "shards":
-            shutil.rmtree(self.folder / "shards", ignore_errors=True)
+        if phase in BOOKS:
+            shutil.rmtree(self.folder / phase, ignore_errors=True)
         if phase == "embed":
             shutil.rmtree(self.folder / "gallery", ignore_errors=True)
         if phase == "resumed":
@@ -136,15 +138,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("scale.jsonl"), help="lines are added")
     parser.add_argument("--folder", type=Path, help="for the files  [default: a temporary one]")
     parser.add_argument("--keep", action="store_true", help="files of a size stay when it is done")
-    parser.add_argument("--shards", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--book", choices=BOOKS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.shards:
-        write_and_read(options.shards, options.sizes[0])
+    if options.book:
+        {"rows": keep_rows, "shards": keep_maps}[options.book](Path(options.book), options.sizes[0])
         return
     with tempfile.TemporaryDirectory() as temporary:
         for images in options.sizes:
             place = Place((options.folder or Path(temporary)).resolve() / str(images))
-            draw(place, images)
+            place.folder.mkdir(parents=True, exist_ok=True)
+            if not set(options.phases) <= set(BOOKS):
+                draw(place, images)
             for phase in options.phases:
                 place.before(phase)
                 line = {"phase": phase, "images": images, **measured(place.command(phase), place)}
@@ -156,7 +160,37 @@ def main() -> None:
                 shutil.rmtree(place.folder)
 
 
-def write_and_read(folder: Path, images: int) -> None:
+def keep_rows(folder: Path, images: int) -> None:
+    """An index without its images: rows made from what a tree and decoding tell, checked, written,
+    read, and the keys of the packed pixels written, read and looked up.
+    """
+    from pipeline.artifacts import atomic
+    from pipeline.datasets.check import check_rows
+    from pipeline.datasets.index import Index, read_index, write_index
+    from pipeline.datasets.layouts.rows import LayoutRow
+    from pipeline.datasets.work import Found, Measured, _index_rows
+    from pipeline.images.packed import KEYS, PIXELS, PackedImages
+
+    found = []
+    for number, path in enumerate(paths(images)):
+        person, camera = number // PER_PERSON, number % CAMERAS
+        found.append(LayoutRow(path, path.split("/")[0], person, camera, frame=number))
+    facts = (Measured(8, 16, f"{number:064x}", "") for number in range(images))
+    rows = _index_rows(found, facts, Found())
+    write_index(folder, Index("scale", Path("/images"), rows))
+    assert check_rows(rows).images == images
+    del rows, found
+    index = read_index(folder)
+    atomic.write_json(
+        folder / KEYS,
+        {"keys": [row.key for row in index.rows], "size": [32, 16], "filter": "bilinear"},
+    )
+    (folder / PIXELS).touch()
+    packed = PackedImages.open(folder)
+    assert [packed.row(row.key) for row in index.rows[::1000]] == [*range(0, images, 1000)]
+
+
+def keep_maps(folder: Path, images: int) -> None:
     """Maps through the cache's writer, their outcomes as a parse that goes on counts them, and
     ``AT_RANDOM`` of them read.
     """

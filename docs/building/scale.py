@@ -21,14 +21,16 @@ WORDS = {
     "again": "`prepare` again: nothing to do",
     "parse": "`parse`, maps written",
     "resumed": "`parse`, killed at its end and gone on with",
-    "shards": "keys of maps: written, counted, 2,000 read at random",
+    "rows": "books of an index and of packed pixels, no image",
+    "shards": "books of maps: written, counted, 2,000 read at random",
     "train": "`train`, one epoch over half of the images",
     "eval": "`eval`, 200 queries",
     "embed": "`embed`, a gallery of all images",
     "search": "`search`, one query",
 }
+GRAPH = "graph"  # of benchmarks/graph.py: its "images" are steps
 # A difference of fewer CPU seconds than this is lost in what imports take, now more, now less.
-CLEAR = 0.5
+CLEAR = 1.5
 LARGEST, CHECKED_BY = 128_000, 32_000
 MILLION = 1_000_000
 
@@ -105,14 +107,19 @@ def measured(path: Path = LINES) -> dict[str, Measured]:
     for text in path.read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
         found.setdefault(line["phase"], {})[line["images"]] = line
-    return {phase: Measured(phase, found[phase]) for phase in WORDS if phase in found}
+    return {name: Measured(name, found[name]) for name in (*WORDS, GRAPH) if name in found}
+
+
+def commands(phases: dict[str, Measured]) -> list[Measured]:
+    """Those that are about images."""
+    return [phase for name, phase in phases.items() if name != GRAPH]
 
 
 def growth(phases: dict[str, Measured]) -> str:
     """CPU seconds by size, exponent and bytes of an image."""
-    sizes = sorted({n for phase in phases.values() for n in (phase.least, *phase.sizes)})
+    sizes = sorted({n for phase in commands(phases) for n in (phase.least, *phase.sizes)})
     rows = []
-    for phase in phases.values():
+    for phase in commands(phases):
         fit = phase.fit()
         rows.append([
             WORDS[phase.phase],
@@ -128,7 +135,7 @@ def growth(phases: dict[str, Measured]) -> str:
 def checked(phases: dict[str, Measured]) -> str:
     """What the sizes up to 32,000 say of the largest, beside what it took."""
     rows = []
-    for phase in phases.values():
+    for phase in commands(phases):
         if LARGEST not in phase.lines or CHECKED_BY not in phase.lines:
             continue
         pairs = [
@@ -149,11 +156,20 @@ def million(phases: dict[str, Measured]) -> str:
             f"{phase.lines[MILLION]['own_mib']:,.0f} ({phase.memory(MILLION):,.0f})",
             f"{phase.each(MILLION):,.0f}",
         ]
-        for phase in phases.values()
+        for phase in commands(phases)
         if MILLION in phase.lines
     ]
     heads = ["1,000,000 images", "CPU s (said)", "MiB (said)", "bytes an image"]
     return table(heads, rows)
+
+
+def steps(phases: dict[str, Measured]) -> str:
+    """The graph by its number of steps."""
+    rows = [
+        [f"{n:,}", f"{line['cpu']:.1f}", f"{line['own_mib']:.0f}"]
+        for n, line in sorted(phases[GRAPH].lines.items())
+    ]
+    return table(["steps", "CPU s", "MiB at most"], rows)
 
 
 @dataclass(frozen=True)
@@ -224,8 +240,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 WRITTEN = {
-    "growth": growth, "checked": checked, "million": million, "estimates": estimates,
-    "machines": machines,
+    "growth": growth, "checked": checked, "million": million, "steps": steps,
+    "estimates": estimates, "machines": machines,
 }  # fmt: skip
 
 
@@ -243,7 +259,7 @@ def picture(phases: dict[str, Measured]) -> Any:
     with styled():
         figure, axes = panels(2, width="two", height=2.6)
         handles: dict[str, Any] = {}
-        for number, phase in enumerate(phases.values()):
+        for number, phase in enumerate(commands(phases)):
             how = look(number)
             for axis, what, least in zip(axes, ("cpu", "own_mib"), (0.1, 0.5), strict=True):
                 shown = [n for n in sorted(phase.lines) if n > phase.least]
