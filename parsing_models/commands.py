@@ -27,7 +27,7 @@ from pipeline.datasets.layouts.rows import shortened
 from pipeline.datasets.sources import GENERATED, index_step
 from pipeline.datasets.withheld import allowed
 from pipeline.labels.garments import SCORED
-from pipeline.terminal.commandline import CONTEXT, DEVICE, LABEL_MAP, Terminal, json_option
+from pipeline.terminal.commandline import CONTEXT, DEVICE, JOBS, LABEL_MAP, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.options import FLAG, read_option
 from pipeline.terminal.paths import TypedPath
@@ -50,6 +50,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
     metavar="NAME=VALUE",
     help="Of --model: semantic_weight=0.8 (solider), upscale=false (invpt), label_set=cihp (schp).",
 )
+@JOBS
 @DEVICE
 @click.option("--flip", is_flag=True, help="Average with the mirrored image.")
 @click.option("--scales", default="1.0", show_default=True, help="Input scales, comma-separated.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
-from tqdm import tqdm
 
 from parsing_models.bodies import MEANING, NO_PERSON, as_bits, centred, findings
 from parsing_models.outcomes import FAILED, Outcomes, outcome
@@ -26,6 +24,7 @@ from parsing_models.parsers.catalogue import weights_file
 from parsing_models.parsers.device_checks import OneClassGuard, check_device, check_precision
 from pipeline import plugins
 from pipeline.artifacts.processes import spread_pinned, spread_streamed
+from pipeline.artifacts.running import Counter
 from pipeline.datasets.index import ImageRow, read_index
 from pipeline.images.decoding import Decoding, decoding_of
 from pipeline.images.originals import DamagedImage, Original
@@ -159,7 +158,6 @@ def _made(work: Work, rows: list[ImageRow], job: Job) -> Iterable[str]:
         return []
     if job.scheduler is not None:
         # A chunk is a shard: whatever a worker finished is stored, whichever worker dies.
-        label = "parse" if job.progress else None
         return spread_streamed(
             partial(make_maps, work),
             rows,
@@ -167,7 +165,7 @@ def _made(work: Work, rows: list[ImageRow], job: Job) -> Iterable[str]:
             scheduler=job.scheduler,
             gpu=job.device != "cpu",
             chunk=SHARD_IMAGES,
-            progress=label,
+            running=job.running,
         )
     devices = _devices(job.device)
     if len(devices) > 1:
@@ -176,11 +174,10 @@ def _made(work: Work, rows: list[ImageRow], job: Job) -> Iterable[str]:
             [partial(make_maps, replace(work, device=device)) for device in devices],
             rows,
             chunk=SHARD_IMAGES * each,
-            progress="parse" if job.progress else None,
+            running=job.running,
         )
-    shown = job.progress and sys.stderr.isatty()
-    with tqdm(total=len(rows), desc="parse", unit="image", disable=not shown) as bar:
-        return make_maps(work, rows, bar.update)
+    count = Counter(job.running, len(rows))
+    return make_maps(work, rows, count.add)
 
 
 def _devices(name: str) -> list[str]:
@@ -370,10 +367,9 @@ def centre(job: Job) -> dict[str, Any]:
     reader = LabelMapReader(job.inputs["maps"])
     attributes = {**reader.made_by, "centre_person": 1}
     changed = []
-    shown = job.progress and sys.stderr.isatty()
+    count = Counter(job.running, len(reader))
     with MapWriter(job.folder, reader.label_set, attributes, reader.size) as writer:
-        every = tqdm(reader, desc="centre", unit="image", total=len(reader), disable=not shown)
-        for key in every:
+        for key in reader:
             label, confidence = reader[key]
             alone = centred(label)
             if alone is not None:
@@ -385,4 +381,5 @@ def centre(job: Job) -> dict[str, Any]:
                 source_size=reader.source_size(key),
                 source_digest=reader.source_digest(key),
             )
+            count.add(1)
     return {"images": len(reader), "changed": sorted(changed)}

@@ -17,6 +17,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 # Kernels of a lesser processor, asked of torch, are asked of oneDNN too: it looks at the processor.
 if os.environ.get("ATEN_CPU_CAPABILITY") in ("avx2", "default"):
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+# Tests that want worker processes say so: --jobs N.
+os.environ.setdefault("REIDPIPE_JOBS", "1")
 # How long an example takes is no property: a busy machine is slow, not wrong.
 settings.register_profile("reidpipe", deadline=None)
 settings.load_profile("reidpipe")

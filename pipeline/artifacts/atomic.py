@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +72,17 @@ def read_json(path: Path | str) -> Any:
         raise DamagedFile(
             f"found {path} damaged ({error}); expected JSON; type reidpipe cache verify --repair"
         ) from error
+
+
+def read_plain(path: Path, largest: int) -> bytes:
+    """The first ``largest`` bytes of a file that somebody may be writing, or may have put there to
+    be read: links are not followed, and pipes not waited for. Raises OSError for what is no file.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "no plain file", str(path))
+        return file.read(largest)
 
 
 def sha256_file(path: Path | str) -> str:

@@ -16,6 +16,8 @@ from pipeline.artifacts.atomic import read_json, sha256_file
 from pipeline.terminal.errors import DamagedFile
 
 MARK = "artifact.json"
+# What was printed while it was made (``attempts``): beside the result, no part of it.
+STEP_LOG = "step.log"
 # What commands read of a mark, and its type; one that lacks them is as good as none.
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "params": dict,
@@ -80,14 +82,18 @@ def leads_out(folder: Path, name: str) -> bool:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files of an artifact, without its mark and without links, which it does not make."""
+    """The files of an artifact, without its mark, the log of its making and links, which it does
+    not make.
+    """
     found = []
     for place, _, names in os.walk(folder):
         found += [Path(place, name) for name in names]
     return [
         path
         for path in sorted(found)
-        if path.is_file() and not path.is_symlink() and path != folder / MARK
+        if path.is_file()
+        and not path.is_symlink()
+        and path not in (folder / MARK, folder / STEP_LOG)
     ]
 
 

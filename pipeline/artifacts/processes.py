@@ -7,7 +7,6 @@ import math
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -17,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+from pipeline.artifacts.running import SILENT, Counter, Running
 from pipeline.terminal.errors import ReidpipeError
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def spread(
     gpu: bool = False,
     chunk: int = 32,
     worthwhile: int = 1,
-    progress: str | None = None,
+    running: Running = SILENT,
+    unit: str = "images",
 ) -> list[Any]:
     """Results of ``function`` for all ``items``, in their order.
 
@@ -49,11 +50,13 @@ def spread(
     workers announce. Else it runs in ``workers`` local processes, or in this process when
     ``workers`` <= 1. No process is started for fewer than ``worthwhile`` items,
     where starting would cost more than it saves. Local processes are started fresh and end when
-    this process dies, however it dies. ``progress`` labels a bar on stderr, on a terminal only.
+    this process dies, however it dies. ``running`` is told how many items, called ``unit``, are
+    done.
 
     An exception of ``function`` propagates with its own type and a note that names the item.
     """
-    how: dict[str, Any] = {"chunk": chunk, "worthwhile": worthwhile, "progress": progress}
+    how: dict[str, Any] = {"chunk": chunk, "worthwhile": worthwhile}
+    how |= {"running": running, "unit": unit}
     where: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "gpu": gpu}
     return list(spread_streamed(function, items, **where, **how))
 
@@ -67,7 +70,8 @@ def spread_streamed(
     gpu: bool = False,
     chunk: int = 32,
     worthwhile: int = 1,
-    progress: str | None = None,
+    running: Running = SILENT,
+    unit: str = "images",
 ) -> Generator[Any]:
     """``spread``, a result at a time. At most ``IN_FLIGHT`` chunks of a worker are sliced from
     ``items``, on their way or waiting to be taken, however many items there are: ``items`` may make
@@ -78,17 +82,17 @@ def spread_streamed(
         for start in range(0, len(items), chunk)
     )
     workers = min(workers, math.ceil(len(items) / chunk), len(items) // worthwhile)
-    with _Bar(progress, len(items)) as bar:
-        if not len(items):
-            parts: Iterable[list[Any]] = ()
-        elif scheduler is not None:
-            parts = _on_cluster(chunks, scheduler, gpu)
-        elif workers <= 1:
-            parts = (part() for part in chunks)
-        else:
-            parts = _in_processes(chunks, workers)
-        for part in parts:
-            yield from bar.count(part)
+    bar = Counter(running, len(items), unit)
+    if not len(items):
+        parts: Iterable[list[Any]] = ()
+    elif scheduler is not None:
+        parts = _on_cluster(chunks, scheduler, gpu)
+    elif workers <= 1:
+        parts = (part() for part in chunks)
+    else:
+        parts = _in_processes(chunks, workers)
+    for part in parts:
+        yield from bar.count(part)
 
 
 def _in_turn(
@@ -119,7 +123,8 @@ def spread_pinned(
     items: Sequence[Any],
     *,
     chunk: int = 32,
-    progress: str | None = None,
+    running: Running = SILENT,
+    unit: str = "images",
 ) -> list[Any]:
     """Results for all ``items``, in their order, from one local process per function.
 
@@ -129,10 +134,8 @@ def spread_pinned(
     """
     starts = deque(range(0, len(items), chunk))
     done: dict[int, list[Any]] = {}
-    with (
-        _Bar(progress, len(items)) as bar,
-        ThreadPoolExecutor(len(functions), "pinned") as threads,
-    ):
+    bar = Counter(running, len(items), unit)
+    with ThreadPoolExecutor(len(functions), "pinned") as threads:
 
         def drive(function: Callable[[list[Any]], list[Any]]) -> None:
             with _fresh_processes(1) as pool:
@@ -204,29 +207,6 @@ class _Chunk:
                 f"{self.function} returned {len(results)} results for {len(self.items)} items"
             )
         return results
-
-
-class _Bar:
-    """Progress on stderr; nothing at all without a label or away from a terminal."""
-
-    def __init__(self, label: str | None, total: int) -> None:
-        self._bar = None
-        if label is not None and sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=total, desc=label, file=sys.stderr)
-
-    def count(self, part: list[Any]) -> list[Any]:
-        if self._bar is not None:
-            self._bar.update(len(part))
-        return part
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
 
 def _in_processes(chunks: Iterable[_Chunk], workers: int) -> Iterator[list[Any]]:

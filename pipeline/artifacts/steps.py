@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.kinds import KINDS, Kind
+from pipeline.artifacts.running import SILENT, Running
 from pipeline.artifacts.validation import LAST_ONLY, Keep, Validation
 from pipeline.terminal.watching import QUIET, Watching
 
@@ -27,6 +28,7 @@ class Job:
     dask cluster, or None. device: as typed by the user (``auto``, ``cpu``, ``cuda``, ``cuda:1``).
     progress: whether bars may be drawn on stderr. watching: what else is told of training.
     validation, keep: what a model's training looks at, and which epochs it keeps.
+    running: where the worker says how far it has come.
     """
 
     folder: Path
@@ -42,6 +44,8 @@ class Job:
     watching: Watching = QUIET
     validation: Validation | None = None
     keep: Keep = LAST_ONLY
+    threads: int | None = None
+    running: Running = SILENT
 
 
 Worker = Callable[[Job], dict[str, Any]]

@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import plugins
-from pipeline.artifacts import torchrun
+from pipeline.artifacts import attempts, checked, torchrun
 from pipeline.artifacts.atomic import sha256_file, write_json
-from pipeline.artifacts.checked import as_made, check_artifact, check_inputs, forget
+from pipeline.artifacts.checked import as_made, check_artifact, check_inputs
 from pipeline.artifacts.kinds import KINDS
 from pipeline.artifacts.locks import Held, Lease, holding, is_held
 from pipeline.artifacts.mark import (
@@ -28,10 +28,14 @@ from pipeline.artifacts.mark import (
     leads_out,
     read_mark,
 )
+from pipeline.artifacts.running import SILENT, Running, at_work, forget
 from pipeline.artifacts.steps import Job, Step, in_order
 from pipeline.artifacts.validation import LAST_ONLY, Keep, Validation
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.watching import QUIET, Watching
+
+if TYPE_CHECKING:
+    from pipeline.artifacts.executors.cluster import Cluster
 
 ROOT_VARIABLE = "REIDPIPE_WORKSPACE"
 DEFAULT_ROOT = Path("reid-workspace")
@@ -40,7 +44,13 @@ _TRACKED = ("reidpipe", "torch", "numpy", "pillow", "h5py", "open_clip_torch", "
 
 @dataclass(frozen=True)
 class Execution:
-    """How steps are executed; nothing here changes a key. Fields as in ``Job``."""
+    """How steps are executed; nothing here changes a key. Fields as in ``Job``.
+
+    jobs: steps made side by side, each in a process of its own; None: as many as this machine has
+    room for. cluster: makes the steps, in place of this machine.
+    apart: this process makes steps for another one, which tells of them: what is printed goes into
+    the logs of the steps alone.
+    """
 
     workers: int = 1
     scheduler: str | None = None
@@ -49,6 +59,10 @@ class Execution:
     watching: Watching = QUIET
     validation: Validation | None = None
     keep: Keep = LAST_ONLY
+    jobs: int | None = 1
+    threads: int | None = None
+    cluster: Cluster | None = None
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,20 +144,25 @@ class Workspace:
             if self.complete(step):
                 return folder
             if folder.exists() and not step.kind.resumable:
-                shutil.rmtree(folder)
+                attempts.emptied(folder)
             folder.mkdir(parents=True, exist_ok=True)
             drop_temporary(folder)
             started = time.time()
-            check_files(step)
-            check_inputs(self.folder(source) for source in step.inputs.values())
-            plugins.require(step.weights, f"{step.name} {step.key[:8]}")
-            with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
-                summary = step.resolve()(self._job(step, execution))
+            with (
+                at_work(folder, step) as running,
+                attempts.recorded(folder, apart=execution.apart, killed=running.killed),
+            ):
+                check_files(step)
+                check_inputs(self.folder(source) for source in step.inputs.values())
+                plugins.require(step.weights, f"{step.name} {step.key[:8]}")
+                with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
+                    summary = step.resolve()(self._job(step, execution, running))
+                mark = _provenance(step, folder, summary, started)
             lease.check()
-            write_json(folder / MARK, _provenance(step, folder, summary, started))
+            write_json(folder / MARK, mark)
         return folder
 
-    def _job(self, step: Step, execution: Execution) -> Job:
+    def _job(self, step: Step, execution: Execution, running: Running = SILENT) -> Job:
         return Job(
             folder=self.folder(step),
             params=in_order(step.params),
@@ -158,6 +177,8 @@ class Workspace:
             watching=execution.watching,
             validation=execution.validation,
             keep=execution.keep,
+            threads=execution.threads,
+            running=running,
         )
 
     def _lock(
@@ -195,12 +216,13 @@ class Workspace:
             with self._lock(artifact.step, artifact.key, wait=not unfinished):
                 if unfinished and artifact.complete:
                     return False
+                forget(artifact.folder)
                 if artifact.folder.is_symlink():
                     artifact.folder.unlink()
                     return True
                 (artifact.folder / MARK).unlink(missing_ok=True)
                 shutil.rmtree(artifact.folder)
-                forget(artifact.folder)
+                checked.forget(artifact.folder)
         except Held:
             return False
         return True

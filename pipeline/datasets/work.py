@@ -73,7 +73,7 @@ def index(job: Job) -> dict[str, Any]:
         scheduler=job.scheduler,
         chunk=64,
         worthwhile=WORTHWHILE,
-        progress="index" if job.progress else None,
+        running=job.running,
     )
     rows = _index_rows(layout.rows, measured, found)
     if not rows:

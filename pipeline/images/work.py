@@ -60,7 +60,7 @@ def pack(job: Job) -> dict[str, Any]:
             scheduler=job.scheduler,
             chunk=64,
             worthwhile=WORTHWHILE,
-            progress="pack" if job.progress else None,
+            running=job.running,
         ):
             pass
     keys = [row.key for row in index.rows]

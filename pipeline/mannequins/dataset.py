@@ -80,7 +80,7 @@ def render(job: Job) -> dict[str, Any]:
         plans,
         workers=job.workers,
         scheduler=job.scheduler,
-        progress="mannequins" if job.progress else None,
+        running=job.running,
     )
     write_index(Path(job.folder), Index(params["dataset"], Path(job.folder), rows))
     pids = sorted({entry.pid for entry in plans})

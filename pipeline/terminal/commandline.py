@@ -28,6 +28,7 @@ from pipeline.terminal.watching import Watching
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MISTAKE = 2
 _TABLE = f"{__name__}.table"
+_JOBS = f"{__name__}.jobs"
 WORKSPACE = click.option(
     "--workspace",
     envvar=ROOT_VARIABLE,
@@ -65,6 +66,16 @@ TABLE = click.option(
     expose_value=False,
     callback=lambda ctx, _param, name: ctx.meta.__setitem__(_TABLE, name),
     help="The table alone on stdout, for a paper (> table.tex); all else goes to stderr.",
+)
+JOBS = click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    envvar="REIDPIPE_JOBS",
+    metavar="N",
+    expose_value=False,
+    callback=lambda ctx, _param, count: ctx.meta.__setitem__(_JOBS, count),
+    help="Steps made side by side, each in a process of its own (or REIDPIPE_JOBS).  [default: one "
+    "per GPU; else cores divided by the threads of a step]",
 )
 LABEL_MAP = click.option(
     "--label-map",
@@ -203,11 +214,13 @@ class Terminal:
         as_json: bool,
         verbosity: int = 0,
         table: str | None = None,
+        jobs: int | None = 1,
     ) -> None:
         self.workspace = workspace
         self.as_json = as_json
         self.verbosity = verbosity
         self.table = table
+        self.jobs = jobs
         self.first = int(os.environ.get("RANK", "0")) == 0
 
     def say(self, text: str) -> None:
@@ -256,6 +269,7 @@ class Terminal:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return Execution(
             workers=workers or cores or 1,
+            jobs=self.jobs,
             scheduler=scheduler,
             device=device,
             progress=sys.stderr.isatty() and self.verbosity >= 0,
@@ -282,7 +296,13 @@ def json_option(function: Callable) -> Callable:
                 f"found --json and --table {table}; expected one of them, as both are all of "
                 "stdout; leave one out"
             )
-        terminal = Terminal(workspace, as_json=as_json, verbosity=_verbosity(given), table=table)
+        terminal = Terminal(
+            workspace,
+            as_json=as_json,
+            verbosity=_verbosity(given),
+            table=table,
+            jobs=ctx.meta.get(_JOBS, 1),
+        )
         return function(terminal, **options)
 
     functools.update_wrapper(wrapped, function)

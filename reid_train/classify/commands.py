@@ -10,7 +10,7 @@ import click
 from pipeline.artifacts import graph
 from pipeline.artifacts.steps import Step
 from pipeline.datasets.sources import GENERATED
-from pipeline.terminal.commandline import CONTEXT, DEVICE, TABLE, Terminal, json_option
+from pipeline.terminal.commandline import CONTEXT, DEVICE, JOBS, TABLE, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.paths import TypedPath
 from reid_train.classify import steps
@@ -88,6 +88,7 @@ SHOTS = 16
 )
 @click.option("--speed", is_flag=True, help="Images per second over batch sizes instead.")
 @TABLE
+@JOBS
 @DEVICE
 @json_option
 def classify(

@@ -108,6 +108,7 @@ def train(job: Job) -> dict[str, Any]:
         seed=seed,
         progress=job.progress,
         watching=job.watching,
+        running=job.running,
     )
     summary = {
         "recipe": recipe.name,

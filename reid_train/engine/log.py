@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeGuard
 
 from pipeline.artifacts.checked import checked
+from pipeline.artifacts.running import SILENT, Running
 from pipeline.terminal.errors import DamagedFile
 from pipeline.terminal.watching import QUIET, Watching
 from reid_train.engine.lines import Lines
@@ -100,8 +101,8 @@ class Log:
     """Of one run, whose ``stages`` are (name, epochs, steps per epoch). Epochs and steps count from
     0 here and in ``log.jsonl``, from 1 wherever a person reads them.
 
-    kept: bytes of ``log.jsonl`` to keep; what follows was written after the saved position. main:
-    whether this process writes: otherwise all methods do nothing.
+    running: is told each step. kept: bytes of ``log.jsonl`` to keep; what follows was written after
+    the saved position. main: whether this process writes: otherwise all methods do nothing.
 
     Lines of ``log.jsonl`` by their ``event``: ``start`` (runs, stages), ``step``, ``hook``,
     ``epoch`` (means of the losses and reports, the last learning rate, images/s), ``validation``.
@@ -115,10 +116,12 @@ class Log:
         kept: int = 0,
         watching: Watching = QUIET,
         bar: bool = False,
+        running: Running = SILENT,
         main: bool = True,
     ) -> None:
         self.path = folder / LOG if main else Path(os.devnull)
-        self.main, self.stages = main, list(stages)
+        self.main, self.stages, self.running = main, list(stages), running
+        self.total = sum(epochs * steps for _, epochs, steps in stages)
         self.lines = Lines(watching if main else QUIET, bar=bar)
         self.readers: list[Reader] = []
         self.lr: float | None = None
@@ -143,8 +146,12 @@ class Log:
 
     def begin_stage(self, index: int, epoch: int, step: int) -> None:
         """``epoch`` and ``step`` are the next to do."""
-        self.stage, self.epochs, steps = self.stages[index]
-        self.lines.begin_stage(self.stage, self.epochs, steps, epoch * steps + step)
+        self.stage, self.epochs, self.steps = self.stages[index]
+        self.before = sum(epochs * steps for _, epochs, steps in self.stages[:index])
+        done = epoch * self.steps + step
+        self.lines.begin_stage(self.stage, self.epochs, self.steps, done)
+        place = f"{self.stage}: epoch {min(epoch + 1, self.epochs)}/{self.epochs}"
+        self.running.report(self.before + done, self.total, "steps", place)
 
     def end_stage(self) -> None:
         self.lines.end_stage()
@@ -165,6 +172,9 @@ class Log:
         self._write(entry)
         if self.main:
             self.lines.step(entry, images)
+            place = f"{self.stage}: epoch {epoch + 1}/{self.epochs}, loss {figures['loss']:.3f}"
+            done = self.before + epoch * self.steps + step + 1
+            self.running.report(done, self.total, "steps", place)
 
     def epoch(
         self, epoch: int, figures: Mapping[str, float], images_per_s: float, seconds: float

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.artifacts.running import SILENT, Running
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.watching import QUIET, Watching
 from reid_train.engine.checkpoint import check_order, load_state, load_strict, save_state
@@ -45,6 +46,7 @@ def train(
     seed: int = 0,
     progress: bool = False,
     watching: Watching = QUIET,
+    running: Running = SILENT,
     channels_last: bool = False,
     save_every: int | None = None,
     save_seconds: float = 300.0,
@@ -55,16 +57,16 @@ def train(
     ``folder`` gets ``log.jsonl``, ``log.csv`` and ``state.pt``; when a state is there, training
     goes on from it. The state is written at the end of every epoch, every ``save_every`` batches
     and when ``save_seconds`` have passed. ``watching``: what is told on stderr and to trackers;
-    ``progress`` draws a bar there if it is a terminal. ``after_epoch`` is called by the first
-    process while the others wait, and again by a run that goes on where that had begun; whatever
-    it draws at random, training draws the same.
+    ``progress`` draws a bar there if it is a terminal; ``running`` is told each step.
+    ``after_epoch`` is called by the first process while the others wait, and again by a run that
+    goes on where that had begun; whatever it draws at random, training draws the same.
 
     Raises ReidpipeError when a loss or gradient is not finite (its batch is saved as
     ``nan-batch.pt``), when the state belongs to another run, or when a stage's patterns match
     nothing.
     """
     loop = _Loop(task, list(stages), runtime, Path(folder), seed)
-    loop.progress, loop.watching = progress, watching
+    loop.progress, loop.watching, loop.running = progress, watching, running
     loop.channels_last = channels_last
     loop.save_every, loop.save_seconds = save_every, save_seconds
     loop.after_epoch = after_epoch
@@ -88,6 +90,7 @@ class _Step:
 class _Loop:
     progress = False
     watching = QUIET
+    running = SILENT
     channels_last = False
     save_every: int | None = None
     save_seconds = 300.0
@@ -120,6 +123,7 @@ class _Loop:
             kept=0 if state is None else state["log_bytes"],
             watching=self.watching,
             bar=self.progress,
+            running=self.running,
             main=self.runtime.main,
         )
         try:

@@ -11,7 +11,7 @@ from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.runs import Run, find_run
 from pipeline.artifacts.steps import Step
 from pipeline.datasets.exclusion import RULES
-from pipeline.terminal.commandline import CONTEXT, DEVICE, TABLE, Terminal, json_option
+from pipeline.terminal.commandline import CONTEXT, DEVICE, JOBS, TABLE, Terminal, json_option
 from pipeline.terminal.tables import format_table
 from reid_train.evaluation.matrix import Cell, check_cells, matrix_lines, read_figures, target_names
 from reid_train.evaluation.results import (
@@ -54,6 +54,7 @@ from reid_train.recipe.expected import beside, lines, rows
 )
 @click.option("--report", "with_report", is_flag=True, help="Write an HTML report too.")
 @TABLE
+@JOBS
 @DEVICE
 @json_option
 def evaluate(

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.artifacts import atomic
 from pipeline.artifacts.checked import checked, read_json
+from pipeline.artifacts.running import SILENT, Counter, Running
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def embed(
     flip: bool = False,
     camids: np.ndarray | None = None,
     views: np.ndarray | None = None,
-    progress: bool = False,
+    running: Running = SILENT,
 ) -> np.ndarray:
     """Features of packed images: float32 (len(rows), D), not normalised, in the order of ``rows``.
 
@@ -104,14 +105,13 @@ def embed(
     Simple-ReID sum too). Memory does not depend on the number of images but for the result.
     """
     import torch
-    from tqdm import tqdm
 
     rows = np.asarray(rows, dtype=np.int64)
     # A memory map is read fastest in file order; the result is put back in the caller's order.
     order = np.argsort(rows, kind="stable")
     result: np.ndarray | None = None
-    bar = tqdm(total=len(rows), desc="embed", unit="image", disable=not progress)
-    with torch.inference_mode(), bar:
+    count = Counter(running, len(rows))
+    with torch.inference_mode():
         for place in _batches(order, batch):
             block = torch.from_numpy(np.ascontiguousarray(pixels[rows[place]]))
             images = block.to(runtime.device).permute(0, 3, 1, 2).float().div_(255)  # N 3 H W
@@ -128,7 +128,7 @@ def embed(
             if result is None:
                 result = np.empty((len(rows), values.shape[1]), np.float32)
             result[place] = values
-            bar.update(len(place))
+            count.add(len(place))
     if result is None:
         raise ReidpipeError("found no image to embed; expected at least one")
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +182,7 @@ def _score_trial(
     watchers: Watchers | None,
     tracks: Tracks | None = None,
 ) -> tuple[RetrievalMetrics, RetrievalMetrics | None]:
-    chunks = distances_between(query, gallery, distance).chunks()
+    chunks = _counted(distances_between(query, gallery, distance).chunks(), job, len(query))
     if watchers is not None:
         chunks = watchers.watch(chunks)
     elif tracks is not None:
@@ -195,6 +196,14 @@ def _score_trial(
     reranked = rerank_distances(query, gallery, normalise=normalise, **job.params["rerank"])
     again = [(0, reranked)]
     return plain, score_protocol(tracks.watch(again) if tracks else again, **ids)
+
+
+def _counted(
+    chunks: Iterable[tuple[int, np.ndarray]], job: Job, queries: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    for start, block in chunks:
+        yield start, block
+        job.running.report(start + len(block), queries, "queries")
 
 
 @dataclass(frozen=True)
@@ -238,7 +247,7 @@ def _test(job: Job, index: Index, trials: list[tuple[list[ImageRow], list[ImageR
             runtime=runtime,
             batch=BATCH,
             flip=job.params["flip"],
-            progress=job.progress,
+            running=job.running,
             **known,
         )
 

@@ -12,7 +12,7 @@ from pipeline.artifacts import graph, requests
 from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.runs import find_run
 from pipeline.artifacts.steps import Step
-from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option
+from pipeline.terminal.commandline import CONTEXT, DEVICE, JOBS, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.tables import format_table
 from reid_train.evaluation.results import check_evaluable, evaluation_step
@@ -22,6 +22,7 @@ from reid_train.evaluation.results import check_evaluable, evaluation_step
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--title", help="Above the page.  [default: the runs' names]")
 @click.option("--date", help="Below the title: any text, or today.  [default: none]")
+@JOBS
 @DEVICE
 @json_option
 def report(

@@ -44,6 +44,7 @@ def report(job: Job) -> dict[str, Any]:
 
     views, networks = [], {}
     for number in range(job.params["evaluations"]):
+        job.running.report(number, job.params["evaluations"], "runs")
         model = job.inputs[f"model{number}"]
         meta = read_json(model / "model.json")
         earlier = _stages(job, number)

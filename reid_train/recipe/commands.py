@@ -13,6 +13,7 @@ import click
 from pipeline.terminal.commandline import (
     CONTEXT,
     DEVICE,
+    JOBS,
     LABEL_MAP,
     PARSER_OPTION,
     TABLE,
@@ -130,6 +131,7 @@ train_options = _all(
     *LOOK,
     CONTINUE,
     LOGS,
+    JOBS,
     DEVICE,
 )
 run_options = _all(
@@ -159,9 +161,10 @@ run_options = _all(
     LOGS,
     click.option("--report", "with_report", is_flag=True, help="Compare the first seeds in HTML."),
     TABLE,
+    JOBS,
     DEVICE,
 )
-demo_options = _all(SEED, DEVICE)
+demo_options = _all(SEED, JOBS, DEVICE)
 
 
 # As in ``reid_train.recipe.schema.Suits``, which costs more to import than to say twice.

@@ -11,6 +11,7 @@ import torch
 from pipeline.artifacts.atomic import replacing, write_json
 from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.epochs import HEADS
+from pipeline.artifacts.running import Counter
 from pipeline.artifacts.store import versions
 from pipeline.datasets.index import read_index
 from pipeline.images.packed import PackedImages
@@ -68,6 +69,7 @@ def features(job: Job) -> dict[str, Any]:
     projected: list[torch.Tensor] = []
     parts: list[torch.Tensor] = []
     counts: list[torch.Tensor] = []
+    done = Counter(job.running, len(data))
     with torch.inference_mode():
         for start in range(0, len(data), BATCH):
             places = torch.arange(start, min(start + BATCH, len(data))).numpy()
@@ -84,6 +86,7 @@ def features(job: Job) -> dict[str, Any]:
                 means, seen = pool(dense, cells, len(names))
                 parts.append(means.half())
                 counts.append(seen)
+            done.add(len(places))
     frozen = FrozenFeatures(
         projected=torch.cat(projected),
         labels=torch.from_numpy(data.labels),
@@ -126,6 +129,7 @@ def prompts(job: Job) -> dict[str, Any]:
         seed=seed,
         progress=job.progress,
         watching=job.watching,
+        running=job.running,
     )
     if runtime.main:
         _save(job.folder, texts, frozen.pids)
@@ -270,6 +274,7 @@ def model(job: Job) -> dict[str, Any]:
         seed=drawn,
         progress=job.progress,
         watching=job.watching,
+        running=job.running,
         channels_last=recipe.channels_last,
         after_epoch=observer,
     )

@@ -68,6 +68,8 @@ def launched(cluster: Cluster) -> Iterator[Client]:
     from dask import config
     from distributed import Client
 
+    if cluster.dashboard:
+        dashboard_address(True)
     with contextlib.ExitStack() as stack:
         security = stack.enter_context(_security(cluster))
         stack.enter_context(config.set(_as_config(security)))
@@ -78,9 +80,11 @@ def launched(cluster: Cluster) -> Iterator[Client]:
         except ReidpipeError:
             raise
         except Exception as error:
+            python = cluster.options.get("python", sys.executable)
             raise ReidpipeError(
                 f"found no way to start {cluster} ({_reason(error)}); expected its workers to "
-                "start; mend that, or start them yourself and type --scheduler ADDRESS"
+                f"start, by {python} with this package; mend that, or start them yourself and type "
+                "--scheduler ADDRESS"
             ) from error
         client = Client(started, timeout=CONNECT_SECONDS, set_as_default=False, security=security)
         stack.enter_context(client)
@@ -161,7 +165,7 @@ def ssh(cluster: Cluster, security: Security) -> SpecCluster:
         common["interface"] = given["interface"]
     workers = {}
     for number in range(cluster.workers or len(hosts) * max(gpus, 1)):
-        kwargs = dict(common)
+        kwargs = {**common, "name": number}  # by which dask knows which one it lost
         if gpus:
             # dask's nanny sets the environment before its worker starts.
             one = number // len(hosts) % gpus
@@ -173,12 +177,9 @@ def ssh(cluster: Cluster, security: Security) -> SpecCluster:
             "remote_python": shlex.quote(given.get("python", sys.executable)),
         }
         workers[number] = {"cls": Worker, "options": options}
-    return SpecCluster(
-        workers,
-        {"cls": Scheduler, "options": scheduler},
-        name="ssh",
-        security=security,
-    )
+    quiet: Any = logging.ERROR
+    spec = {"cls": Scheduler, "options": scheduler}
+    return SpecCluster(workers, spec, name="ssh", security=security, silence_logs=quiet)
 
 
 def _connecting(given: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pipeline.artifacts.runs import Run, find_run
 from pipeline.artifacts.steps import Step
 from pipeline.datasets.index import read_index
 from pipeline.datasets.withheld import pictures_allowed
-from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option
+from pipeline.terminal.commandline import CONTEXT, DEVICE, JOBS, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.paths import TypedPath, check_out
 from pipeline.terminal.publishing import latex_text
@@ -60,6 +60,7 @@ MOST = 20  # pictures in a row
     "--width", type=click.Choice(["one", "two"]), help="As wide as one column or two of a paper."
 )
 @click.option("--title", help="Above the figure.  [default: none]")
+@JOBS
 @DEVICE
 @json_option
 def figure(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import signal
@@ -18,7 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.artifacts.processes import IN_FLIGHT, spread, spread_streamed
+from pipeline.artifacts.processes import IN_FLIGHT, spread, spread_pinned, spread_streamed
+from pipeline.artifacts.running import Running
 from pipeline.terminal.errors import ReidpipeError
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -154,21 +154,32 @@ def test_a_killed_worker_is_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_no_bar_away_from_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    spread(double, range(10), workers=1, progress="double")
-    out, err = capfd.readouterr()
-    assert (out, err) == ("", "")
+class Heard(Running):
+    """What was reported."""
+
+    def __init__(self) -> None:
+        self.reports: list[tuple[float, float | None, str]] = []
+
+    def report(
+        self, done: float, total: float | None = None, unit: str = "", line: str = ""
+    ) -> None:
+        assert not line
+        self.reports.append((done, total, unit))
 
 
-def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_done_is_reported(workers: int, capfd: pytest.CaptureFixture[str]) -> None:
+    heard = Heard()
+    spread(double, range(10), workers=workers, chunk=4, running=heard, unit="numbers")
+    assert sorted(heard.reports)[0] == (0, 10, "numbers")
+    assert sorted(heard.reports)[-1] == (10, 10, "numbers") and len(heard.reports) == 4
+    assert capfd.readouterr() == ("", "")
 
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    spread(double, range(10), workers=1, chunk=2, progress="double")
-    assert "double" in terminal.getvalue() and "10/10" in terminal.getvalue()
+
+def test_what_is_done_is_reported_from_several_at_once() -> None:
+    heard = Heard()
+    spread_pinned([double, double], range(10), chunk=5, running=heard)
+    assert heard.reports == [(0, 10, "images"), (5, 10, "images"), (10, 10, "images")]
 
 
 def test_no_scheduler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
