@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from pipeline import plugins
+from pipeline.artifacts.executors.threads import sleep_soon
 from pipeline.terminal.commandline import (
     CONTEXT,
     PLUGIN,
@@ -73,6 +74,7 @@ def main(context: click.Context, workspace: Path, given: tuple[str, ...], **watc
     the four works on generated people and downloads nothing. Start with: reidpipe demo
     """
     del workspace, watching  # commands take them from the context
+    sleep_soon()  # before anything that computes is loaded
     before = plugins.from_environment()
     plugins.use([*before, *given])
     # What this command gave its processes is not for the next command in the same process.
@@ -171,6 +173,12 @@ def doctor(terminal: Terminal) -> None:
     Example: reidpipe doctor
     """
     from parsing_models.parsers.catalogue import CATALOGUE, weights_file
+    from pipeline.artifacts.executors.threads import (
+        cores_here,
+        file_of,
+        recorded_threads,
+        threads_of,
+    )
     from pipeline.artifacts.store import versions
     from pipeline.terminal.errors import ReidpipeError
     from pipeline.terminal.tables import human_bytes
@@ -183,6 +191,11 @@ def doctor(terminal: Terminal) -> None:
     devices = list_devices()
     for name in devices:
         terminal.say(f"device {name}")
+    root = terminal.workspace.root
+    cores, recorded = cores_here(), recorded_threads(root)
+    threads = threads_of(root, record=False)
+    chosen = f"recorded in {file_of(root)}" if recorded else "as the first step will record"
+    terminal.say(f"threads per step {threads} of {cores} cores, {chosen}")
     existing = next(
         p for p in (terminal.workspace.root, *terminal.workspace.root.parents) if p.exists()
     )
@@ -213,6 +226,8 @@ def doctor(terminal: Terminal) -> None:
         {
             "versions": found,
             "devices": devices,
+            "threads": threads,
+            "cores": cores,
             "workspace": str(terminal.workspace.root),
             "free_bytes": free,
             "parsers": parsers,

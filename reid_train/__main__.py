@@ -4,13 +4,8 @@ reid_train`` start it: beside any folder or file of the user's that is called as
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
-
-# Turns that a thread of OpenMP spins for before it sleeps. Thirty times as many, its own number,
-# gain nothing on cores that are free and take them from everybody on cores that are shared.
-SPINS = "10000"
 
 
 def main() -> None:
@@ -18,8 +13,6 @@ def main() -> None:
     # PYTHONPATH and the working folder come before installed packages, and there may lie another
     # cli.py or pipeline/.
     sys.path.insert(0, str(Path(__file__).absolute().parent.parent))
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
     import cli
 
     cli.main()

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.artifacts.executors.pool import Pool
-from pipeline.artifacts.executors.walking import walk
+from pipeline.artifacts.executors.threads import threads_of
+from pipeline.artifacts.executors.walking import Walked, walk
+from pipeline.artifacts.mark import STEP_LOG
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Execution, Workspace
 from pipeline.artifacts.telling import telling_of
@@ -27,31 +29,37 @@ class Failed:
 @dataclass(frozen=True)
 class Outcome:
     """What a request did: the steps it executed and those it found complete, by key; those that
-    failed, and those that were left because they stand on failed ones.
+    failed, and those that were left because they stand on failed ones. reached: how many of the
+    artifacts that were asked for exist now.
     """
 
     made: tuple[Step, ...]
     reused: tuple[Step, ...]
     failed: tuple[Failed, ...] = ()
     left: tuple[Step, ...] = ()
+    reached: int = 0
 
     def after(self, first: Outcome) -> Outcome:
         """This and what was asked for before it, for the same command."""
         reused = tuple(step for step in self.reused if step not in first.made)
-        return Outcome(first.made + self.made, reused, first.failed + self.failed, self.left)
+        failed = first.failed + self.failed
+        return replace(self, made=first.made + self.made, reused=reused, failed=failed)
 
     def check(self) -> None:
-        """Raise what failed, if anything did: a mistake of this program itself before a user's
-        mistakes; of several of these ``Unfinished``, which tells all.
+        """Raise what failed, if anything did: a mistake of this program before a user's mistakes.
+        Where several failed, or some of what was asked for exists nevertheless, all of it is told:
+        ``Unfinished``, or in the notes of the exception.
         """
+        partly = len(self.failed) > 1 or self.reached > 0
         for failed in self.failed:
             if not isinstance(failed.error, ReidpipeError) and not of_the_machine(failed.error):
-                failed.error.add_note("\n".join(self.told()))
+                if partly:
+                    failed.error.add_note("\n".join(self.told()))
                 raise failed.error
-        if len(self.failed) == 1 and not self.made and len(self.left) < 2:
-            raise self.failed[0].error
+        if partly and self.failed:
+            raise Unfinished(self) from self.failed[0].error
         if self.failed:
-            raise Unfinished(self)
+            raise self.failed[0].error
 
     def told(self) -> list[str]:
         """A line for each step that failed or was left, and one for what was made."""
@@ -72,15 +80,13 @@ class Outcome:
 
 
 class Unfinished(ReidpipeError):
-    """Several steps of a request were not made. outcome: which, and why."""
+    """Some of a request was not made. lines: which, and why, and what was made."""
 
     def __init__(self, outcome: Outcome) -> None:
-        first = outcome.failed[0]
-        super().__init__(
-            f"found {len(outcome.failed)} of the steps failed, the first {first.step.name} "
-            f"{first.step.key[:8]}: {_reason(first.error)}"
-        )
-        self.outcome = outcome
+        first, more = outcome.failed[0], len(outcome.failed) - 1
+        told = f"{more + 1} steps failed, the first: " if more else ""
+        super().__init__(told + _reason(first.error))
+        self.lines = outcome.told()
 
 
 def _reason(error: Exception) -> str:
@@ -145,33 +151,9 @@ def run(
     A step that fails stops what stands on it and nothing else. When the rest is made, what failed
     is raised, as ``Outcome.check`` says.
     """
-    outcome = attempt(workspace, targets, execution, announce=announce)
-    outcome.check()
-    return outcome
-
-
-def attempt(
-    workspace: Workspace,
-    targets: Iterable[Step],
-    execution: Execution | None = None,
-    *,
-    first: Iterable[Step] = (),
-    check: Callable[[], None] = lambda: None,
-    announce: Callable[[Step], None] = lambda _: None,
-) -> Outcome:
-    """As ``run_checked``, but what failed after the check is told in the outcome, not raised."""
-    targets = list(targets)
-    execution = execution or Execution()
-    todo = missing(workspace, targets)
-    workspace.check_reused(_closure(targets))
-    if not todo:
-        return Outcome((), _reused(targets, []))
-    first = list(first)
-    with Pool(workspace, execution, todo) as pool:
-        before = _execute(workspace, first, pool, announce)
-        before.check()
-        check()
-        return _execute(workspace, targets, pool, announce).after(before)
+    return run_checked(
+        workspace, targets, execution, first=(), check=lambda: None, announce=announce
+    )
 
 
 def run_checked(
@@ -187,24 +169,65 @@ def run_checked(
     others, and then ``check``, which may look at them, is called: it raises for what would go wrong
     after hours of the other work.
     """
-    outcome = attempt(workspace, targets, execution, first=first, check=check, announce=announce)
+
+    def checked(before: Outcome) -> None:
+        before.check()
+        check()
+
+    outcome = attempt(workspace, targets, execution, first=first, check=checked, announce=announce)
     outcome.check()
     return outcome
 
 
-def _execute(
-    workspace: Workspace, targets: list[Step], pool: Pool, announce: Callable[[Step], None]
+def attempt(
+    workspace: Workspace,
+    targets: Iterable[Step],
+    execution: Execution | None = None,
+    *,
+    first: Iterable[Step],
+    check: Callable[[Outcome], None],
+    announce: Callable[[Step], None] = lambda _: None,
 ) -> Outcome:
+    """As ``run_checked``, but what failed is told in the outcome, not raised; ``check`` is given
+    what became of ``first``.
+    """
+    targets = list(targets)
+    execution = execution or Execution()
     todo = missing(workspace, targets)
+    workspace.check_reused(_closure(targets))
     if not todo:
-        return Outcome((), _reused(targets, []))
-    walked = walk(todo, pool.engine(todo), telling_of(announce))
+        return Outcome((), _reused(targets, []), reached=len(targets))
+    # Wherever the steps are made: the threads of the machine that was asked.
+    execution = replace(execution, threads=execution.threads or threads_of(workspace.root))
+    with Pool(workspace, execution, todo) as pool:
+        before = _execute(workspace, list(first), pool, announce)
+        check(before)
+        broken = {failed.step.key for failed in before.failed}
+        return _execute(workspace, targets, pool, announce, broken).after(before)
+
+
+def _execute(
+    workspace: Workspace,
+    targets: list[Step],
+    pool: Pool,
+    announce: Callable[[Step], None],
+    broken: Iterable[str] = (),
+) -> Outcome:
+    """``broken``: keys of steps that have failed before."""
+    asked = missing(workspace, targets)
+    hopeless = set(broken)
+    for step in asked:  # inputs come first
+        if any(source.key in hopeless for source in step.inputs.values()):
+            hopeless.add(step.key)
+    todo = [step for step in asked if step.key not in hopeless]
+    walked = walk(todo, pool.engine(todo), telling_of(announce)) if todo else Walked()
     failed = tuple(
-        Failed(step, error, workspace.folder(step) / "step.log") for step, error in walked.failed
+        Failed(step, error, workspace.folder(step) / STEP_LOG) for step, error in walked.failed
     )
     ended = {step.key for step in walked.made} | {step.key for step, _ in walked.failed}
-    left = tuple(step for step in todo if step.key not in ended)
-    return Outcome(tuple(walked.made), _reused(targets, todo), failed, left)
+    left = tuple(step for step in asked if step.key not in ended.union(broken))
+    reached = sum(workspace.complete(target) for target in targets)
+    return Outcome(tuple(walked.made), _reused(targets, asked), failed, left, reached)
 
 
 def _reused(targets: list[Step], todo: list[Step]) -> tuple[Step, ...]:

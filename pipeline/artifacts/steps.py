@@ -28,6 +28,7 @@ class Job:
     dask cluster, or None. device: as typed by the user (``auto``, ``cpu``, ``cuda``, ``cuda:1``).
     progress: whether bars may be drawn on stderr. watching: what else is told of training.
     validation, keep: what a model's training looks at, and which epochs it keeps.
+    threads: of torch, BLAS and OpenMP in this process, which are set; sums depend on them.
     running: where the worker says how far it has come.
     """
 
@@ -44,7 +45,7 @@ class Job:
     watching: Watching = QUIET
     validation: Validation | None = None
     keep: Keep = LAST_ONLY
-    threads: int | None = None
+    threads: int = 1
     running: Running = SILENT
 
 

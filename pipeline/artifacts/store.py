@@ -17,6 +17,7 @@ from pipeline import plugins
 from pipeline.artifacts import attempts, checked, torchrun
 from pipeline.artifacts.atomic import sha256_file, write_json
 from pipeline.artifacts.checked import as_made, check_artifact, check_inputs
+from pipeline.artifacts.executors.threads import computing_with, threads_of
 from pipeline.artifacts.kinds import KINDS
 from pipeline.artifacts.locks import Held, Lease, holding, is_held
 from pipeline.artifacts.mark import (
@@ -60,7 +61,7 @@ class Execution:
     validation: Validation | None = None
     keep: Keep = LAST_ONLY
     jobs: int | None = 1
-    threads: int | None = None
+    threads: int | None = None  # what this machine has in the workspace
     cluster: Cluster | None = None
     apart: bool = False
 
@@ -134,7 +135,7 @@ class Workspace:
             # torchrun ends this process when the first one fails.
             while not self.complete(step):
                 if step.kind.collective and torchrun.called(folder):
-                    step.resolve()(self._job(step, execution))
+                    self._work(step, execution)
                     break
                 time.sleep(0.1)
             while not self.complete(step):
@@ -156,11 +157,16 @@ class Workspace:
                 check_inputs(self.folder(source) for source in step.inputs.values())
                 plugins.require(step.weights, f"{step.name} {step.key[:8]}")
                 with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
-                    summary = step.resolve()(self._job(step, execution, running))
+                    summary = self._work(step, execution, running)
                 mark = _provenance(step, folder, summary, started)
             lease.check()
             write_json(folder / MARK, mark)
         return folder
+
+    def _work(self, step: Step, execution: Execution, running: Running = SILENT) -> dict[str, Any]:
+        job = self._job(step, execution, running)
+        with computing_with(job.threads):
+            return step.resolve()(job)
 
     def _job(self, step: Step, execution: Execution, running: Running = SILENT) -> Job:
         return Job(
@@ -177,7 +183,7 @@ class Workspace:
             watching=execution.watching,
             validation=execution.validation,
             keep=execution.keep,
-            threads=execution.threads,
+            threads=execution.threads or threads_of(self.root),
             running=running,
         )
 

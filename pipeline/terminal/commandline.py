@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from pipeline.artifacts.graph import Outcome
+from pipeline.artifacts.graph import Outcome, Unfinished
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import DEFAULT_ROOT, ROOT_VARIABLE, Execution, Workspace
 from pipeline.artifacts.torchrun import rank
@@ -105,6 +105,8 @@ def run_told(main: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
     try:
         code = main(*args, **kwargs)
     except ReidpipeError as error:
+        for line in error.lines if isinstance(error, Unfinished) else ():
+            click.echo(one_line(line), err=True)
         _stop(str(error))
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "reidpipe"

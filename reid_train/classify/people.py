@@ -38,7 +38,7 @@ def retrieve(job: Job) -> dict[str, Any]:
     table = read_classes(job.inputs["index"], **job.params["classes"])
     labels = table.labels("tested")
     rows = of_classes(table.test, labels)
-    runtime = Runtime.create(job.device, "fp32")
+    runtime = Runtime.create(job.device, "fp32", job.threads)
     model = classifier(job, recipe, [table.names[label] for label in labels], runtime)
     scores: list[Tensor] = []
     with torch.inference_mode():

@@ -60,7 +60,7 @@ def features(job: Job) -> dict[str, Any]:
     rows: Sequence[Row] = table.test
     if "shots" in job.inputs:
         rows = Draw.read(job.inputs["shots"] / SHOTS).train
-    runtime = Runtime.create(job.device, "fp32")
+    runtime = Runtime.create(job.device, "fp32", job.threads)
     model = load_prompt_classifier(
         "zero-shot", clip=_clip(job), class_names=["nothing"], device=str(runtime.device)
     )
@@ -151,7 +151,7 @@ def evaluate(job: Job) -> dict[str, Any]:
     labels = table.labels(job.params["part"])
     kept = np.flatnonzero([row.label in labels for row in table.test])
     rows = of_classes(table.test, labels)
-    runtime = Runtime.create(job.device, "fp32")
+    runtime = Runtime.create(job.device, "fp32", job.threads)
     names = [table.names[label] for label in labels]
     model = classifier(job, recipe, names, runtime)
     found: list[Tensor] = []
@@ -232,10 +232,10 @@ def _clip(job: Job) -> Any:
 
 def _runtime(job: Job, recipe: LearnerRecipe) -> Runtime:
     # Half precision is a matter of GPUs: CPUs compute in float32, and the model's file says so.
-    runtime = Runtime.create(job.device, "fp32", join=True)
+    runtime = Runtime.create(job.device, "fp32", job.threads, join=True)
     if on_cpu(runtime.device):
         return runtime
-    return Runtime.create(job.device, recipe.precision, join=True)
+    return Runtime.create(job.device, recipe.precision, job.threads, join=True)
 
 
 def test_images(

@@ -229,7 +229,7 @@ def _test(job: Job, index: Index, trials: list[tuple[list[ImageRow], list[ImageR
     # exclusion rule must see.
     rows = [row for row in index.rows if row.key in needed]
     packed = PackedImages.open(job.inputs["images"])
-    runtime = Runtime.create(job.device, "fp32")
+    runtime = Runtime.create(job.device, "fp32", job.threads)
     model = load_model(job.inputs["model"], device=str(runtime.device))
     if tuple(packed.size) != tuple(model.input_size):
         raise ReidpipeError(

@@ -131,13 +131,31 @@ def combinations(
 
 
 def check(workspace: Workspace, cells: Iterable[Cell]) -> None:
-    """Raise ReidpipeError for the first cell that its dataset, whose index exists, has no labels
-    for: to train, or to evaluate on.
+    """Raise ReidpipeError for the first cell that its dataset has no labels for, where its index
+    exists: to train, or to evaluate on.
     """
     for cell in {(cell.dataset, cell.recipe): cell for cell in cells}.values():
+        if not workspace.complete(cell.evaluation.inputs["index"]):
+            continue  # it could not be made, and is told as such
         check_data(workspace, cell.model, cell.dataset)
         if not workspace.complete(cell.evaluation):
             check_evaluable(workspace, cell.evaluation, run=None)
+
+
+def made(workspace: Workspace, cells: Iterable[Cell]) -> list[Cell]:
+    """The cells whose evaluation exists."""
+    return [cell for cell in cells if workspace.complete(cell.evaluation)]
+
+
+def absent(asked: Iterable[Cell], cells: Iterable[Cell]) -> list[str]:
+    """A line for each cell that was asked for and could not be made."""
+    there = set(map(id, cells))
+    return [
+        f"missing {cell.recipe} on {cell.dataset}{f' with {cell.parsing}' if cell.parsing else ''}"
+        f", seed {cell.seed}: its row is of the other seeds, or absent"
+        for cell in asked
+        if id(cell) not in there
+    ]
 
 
 def record(terminal: Terminal, cells: Iterable[Cell]) -> list[str]:

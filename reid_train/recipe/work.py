@@ -59,7 +59,7 @@ def features(job: Job) -> dict[str, Any]:
     maps = LabelMapReader(job.inputs["maps"]) if job.params["parts"] else None
     images = PackedImages.open(job.inputs["images"])
     data = TrainingSet(images, index.split("train"), maps=maps)
-    runtime = Runtime.create(job.device)
+    runtime = Runtime.create(job.device, threads=job.threads)
     pretrained, weights = _pretrained(job), job.workspace / "weights"
     model = fresh(
         int(job.params["seed"]),
@@ -111,7 +111,7 @@ def prompts(job: Job) -> dict[str, Any]:
     assert isinstance(stage.data, schema.Features)
     seed = int(job.params["seed"])
     frozen = FrozenFeatures.load(job.inputs["features"])
-    runtime = Runtime.create(job.device, join=True)
+    runtime = Runtime.create(job.device, threads=job.threads, join=True)
     texts = _texts(job, spec, len(frozen.pids), seed)
     terms = {stage.name: build_prompt_terms(stage, OUTPUTS)}
     task = PromptTask(texts, terms, frozen.part_names)
@@ -152,7 +152,7 @@ def text(job: Job) -> dict[str, Any]:
     """
     spec = schema.Text.model_validate(job.params["text"])
     pids = read_json(job.inputs["prompts"] / ORDER)["pids"]
-    runtime = Runtime.create(job.device)
+    runtime = Runtime.create(job.device, threads=job.threads)
     texts = _texts(job, spec, len(pids), int(job.params["seed"])).to(runtime.device)
     names: tuple[str, ...] = ()
     parts = None
@@ -227,7 +227,7 @@ def model(job: Job) -> dict[str, Any]:
     index = read_index(job.inputs["index"])
     recipe, seed = from_plain(job.params["recipe"]), int(job.params["seed"])
     continues = job.params["pretrained"] == RUN
-    runtime = Runtime.create(job.device, recipe.precision, join=True)
+    runtime = Runtime.create(job.device, recipe.precision, job.threads, join=True)
     # Of one who goes on: no batch and no augmentation comes as it came before.
     drawn = derive_seed(seed, "continued", job.inputs["start"].name) if continues else seed
     training = assemble(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.artifacts import graph
+from pipeline.artifacts.executors.threads import threads_of
 from pipeline.artifacts.runs import Run
 from pipeline.terminal.commandline import Terminal
 from reid_train.evaluation.results import distance_of
@@ -52,8 +53,9 @@ def run_encoder(
     from reid_train.evaluation.image_files import embed_files
     from reid_train.evaluation.side_information import left_out
 
-    runtime = Runtime.create(device, "fp32")
     terminal.workspace.writable()
+    threads = threads_of(terminal.workspace.root)
+    runtime = Runtime.create(device, "fp32", threads)
     execution = terminal.execution(device=device)
     graph.run(terminal.workspace, [run.model], execution, announce=terminal.announce)
     model = load_model(terminal.workspace.folder(run.model), device=str(runtime.device))

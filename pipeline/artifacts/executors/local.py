@@ -73,7 +73,7 @@ class LocalWorkers:
 
     def _start(self) -> None:
         try:
-            import dask
+            import dask.config
             from distributed import Client, Nanny, SpecCluster
 
             from pipeline.artifacts.executors.quiet import QuietScheduler, QuietWorker
@@ -99,7 +99,6 @@ class LocalWorkers:
                     number: {"cls": Nanny, "options": {**options, **self._gpu_of(number)}}
                     for number in range(self.count)
                 },
-                silence_logs=logging.CRITICAL,
             )
             self._client = Client(self._cluster, set_as_default=False)
         except BaseException as error:  # told by who asks for the client

@@ -36,9 +36,12 @@ class Ended:
 
 
 class Engine(Protocol):
-    """What makes steps. together: how many it makes side by side."""
+    """What makes steps."""
 
-    together: int
+    @property
+    def together(self) -> int:
+        """How many it makes side by side."""
+        ...
 
     def takes(self, step: Step) -> bool:
         """Whether it could begin with ``step`` now; depends on the step's kind alone."""

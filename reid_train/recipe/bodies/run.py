@@ -51,16 +51,19 @@ def run(
         first = [cell.evaluation for cell in cells if cell.seed == cells[0].seed]
         title = "reidpipe run " + " ".join(recipes)
         targets.append(report_step(terminal, title, first, shared_maps(first)))
-    outcome = graph.run_checked(
+    outcome = graph.attempt(
         terminal.workspace,
         targets,
         terminal.execution(
             device=device, trackers=trackers, runs=dict.fromkeys(cell.run for cell in cells)
         ),
         first=[cell.evaluation.inputs["index"] for cell in cells],
-        check=lambda: combinations.check(terminal.workspace, cells),
+        check=lambda _: combinations.check(terminal.workspace, cells),
         announce=terminal.announce,
     )
+    asked, cells = cells, combinations.made(terminal.workspace, cells)
+    if not cells:
+        outcome.check()
     runs = combinations.record(terminal, cells)
     rows = combinations.results(terminal, cells, runs)
     terminal.say(combinations.table(rows))
@@ -75,8 +78,11 @@ def run(
         terminal.say(line)
     for line in combinations.warnings(terminal, cells, runs):
         terminal.note(line)
+    for line in combinations.absent(asked, cells):
+        terminal.note(line)
     terminal.told(outcome)
-    page = report_page(terminal, targets[-1]) if with_report else None
+    whole = with_report and terminal.workspace.complete(targets[-1])
+    page = report_page(terminal, targets[-1]) if whole else None
     if page:
         terminal.say(f"report {page}")
     terminal.result(
@@ -88,3 +94,4 @@ def run(
             "made": [made.key for made in outcome.made],
         }
     )
+    outcome.check()
