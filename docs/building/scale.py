@@ -38,9 +38,9 @@ MILLION = 1_000_000
 RATE = 0.35 * 312e12
 VIT, SCHP = 22.7e9, 153e9  # operations of an image: ViT-B/16 at 256 x 128, SCHP at 473 x 473
 PIXELS = 256 * 128 * 3
-# Measured elsewhere (docs/benchmarks.md): a map of a person by schp-tiny, packed, with confidence;
-# images per CPU second of packing 64 x 128 JPEGs.
-MAP, PACKED = 3_300, 1_705
+# Bytes of a map with its confidence, packed: the mean of schp-tiny's maps of 32 mannequins. Images
+# per CPU second of packing 64 x 128 JPEGs (docs/benchmarks.md).
+MAP, PACKED = 6_000, 1_705
 DIMENSIONS = 768
 
 
@@ -198,9 +198,6 @@ def estimates(phases: dict[str, Measured]) -> str:
             disk = {"features": DIMENSIONS * 4 * task.images, "names": 160 * task.images}
         names = ("prepare", "parse", "eval") if task.parsed else ("embed", "search")
         held = max(phases[name].memory(task.images) for name in names if name in phases)
-        if not task.parsed and "search" in phases:
-            # the benchmark's network has features of its own length, which embed holds in blocks
-            held = phases["search"].memory(task.images)
         cpu = task.images / PACKED + sum(
             phases[name].predicted(task.images) for name in names[:1] if name in phases
         )
@@ -214,7 +211,7 @@ def estimates(phases: dict[str, Measured]) -> str:
             ", ".join(f"{name} {size / 1e9:,.1f} GB" for name, size in disk.items()),
             f"{held / 1024:.1f} GiB",
             f"{cpu / 3600:.2f}",
-            ", ".join(f"{name} {hours(done):.2f}" for name, done in gpu.items() if done),
+            ", ".join(f"{name} {hours(done):.2g}" for name, done in gpu.items() if done),
         ])  # fmt: skip
     heads = ["", "disk", "memory of the largest command", "CPU hours", "GPU hours"]
     return table(heads, rows)
@@ -275,6 +272,8 @@ def picture(phases: dict[str, Measured]) -> Any:
             axis.set_xscale("log")
             axis.set_yscale("log")
             axis.plot([2e3, 128e3], [height, 64 * height], color=FAINT, linewidth=0.6)
+            for along in (axis.xaxis, axis.yaxis):
+                along.set_major_formatter(lambda value, _: f"{value:,g}")
             axis.set_xlabel("images")
             axis.set_ylabel(label)
             axis.grid(True)
