@@ -44,6 +44,7 @@ class Idle(Workspace):
     """Where nothing is made."""
 
     def make(self, step: Step, execution: Execution) -> Path:
+        del execution
         return self.folder(step)
 
 
