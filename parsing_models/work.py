@@ -7,37 +7,31 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 
-from parsing_models.bodies import (
-    FINDINGS,
-    MEANING,
-    NO_PERSON,
-    as_bits,
-    centred,
-    findings,
-    of_bits,
-)
+from parsing_models.bodies import MEANING, NO_PERSON, as_bits, centred, findings
+from parsing_models.outcomes import FAILED, Outcomes, outcome
 from parsing_models.parsers.catalogue import weights_file
 from parsing_models.parsers.device_checks import OneClassGuard, check_device, check_precision
 from pipeline import plugins
-from pipeline.artifacts.processes import spread, spread_pinned
+from pipeline.artifacts.processes import spread_pinned, spread_streamed
 from pipeline.artifacts.running import Counter
 from pipeline.datasets.index import ImageRow, read_index
 from pipeline.images.decoding import Decoding, decoding_of
 from pipeline.images.originals import DamagedImage, Original
 from pipeline.images.pixels import decode
 from pipeline.labels.maps import LabelMapReader
-from pipeline.labels.shards import NOTES, SHARD_IMAGES, finished_keys
-from pipeline.labels.writing import MapWriter
+from pipeline.labels.shards import NOTES, SHARD_IMAGES, number_of, shards
+from pipeline.labels.writing import MapWriter, Stored
 from pipeline.terminal.errors import ReidpipeError
 
 if TYPE_CHECKING:
@@ -53,12 +47,16 @@ AHEAD = 3
 CHECKED = 4
 # Chunks of a GPU among several: small enough to even out, large enough to keep its queue full.
 CHUNKS_PER_DEVICE = 8
-FINE = "fine"
 
 
 @dataclass(frozen=True)
 class Work:
-    """All that a process needs to make maps; hashable, picklable, without a tensor in it."""
+    """All that a process needs to make maps; hashable, picklable, without a tensor in it.
+
+    numbered: the first number of the shards that the command writes; those before it hold none of
+    its images. command: another for each command, so that what a worker of a cluster remembers of a
+    folder is never used for the next.
+    """
 
     folder: Path
     root: Path
@@ -73,6 +71,8 @@ class Work:
     decoding: Decoding
     precision: str = "fp32"
     plugins: tuple[str, ...] = ()
+    numbered: int = 0
+    command: str = ""
 
 
 def parse(job: Job) -> dict[str, Any]:
@@ -92,27 +92,30 @@ def parse(job: Job) -> dict[str, Any]:
     than the CPU, or gives them all one class.
     """
     index = read_index(job.inputs["index"])
-    done = finished_keys(job.folder)
-    work = _work(job, index.root)
-    rows = [row for row in index.rows if row.key not in done]
-    outcomes = _known_outcomes(job.folder) if done else {}
-    started = time.monotonic()
-    for row, outcome in zip(rows, _made(work, rows, job), strict=True):
-        outcomes[row.key] = outcome
+    outcomes, rows, numbered = Outcomes(), index.rows, 0
+    if made := shards(job.folder):
+        done = LabelMapReader(job.folder)
+        outcomes.add_stored(done)
+        rows, numbered = [row for row in rows if row.key not in done], number_of(made[-1]) + 1
+        del done
+    work = _work(job, index.root, numbered)
+    kept, started = outcomes.stored, time.monotonic()
+    for row, told in zip(rows, _made(work, rows, job), strict=True):
+        outcomes.add(row.key, told)
+    _stored.cache_clear()  # the keys of a million images are of no more use here
     seconds = time.monotonic() - started
-    failed = {key: outcome for key, outcome in outcomes.items() if outcome.startswith("failed")}
-    stored = len(outcomes) - len(failed)
+    failed, stored = outcomes.failed, outcomes.stored
     if failed:
-        first = next(iter(failed.values())).removeprefix("failed: ")
+        first = next(iter(failed.values()))
         if not stored:
             raise ReidpipeError(f"none of {len(failed)} images could be parsed; the first: {first}")
         log.warning("%d images have no label map; the first: %s", len(failed), first)
     summary = {
         "images": stored,
-        "made": len(rows) - len(failed),
+        "made": stored - kept,
         "seconds": round(seconds, 3),
         "images_per_s": round(len(rows) / seconds, 2) if rows else 0.0,
-        **{finding: _named(outcomes, finding) for finding in FINDINGS},
+        **{finding: sorted(keys) for finding, keys in outcomes.named.items()},
         "failed": sorted(failed),
     }
     if work.precision != "fp32":
@@ -126,7 +129,7 @@ def parse(job: Job) -> dict[str, Any]:
     return summary
 
 
-def _work(job: Job, root: Path) -> Work:
+def _work(job: Job, root: Path, numbered: int) -> Work:
     params = job.params
     given = job.files.get("weights")
     weights = weights_file(params["model"], given, workspace=job.workspace)
@@ -145,15 +148,17 @@ def _work(job: Job, root: Path) -> Work:
         decoding=decoding_of(params),
         precision=params.get("precision", "fp32"),
         plugins=tuple(plugin.reference for plugin in plugins.given()),
+        numbered=numbered,
+        command=uuid4().hex,
     )
 
 
-def _made(work: Work, rows: list[ImageRow], job: Job) -> list[str]:
+def _made(work: Work, rows: list[ImageRow], job: Job) -> Iterable[str]:
     if not rows:
         return []
     if job.scheduler is not None:
         # A chunk is a shard: whatever a worker finished is stored, whichever worker dies.
-        return spread(
+        return spread_streamed(
             partial(make_maps, work),
             rows,
             workers=1,
@@ -212,7 +217,13 @@ def make_maps(
     checked = False
     with (
         _one_thread_each(),
-        MapWriter(work.folder, parser.label_set, attributes, GRID) as writer,
+        MapWriter(
+            work.folder,
+            parser.label_set,
+            attributes,
+            GRID,
+            stored=_stored(work.folder, work.numbered, work.command),
+        ) as writer,
         ThreadPoolExecutor(2 if cpu else max(2, min(8, work.threads)), "decode") as decoding,
         ThreadPoolExecutor(
             side_by_side, "compute", initializer=own_stream, initargs=(parser.device,)
@@ -239,6 +250,13 @@ def make_maps(
             store_first()
         guard.check()
     return outcomes
+
+
+@lru_cache(maxsize=1)
+def _stored(folder: Path, numbered: int, command: str) -> Stored:
+    """What this process knows of the folder, chunk after chunk: a shard is read once."""
+    del command
+    return Stored(folder, numbered)
 
 
 @lru_cache(maxsize=1)
@@ -286,13 +304,14 @@ def _decoded(
     work: Work, rows: Sequence[ImageRow], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[Sequence[ImageRow], list[np.ndarray | DamagedImage]]]:
     """Batches of rows with their images, a few batches decoded ahead."""
-    starts = range(0, len(rows), work.batch)
-    parts = [rows[start : start + work.batch] for start in starts]
-    waiting: deque[list[Future[np.ndarray | DamagedImage]]] = deque()
-    for number, part in enumerate(parts):
-        for later in parts[number + len(waiting) : number + AHEAD]:
-            waiting.append([pool.submit(_read, work.root, row, work.decoding) for row in later])
-        yield part, [future.result() for future in waiting.popleft()]
+    waiting: deque[tuple[Sequence[ImageRow], list[Future[np.ndarray | DamagedImage]]]] = deque()
+    for start in range(0, len(rows) + AHEAD * work.batch, work.batch):
+        if later := rows[start : start + work.batch]:
+            reading = [pool.submit(_read, work.root, row, work.decoding) for row in later]
+            waiting.append((later, reading))
+        if start >= (AHEAD - 1) * work.batch and waiting:
+            part, reading = waiting.popleft()
+            yield part, [future.result() for future in reading]
 
 
 def _read(root: Path, row: ImageRow, decoding: Decoding) -> np.ndarray | DamagedImage:
@@ -316,7 +335,7 @@ def _store(
     ready = iter(zip(maps.label, maps.confidence, strict=True))
     for row, image in zip(rows, images, strict=True):
         if isinstance(image, DamagedImage):
-            outcomes.append(f"failed: {image}")
+            outcomes.append(f"{FAILED}{image}")
             continue
         label, confidence = next(ready)
         guard.add(label)
@@ -334,26 +353,8 @@ def _store(
             source_digest=digest,
             note=as_bits(found),
         )
-        outcomes.append(_outcome(found))
+        outcomes.append(outcome(found))
     return outcomes
-
-
-def _outcome(found: list[str]) -> str:
-    return ",".join(found) or FINE
-
-
-def _known_outcomes(folder: Path) -> dict[str, str]:
-    """Outcomes of stored maps, as they were noted; of older shards, which have no notes, anew."""
-    reader = LabelMapReader(folder)
-    notes = {key: reader.note(key, MEANING) for key in reader}
-    return {
-        key: _outcome(findings(reader[key][0]) if note is None else of_bits(note))
-        for key, note in notes.items()
-    }
-
-
-def _named(outcomes: dict[str, str], finding: str) -> list[str]:
-    return sorted(key for key, outcome in outcomes.items() if finding in outcome.split(","))
 
 
 def centre(job: Job) -> dict[str, Any]:
@@ -368,7 +369,7 @@ def centre(job: Job) -> dict[str, Any]:
     changed = []
     count = Counter(job.running, len(reader))
     with MapWriter(job.folder, reader.label_set, attributes, reader.size) as writer:
-        for key in reader.keys:
+        for key in reader:
             label, confidence = reader[key]
             alone = centred(label)
             if alone is not None:

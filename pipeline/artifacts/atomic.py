@@ -120,7 +120,11 @@ def write_text(path: Path | str, text: str) -> None:
 
 def write_json(path: Path | str, value: Any) -> None:
     """Replace ``path`` by ``value`` as indented JSON with sorted keys, atomically."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        # Piece by piece: the text of a million names would be held twice.
+        for piece in json.JSONEncoder(indent=2, sort_keys=True).iterencode(value):
+            file.write(piece)
+        file.write("\n")
 
 
 def read_json(path: Path | str) -> Any:

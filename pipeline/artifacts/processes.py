@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pipeline.artifacts.executors.cluster import Cluster
 
 _WATCH_SECONDS = 0.5
+# Chunks of a worker that are under way: it never waits for its next, and no more are held.
+IN_FLIGHT = 4
 
 
 def spread(
@@ -52,21 +55,67 @@ def spread(
 
     An exception of ``function`` propagates with its own type and a note that names the item.
     """
-    chunks = [
+    how: dict[str, Any] = {"chunk": chunk, "worthwhile": worthwhile}
+    how |= {"running": running, "unit": unit}
+    where: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "gpu": gpu}
+    return list(spread_streamed(function, items, **where, **how))
+
+
+def spread_streamed(
+    function: Callable[[list[Any]], list[Any]],
+    items: Sequence[Any],
+    *,
+    workers: int,
+    scheduler: str | Cluster | None = None,
+    gpu: bool = False,
+    chunk: int = 32,
+    worthwhile: int = 1,
+    running: Running = SILENT,
+    unit: str = "images",
+) -> Generator[Any]:
+    """``spread``, a result at a time. At most ``IN_FLIGHT`` chunks of a worker are sliced from
+    ``items``, on their way or waiting to be taken, however many items there are: ``items`` may make
+    a slice when it is asked for one.
+    """
+    chunks = (
         _Chunk(function, tuple(items[start : start + chunk]), start)
         for start in range(0, len(items), chunk)
-    ]
-    workers = min(workers, len(chunks), len(items) // worthwhile)
+    )
+    workers = min(workers, math.ceil(len(items) / chunk), len(items) // worthwhile)
     bar = Counter(running, len(items), unit)
-    if not chunks:
-        parts = []
+    if not len(items):
+        parts: Iterable[list[Any]] = ()
     elif scheduler is not None:
-        parts = _on_cluster(chunks, scheduler, gpu, bar)
+        parts = _on_cluster(chunks, scheduler, gpu)
     elif workers <= 1:
-        parts = [bar.count(part()) for part in chunks]
+        parts = (part() for part in chunks)
     else:
-        parts = _in_processes(chunks, workers, bar)
-    return [result for part in parts for result in part]
+        parts = _in_processes(chunks, workers)
+    for part in parts:
+        yield from bar.count(part)
+
+
+def _in_turn(
+    submit: Callable[[_Chunk], Any],
+    chunks: Iterable[_Chunk],
+    at_once: Callable[[], int],
+    give_up: Callable[[list[Any]], None],
+) -> Iterator[list[Any]]:
+    """Results of chunks in their order. submit: starts one and gives its future. at_once: how many
+    may be under way, asked anew for each, since workers of a cluster come and go. give_up: is given
+    the futures that nobody waits for any more.
+    """
+    waiting: deque[Any] = deque()
+    try:
+        for task in chunks:
+            waiting.append(submit(task))
+            while len(waiting) >= at_once():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        if waiting:
+            give_up(list(waiting))
 
 
 def spread_pinned(
@@ -160,23 +209,12 @@ class _Chunk:
         return results
 
 
-def _in_processes(chunks: list[_Chunk], workers: int, bar: Counter) -> list[list[Any]]:
-    import dask.multiprocessing
-    from dask.callbacks import Callback
-
-    def finished(_key: Any, result: Any, *_: Any) -> None:
-        bar.count(result)
-
-    names = [("chunk", number) for number in range(len(chunks))]
-    graph = {name: (task,) for name, task in zip(names, chunks, strict=True)}
+def _in_processes(chunks: Iterable[_Chunk], workers: int) -> Iterator[list[Any]]:
     with _fresh_processes(workers) as pool:
         try:
-            with Callback(posttask=finished):
-                results: Any = dask.multiprocessing.get(
-                    graph, names, pool=pool, chunksize=1, optimize_graph=False
-                )
-                return list(results)
-        except KeyboardInterrupt:
+            # What is left of them the pool gives up when it is shut down.
+            yield from _in_turn(pool.submit, chunks, lambda: IN_FLIGHT * workers, lambda _: None)
+        except (KeyboardInterrupt, GeneratorExit):
             _end_workers()
             raise
         except BrokenProcessPool as error:
@@ -185,11 +223,6 @@ def _in_processes(chunks: list[_Chunk], workers: int, bar: Counter) -> list[list
                 f"{workers} workers); expected it to finish; type reidpipe prepare "
                 "(or parse) DATASET --workers 1 first"
             ) from error
-        except dask.multiprocessing.RemoteException as error:
-            # dask's stand-in prints a worker's traceback as its message; hand on the original.
-            original = error.exception
-            original.add_note(f"in a worker process:\n{error.traceback}")
-            raise original from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -211,9 +244,8 @@ def _fresh_processes(count: int) -> ProcessPoolExecutor:
 
 
 def _on_cluster(
-    chunks: list[_Chunk], scheduler: str | Cluster, gpu: bool, bar: Counter
-) -> list[list[Any]]:
-    from distributed import as_completed
+    chunks: Iterable[_Chunk], scheduler: str | Cluster, gpu: bool
+) -> Iterator[list[Any]]:
     from distributed.protocol.serialize import serialize_bytes
     from distributed.scheduler import KilledWorker
 
@@ -232,11 +264,19 @@ def _on_cluster(
         resources = {GPU: 1} if gpu and announced(client) else None
         # A step at work goes before steps that have not begun.
         placing: dict[str, Any] = {"pure": False, "priority": 10, "resources": resources}
-        futures = [client.submit(work, serialize_bytes(task), **placing) for task in chunks]
+
+        def submit(task: _Chunk) -> Any:
+            return client.submit(work, serialize_bytes(task), **placing)
+
+        def at_once() -> int:
+            threads: Any = client.nthreads()
+            return IN_FLIGHT * max(1, sum(threads.values()))
+
+        def give_up(futures: list[Any]) -> None:
+            client.cancel([future for future in futures if not future.done()], force=True)
+
         try:
-            for future in as_completed(futures, loop=client.loop):
-                bar.count(future.result())
-            return [future.result() for future in futures]
+            yield from _in_turn(submit, chunks, at_once, give_up)
         except KilledWorker as error:
             raise ReidpipeError(
                 f"found {len(error.args) and error.allowed_failures + 1} workers of {scheduler} "
@@ -244,8 +284,6 @@ def _on_cluster(
                 "finish; start them with more memory, then type the command again: what is stored "
                 "is kept"
             ) from error
-        finally:
-            client.cancel([future for future in futures if not future.done()], force=True)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from pipeline.datasets.index import ImageRow
 from pipeline.datasets.layouts.counts import summary, verify_counts
 from pipeline.datasets.manifest import Manifest, Protocol
 from pipeline.datasets.protocols import apply_protocol, exclusion
+from pipeline.datasets.repeats import may_repeat
 from pipeline.terminal.errors import ReidpipeError
 
 ERROR, WARNING = "error:", "warning:"
@@ -142,8 +143,8 @@ def unmatched(query: list[ImageRow], gallery: list[ImageRow], exclude: str) -> l
 
 def _same_bytes(rows: Sequence[ImageRow]) -> list[list[ImageRow]]:
     by_digest: dict[str, list[ImageRow]] = defaultdict(list)
-    for row in rows:
-        by_digest[row.digest].append(row)
+    for place in may_repeat((row.digest for row in rows), len(rows)).tolist():
+        by_digest[rows[place].digest].append(rows[place])
     return [group for group in by_digest.values() if len(group) > 1]
 
 

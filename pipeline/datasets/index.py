@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import atomic
 from pipeline.artifacts.checked import checked, read_json
 from pipeline.datasets.catalogue import defined
 from pipeline.datasets.manifest import Manifest
+from pipeline.datasets.repeats import may_repeat
+from pipeline.datasets.sharing import Shared
 from pipeline.images.decoding import Decoding, decoding_of, decoding_params
 from pipeline.images.originals import Original
 from pipeline.terminal.errors import ReidpipeError, nearest
@@ -148,57 +150,64 @@ def read_index(folder: Path) -> Index:
             )
         if len(set(header)) < len(header):
             raise ReidpipeError(f"{table}: found a column twice; expected each column name once")
-        extra = [(place, name) for place, name in enumerate(header) if name not in COLUMNS]
-        places = [header.index(name) for name in COLUMNS]
-        rows = [
-            _parse(fields, header, places, extra, f"{table} line {reader.line_num}")
-            for fields in reader
-        ]
+        parse = _Parser(header)
+        rows = []
+        for fields in reader:
+            try:
+                rows.append(parse(fields))
+            except ValueError as error:
+                raise ReidpipeError(f"{table} line {reader.line_num}: {error}") from error
     _validate(rows, str(table))
     root = Path(os.path.normpath(folder / about["root"]))
     return Index(about["dataset"], root, rows, about.get("definition"), decoding_of(about))
 
 
-def _parse(
-    fields: list[str],
-    header: list[str],
-    places: list[int],
-    extra: list[tuple[int, str]],
-    where: str,
-) -> ImageRow:
-    if len(fields) != len(header):
-        raise ReidpipeError(f"{where}: found {len(fields)} fields; expected {len(header)}")
-    key, path, split, pid, camid, view, sequence, frame, width, height, digest = (
-        fields[place] for place in places
-    )
-    try:
-        return ImageRow(
-            key=key,
-            path=path,
-            split=split,
-            pid=int(pid) if pid else None,
-            camid=int(camid) if camid else None,
-            view=int(view) if view else None,
-            sequence=sequence,
-            frame=int(frame) if frame else None,
-            width=int(width),
-            height=int(height),
-            digest=digest,
-            extra={name: fields[place] for place, name in extra},
+class _Parser:
+    """Fields of a table with this header -> a row. Raises ValueError that says what is wrong."""
+
+    def __init__(self, header: list[str]) -> None:
+        self.fields = len(header)
+        self.places = [header.index(name) for name in COLUMNS]
+        self.extra = [(name, at) for at, name in enumerate(header) if name not in COLUMNS]
+        self.shared = Shared()
+
+    def __call__(self, fields: list[str]) -> ImageRow:
+        if len(fields) != self.fields:
+            raise ValueError(f"found {len(fields)} fields; expected {self.fields}")
+        key, path, split, pid, camid, view, sequence, frame, width, height, digest = (
+            fields[place] for place in self.places
         )
-    except ValueError as error:
-        raise ReidpipeError(
-            f"{where}: found {error.args[0].split(': ')[-1]}; expected a whole number "
-            "(pid, camid, view, frame may be empty)"
-        ) from error
+        same = self.shared.same
+        try:
+            return ImageRow(
+                key=key,
+                path=key if path == key else path,
+                split=same(split),
+                pid=same(int(pid)) if pid else None,
+                camid=same(int(camid)) if camid else None,
+                view=same(int(view)) if view else None,
+                sequence=same(sequence),
+                frame=int(frame) if frame else None,
+                width=same(int(width)),
+                height=same(int(height)),
+                digest=digest,
+                extra=self.shared.columns(tuple((name, fields[at]) for name, at in self.extra)),
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"found {error.args[0].split(': ')[-1]}; expected a whole number "
+                "(pid, camid, view, frame may be empty)"
+            ) from error
 
 
-def _validate(rows: Iterable[ImageRow], where: str) -> None:
+def _validate(rows: Sequence[ImageRow], where: str) -> None:
+    candidates = set(may_repeat((row.key for row in rows), len(rows)).tolist())
     seen: set[str] = set()
-    for row in rows:
-        if row.key in seen:
-            raise ReidpipeError(f"{where}: found key '{row.key}' twice; expected each key once")
-        seen.add(row.key)
+    for place, row in enumerate(rows):
+        if place in candidates:
+            if row.key in seen:
+                raise ReidpipeError(f"{where}: found key '{row.key}' twice; expected each key once")
+            seen.add(row.key)
         if row.split not in SPLITS:
             raise ReidpipeError(
                 f"{where}: found split '{row.split}' for '{row.key}'{nearest(row.split, SPLITS)}; "
@@ -209,8 +218,7 @@ def _validate(rows: Iterable[ImageRow], where: str) -> None:
                 f"{where}: found key '{row.key}' for path '{row.path}'; "
                 f"expected the path, or '{row.path}@{row.split}' for a second split"
             )
-        pure = PurePosixPath(row.path)
-        if not row.path or pure.is_absolute() or ".." in pure.parts:
+        if not row.path or row.path[0] == "/" or ".." in row.path.split("/"):
             raise ReidpipeError(
                 f"{where}: found path '{row.path}'; expected a path inside the dataset's root"
             )

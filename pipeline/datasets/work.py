@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline.artifacts.processes import spread
+from pipeline.artifacts.processes import spread_streamed
 from pipeline.datasets.catalogue import defined
 from pipeline.datasets.check import check_rows
 from pipeline.datasets.fingerprints import fingerprint, fingerprints
@@ -15,6 +17,8 @@ from pipeline.datasets.index import ImageRow, Index, write_index
 from pipeline.datasets.layouts import LayoutResult, LayoutRow, read_layout
 from pipeline.datasets.layouts.own import Holdout
 from pipeline.datasets.layouts.rows import shortened
+from pipeline.datasets.repeats import may_repeat
+from pipeline.datasets.sharing import Shared
 from pipeline.images.decoding import Decoding
 from pipeline.images.originals import DamagedImage, read_bytes
 from pipeline.images.pixels import read_image
@@ -60,8 +64,9 @@ def index(job: Job) -> dict[str, Any]:
         holdout=Holdout.from_plain(job.params.get("holdout")),
         lists=Path(lists) if lists else None,
     )
+    found = Found()
     paths = list(dict.fromkeys(row.path for row in layout.rows))
-    measured = spread(
+    measured = spread_streamed(
         partial(_measure, root=layout.root, decoding=manifest.decoding),
         paths,
         workers=job.workers,
@@ -70,21 +75,21 @@ def index(job: Job) -> dict[str, Any]:
         worthwhile=WORTHWHILE,
         running=job.running,
     )
-    facts = dict(zip(paths, measured, strict=True))
-    damaged = [path for path in paths if facts[path].damage]
-    rows = _index_rows(layout.rows, facts)
+    rows = _index_rows(layout.rows, measured, found)
     if not rows:
         raise ReidpipeError(
             f"found no whole image among {len(paths)} of {manifest.title} in {layout.root}, "
-            f"first: {facts[damaged[0]].damage}"
+            f"first: {next(iter(found.damaged.values()))}"
         )
+    del paths
     check_unchanged(job.params)  # whoever changed it while it was read has mixed two datasets
     definition = job.params.get("definition")
     write_index(
         job.folder, Index(manifest.dataset, layout.root, rows, definition, manifest.decoding)
     )
-    decoded = _decoded(paths, facts)
-    found = check_rows(rows, manifest)
+    decoded = dict(sorted(found.decoded.items()))
+    damaged = list(found.damaged)
+    checked = check_rows(rows, manifest)
     return {
         "dataset": manifest.dataset,
         "root": str(layout.root),
@@ -95,11 +100,11 @@ def index(job: Job) -> dict[str, Any]:
         "unmatched_files": layout.unmatched,
         "notes": layout.notes,
         "decoded": decoded,
-        **found.plain(),
+        **checked.plain(),
         "lines": [
-            *_reading_lines(layout, damaged, facts),
+            *_reading_lines(layout, found.damaged),
             *_decoding_lines(decoded),
-            *found.lines,
+            *checked.lines,
         ],
     }
 
@@ -121,15 +126,6 @@ def check_unchanged(params: dict[str, Any]) -> None:
             )
 
 
-def _decoded(paths: list[str], facts: dict[str, Measured]) -> dict[str, list[str]]:
-    """What was done to images -> which, where the file is not simply what is shown."""
-    found: dict[str, list[str]] = {}
-    for path in paths:
-        for what in facts[path].told:
-            found.setdefault(what, []).append(path)
-    return dict(sorted(found.items()))
-
-
 def _measure(paths: list[str], *, root: Path, decoding: Decoding) -> list[Measured]:
     results = []
     for path in paths:
@@ -144,20 +140,52 @@ def _measure(paths: list[str], *, root: Path, decoding: Decoding) -> list[Measur
     return results
 
 
-def _index_rows(rows: list[LayoutRow], facts: dict[str, Measured]) -> list[ImageRow]:
-    seen: set[str] = set()
+@dataclass
+class Found:
+    """What decoding told of images that were not simply taken as they are, by path in the order of
+    the table. damaged: path -> what is wrong. decoded: what was done -> paths.
+    """
+
+    damaged: dict[str, str] = field(default_factory=dict)
+    decoded: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, path: str, fact: Measured) -> None:
+        if fact.damage:
+            self.damaged[path] = fact.damage
+        for what in fact.told:
+            self.decoded.setdefault(what, []).append(path)
+
+
+def _index_rows(
+    rows: list[LayoutRow], measured: Iterator[Measured], found: Found
+) -> list[ImageRow]:
+    """The rows of the table. measured: of each path in the order in which it first comes. The list
+    ``rows`` is emptied: a million rows of both kinds are not held at once.
+    """
+    often = {rows[at].path for at in may_repeat((row.path for row in rows), len(rows)).tolist()}
+    facts: dict[str, Measured] = {}
+    shared = Shared()
     result = []
-    for row in rows:
-        fact = facts[row.path]
+    rows.reverse()
+    while rows:
+        row = rows.pop()
+        key = row.path
+        if key in facts:
+            fact, key = facts[key], f"{row.path}@{row.split}"
+        else:
+            fact = next(measured)
+            found.note(row.path, fact)
+            if row.path in often:
+                facts[row.path] = fact
         if fact.damage:
             continue
-        key = f"{row.path}@{row.split}" if row.path in seen else row.path
-        seen.add(row.path)
         result.append(
             ImageRow(
-                key=key, path=row.path, split=row.split, pid=row.pid, camid=row.camid,
-                view=row.view, sequence=row.sequence, frame=row.frame, width=fact.width,
-                height=fact.height, digest=fact.digest, extra=row.extra,
+                key=key, path=row.path, split=row.split, camid=row.camid, view=row.view,
+                pid=None if row.pid is None else shared.same(row.pid),
+                sequence=shared.same(row.sequence), frame=row.frame, width=fact.width,
+                height=fact.height, digest=fact.digest,
+                extra=shared.columns(tuple(row.extra.items())),
             )
         )  # fmt: skip
     return result
@@ -170,9 +198,7 @@ def _decoding_lines(decoded: dict[str, list[str]]) -> list[str]:
     ]
 
 
-def _reading_lines(
-    layout: LayoutResult, damaged: list[str], facts: dict[str, Measured]
-) -> list[str]:
+def _reading_lines(layout: LayoutResult, damaged: dict[str, str]) -> list[str]:
     lines = [f"read as {layout.layout}", *layout.notes]
     for why, count in layout.dropped.items():
         example = f", such as {layout.examples[why]}" if why in layout.examples else ""
@@ -185,7 +211,7 @@ def _reading_lines(
         )
     if damaged:
         lines.append(f"warning: {len(damaged)} damaged images are left out:")
-        lines += [f"  {path}: {facts[path].damage}" for path in damaged[:20]]
+        lines += [f"  {path}: {what}" for path, what in list(damaged.items())[:20]]
         if len(damaged) > 20:
             lines.append(f"  and {len(damaged) - 20} more")
     return lines

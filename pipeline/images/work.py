@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from pipeline.artifacts import atomic
-from pipeline.artifacts.processes import spread
+from pipeline.artifacts.processes import spread_streamed
 from pipeline.datasets.index import ImageRow, read_index
 from pipeline.images.decoding import Decoding, decoding_of
 from pipeline.images.originals import Original
@@ -52,15 +53,16 @@ def pack(job: Job) -> dict[str, Any]:
             root=index.root, pixels=temporary, start=start, size=(height, width), filter=filter,
             decoding=decoding_of(job.params),
         )  # fmt: skip
-        spread(
+        for _ in spread_streamed(
             work,
-            list(enumerate(index.rows)),
+            _Numbered(index.rows),
             workers=job.workers,
             scheduler=job.scheduler,
             chunk=64,
             worthwhile=WORTHWHILE,
             running=job.running,
-        )
+        ):
+            pass
     keys = [row.key for row in index.rows]
     about = {"keys": keys, "size": [height, width], "filter": filter}
     atomic.write_json(job.folder / KEYS, about)
@@ -68,6 +70,28 @@ def pack(job: Job) -> dict[str, Any]:
         "dataset": index.dataset, "images": count, "size": [height, width], "filter": filter,
         "bytes": count * height * width * 3,
     }  # fmt: skip
+
+
+class _Numbered(Sequence[tuple[int, ImageRow]]):
+    """Rows with their numbers, made when a chunk of them is asked for."""
+
+    def __init__(self, rows: Sequence[ImageRow]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[int, ImageRow]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[tuple[int, ImageRow]]: ...
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            numbers = range(*place.indices(len(self.rows)))
+            return list(zip(numbers, self.rows[place], strict=True))
+        return place, self.rows[place]
 
 
 def _reserve(path: Path, shape: tuple[int, ...]) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.artifacts.checked import checked
+from pipeline.labels.chunks import Chunks
+from pipeline.labels.places import Places
 from pipeline.labels.sets import LabelSet
 from pipeline.labels.shards import CONFIDENCE_STEPS, NOTES, Shard, damaged, shards
 from pipeline.terminal.errors import ReidpipeError
@@ -54,11 +57,16 @@ class LabelMapReader:
                 f"found no label maps in {self.folder}; expected maps-*.h5; type reidpipe parse"
             )
         self.attributes: dict[str, Any] = {}
-        self._rows: dict[str, tuple[int, int]] = {}
+        self._places = Places()
+        self._starts: list[int] = []  # of each shard's first key
         self._notes: list[tuple[str, np.ndarray | None]] = []
         for number, path in enumerate(self._shards):
             with Shard(checked(path)) as shard:
                 self._enter(number, shard)
+        again = self._places.repeated()
+        if again is not None:
+            number, _ = self._at(again)
+            raise damaged(self._shards[number], f"it repeats {self._places.key(again)}")
         self.label_set = _label_set(self._shards[0], self.attributes)
         self._reset()
 
@@ -68,21 +76,20 @@ class LabelMapReader:
             self.attributes = attributes
         if attributes.get("label_set") != self.attributes.get("label_set"):
             raise damaged(shard.path, "its label set differs from the other shards'")
-        for row, key in enumerate(shard.keys()):
-            if key in self._rows:
-                raise damaged(shard.path, f"it repeats {key}")
-            self._rows[key] = (number, row)
+        self._starts.append(len(self._places))
+        self._places.extend(shard.keys())
         self._notes.append((str(attributes.get(NOTES, "")), shard.notes()))
 
     def _reset(self) -> None:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._open: OrderedDict[int, Shard] = OrderedDict()
+        self._chunks: dict[int, Chunks | None] = {}
 
     @property
     def keys(self) -> Keys:
         """Image keys in storage order; ``keys()`` gives them too."""
-        return Keys(self._rows)
+        return Keys(self._places)
 
     @property
     def made_by(self) -> dict[str, Any]:
@@ -95,6 +102,15 @@ class LabelMapReader:
         with self._shard(0) as shard:
             return shard.size
 
+    def noted(self, meaning: str) -> Iterator[tuple[str, int | None]]:
+        """Every key with its ``note``, shard after shard."""
+        for number, (told, notes) in enumerate(self._notes):
+            start = self._starts[number]
+            stop = (*self._starts, len(self))[number + 1]
+            bits = notes.tolist() if notes is not None and told == meaning else None
+            for row in range(stop - start):
+                yield self._places.key(start + row), None if bits is None else bits[row]
+
     def note(self, key: str, meaning: str) -> int | None:
         """The bits that were noted about a map, where they mean what ``meaning`` says (the text of
         the attribute ``notes``); None where they do not, or nothing was noted.
@@ -104,18 +120,22 @@ class LabelMapReader:
         return int(notes[row]) if notes is not None and told == meaning else None
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._places)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._rows
+        return isinstance(key, str) and self._places.find(key) is not None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
+        return iter(self._places)
 
     def __getitem__(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         number, row = self._place(key)
-        with self._shard(number) as shard:
-            label, steps = shard.label(row), shard.confidence(row)
+        chunks = self._lying(number)
+        if chunks is not None:
+            label, steps = chunks.read(row, key)
+        else:
+            with self._shard(number) as shard:
+                label, steps = shard.label(row), shard.confidence(row)
         return label, steps.astype(np.float32) / CONFIDENCE_STEPS
 
     def read(self, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -136,13 +156,27 @@ class LabelMapReader:
             return shard.source(row)[0]
 
     def _place(self, key: str) -> tuple[int, int]:
-        try:
-            return self._rows[key]
-        except KeyError:
+        place = self._places.find(key)
+        if place is None:
             raise MissingMap(
                 f"no label map of {key} in {self.folder} ({len(self)} maps); expected one per "
                 "image; type reidpipe parse"
-            ) from None
+            )
+        return self._at(place)
+
+    def _at(self, place: int) -> tuple[int, int]:
+        """Shard and row."""
+        number = bisect_right(self._starts, place) - 1
+        return number, place - self._starts[number]
+
+    def _lying(self, number: int) -> Chunks | None:
+        if self._process != os.getpid():
+            self._reset()
+        if number not in self._chunks:
+            # Not kept open: an open shard takes a megabyte, what is read off it nine kilobytes.
+            with Shard(checked(self._shards[number])) as shard:
+                self._chunks[number] = Chunks.of(shard)
+        return self._chunks[number]
 
     @contextlib.contextmanager
     def _shard(self, number: int) -> Iterator[Shard]:
@@ -163,7 +197,7 @@ class LabelMapReader:
         self._reset()
 
     def __getstate__(self) -> dict[str, Any]:
-        handles = ("_open", "_lock", "_process")
+        handles = ("_open", "_lock", "_process", "_chunks")
         return {name: value for name, value in self.__dict__.items() if name not in handles}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

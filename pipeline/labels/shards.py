@@ -157,6 +157,23 @@ class Shard:
                 height, width
             )
 
+    def chunks(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Offsets in the file, int64 (2, n), and sizes, int64 (2, n), of the packed label maps and
+        maps of confidence; None where a map lies otherwise than it is written here.
+        """
+        if not all(self.plain.values()):
+            return None
+        offsets, sizes = np.zeros((2, 2, len(self)), np.int64)
+        with self._told():
+            for which, name in enumerate(("label", "confidence")):
+                lying = self.sets[name].id
+                for row in range(len(self)):
+                    chunk = lying.get_chunk_info_by_coord((row, 0, 0))
+                    if chunk.filter_mask or chunk.byte_offset is None:
+                        return None
+                    offsets[which, row], sizes[which, row] = chunk.byte_offset, chunk.size
+        return offsets, sizes
+
     def source(self, row: int) -> tuple[tuple[int, int], str]:
         """(height, width) of an image and the first 32 hex digits of its file's SHA-256."""
         with self._told():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,10 +39,54 @@ class _Row(NamedTuple):
     note: int
 
 
+class Stored:
+    """Which keys lie in the shards of a folder, each shard read once, and the next free number.
+
+    first: shards below this number hold no key that will be asked for, and are not read. One such
+    object serves all writers of a process to a folder, while nothing is deleted there. Used by who
+    holds the folder's lock.
+    """
+
+    def __init__(self, folder: Path | str, first: int = 0) -> None:
+        self.folder, self.next = Path(folder), first
+        self._keys: set[str] = set()
+        self._listed = False
+
+    def look(self) -> None:
+        """Take in what others have written since. Numbers follow one another: after the first time
+        the folder is not listed again, which for each of a million images' shards would cost more
+        than writing them.
+        """
+        if self._listed:
+            while (shard := self.path(self.next)).exists():
+                self._read(shard)
+            return
+        self._listed = True
+        for shard in shards(self.folder):
+            if number_of(shard) >= self.next:
+                self._read(shard)
+
+    def _read(self, shard: Path) -> None:
+        self.add(keys_of(shard), number_of(shard))
+
+    def path(self, number: int) -> Path:
+        """Of a shard."""
+        return self.folder / f"maps-{number:05d}.h5"
+
+    def add(self, keys: Iterable[str], number: int) -> None:
+        """Keys of a shard that was written."""
+        self._keys.update(keys)
+        self.next = number + 1
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+
 class MapWriter:
     """Collects maps and writes them as shards of ``SHARD_IMAGES``; use it in a ``with`` block.
 
-    attributes: JSON-plain facts about how the maps were made. size: (H, W) of every map. Several
+    attributes: JSON-plain facts about how the maps were made. size: (H, W) of every map. stored:
+    what the process knows of the folder, where it writes there more than once. Several
     processes may write to one folder: an operating-system lock on the folder, which dies with its
     holder, covers choosing a number, writing and renaming, so numbers never collide and whatever
     temporary file the holder finds belongs to a dead writer. A map that another process stored
@@ -55,14 +99,15 @@ class MapWriter:
         label_set: LabelSet,
         attributes: Mapping[str, Any] | None = None,
         size: tuple[int, int] = (256, 128),
+        *,
+        stored: Stored | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.label_set = label_set
         self.attributes = dict(attributes or {})
         self.size = (int(size[0]), int(size[1]))
         self._rows: dict[str, _Row] = {}
-        self._stored: set[str] = set()
-        self._seen: set[str] = set()
+        self._stored = stored if stored is not None else Stored(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         with _folder_lock(self.folder):
             self._drop_stale_files()
@@ -73,6 +118,8 @@ class MapWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.flush()
+            with _folder_lock(self.folder):
+                self._drop_stale_files()
 
     def add(
         self,
@@ -112,18 +159,14 @@ class MapWriter:
         if not self._rows:
             return
         with _folder_lock(self.folder):
-            self._drop_stale_files()
-            taken = shards(self.folder)
-            for shard in taken:
-                if shard.name not in self._seen:
-                    self._stored.update(keys_of(shard))
-                    self._seen.add(shard.name)
+            self._stored.look()
             rows = {key: row for key, row in self._rows.items() if key not in self._stored}
             if rows:
-                number = number_of(taken[-1]) + 1 if taken else 0
-                with replacing(self.folder / f"maps-{number:05d}.h5") as temporary:
+                number = self._stored.next
+                with replacing(self._stored.path(number)) as temporary:
                     temporary.write_bytes(self._content(rows))
                     _check(temporary, rows)
+                self._stored.add(rows, number)
         self._rows.clear()
 
     def _drop_stale_files(self) -> None:

@@ -27,6 +27,7 @@ from reid_train.search.writing import (
     forget_blocks,
     keep_block,
     kept_blocks,
+    next_block,
     write_gallery,
 )
 
@@ -127,6 +128,7 @@ def _computed(
     if kept.places:
         tell(f"going on: {len(kept.places)} of {len(extension.names)} images were computed before")
     damaged: dict[str, str] = {}
+    number = next_block(folder)
     for start in range(0, len(left), BLOCK):
         names = {extension.images.paths[name]: name for name in left[start : start + BLOCK]}
         try:
@@ -136,7 +138,8 @@ def _computed(
             continue
         damaged |= broken
         done = [names[path] for path in paths]
-        keep_block(folder, how.stored(), done, [digests[name] for name in done], features)
+        keep_block(folder, number, how.stored(), done, [digests[n] for n in done], features)
+        number += 1
         if len(left) > BLOCK:
             tell(f"embedded {min(start + BLOCK, len(left))} of {len(left)} images")
     return kept_blocks(folder, how.stored(), digests), damaged

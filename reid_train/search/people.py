@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,29 @@ from reid_train.evaluation.image_files import images_below
 TABLES = (".csv", ".tsv")
 
 
+class Below(Mapping[str, Path]):
+    """name -> file in a folder; a path is made when it is asked for, since one of ten million takes
+    more memory than its name.
+    """
+
+    def __init__(self, folder: Path, names: Iterable[str]) -> None:
+        self._folder, self._names = Path(folder), dict.fromkeys(names)
+
+    def __getitem__(self, name: str) -> Path:
+        if name not in self._names:
+            raise KeyError(name)
+        return Path(self._folder, name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 @dataclass(frozen=True)
 class Images:
     """Image files of one place.
@@ -29,7 +52,7 @@ class Images:
     """
 
     folder: Path
-    paths: dict[str, Path]
+    paths: Mapping[str, Path]
     people: dict[str, str] = field(default_factory=dict)
     cameras: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -50,7 +73,7 @@ def images_at(place: Path, *, rule: str | None = None, known: bool = True) -> Im
             return _of_table(place)
         found = _layout(place.parent, rule, told=True) if rule else None
         return _with_people(place.parent, {place.name: place}, found)
-    paths = {path.relative_to(place).as_posix(): path for path in images_below(place)}
+    paths = Below(place, (path.relative_to(place).as_posix() for path in images_below(place)))
     notes = tuple(other_files(place))
     if not known:
         return Images(place, paths, notes=notes)
@@ -80,13 +103,14 @@ def _of_table(table: Path) -> Images:
 
 def _of_rows(root: Path, rows: Sequence[ImageRow | LayoutRow], notes: tuple[str, ...]) -> Images:
     called = _called(rows)
-    paths, people, cameras = {}, {}, {}
-    for row in sorted(rows, key=lambda row: row.path):
-        paths[row.path] = Path(root, row.path)
+    people, cameras = {}, {}
+    ordered = sorted(rows, key=lambda row: row.path)
+    for row in ordered:
         if row.pid is not None:
             people[row.path] = called[row.pid]
         if row.camid is not None:
             cameras[row.path] = row.camid
+    paths = Below(root, (row.path for row in ordered))
     return Images(Path(root), paths, people, cameras, notes)
 
 
@@ -102,7 +126,7 @@ def _layout(folder: Path, rule: str | None, *, told: bool) -> tuple[Path, list[L
 
 
 def _with_people(
-    folder: Path, paths: dict[str, Path], found: tuple[Path, list[LayoutRow]] | None
+    folder: Path, paths: Mapping[str, Path], found: tuple[Path, list[LayoutRow]] | None
 ) -> Images:
     if found is None:
         return Images(folder, paths)
@@ -143,6 +167,7 @@ class Numbers:
         self.identities = dict(identities)
         self.used = {int(pid) for pid in pids if pid is not None}
         self.numbers = {self.identities.get(str(pid), str(pid)): pid for pid in self.used}
+        self.highest = max(self.used, default=-1)
 
     def add(self, names: Iterable[str]) -> None:
         """Give every name a number that has none yet."""
@@ -150,8 +175,9 @@ class Numbers:
         for name in fresh:
             number = int(name) if _is_number(name) else -1
             if number < 0 or number in self.used:
-                number = max(self.used, default=-1) + 1
+                number = self.highest + 1
             self.used.add(number)
+            self.highest = max(self.highest, number)
             self.numbers[name] = number
             if str(number) != name:
                 self.identities[str(number)] = name

@@ -97,13 +97,25 @@ class Computed:
         return found
 
 
+def next_block(folder: Path) -> int:
+    """The first number of which nothing is kept."""
+    kept = (folder / BLOCKS).glob("*.json")
+    return 1 + max((int(path.stem) for path in kept if path.stem.isdecimal()), default=-1)
+
+
 def keep_block(
-    folder: Path, made_by: dict[str, object], names: Sequence[str], digests: Sequence[str], features
+    folder: Path,
+    number: int,
+    made_by: dict[str, object],
+    names: Sequence[str],
+    digests: Sequence[str],
+    features: np.ndarray,
 ) -> None:
-    """Keep features (m, D) of images until the gallery is written. made_by: what made them."""
+    """Keep features (m, D) of images until the gallery is written. number: ``next_block`` at first,
+    then one more each time. made_by: what made them.
+    """
     place = folder / BLOCKS
     place.mkdir(exist_ok=True)
-    number = 1 + max((int(p.stem) for p in place.glob("*.json") if p.stem.isdecimal()), default=-1)
     with (
         atomic.replacing(place / f"{number}.npy") as temporary,
         temporary.open("wb") as file,

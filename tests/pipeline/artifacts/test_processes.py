@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.artifacts.processes import spread, spread_pinned
+from pipeline.artifacts.processes import IN_FLIGHT, spread, spread_pinned, spread_streamed
 from pipeline.artifacts.running import Running
 from pipeline.terminal.errors import ReidpipeError
 
@@ -42,6 +43,12 @@ def picky(items: list[int]) -> list[int]:
 
 def user_error(items: list[int]) -> list[int]:
     raise ReidpipeError("found x; expected y; type z")
+
+
+def touched(paths: list[Path]) -> list[Path]:
+    for path in paths:
+        path.touch()
+    return paths
 
 
 def full_disk(items: list[int]) -> list[int]:
@@ -102,6 +109,38 @@ def test_errors_arrive_as_they_left(workers: int) -> None:
     with pytest.raises(OSError) as full:
         spread(full_disk, range(4), workers=workers, chunk=2)
     assert (full.value.errno, full.value.filename) == (28, "/somewhere")
+
+
+class Asked(Sequence[int]):
+    """0, 1, 2, ...: remembers how far it was asked for."""
+
+    def __init__(self, count: int) -> None:
+        self.total, self.reached = count, 0
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __getitem__(self, place: Any) -> Any:
+        self.reached = max(self.reached, place.stop)
+        return range(*place.indices(self.total))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_more_chunks_are_held_than_are_under_way(workers: int) -> None:
+    items, chunk, taken, ahead = Asked(3000), 5, 0, 0
+    for result in spread_streamed(double, items, workers=workers, chunk=chunk):
+        assert result == 2 * taken
+        ahead = max(ahead, items.reached - taken)
+        taken += 1
+    assert taken == items.total
+    assert ahead <= chunk * (IN_FLIGHT * workers if workers > 1 else 1)
+
+
+def test_what_is_not_taken_is_not_done(tmp_path: Path) -> None:
+    results = spread_streamed(touched, [tmp_path / str(n) for n in range(90)], workers=2, chunk=1)
+    assert next(results).name == "0"
+    results.close()
+    assert 1 <= len(list(tmp_path.iterdir())) < 30
 
 
 def test_lost_results_are_an_error() -> None:
@@ -195,7 +234,7 @@ def test_a_cluster_started_beside_modules_of_the_user(tmp_path: Path) -> None:
 SLEEPER = """
     import os, sys, time
     from pathlib import Path
-    from pipeline.artifacts.processes import spread
+    from pipeline.artifacts.processes import IN_FLIGHT, spread, spread_streamed
 
     def sleep(items):
         (Path(sys.argv[1]) / str(os.getpid())).touch()

@@ -229,7 +229,8 @@ def test_few_shards_stay_open_and_threads_may_share(tmp_path: Path, monkeypatch)
         thread.start()
     for thread in threads:
         thread.join()
-    assert not failures and len(reader._open) == 3
+    assert not failures and not reader._open
+    assert {reader.source_size(key) for key in keys} == {(128, 48)} and len(reader._open) == 3
     reader.close()
     assert np.array_equal(reader["3"][0], content("3")[0])
 
