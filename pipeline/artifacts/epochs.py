@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.atomic import read_json, replacing, write_text
+from pipeline.artifacts.atomic import replacing, write_text
+from pipeline.artifacts.checked import checked, read_json
 from pipeline.artifacts.steps import Job, Step
 from pipeline.artifacts.store import Workspace
 from pipeline.artifacts.validation import Keep, Validation
@@ -182,7 +183,7 @@ def take(job: Job) -> dict[str, Any]:
         )
     for name in _files(source):
         with replacing(job.folder / name) as temporary:
-            shutil.copyfile(source / name, temporary)
+            shutil.copyfile(checked(source / name), temporary)
     write_text(job.folder / LOG, _log_until(job.inputs["model"] / LOG, number))
     return read_json(job.folder / META)["training"]
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
-import logging
 import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from pipeline import plugins
 from pipeline.artifacts import torchrun
 from pipeline.artifacts.atomic import sha256_file, write_json
+from pipeline.artifacts.checked import as_made, check_inputs, forget
 from pipeline.artifacts.kinds import KINDS
+from pipeline.artifacts.locks import Held, Lease, holding, is_held
 from pipeline.artifacts.mark import (
     MARK,
     described,
@@ -34,8 +31,6 @@ from pipeline.artifacts.steps import Job, Step, in_order
 from pipeline.artifacts.validation import LAST_ONLY, Keep, Validation
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.watching import QUIET, Watching
-
-log = logging.getLogger(__name__)
 
 ROOT_VARIABLE = "REIDPIPE_WORKSPACE"
 DEFAULT_ROOT = Path("reid-workspace")
@@ -124,7 +119,7 @@ class Workspace:
             while not self.complete(step):
                 time.sleep(0.1)
             return folder
-        with self._lock(step.name, step.key):
+        with self._lock(step.name, step.key) as lease:
             if self.complete(step):
                 return folder
             if folder.exists() and not step.kind.resumable:
@@ -133,9 +128,11 @@ class Workspace:
             drop_temporary(folder)
             started = time.time()
             check_files(step)
+            check_inputs(self.folder(source) for source in step.inputs.values())
             plugins.require(step.weights, f"{step.name} {step.key[:8]}")
             with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
                 summary = step.resolve()(self._job(step, execution))
+            lease.check()
             write_json(folder / MARK, _provenance(step, folder, summary, started))
         return folder
 
@@ -156,33 +153,15 @@ class Workspace:
             keep=execution.keep,
         )
 
-    @contextlib.contextmanager
-    def _lock(self, name: str, key: str, *, wait: bool = True) -> Iterator[None]:
+    def _lock(
+        self, name: str, key: str, *, wait: bool = True
+    ) -> contextlib.AbstractContextManager[Lease]:
         path = self.root / "artifacts" / name / f"{key}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if not wait:
-                raise
-            log.warning("%s %s is being made by another process: waiting", name, key)
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+        return holding(path, f"{name} {key} is being made", wait=wait)
 
     def being_made(self, artifact: Artifact) -> bool:
         """Whether a process is at work on it now."""
-        try:
-            with (artifact.folder.parent / f"{artifact.key}.lock").open() as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:  # no lock, or none of ours to read
-            return False
-        return False
+        return is_held(artifact.folder.parent / f"{artifact.key}.lock")
 
     def artifacts(self) -> list[Artifact]:
         """Everything below ``artifacts/``, complete or left behind, ordered by step and key."""
@@ -214,7 +193,8 @@ class Workspace:
                     return True
                 (artifact.folder / MARK).unlink(missing_ok=True)
                 shutil.rmtree(artifact.folder)
-        except Timeout:
+                forget(artifact.folder)
+        except Held:
             return False
         return True
 
@@ -288,9 +268,7 @@ def _provenance(step: Step, folder: Path, summary: dict, started: float) -> dict
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": round(time.time() - started, 3),
         "versions": versions(),
-        "files": {
-            path.relative_to(folder).as_posix(): described(path) for path in files_of(folder)
-        },
+        "files": {path.relative_to(folder).as_posix(): as_made(path) for path in files_of(folder)},
     }
 
 

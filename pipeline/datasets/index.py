@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.artifacts import atomic
+from pipeline.artifacts.checked import checked, read_json
 from pipeline.datasets.catalogue import defined
 from pipeline.datasets.manifest import Manifest
 from pipeline.images.decoding import Decoding, decoding_of, decoding_params
@@ -129,9 +130,9 @@ def read_index(folder: Path) -> Index:
                 f"found no {path.name} in {folder}; expected the folder of a prepared dataset; "
                 "type `reidpipe prepare DATASET`"
             )
-    about = atomic.read_json(folder / ABOUT)
+    about = read_json(folder / ABOUT)
     # utf-8-sig: spreadsheets write a byte-order mark before the first column's name.
-    with table.open(encoding="utf-8-sig", newline="") as file:
+    with checked(table).open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])
         missing = [name for name in COLUMNS if name not in header]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts import atomic
+from pipeline.artifacts.checked import checked, read_json
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 PIXELS = "pixels.npy"
@@ -37,14 +37,14 @@ class PackedImages:
                 f"found no packed images in {folder}; expected {PIXELS} and {KEYS}; "
                 "type `reidpipe cache verify`"
             )
-        about = atomic.read_json(folder / KEYS)
+        about = read_json(folder / KEYS)
         height, width = about["size"]
         return cls(folder, about["keys"], (height, width), about["filter"])
 
     @cached_property
     def pixels(self) -> np.ndarray:
         """uint8 (n, H, W, 3) in 0..255, RGB: a read-only memory map."""
-        array = np.load(self.folder / PIXELS, mmap_mode="r")
+        array = np.load(checked(self.folder / PIXELS), mmap_mode="r")
         if array.shape != (len(self.keys), *self.size, 3) or array.dtype != np.uint8:
             raise ReidpipeError(
                 f"found {array.dtype} {array.shape} in {self.folder / PIXELS}; expected uint8 "

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.artifacts.checked import checked
 from pipeline.labels.sets import LabelSet
 from pipeline.labels.shards import CONFIDENCE_STEPS, NOTES, Shard, damaged, shards
 from pipeline.terminal.errors import ReidpipeError
@@ -56,7 +57,7 @@ class LabelMapReader:
         self._rows: dict[str, tuple[int, int]] = {}
         self._notes: list[tuple[str, np.ndarray | None]] = []
         for number, path in enumerate(self._shards):
-            with Shard(path) as shard:
+            with Shard(checked(path)) as shard:
                 self._enter(number, shard)
         self.label_set = _label_set(self._shards[0], self.attributes)
         self._reset()
@@ -148,7 +149,7 @@ class LabelMapReader:
         if self._process != os.getpid():
             self._reset()
         with self._lock:
-            shard = self._open.pop(number, None) or Shard(self._shards[number])
+            shard = self._open.pop(number, None) or Shard(checked(self._shards[number]))
             while len(self._open) >= OPEN_SHARDS:
                 self._open.popitem(last=False)[1].close()
             self._open[number] = shard

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import importlib
 import json
@@ -20,6 +19,7 @@ from pipeline.artifacts.graph import Outcome
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import DEFAULT_ROOT, ROOT_VARIABLE, Execution, Workspace
 from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.machine import of_the_machine
 from pipeline.terminal.options import check_device
 from pipeline.terminal.printable import PrintableFormatter, one_line, printable
 from pipeline.terminal.publishing import FORMATS, Table
@@ -98,7 +98,7 @@ def run_told(main: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
     except click.Abort:
         _interrupted([])
     except Exception as error:
-        told = _of_the_machine(error)
+        told = of_the_machine(error)
         if told is None:
             raise
         _stop(told)
@@ -177,42 +177,6 @@ class LazyGroup(_Stopped, click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line, as ``run_told`` says."""
         run_told(super().main, *args, **kwargs)
-
-
-def _of_the_machine(error: BaseException | None) -> str | None:
-    """What to tell when the disk is full or files are closed to us or in the way of each other;
-    None for any other failure.
-
-    Libraries wrap such an error (torch) or know its text alone (safetensors), so the chain of
-    causes is searched for number and text.
-    """
-    while error is not None:
-        number = error.errno if isinstance(error, OSError) else None
-        name = error.filename if isinstance(error, OSError) else None
-        if number in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
-            return (
-                f"found the disk full{f' at {name}' if name else ''}; expected room for the "
-                "artifact; free some space (reidpipe cache ls shows what is large) and type the "
-                "same command again"
-            )
-        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return (
-                f"found {name or 'a file'} closed to you ({os.strerror(number)}); expected a place "
-                "you may read and write; change its permissions, or type --workspace DIR"
-            )
-        if number in (errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
-            return (
-                f"found {name or 'something'} in the way ({os.strerror(number)}); expected a "
-                "folder where a folder belongs and a file where a file does; move it away, or "
-                "type another --out or --workspace"
-            )
-        if number == errno.EFBIG:
-            return (
-                f"found {name or 'a file'} too large for its disk; expected what fits on it; type "
-                "a smaller --size, or --workspace DIR on another disk"
-            )
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def check_out(out: Path, *, folder: bool) -> None:

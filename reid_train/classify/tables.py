@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
-from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.terminal.publishing import Column, Table

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.artifacts.atomic import read_json, replacing, write_json
+from pipeline.artifacts.atomic import replacing, write_json
+from pipeline.artifacts.checked import read_json
 from reid_train.engine.runtime import derive_seed
 
 FEATURES, ABOUT = "features.safetensors", "features.json"

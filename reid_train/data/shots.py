@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.artifacts.atomic import read_json, write_json
+from pipeline.artifacts.atomic import write_json
+from pipeline.artifacts.checked import read_json
 from pipeline.terminal.errors import ReidpipeError
 
 VALIDATION_SHOTS = 4  # at most, whatever the number for training

@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline.artifacts.atomic import read_json, replacing, sha256_file, write_json
+from pipeline.artifacts.atomic import replacing, sha256_file, write_json
+from pipeline.artifacts.checked import checked, read_json
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 
 WEIGHTS = "model.safetensors"
@@ -148,11 +149,12 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
 
     PyTorch files are read with ``weights_only=True``; numpy scalars (a metric saved beside the
     weights) are let through, they run no code. Raises ReidpipeError when the file is absent,
-    damaged, holds objects that are not tensors, or holds no tensor.
+    damaged, other than what was recorded of it, holds objects that are not tensors, or no tensor.
     """
     path = Path(path)
     if not path.is_file():
         raise ReidpipeError(f"found no file {path}; expected weights; type the path of a file")
+    checked(path)
     if path.suffix == ".safetensors":
         try:
             return unwrap(load_file(path), str(path))

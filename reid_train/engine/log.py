@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard
 
+from pipeline.artifacts.checked import checked
 from pipeline.terminal.errors import DamagedFile
 from pipeline.terminal.watching import QUIET, Watching
 from reid_train.engine.lines import Lines
@@ -53,7 +54,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     process left unfinished, is no line yet and is passed over. Raises DamagedFile for any other
     that is no line of a log.
     """
-    with path.open("rb") as file:
+    with checked(path).open("rb") as file:
         return [
             parse_line(line, number, path)
             for number, line in enumerate(file, start=1)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pipeline.artifacts import graph
-from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.runs import Run, find_run
 from pipeline.artifacts.steps import Step
 from pipeline.datasets.exclusion import RULES

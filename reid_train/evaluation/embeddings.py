@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.artifacts import atomic
+from pipeline.artifacts.checked import checked, read_json
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 
 if TYPE_CHECKING:
@@ -154,8 +155,8 @@ def load_features(folder: Path) -> tuple[np.ndarray, list[str]]:
     """
     features = open_features(folder)
     if (folder / GALLERY).is_file():
-        return features, atomic.read_json(folder / GALLERY)["names"]
-    return features, atomic.read_json(folder / FEATURE_KEYS)
+        return features, read_json(folder / GALLERY)["names"]
+    return features, read_json(folder / FEATURE_KEYS)
 
 
 def open_features(folder: Path) -> np.ndarray:
@@ -169,6 +170,7 @@ def open_features(folder: Path) -> np.ndarray:
             f"found no {FEATURES} in {folder}; expected the folder of an evaluation or a gallery; "
             "type another"
         )
+    checked(path)
     try:
         features = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:

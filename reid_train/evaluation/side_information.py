@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.store import MARK
 from pipeline.datasets.catalogue import defined
 from pipeline.datasets.sources import GENERATED

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.artifacts import atomic
+from pipeline.artifacts.checked import checked
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics
@@ -127,7 +128,7 @@ class StoredRanking:
         """Read an npz; ReidpipeError when there is none."""
         if not path.is_file():
             raise ReidpipeError(f"found no ranking at {path}; expected one; type reidpipe eval")
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(checked(path), allow_pickle=False) as file:
             later = {field.name for field in fields(cls) if field.default is None} - set(file)
             return cls(
                 **{name: file[name] for name in cls.__dataclass_fields__ if name not in later}

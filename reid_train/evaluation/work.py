@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.artifacts import atomic
+from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.store import versions
 from pipeline.datasets.exclusion import CLOTHES, RULES
 from pipeline.datasets.index import ImageRow, Index, read_index
@@ -73,7 +74,7 @@ def evaluate(job: Job) -> dict[str, Any]:
         job.params["exclude"],
     )
     trials = [test_rows(index, protocol, trial=t) for t in range(protocol.trials)]
-    meta = atomic.read_json(job.inputs["model"] / "model.json")
+    meta = read_json(job.inputs["model"] / "model.json")
     tested = _test(job, index, trials)
     # As taken: a protocol may have replaced cameras by groups, which only its rule must see.
     taken_by = {row.key: -1 if row.camid is None else row.camid for row in index.rows}

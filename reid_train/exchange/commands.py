@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from pipeline.artifacts import graph
-from pipeline.artifacts.atomic import read_json, replacing, sha256_file, write_json
+from pipeline.artifacts.atomic import replacing, sha256_file, write_json
+from pipeline.artifacts.checked import checked, read_json
 from pipeline.artifacts.runs import Run, find_run, record_run
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
@@ -185,7 +186,7 @@ def export_model(terminal: Terminal, run: str, format: str, out: Path | None) ->
     folder = terminal.workspace.folder(found.model)
     if format == "safetensors":
         with replacing(file) as temporary:
-            shutil.copyfile(folder / "model.safetensors", temporary)
+            shutil.copyfile(checked(folder / "model.safetensors"), temporary)
         about = read_json(folder / "model.json")
         about["threshold"] = threshold_about(terminal.workspace, found)
     else:

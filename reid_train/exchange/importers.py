@@ -7,7 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.epochs import folder_of
 from pipeline.artifacts.runs import find_run, list_runs, matching_runs, nearest_run, parted
 from pipeline.artifacts.store import Workspace

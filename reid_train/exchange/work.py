@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts.atomic import read_json, sha256_file, write_json
+from pipeline.artifacts.atomic import sha256_file, write_json
+from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.store import versions
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.engine.checkpoint import save_model

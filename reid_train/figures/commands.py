@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pipeline.artifacts import graph, requests
-from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.runs import find_run
 from pipeline.artifacts.steps import Step
 from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option

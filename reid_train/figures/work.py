@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.artifacts import atomic
+from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.runs import run_name
 from pipeline.images.pixels import resize
 from reid_train.evaluation.side_information import SideInformation, side_information
@@ -44,7 +45,7 @@ def report(job: Job) -> dict[str, Any]:
     views, networks = [], {}
     for number in range(job.params["evaluations"]):
         model = job.inputs[f"model{number}"]
-        meta = atomic.read_json(model / "model.json")
+        meta = read_json(model / "model.json")
         earlier = _stages(job, number)
         view = RunView(
             name=_run_name(meta, model),
@@ -169,6 +170,6 @@ def _command(meta: dict[str, Any], earlier: Sequence[Path]) -> str | None:
     if not isinstance(recipe, dict) or "stages" not in recipe:
         return None
     about = [folder / "artifact.json" for folder in earlier]
-    stages = [atomic.read_json(path)["params"]["stage"] for path in about if path.is_file()]
+    stages = [read_json(path)["params"]["stage"] for path in about if path.is_file()]
     whole = {**recipe, "stages": [*stages, *recipe["stages"]]}
     return train_command(whole, str(meta.get("dataset")), meta.get("seed"))

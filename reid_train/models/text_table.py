@@ -7,7 +7,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from pipeline.artifacts.atomic import read_json, replacing, write_json
+from pipeline.artifacts.atomic import replacing, write_json
+from pipeline.artifacts.checked import read_json
 from pipeline.terminal.errors import ReidpipeError
 
 ROWS, ABOUT = "text.safetensors", "text.json"

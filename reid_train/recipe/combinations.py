@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.runs import record_run, run_name
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.epochs import HEADS
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.engine.checkpoint import META, load_strict, read_state_dict

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipeline.artifacts.atomic import read_json, replacing, write_json
+from pipeline.artifacts.atomic import replacing, write_json
+from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.epochs import HEADS
 from pipeline.artifacts.store import versions
 from pipeline.datasets.index import read_index

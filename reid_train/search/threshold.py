@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.runs import Run
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace

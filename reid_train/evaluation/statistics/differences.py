@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from reid_train.evaluation.statistics.paired import LEVEL, between_recipes, holm

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.artifacts import atomic
+from pipeline.artifacts.checked import checked
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 from reid_train.evaluation.calibration import Count, Pair, Part, Share
 
@@ -122,6 +123,7 @@ class StoredStatistics(Named):
                 f"found no {STATISTICS} in {folder}; expected the folder of an evaluation of this "
                 "version; type reidpipe eval"
             )
+        checked(path)
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:

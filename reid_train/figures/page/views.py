@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts import atomic
+from pipeline.artifacts.checked import read_json
 from pipeline.datasets.index import ImageRow, Index, read_index
 from pipeline.datasets.withheld import card, pictures_allowed
 from pipeline.images.packed import PackedImages
@@ -81,17 +81,17 @@ class RunView:
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """``metrics.json``."""
-        return atomic.read_json(self.evaluation / "metrics.json")
+        return read_json(self.evaluation / "metrics.json")
 
     @cached_property
     def protocol(self) -> dict[str, Any]:
         """``protocol.json``."""
-        return atomic.read_json(self.evaluation / "protocol.json")
+        return read_json(self.evaluation / "protocol.json")
 
     @cached_property
     def threshold(self) -> dict[str, Any]:
         """``threshold.json``."""
-        return atomic.read_json(self.evaluation / "threshold.json")
+        return read_json(self.evaluation / "threshold.json")
 
     @cached_property
     def statistics(self) -> StoredStatistics | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.checked import checked, read_json
 from pipeline.artifacts.steps import Step
 from pipeline.images.pixels import resize
 from pipeline.terminal.errors import ReidpipeError
@@ -47,7 +47,7 @@ def draw(asked: Asked) -> Drawn:
     keys: list[str] = []
     for view, evaluation in zip(asked.views, asked.evaluations, strict=True):
         folder = asked.workspace.folder(step(evaluation, asked))
-        with np.load(folder / MAPS, allow_pickle=False) as file:
+        with np.load(checked(folder / MAPS), allow_pickle=False) as file:
             keys, found = file["keys"].tolist(), file["maps"]
         if not keys:
             raise ReidpipeError(

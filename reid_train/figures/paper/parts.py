@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.checked import checked, read_json
 from pipeline.artifacts.steps import Step
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.figures.charts import scatter
@@ -58,7 +58,7 @@ def draw(asked: Asked) -> Drawn:
                 f"found {name} without cells to draw: {about['why']}; expected a trunk with a map "
                 "of the whole image and two body parts on the images; leave that run out"
             )
-        with np.load(folder / POINTS, allow_pickle=False) as file:
+        with np.load(checked(folder / POINTS), allow_pickle=False) as file:
             found[name] = (file["points"], file["groups"].tolist(), file["pids"].tolist())
         numbers.append(f"{name} {about['silhouette']:.3f}")
         protocol = about["protocol"]

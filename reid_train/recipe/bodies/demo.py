@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.artifacts import graph, requests
-from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.runs import record_run, run_name
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.tables import format_table
