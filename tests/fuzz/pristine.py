@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,8 @@ def build(folder: Path) -> dict[str, str]:
     command(
         "prepare", DATASET, "--root", people, "--size", "32x16", "--filter", "bilinear"
     )
-    command(*TRAIN, "--eval-every", "1", "--eval-on", DATASET, "--keep", "1")
+    with _states_kept(folder / "files" / "state.pt"):
+        command(*TRAIN, "--eval-every", "1", "--eval-on", DATASET, "--keep", "1")
     command(*TRAIN_PARTS)
     told = command(*EVAL)
     command("report", PARTS, *CPU)
@@ -54,6 +57,24 @@ def build(folder: Path) -> dict[str, str]:
     _segformer(folder / "hf")
     (folder / "eval.json").write_text(told)
     return {"eval": told}
+
+
+@contextmanager
+def _states_kept(path: Path) -> Iterator[None]:
+    """Keep what a training saves to go on from; it is gone when the training has ended."""
+    from reid_train.engine import loop
+
+    own = loop.save_state
+
+    def both(place: Path | str, state: Any) -> None:
+        own(place, state)
+        own(path, state)
+
+    loop.save_state = both
+    try:
+        yield
+    finally:
+        loop.save_state = own
 
 
 def _people(folder: Path) -> None:
@@ -73,7 +94,7 @@ def _weights(folder: Path) -> None:
 
     from reid_train.models.clip.visual import ClipVit
 
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     torch.manual_seed(1)
     trunk = ClipVit(width=64, layers=1, heads=1, output_dim=8, input_size=(64, 32))
     file = nn.Module()
