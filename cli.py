@@ -15,6 +15,7 @@ from pipeline.terminal.commandline import (
     CONTEXT,
     PLUGIN,
     QUIET,
+    STRICT,
     VERBOSE,
     WORKSPACE,
     LazyGroup,
@@ -60,6 +61,7 @@ COMMANDS = {
 @click.group(cls=LazyGroup, lazy=COMMANDS, context_settings=CONTEXT)
 @WORKSPACE
 @PLUGIN
+@STRICT
 @VERBOSE
 @QUIET
 @click.version_option(version("reidpipe"), prog_name="reidpipe")

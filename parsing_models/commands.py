@@ -30,6 +30,7 @@ from pipeline.labels.garments import SCORED
 from pipeline.terminal.commandline import CONTEXT, DEVICE, LABEL_MAP, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.options import FLAG, read_option
+from pipeline.terminal.paths import TypedPath
 from pipeline.terminal.tables import format_table
 
 DEFAULT_PARSER = "schp-tiny"
@@ -40,7 +41,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 @click.command(context_settings=CONTEXT)
 @click.argument("dataset", default=GENERATED)
 @click.option("--model", help=f"Parser.  [default: {DEFAULT_PARSER}]")
-@click.option("--weights", type=click.Path(path_type=Path), help="Checkpoint of --model.")
+@click.option("--weights", type=TypedPath(), help="Checkpoint of --model.")
 @LABEL_MAP
 @click.option(
     "--option",

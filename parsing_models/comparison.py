@@ -115,7 +115,7 @@ def draw_comparison(
         if not shown:
             tiles.append(Tile([card(key, (HEIGHT, HEIGHT // 2))], caption))
             continue
-        image = decode(index.root / rows[key].path, decoding=index.decoding)
+        image = decode(index.original(rows[key]), decoding=index.decoding)
         labels = tables[0][maps[0][key][0]]
         both = [labels, tables[1][nearest_resized(maps[1][key][0], labels.shape)]]
         size = shown_size(image, HEIGHT)

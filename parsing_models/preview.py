@@ -92,7 +92,7 @@ def draw_preview(
 def _drawn(
     index: Index, reader: LabelMapReader, row: ImageRow, height: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    image = decode(index.root / row.path, decoding=index.decoding)
+    image = decode(index.original(row), decoding=index.decoding)
     size = shown_size(image, height)
     label, sure = reader[row.key]
     steps = np.round(sure * 255).astype(np.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -35,7 +34,8 @@ from pipeline import plugins
 from pipeline.artifacts.processes import spread, spread_pinned
 from pipeline.datasets.index import ImageRow, read_index
 from pipeline.images.decoding import Decoding, decoding_of
-from pipeline.images.pixels import DamagedImage, decode
+from pipeline.images.originals import DamagedImage, Original
+from pipeline.images.pixels import decode
 from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.shards import NOTES, SHARD_IMAGES, finished_keys
 from pipeline.labels.writing import MapWriter
@@ -300,15 +300,9 @@ def _decoded(
 def _read(root: Path, row: ImageRow, decoding: Decoding) -> np.ndarray | DamagedImage:
     path = root / row.path
     try:
-        data = path.read_bytes()
-        if row.digest and hashlib.sha256(data).hexdigest() != row.digest:
-            return DamagedImage(
-                f"found {path} changed since it was indexed; expected the same bytes; "
-                "type reidpipe prepare again"
-            )
-        return decode(data, decoding=decoding)
+        return decode(Original(path, row.digest), decoding=decoding)
     except DamagedImage as error:
-        return DamagedImage(f"{path}: {error}")
+        return error
     except OSError as error:
         return DamagedImage(f"found {path} unreadable ({error.strerror}); expected an image")
 

@@ -34,6 +34,7 @@ from pipeline.images.pixels import decode
 from pipeline.labels.sets import LABEL_SETS, LIP, LabelSet
 from pipeline.terminal.commandline import CONTEXT, WORKSPACE, ToldCommand
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.paths import TypedPath
 from pipeline.terminal.watching import Watching
 from reid_train.engine.checkpoint import load_strict, read_state_dict, save_model
 from reid_train.engine.loop import train
@@ -119,7 +120,7 @@ def score_network(
     parser = load_parser("schp", state, device=device, label_set=truth, input_size=size)
     confusion = Confusion(truth)
     for row in held_out(index):
-        image = decode(index.root / row.path, decoding=index.decoding)
+        image = decode(index.original(row), decoding=index.decoding)
         expected = read_labels(index.root / row.extra["label_path"], truth)
         confusion.add(expected, parser.parse([image], None).label[0])
     return confusion.scores()
@@ -133,11 +134,11 @@ def held_out(index: Index) -> list[ImageRow]:
 @click.command(cls=ToldCommand, context_settings=CONTEXT)
 @click.option("--dataset", default="lip", show_default=True, help="A prepared parsing dataset.")
 @WORKSPACE
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="folder to write to")
+@click.option("--out", type=TypedPath(), required=True, help="folder to write to")
 @click.option("--network", type=click.Choice(tuple(NETWORKS)), default="schp", show_default=True)
 @click.option(
     "--imagenet",
-    type=click.Path(path_type=Path),
+    type=TypedPath(),
     help="ImageNet weights of the deep-stem ResNet-101 to start from.",
 )
 @click.option("--input-size", nargs=2, type=int, help="H W  [default: the label set's published]")

@@ -32,6 +32,7 @@ from pipeline.artifacts.store import versions
 from pipeline.labels.sets import LIP
 from pipeline.mannequins import DEFAULTS, draw, plan
 from pipeline.terminal.commandline import CONTEXT, ToldCommand
+from pipeline.terminal.paths import TypedPath
 from pipeline.terminal.watching import Watching
 from reid_train.engine.loop import train
 from reid_train.engine.optimiser import Optimiser
@@ -150,7 +151,7 @@ def stages(
 
 
 @click.command(cls=ToldCommand, context_settings=CONTEXT)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="folder to write to")
+@click.option("--out", type=TypedPath(), required=True, help="folder to write to")
 @click.option("--kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--images", default=24000, show_default=True, help="generated training images")

@@ -11,15 +11,16 @@ times it was given. What no system call does, such as a disk that returns other 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.artifacts import atomic
 from pipeline.artifacts.mark import MARK, read_mark
-from pipeline.terminal.errors import DamagedFile
+from pipeline.terminal.errors import ChangedFile, DamagedFile
 
 NOTES = "checked"
 # Bytes from which a note is worth its file: at about 1.4 GB/s, .05 seconds of every process.
@@ -93,6 +94,22 @@ def check_files(folder: Path, *, strict: bool = False) -> None:
     for name, entry in sorted(_recorded(folder, Seen.of(folder / MARK)).items()):
         if strict or "/" not in name:
             _compare(folder / name, folder, entry, strict=strict)
+
+
+def check_artifact(folder: Path, outside: str = "") -> None:
+    """Every file of a complete artifact, whatever is noted, and those that ``outside`` (of its
+    ``Kind``) knows of. Raises ReidpipeError for the first that is another.
+    """
+    check_files(folder, strict=True)
+    for error in changed_outside(folder, outside):
+        raise error
+
+
+def changed_outside(folder: Path, outside: str, *, progress: bool = False) -> Iterator[ChangedFile]:
+    """An error for each file outside of an artifact that it names and that is another now."""
+    if outside:
+        module, _, function = outside.partition(":")
+        yield from getattr(importlib.import_module(module), function)(folder, progress=progress)
 
 
 def check_inputs(folders: Iterable[Path]) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from pipeline.artifacts import graph
+from pipeline.artifacts.checked import changed_outside
+from pipeline.artifacts.kinds import KINDS
 from pipeline.artifacts.runs import list_runs
 from pipeline.artifacts.store import Artifact
 from pipeline.terminal.commandline import CONTEXT, Terminal, json_option
@@ -107,10 +109,18 @@ def remove(terminal: Terminal, reference: str) -> None:
 
 @cache.command("verify", context_settings=CONTEXT)
 @click.option("--repair", is_flag=True, help="Take damaged files away so they are made again.")
+@click.option(
+    "--images/--no-images",
+    default=True,
+    show_default=True,
+    help="Compare the images of datasets, too, with their index.",
+)
 @json_option
-def verify(terminal: Terminal, repair: bool) -> None:
+def verify(terminal: Terminal, repair: bool, images: bool) -> None:
     """Compare every file with the checksum recorded when it was made.
 
+    Images of datasets are compared with their index: one that was replaced by another of the same
+    size and time is found here. They are yours, and --repair leaves them.
     Exit code 1 when something is damaged. Example: reidpipe cache verify --repair
     """
     rows = []
@@ -121,13 +131,41 @@ def verify(terminal: Terminal, repair: bool) -> None:
             rows.append({"step": artifact.step, "key": artifact.key, "file": name})
         if damaged and repair:
             terminal.workspace.repair(artifact, damaged)
+        if images and not damaged and artifact.complete:
+            rows += _changed_outside(terminal, artifact)
     cure = "taken away; repeat the command that made them" if repair else "cure: --repair"
-    terminal.say(
-        f"{len(rows)} damaged files, {cure}" if rows else "all files are as they were made"
-    )
+    if ours := [row for row in rows if "image" not in row]:
+        terminal.say(f"{len(ours)} damaged files, {cure}")
+    if len(rows) > len(ours):
+        terminal.say(
+            f"{len(rows) - len(ours)} changed images, of the same size and time; put them back, or "
+            "touch them and type prepare, which indexes anew"
+        )
+    if not rows:
+        terminal.say("all files are as they were made")
     terminal.result({"damaged": rows, "repaired": repair})
     if rows:
         click.get_current_context().exit(1)
+
+
+def _changed_outside(terminal: Terminal, artifact: Artifact) -> list[dict[str, Any]]:
+    """Images that an index names and that are others now, told; none of an index of the past."""
+    from pipeline.datasets.unchanged import of_the_past
+
+    kind = KINDS.get(artifact.step)
+    if kind is None or not kind.outside:
+        return []
+    if why := of_the_past(artifact.folder):
+        terminal.say(f"not compared: images of {artifact.step} {artifact.key}: {why}")
+        return []
+    bar = terminal.execution().progress
+    rows = []
+    for error in changed_outside(artifact.folder, kind.outside, progress=bar):
+        terminal.say(f"changed: {artifact.step} {artifact.key} {error.path}")
+        rows.append(
+            {"step": artifact.step, "key": artifact.key, "file": str(error.path), "image": True}
+        )
+    return rows
 
 
 def _describe(artifact: Artifact) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def run(
     targets = list(targets)
     execution = execution or Execution()
     todo = missing(workspace, targets)
+    workspace.check_reused(_closure(targets))
     if todo:
         _execute(workspace, todo, execution, announce)
     keys = {step.key for step in todo}

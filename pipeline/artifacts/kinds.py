@@ -13,17 +13,23 @@ class Kind:
     ``f(job: Job) -> dict``. version: raised by hand whenever the worker's output changes for equal
     parameters; it is in the key. resumable: the worker continues from the files an earlier,
     interrupted execution left. collective: under torchrun every process executes it, otherwise the
-    first one alone.
+    first one alone. outside: ``"module:function"`` of what an artifact names that lies outside of
+    it; called as ``f(folder, progress=...)``, it yields an error for each file that is another now.
     """
 
     worker: str
     version: int
     resumable: bool = False
     collective: bool = False
+    outside: str = ""
 
 
 KINDS: dict[str, Kind] = {
-    "index": Kind("pipeline.datasets.work:index", 2),
+    "index": Kind(
+        "pipeline.datasets.work:index",
+        2,
+        outside="pipeline.datasets.unchanged:changed_images",
+    ),
     "images": Kind("pipeline.images.work:pack", 1),
     "maps": Kind("parsing_models.work:parse", 2, resumable=True),
     "centred": Kind("parsing_models.work:centre", 1),

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from pipeline import plugins
 from pipeline.artifacts import torchrun
 from pipeline.artifacts.atomic import sha256_file, write_json
-from pipeline.artifacts.checked import as_made, check_inputs, forget
+from pipeline.artifacts.checked import as_made, check_artifact, check_inputs, forget
 from pipeline.artifacts.kinds import KINDS
 from pipeline.artifacts.locks import Held, Lease, holding, is_held
 from pipeline.artifacts.mark import (
@@ -78,10 +79,16 @@ class Artifact:
 
 
 class Workspace:
-    """A folder with everything ``reidpipe`` made: artifacts, runs, weights, reports."""
+    """A folder with everything ``reidpipe`` made: artifacts, runs, weights, reports.
 
-    def __init__(self, root: Path | str) -> None:
+    strict: whether every byte of an artifact, and of the images an index names, is looked at before
+    the artifact is used (``check_reused``).
+    """
+
+    def __init__(self, root: Path | str, *, strict: bool = False) -> None:
         self.root = Path(root).resolve()
+        self.strict = strict
+        self._sound: set[str] = set()
 
     @classmethod
     def usual(cls, root: Path | str | None = None) -> Workspace:
@@ -226,6 +233,19 @@ class Workspace:
             (artifact.folder / MARK).unlink()
             for name in damaged:
                 (artifact.folder / name).unlink(missing_ok=True)
+
+    def check_reused(self, steps: Iterable[Step]) -> None:
+        """Where the workspace is strict: raise ReidpipeError, which names it, for the first file of
+        these steps' artifacts, or image of an index among them, that is not as it was made.
+        Artifacts that are not there are not used.
+        """
+        if not self.strict:
+            return
+        for step in steps:
+            if step.key in self._sound or not self.complete(step):
+                continue
+            check_artifact(self.folder(step), step.kind.outside)
+            self._sound.add(step.key)
 
     def writable(self) -> None:
         """Fail early, in one line, when the workspace cannot be written."""

@@ -15,13 +15,14 @@ from pipeline.datasets.manifest import Manifest
 from pipeline.datasets.sources import GENERATED, index_step
 from pipeline.terminal.commandline import CONTEXT, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.paths import TypedPath
 from pipeline.terminal.tables import format_table
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("dataset", default=GENERATED)
-@click.option("--root", type=click.Path(path_type=Path), help="Folder (or CSV) with your copy.")
-@click.option("--archive", type=click.Path(path_type=Path), help="Published archive you fetched.")
+@click.option("--root", type=TypedPath(), help="Folder (or CSV) with your copy.")
+@click.option("--archive", type=TypedPath(), help="Published archive you fetched.")
 @click.option(
     "--rule",
     help="Naming rule for images of your own: a regular expression with groups pid, camid, view, "

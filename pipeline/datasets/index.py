@@ -14,6 +14,7 @@ from pipeline.artifacts.checked import checked, read_json
 from pipeline.datasets.catalogue import defined
 from pipeline.datasets.manifest import Manifest
 from pipeline.images.decoding import Decoding, decoding_of, decoding_params
+from pipeline.images.originals import Original
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 SPLITS = ("train", "query", "gallery", "val")
@@ -68,6 +69,10 @@ class Index:
     def manifest(self) -> Manifest | None:
         """What is known about the dataset, if anything is."""
         return defined(self.dataset, self.definition)
+
+    def original(self, row: ImageRow) -> Original:
+        """The image of a row, for its decoder: one that changed since is refused."""
+        return Original(self.root / row.path, row.digest)
 
     def split(self, name: str) -> list[ImageRow]:
         """The rows of one split, in table order; an unknown split name raises ReidpipeError."""

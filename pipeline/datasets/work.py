@@ -16,7 +16,8 @@ from pipeline.datasets.layouts.own import Holdout
 from pipeline.datasets.layouts.rows import shortened
 from pipeline.datasets.sources import fingerprint
 from pipeline.images.decoding import Decoding
-from pipeline.images.pixels import DamagedImage, read_bytes, read_image
+from pipeline.images.originals import DamagedImage, read_bytes
+from pipeline.images.pixels import read_image
 from pipeline.images.work import WORTHWHILE
 from pipeline.mannequins import render
 from pipeline.terminal.errors import ReidpipeError

@@ -13,12 +13,14 @@ import numpy as np
 
 from pipeline.images.appearance import Shown, UnknownRange, as_seen, as_stored
 from pipeline.images.decoding import Decoding
+from pipeline.images.originals import DamagedImage, Original, read_bytes
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-
+# An image of an index is read as it was indexed, or not at all.
+Source = Path | str | bytes | Original
 # What PIL decodes by itself. EPS and PDF, which it hands to other programs, are no photographs,
 # whatever a file is called.
 FORMATS = frozenset({
@@ -35,27 +37,29 @@ def known_formats() -> list[str]:
     return [name for name in Image.ID if name in FORMATS]
 
 
-class DamagedImage(ReidpipeError):
-    """A file that is no image, is cut short or is missing; the message names it."""
-
-
 def read_image(
-    source: Path | str | bytes, name: str | None = None, *, decoding: Decoding = "as-seen"
+    source: Source,
+    name: str | None = None,
+    *,
+    decoding: Decoding = "as-seen",
 ) -> Shown:
-    """Decode ``source`` (a path or the file's bytes) completely: the image in mode RGB, and words
-    about what was done to it. The only decoder of photographs there is.
+    """Decode ``source`` (a path, a file's bytes or an image of an index) completely: the image in
+    mode RGB, and words about what was done to it. The only decoder of photographs there is.
 
     The format is found from the content, never from the suffix. decoding: ``as-seen``, as in an
     image viewer; ``as-stored``, as the loaders of published datasets do (both in
     ``pipeline.images.appearance``). Images of a dataset are decoded as it says, in
     ``Index.decoding``; files that a person names, as seen.
     Raises DamagedImage, which names the path (or ``name`` when bytes are given), also for pixels of
-    32-bit integers or floats, whose white nobody knows.
+    32-bit integers or floats, whose white nobody knows; ChangedImage for an image of an index that
+    is another than the one that was indexed.
     """
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(source, bytes):
         data, name = source, name or f"{len(source)} bytes"
+    elif isinstance(source, Original):
+        data, name = source.read(), name or str(source.path)
     else:
         data, name = read_bytes(Path(source)), name or str(source)
     try:
@@ -79,21 +83,16 @@ def read_image(
 
 
 def open_image(
-    source: Path | str | bytes, name: str | None = None, *, decoding: Decoding = "as-seen"
+    source: Source,
+    name: str | None = None,
+    *,
+    decoding: Decoding = "as-seen",
 ) -> Image:
     """The image of ``read_image``, in mode RGB."""
     return read_image(source, name, decoding=decoding).image
 
 
-def read_bytes(path: Path) -> bytes:
-    """A file's bytes; DamagedImage names one that is missing."""
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise DamagedImage(f"found no file at {path}; expected an image") from error
-
-
-def decode(source: Path | str | bytes, *, decoding: Decoding = "as-seen") -> np.ndarray:
+def decode(source: Source, *, decoding: Decoding = "as-seen") -> np.ndarray:
     """Pixels of an image file: uint8 (H, W, 3) in 0..255, RGB. Otherwise as ``read_image``."""
     return np.array(open_image(source, decoding=decoding))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,9 @@ from pipeline.artifacts import atomic
 from pipeline.artifacts.processes import spread
 from pipeline.datasets.index import ImageRow, read_index
 from pipeline.images.decoding import Decoding, decoding_of
+from pipeline.images.originals import Original
 from pipeline.images.packed import KEYS, PIXELS
-from pipeline.images.pixels import open_image, read_bytes, resize
+from pipeline.images.pixels import open_image, resize
 from pipeline.terminal.errors import ReidpipeError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def pack(job: Job) -> dict[str, Any]:
     and, where images are not decoded as stored, ``decoding``.
     Writes ``pixels.npy`` uint8 (n, H, W, 3) RGB in row order and ``keys.json``.
     With remote dask workers the folder must lie on a shared file system.
-    Raises DamagedImage for an image that cannot be decoded, ReidpipeError for one that changed
+    Raises DamagedImage for an image that cannot be decoded, ChangedImage for one that changed
     since it was indexed, OSError when the disk is full (no part of the array stays behind).
     """
     index = read_index(job.inputs["index"])
@@ -99,14 +99,8 @@ def _pack_rows(
 ) -> list[None]:
     block = np.empty((len(items), *size, 3), np.uint8)
     for place, (_, row) in enumerate(items):
-        path = root / row.path
-        data = read_bytes(path)
-        if hashlib.sha256(data).hexdigest() != row.digest:
-            raise ReidpipeError(
-                f"found other bytes in {path} than when it was indexed; "
-                "expected an unchanged dataset; type `reidpipe prepare DATASET` again"
-            )
-        block[place] = resize(open_image(data, str(path), decoding=decoding), size, filter)
+        image = open_image(Original(root / row.path, row.digest), decoding=decoding)
+        block[place] = resize(image, size, filter)
     with pixels.open("r+b") as file:
         file.seek(start + items[0][0] * block[0].nbytes)
         file.write(block.data)

@@ -10,7 +10,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -21,6 +20,7 @@ from pipeline.artifacts.store import DEFAULT_ROOT, ROOT_VARIABLE, Execution, Wor
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.machine import of_the_machine
 from pipeline.terminal.options import check_device
+from pipeline.terminal.paths import TypedPath
 from pipeline.terminal.printable import PrintableFormatter, one_line, printable
 from pipeline.terminal.publishing import FORMATS, Table
 from pipeline.terminal.watching import Watching
@@ -31,7 +31,7 @@ _TABLE = f"{__name__}.table"
 WORKSPACE = click.option(
     "--workspace",
     envvar=ROOT_VARIABLE,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=TypedPath(file_okay=False),
     default=DEFAULT_ROOT,
     show_default=f"./{DEFAULT_ROOT}",
     help=f"Folder for artifacts, runs, weights and reports (or {ROOT_VARIABLE}).",
@@ -46,6 +46,11 @@ PLUGIN = click.option(
 VERBOSE = click.option("-v", "verbose", is_flag=True, help="A line per training step on stderr.")
 QUIET = click.option(
     "-q", "quiet", is_flag=True, help="No progress on stderr; results, notices and errors stay."
+)
+STRICT = click.option(
+    "--strict",
+    is_flag=True,
+    help="Look at every byte of what is reused, and of the images it names, before it is used.",
 )
 DEVICE = click.option(
     "--device",
@@ -63,7 +68,7 @@ TABLE = click.option(
 )
 LABEL_MAP = click.option(
     "--label-map",
-    type=click.Path(path_type=Path),
+    type=TypedPath(),
     help="JSON file {their label: label of lip} for a hf: parser whose labels are not known.",
 )
 PARSER_OPTION = click.option(
@@ -179,24 +184,6 @@ class LazyGroup(_Stopped, click.Group):
         run_told(super().main, *args, **kwargs)
 
 
-def check_out(out: Path, *, folder: bool) -> None:
-    """Make the folder that ``out`` is, or else the one it will be a file of: before the long work
-    whose result goes there. Raises ReidpipeError where that cannot be.
-    """
-    if not folder and out.is_dir():
-        raise ReidpipeError(
-            f"found the folder {out} for --out; expected a file to write; type --out {out}/NAME"
-        )
-    place = out if folder else out.parent
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ReidpipeError(
-            f"found no way to make the folder {place} ({error.strerror}); expected one for --out "
-            f"{out}; type another --out"
-        ) from error
-
-
 def _stop(message: str) -> NoReturn:
     click.echo(one_line(f"Error: {message}"), err=True)
     sys.exit(MISTAKE)
@@ -288,7 +275,7 @@ def json_option(function: Callable) -> Callable:
 
     def wrapped(ctx: click.Context, as_json: bool, **options: Any) -> Any:
         given = ctx.find_root().params
-        workspace = Workspace(given["workspace"])
+        workspace = Workspace(given["workspace"], strict=bool(given.get("strict")))
         table = ctx.meta.get(_TABLE)
         if as_json and table:
             raise ReidpipeError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class ReidpipeError(Exception):
@@ -16,6 +17,12 @@ class ReidpipeError(Exception):
 
 class DamagedFile(ReidpipeError, ValueError):
     """A file whose content is not what was written there."""
+
+
+class ChangedFile(ReidpipeError):
+    """A file, ``path``, with other bytes than were seen before; the message names it."""
+
+    path: Path
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

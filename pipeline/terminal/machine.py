@@ -41,6 +41,8 @@ def _without_number(error: BaseException) -> str | None:
             "found a path that begins with ~ and no home folder for it; expected a user of this "
             "machine; type the path in full"
         )
+    if isinstance(error, RuntimeError) and text.startswith("Symlink loop"):
+        return _no_path(text.removeprefix("Symlink loop from ").strip("'"), "a link to itself")
     if isinstance(error, ValueError) and "embedded null" in text:
         return (
             "found a path with a null character; expected one that the machine can have; type "

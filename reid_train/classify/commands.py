@@ -12,6 +12,7 @@ from pipeline.artifacts.steps import Step
 from pipeline.datasets.sources import GENERATED
 from pipeline.terminal.commandline import CONTEXT, DEVICE, TABLE, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.paths import TypedPath
 from reid_train.classify import steps
 from reid_train.classify.arguments import (
     check_conflicts,
@@ -79,7 +80,7 @@ SHOTS = 16
 @click.option(
     "--learner",
     "file",
-    type=click.Path(path_type=Path),
+    type=TypedPath(),
     help="Test this learner's file (the authors' or ours) instead of training one.",
 )
 @click.option(

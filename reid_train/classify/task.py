@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.images.decoding import Decoding
+from pipeline.images.originals import Original
 from reid_train.data.prefetch import prefetch
 from reid_train.data.sampler import ShuffledSampler
 from reid_train.data.views import RandomView, read_views
@@ -84,7 +85,7 @@ def features_of(features: Tensor) -> Read:
 
 
 def images_of(
-    files: Sequence[Path],
+    files: Sequence[Path | Original],
     size: tuple[int, int],
     view: RandomView,
     workers: int,

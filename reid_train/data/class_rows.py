@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.datasets.index import ImageRow, Index, read_index
+from pipeline.images.originals import Original
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.data.own_classes import is_own, own_classes
 from reid_train.data.shots import Row, halve_classes, names_of_classes
@@ -45,10 +46,10 @@ class ClassRows:
             return sorted({row.label for row in rows})
         return getattr(halve_classes(len(self.names)), part)
 
-    def files(self, rows: Iterable[Row]) -> list[Path]:
-        """Where the images of these rows lie."""
+    def files(self, rows: Iterable[Row]) -> list[Original]:
+        """The images of these rows."""
         by_key = {row.key: row for row in self.index.rows}
-        return [self.index.root / by_key[row.path].path for row in rows]
+        return [self.index.original(by_key[row.path]) for row in rows]
 
 
 def read_classes(folder: Path, attribute: str | None = None, wording: str = "{}") -> ClassRows:

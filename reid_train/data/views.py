@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.images.decoding import Decoding
+from pipeline.images.originals import Original
 from pipeline.images.pixels import open_image, resize
 
 ASPECT = (3 / 4, 4 / 3)
@@ -86,7 +87,7 @@ def plain_view(image: Image.Image, size: tuple[int, int], kind: str) -> np.ndarr
 
 
 def read_views(
-    files: Sequence[Path],
+    files: Sequence[Path | Original],
     size: tuple[int, int],
     kind: str,
     *,
@@ -103,7 +104,7 @@ def read_views(
     """
     streams = generator.spawn(len(files)) if random and generator else [None] * len(files)
 
-    def one(given: tuple[Path, np.random.Generator | None]) -> np.ndarray:
+    def one(given: tuple[Path | Original, np.random.Generator | None]) -> np.ndarray:
         path, stream = given
         image = open_image(path, decoding=decoding)
         if random is None or stream is None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.datasets.layouts.rows import walk_images
-from pipeline.images.pixels import DamagedImage, open_image, resize
+from pipeline.images.originals import DamagedImage
+from pipeline.images.pixels import open_image, resize
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.embeddings import embed
 

@@ -19,7 +19,7 @@ from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.plugins import digests
-from pipeline.terminal.commandline import CONTEXT, Terminal, check_out, json_option
+from pipeline.terminal.commandline import CONTEXT, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.options import (
     ANYTHING,
@@ -31,13 +31,14 @@ from pipeline.terminal.options import (
     Option,
     read_option,
 )
+from pipeline.terminal.paths import TypedPath, check_out
 from reid_train.evaluation.results import ELSEWHERE, distance_of
 from reid_train.evaluation.similarity import NAMES
 from reid_train.exchange.formats import FORMATS
 from reid_train.search.encoder import making
 from reid_train.search.threshold import newest_calibration
 
-PATH = click.Path(path_type=Path)
+PATH = TypedPath()
 
 
 # Of all formats; a format's reader says which are its own.

@@ -8,15 +8,16 @@ from typing import Any
 import click
 
 from pipeline.artifacts.runs import find_run
-from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, check_out, json_option
+from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.paths import TypedPath, check_out
 from reid_train.search.encoder import making, run_encoder
 
 FLIP = click.option("--flip", is_flag=True, help="Add the mirrored image's features.")
 RULE = click.option(
     "--rule", help=r"Identities in file names, e.g. '(?P<pid>\d+)_c(?P<camid>\d+).*'."
 )
-PATH = click.Path(path_type=Path)
+PATH = TypedPath()
 PAGES = 20
 
 

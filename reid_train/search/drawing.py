@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts.atomic import replacing
 from pipeline.datasets.withheld import GREY, withdrawn_names
-from pipeline.images.pixels import DamagedImage, open_image
+from pipeline.images.originals import DamagedImage
+from pipeline.images.pixels import open_image
 from reid_train.figures.ranked_lists import BACKGROUND, INK, VERDICTS, Colour
 from reid_train.search.matches import Match, Query
 

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.artifacts.atomic import sha256_file
 from pipeline.artifacts.runs import Run
 from pipeline.artifacts.store import Workspace, versions
-from pipeline.images.pixels import DamagedImage
+from pipeline.images.originals import DamagedImage
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.embeddings import GALLERY
 from reid_train.evaluation.image_files import damaged_files

@@ -11,7 +11,7 @@ from pipeline.artifacts.runs import Run
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.index import read_index
 from pipeline.datasets.sources import index_step
-from pipeline.images.pixels import DamagedImage
+from pipeline.images.originals import DamagedImage, check_originals
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.search.encoder import Encoder, Making, making
@@ -37,6 +37,7 @@ def images_named(
         graph.run(terminal.workspace, [step], terminal.execution(), announce=terminal.announce)
         index = read_index(terminal.workspace.folder(step))
         images = images_of_rows(index.root, index.rows, split=split, dataset=str(place))
+        check_originals(index.original(row) for row in index.rows if row.path in images.paths)
     return images if known else replace(images, people={}, cameras={})
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pipeline.artifacts.atomic import replacing, sha256_file, write_json
 from pipeline.artifacts.store import versions
 from pipeline.terminal.commandline import CONTEXT, ToldCommand
+from pipeline.terminal.paths import TypedPath
 from pipeline.terminal.watching import Watching
 from reid_train.engine.loop import train
 from reid_train.engine.optimiser import Optimiser
@@ -151,7 +152,7 @@ def save(task: CaptionTask, vocabulary: Tensor, path: Path) -> None:
 
 
 @click.command(cls=ToldCommand, context_settings=CONTEXT)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="folder to write to")
+@click.option("--out", type=TypedPath(), required=True, help="folder to write to")
 @click.option(
     "--tower", type=click.Choice([*TOWERS]), default="resnet", show_default=True, help="for images"
 )

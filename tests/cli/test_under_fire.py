@@ -12,7 +12,8 @@ from PIL import Image
 
 from pipeline.artifacts.runs import list_runs, record_run
 from pipeline.artifacts.store import MARK, Artifact, Workspace
-from pipeline.images.pixels import DamagedImage, decode
+from pipeline.images.originals import DamagedImage
+from pipeline.images.pixels import decode
 from tests.cli.conftest import Console
 
 

@@ -19,6 +19,7 @@ from parsing_models.parsers.warp import Similarity, Size
 from parsing_models.scoring import read_labels
 from pipeline.datasets.index import ImageRow
 from pipeline.images.decoding import Decoding
+from pipeline.images.originals import Original
 from pipeline.images.pixels import decode
 from pipeline.labels.sets import IGNORE, LabelSet
 from pipeline.terminal.errors import ReidpipeError
@@ -108,7 +109,7 @@ class LabelledBatches:
 
     def _sample(self, place: int, epoch: int) -> tuple[Tensor, Tensor]:
         row = self.rows[place]
-        image = decode(self.root / row.path, decoding=self.decoding)
+        image = decode(Original(self.root / row.path, row.digest), decoding=self.decoding)
         label = read_labels(self.root / row.extra["label_path"], self.label_set)
         if label.shape != image.shape[:2]:
             raise ReidpipeError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.datasets.layouts.identities import listed_identities
+from pipeline.datasets.layouts.patience import check_patience, expression
 from pipeline.datasets.layouts.roots import locate
 from pipeline.datasets.layouts.rows import (
     LayoutRow,
@@ -75,7 +76,9 @@ def read_files(reading: Reading) -> None:
         if source.optional and reading.place(source.list or source.folder) is None:
             continue
         text = source.rule or reading.layout.rule
-        rule = re.compile(text) if text else None
+        rule = expression(text) if text else None
+        if text and reading.manifest.file is not None:  # those of the package come to an end
+            check_patience(text, _names(reading, source))
         identities = listed_identities(reading, source.identities) if source.identities else None
         for path, pid in _images(reading, source):
             taken = _add(reading, source, path, pid, rule, identities)
@@ -93,6 +96,16 @@ def read_files(reading: Reading) -> None:
         )
 
 
+def _names(reading: Reading, source: Source) -> Iterator[str]:
+    """Names that the rule of a source may be matched with."""
+    if source.list is None:
+        folder = reading.place(source.folder)
+        yield from (path.name for path in walk_images(folder or reading.root))
+    else:
+        listing = reading.place(source.list)
+        yield from (line.split("/")[-1] for line in (read_lines(listing) if listing else ()))
+
+
 def _images(reading: Reading, source: Source) -> Iterator[tuple[Path, str | None]]:
     if source.list is None:
         folder = reading.place(source.folder)
@@ -105,7 +118,9 @@ def _images(reading: Reading, source: Source) -> Iterator[tuple[Path, str | None
         return
     listing = reading.place(source.list)
     assert listing is not None, source.list
-    line_rule = re.compile(source.line)
+    line_rule = expression(source.line, called="the rule of lines")
+    if reading.manifest.file is not None:
+        check_patience(source.line, read_lines(listing), called="the rule of lines")
     absent: list[str] = []
     for number, line in enumerate(read_lines(listing), start=1):
         match = line_rule.match(line)

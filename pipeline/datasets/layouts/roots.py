@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.datasets.catalogue import load_manifest
+from pipeline.datasets.layouts.patience import expression
 from pipeline.datasets.layouts.rows import is_skipped, plain_name, subfolders, walk_images
 from pipeline.datasets.manifest import Layout, Manifest
 from pipeline.terminal.errors import ReidpipeError
@@ -79,7 +79,7 @@ def _names_fit(root: Path, layout: Layout) -> bool:
             continue
         first = next(walk_images(folder), None)
         return first is None or any(
-            re.match(rule, name) for name in (first.name, plain_name(first.name))
+            expression(rule).match(name) for name in (first.name, plain_name(first.name))
         )
     return True
 

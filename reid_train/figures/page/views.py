@@ -149,7 +149,7 @@ class Pictures:
     def __getitem__(self, key: str) -> np.ndarray:
         if self.packed is not None:
             return np.array(self.packed.pixels[self.packed.row(key)])
-        return decode(self.index.root / self.rows[key].path, decoding=self.index.decoding)
+        return decode(self.index.original(self.rows[key]), decoding=self.index.decoding)
 
     def shown(self, key: str) -> np.ndarray:
         """The image for the page: a card with its key where it may not be shown."""

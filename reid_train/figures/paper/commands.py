@@ -14,8 +14,9 @@ from pipeline.artifacts.runs import Run, find_run
 from pipeline.artifacts.steps import Step
 from pipeline.datasets.index import read_index
 from pipeline.datasets.withheld import pictures_allowed
-from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, check_out, json_option
+from pipeline.terminal.commandline import CONTEXT, DEVICE, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.paths import TypedPath, check_out
 from pipeline.terminal.publishing import latex_text
 from reid_train.evaluation.results import check_evaluable, evaluation_step
 from reid_train.figures.charts.saving import check_suffix, save
@@ -31,7 +32,7 @@ MOST = 20  # pictures in a row
 @click.argument("runs", nargs=-1, required=True)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=TypedPath(),
     required=True,
     metavar="FILE.svg|pdf|png",
     help="The figure; its suffix says what is written.",

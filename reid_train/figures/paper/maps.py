@@ -60,7 +60,7 @@ def draw(asked: Asked) -> Drawn:
     for key in keys:
         if key not in rows:
             raise no_such_image(key, f"image of {index.dataset} with a map", next(iter(rows)))
-    pictures = {key: decode(index.root / rows[key].path, decoding=index.decoding) for key in keys}
+    pictures = {key: decode(index.original(rows[key]), decoding=index.decoding) for key in keys}
     shown, colours, told = [[Cell(pictures[key]) for key in keys]], {}, []
     for reader in readers:
         labels = [reader[key][0] for key in keys]

@@ -17,7 +17,8 @@ from pipeline.artifacts.steps import Step
 from pipeline.datasets.catalogue import list_manifests, load_manifest
 from pipeline.datasets.index import ImageRow, Index, read_index, write_index
 from pipeline.images.appearance import BACKGROUND, eight_bits
-from pipeline.images.pixels import DamagedImage, decode, read_image
+from pipeline.images.originals import DamagedImage
+from pipeline.images.pixels import decode, read_image
 from pipeline.terminal.errors import ReidpipeError
 
 rng = np.random.default_rng(0)

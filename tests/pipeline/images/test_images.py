@@ -16,8 +16,9 @@ from PIL import Image
 
 from pipeline.artifacts.steps import Job
 from pipeline.datasets.index import ImageRow, Index, write_index
+from pipeline.images.originals import DamagedImage
 from pipeline.images.packed import PackedImages
-from pipeline.images.pixels import DamagedImage, decode, resize
+from pipeline.images.pixels import decode, resize
 from pipeline.images.work import pack
 from pipeline.terminal.errors import ReidpipeError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.images.pixels import DamagedImage
+from pipeline.images.originals import DamagedImage
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.models import COSINE
 from reid_train.search import extension as module

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.datasets.layouts.patience import EXAMPLE, expression
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 GROUPS = frozenset({"pid", "camid", "view", "frame", "seq"})
 NO_RULE = "none"
-EXAMPLE = r"'(?P<pid>\d+)_c(?P<camid>\d+).*'"
 
 # From the most telling scheme to the least; the first that fits is proposed.
 _SCHEMES = (
@@ -41,12 +41,16 @@ class Rule:
     on_path: bool
     says_pid: bool
 
+    def read(self, path: str) -> str:
+        """What of a path it is matched with."""
+        return path if self.on_path else path.rsplit("/", 1)[-1]
+
     def fields(self, path: str) -> dict[str, str] | None:
         """The groups that took part, by name; None for a name that breaks the rule.
 
         path: posix, below the split folder.
         """
-        match = self.pattern.match(path if self.on_path else path.rsplit("/", 1)[-1])
+        match = self.pattern.match(self.read(path))
         if match is None or (self.says_pid and not match["pid"]):
             return None
         return {name: text for name, text in match.groupdict().items() if text is not None}
@@ -60,13 +64,7 @@ def compiled(rule: str | None) -> Rule | None:
     """
     if rule is None or rule == NO_RULE:
         return None
-    try:
-        pattern = re.compile(rule)
-    except re.error as error:
-        raise ReidpipeError(
-            f"found the naming rule '{rule}': {error}; expected a regular expression such as "
-            f"{EXAMPLE}"
-        ) from error
+    pattern = expression(rule)
     groups = set(pattern.groupindex)
     odd = sorted(groups - GROUPS)
     if odd or not groups & {"pid", "camid"}:

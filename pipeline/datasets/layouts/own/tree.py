@@ -18,6 +18,7 @@ from pipeline.datasets.layouts.own.words import (
     split_of,
     whole,
 )
+from pipeline.datasets.layouts.patience import check_patience
 from pipeline.datasets.layouts.rows import (
     data_folders,
     is_image,
@@ -68,6 +69,8 @@ def read_tree(root: Path, rule: str | None, tale: Tale, *, dataset: str) -> list
         paths = [path.relative_to(folder).as_posix() for path in walk_images(folder)]
         if not paths:
             continue
+        if pattern is not None:
+            check_patience(pattern.pattern.pattern, map(pattern.read, paths))
         ask = pattern is None or not pattern.says_pid
         chains = [tuple(path.split("/")[:-1]) for path in paths]
         levels = find_levels(chains, where=str(folder), people=ask)
