@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.datasets.manifest import Manifest
-from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.errors import DamagedFile, ReidpipeError, nearest
 from pipeline.terminal.yaml_text import read_yaml_file
 
 
@@ -114,7 +114,14 @@ def defined(dataset: str, given: Mapping[str, Any] | None) -> Manifest | None:
     name that has neither.
     """
     if given is not None:
-        return Manifest.model_validate(given)
+        try:
+            return Manifest.model_validate(given)
+        except ValidationError as error:
+            raise DamagedFile(
+                f"found a definition of {dataset} with a wrong "
+                f"'{'.'.join(map(str, error.errors()[0]['loc']))}'; expected what reidpipe prepare "
+                "wrote; type reidpipe cache verify --repair"
+            ) from error
     known = dataset.partition(":")[0] in manifest_files()
     return load_manifest(dataset) if known else None
 

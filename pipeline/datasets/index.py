@@ -136,6 +136,19 @@ def read_index(folder: Path) -> Index:
                 "type `reidpipe prepare DATASET`"
             )
     about = read_json(folder / ABOUT)
+    try:
+        rows = _rows(table)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ReidpipeError(
+            f"{table}: found no table in UTF-8 ({error}); expected the columns "
+            f"{','.join(COLUMNS)}; type `reidpipe cache verify --repair`"
+        ) from error
+    _validate(rows, str(table))
+    root = Path(os.path.normpath(folder / about["root"]))
+    return Index(about["dataset"], root, rows, about.get("definition"), decoding_of(about))
+
+
+def _rows(table: Path) -> list[ImageRow]:
     # utf-8-sig: spreadsheets write a byte-order mark before the first column's name.
     with checked(table).open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
@@ -150,13 +163,10 @@ def read_index(folder: Path) -> Index:
             raise ReidpipeError(f"{table}: found a column twice; expected each column name once")
         extra = [(place, name) for place, name in enumerate(header) if name not in COLUMNS]
         places = [header.index(name) for name in COLUMNS]
-        rows = [
+        return [
             _parse(fields, header, places, extra, f"{table} line {reader.line_num}")
             for fields in reader
         ]
-    _validate(rows, str(table))
-    root = Path(os.path.normpath(folder / about["root"]))
-    return Index(about["dataset"], root, rows, about.get("definition"), decoding_of(about))
 
 
 def _parse(

@@ -156,10 +156,7 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
         raise ReidpipeError(f"found no file {path}; expected weights; type the path of a file")
     checked(path)
     if path.suffix == ".safetensors":
-        try:
-            return unwrap(load_file(path), str(path))
-        except SafetensorError as error:
-            raise _unreadable(path, error) from error
+        return unwrap(read_tensors(path), str(path))
     try:
         # A TorchScript archive is refused here too: opening one can run code.
         with torch.serialization.safe_globals(_numpy_scalars()):
@@ -167,6 +164,27 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     except _Unreadable as error:
         raise _unreadable(path, error) from error
     return unwrap(content, str(path))
+
+
+def read_tensors(path: Path, wanted: Mapping[str, int] | None = None) -> dict[str, Tensor]:
+    """Name -> tensor on the CPU from a .safetensors file, as it was written. wanted: names that
+    must be there, and how many axes they have.
+
+    Raises ReidpipeError for a file that is damaged, other than what was recorded of it, or of other
+    tensors.
+    """
+    checked(path)
+    try:
+        found = load_file(path)
+    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
+    for name, axes in (wanted or {}).items():
+        if name not in found or found[name].ndim != axes:
+            what = f"'{name}' of {found[name].ndim} axes" if name in found else f"no '{name}'"
+            raise DamagedFile(
+                f"found {what} in {path}; expected {axes} axes; type reidpipe cache verify --repair"
+            )
+    return found
 
 
 class _Unreadable(Exception):
