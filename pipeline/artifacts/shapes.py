@@ -43,9 +43,10 @@ _INTERVALS = Named(Maybe(Each(NUMBER, 2)))
 _KIND = {"same": Each(int), "different": Each(int)}
 _OPTIONS = {"trunk": str, "options": dict, "input_size": Each(int, 2), "mean": Each(NUMBER),
             "std": Each(NUMBER), "distance": Maybe(str)}  # fmt: skip
-_CELLS = {name: Maybe(NUMBER) for name in (
-    "silhouette", "groups", "same_identity", "other_identity", "gap",
-)}  # fmt: skip
+_NONE_OR_NUMBER = Either((NUMBER, type(None)))
+_CELLS = dict.fromkeys(
+    ("silhouette", "groups", "same_identity", "other_identity", "gap"), _NONE_OR_NUMBER
+)
 # By the file's name; the same name in the artifacts of two steps is one of several shapes.
 SHAPES: dict[str, Any] = {
     "dataset.json": {"dataset": str, "root": str, "definition": Maybe(dict), "decoding": Maybe(str)},
@@ -118,7 +119,9 @@ def _mapping(value: Any, shape: Mapping[str, Any], at: str) -> str:
         if name not in value and not isinstance(inner, Maybe):
             return f"no {at.lstrip('.') + '.' if at else ''}{name}"
     return _first(
-        _departs(value[name], inner, f"{at}.{name}") for name, inner in shape.items() if name in value
+        _departs(value[name], inner, f"{at}.{name}")
+        for name, inner in shape.items()
+        if name in value
     )
 
 

@@ -154,7 +154,9 @@ def evaluate(job: Job) -> dict[str, Any]:
     found: list[Tensor] = []
     with torch.inference_mode():
         if "features" in job.inputs:
-            given = read_tensors(job.inputs["features"] / FEATURES, {"features": 2})["features"][kept]
+            given = read_tensors(job.inputs["features"] / FEATURES, {"features": 2})["features"][
+                kept
+            ]
             for part in given.split(recipe.test_batch):
                 found.append(model.compare(part.to(runtime.device)).argmax(1).cpu())
         else:

@@ -54,9 +54,11 @@ class FrozenFeatures:
         labels = tensors["labels"]
         whole = all(len(values) == count for values in tensors.values())
         known = not labels.is_floating_point() and (
-            not count or bool(0 <= int(labels.min()) and int(labels.max()) < classes)
+            not count or bool(int(labels.min()) >= 0 and int(labels.max()) < classes)
         )
-        parted = all(tensors[n].shape[1:2] == (len(about["part_names"]),) for n in names[2:] if n in tensors)
+        parted = all(
+            tensors[n].shape[1:2] == (len(about["part_names"]),) for n in names[2:] if n in tensors
+        )
         if not (whole and known and parted):
             raise DamagedFile(
                 f"found features of other images, identities or parts in {folder / FEATURES}; "

@@ -141,10 +141,12 @@ class StoredRanking:
         queries, gallery = (len(found.get(f"{of}_keys", ())) for of in ("query", "gallery"))
         others = [name for name, values in found.items()
                   if name != "gallery_keys" and len(values) != queries]  # fmt: skip
-        ranked = [found[n].shape for n in ("indices", "similarities", "correct", "junk") if n in found]
+        ranked = [
+            found[n].shape for n in ("indices", "similarities", "correct", "junk") if n in found
+        ]
         indices = found.get("indices")
         outside = indices is not None and indices.size > 0 and not (
-            -1 <= indices.min() and indices.max() < gallery
+            indices.min() >= -1 and indices.max() < gallery
         )  # fmt: skip
         if lacking or others or len(set(ranked)) > 1 or outside:
             what = f"no {lacking[0]}" if lacking else "arrays that do not belong together"

@@ -57,8 +57,13 @@ def read(
         inherited = read(str(base), folder, see=see, beside=parent, seen=(*seen, reference))
         inherited.pop("expected", None)
         content = merged(inherited, content)
+    if not isinstance(changes, dict):
+        raise ReidpipeError(
+            f"found set: {str(changes)[:80]} in {file}; expected PATH: VALUE for each change; "
+            "correct the file"
+        )
     for path, value in changes.items():
-        put(content, path, value)
+        put(content, str(path), value)
     return content
 
 

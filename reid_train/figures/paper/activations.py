@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from pipeline.artifacts.arrays import read_arrays
 from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.steps import Step

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from pipeline.artifacts.arrays import read_arrays
 from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.steps import Step
@@ -59,7 +57,9 @@ def draw(asked: Asked) -> Drawn:
                 f"found {name} without cells to draw: {about['why']}; expected a trunk with a map "
                 "of the whole image and two body parts on the images; leave that run out"
             )
-        shown = read_arrays(folder / POINTS, {"points": ("f", 2), "groups": ("i", 1), "pids": ("i", 1)})
+        shown = read_arrays(
+            folder / POINTS, {"points": ("f", 2), "groups": ("i", 1), "pids": ("i", 1)}
+        )
         if len({len(values) for values in shown.values()}) != 1 or len(shown) < 3:
             raise DamagedFile(
                 f"found no cells of one number in {folder / POINTS}; expected points, groups and "

@@ -168,7 +168,7 @@ def _build(rng: random.Random, path: Path) -> str:
             if rng.random() < 0.5:
                 made.id.write_direct_chunk((0, 0, 0), b"xx", rng.choice((0, 1, 3)))
         elif way == 11:
-            what = rng.choice((b"", b"x", zlib.compress(b"\0" * 10**7), zlib.compress(b"\0" * 5), zlib.compress(b"\0" * 127) + b"x"))
+            what = rng.choice((b"y", b"x", zlib.compress(b"\0" * 10**7), zlib.compress(b"\0" * 5), zlib.compress(b"\0" * 127) + b"x"))
             file[rng.choice(("label", "confidence"))].id.write_direct_chunk((rng.randrange(count), 0, 0), what)
             about = f"a chunk of {len(what)} bytes"
         elif way == 12:
