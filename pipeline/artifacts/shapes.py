@@ -1,8 +1,8 @@
 """What commands read of each JSON file of an artifact: the one place where its shape is judged.
 
-A shape is plain data: a type, or several of which one fits; ``{name: shape}`` for what a mapping has
-at least; ``Each(shape)`` for a list, ``Named(shape)`` for a mapping from any names; ``Maybe(shape)``
-for what may be absent or null. Numbers are finite, and true is none.
+A shape is plain data: a type, or several of which one fits; ``{name: shape}`` for what a mapping
+has at least; ``Each(shape)`` for a list, ``Named(shape)`` for a mapping from any names;
+``Maybe(shape)`` for what may be absent or null. Numbers are finite, and true is none.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ _CELLS = dict.fromkeys(
 )
 # By the file's name; the same name in the artifacts of two steps is one of several shapes.
 SHAPES: dict[str, Any] = {
-    "dataset.json": {"dataset": str, "root": str, "definition": Maybe(dict), "decoding": Maybe(str)},
+    "dataset.json": {
+        "dataset": str, "root": str, "definition": Maybe(dict), "decoding": Maybe(str),
+    },
     "keys.json": {"keys": Each(str), "size": Each(int, 2), "filter": str},
     "features.json": Either((Each(str), {"pids": Each(int), "part_names": Each(str)})),
     "prompts.json": {"pids": Each(int)},
@@ -76,7 +78,8 @@ SHAPES: dict[str, Any] = {
         "threshold": Maybe(NUMBER), "threshold_fpr": Maybe(NUMBER), "similarity": Maybe(str),
         "histogram": _KIND | {"edges": Each(NUMBER)}, "side_information": Maybe(str),
         "pairs": Maybe({"same": int, "different": int}), "people": Maybe(int),
-        "points": Maybe(Each({"fpr": NUMBER, "threshold": Maybe(NUMBER)})), "calibration": Maybe(dict),
+        "points": Maybe(Each({"fpr": NUMBER, "threshold": Maybe(NUMBER)})),
+        "calibration": Maybe(dict),
     },
     "activations.json": {"method": str, "queries": Maybe(Each(str))},
     "cells.json": Either(({"why": str}, {"silhouette": NUMBER, "protocol": str})),
@@ -118,11 +121,8 @@ def _mapping(value: Any, shape: Mapping[str, Any], at: str) -> str:
     for name, inner in shape.items():
         if name not in value and not isinstance(inner, Maybe):
             return f"no {at.lstrip('.') + '.' if at else ''}{name}"
-    return _first(
-        _departs(value[name], inner, f"{at}.{name}")
-        for name, inner in shape.items()
-        if name in value
-    )
+    there = ((name, inner) for name, inner in shape.items() if name in value)
+    return _first(_departs(value[name], inner, f"{at}.{name}") for name, inner in there)
 
 
 def _first(found: Any) -> str:

@@ -21,6 +21,12 @@ def parse_manifest(content: dict[str, Any], variant: str | None = None) -> Manif
     ``default_variant`` is taken when none is named; without either, the fields stand as they are.
     Raises ReidpipeError naming the first wrong field or the unknown variant.
     """
+    for field, kind in (("id", str), ("variants", dict), ("default_variant", str)):
+        if not isinstance(content.get(field, kind()), kind):
+            raise ReidpipeError(
+                f"manifest: found {repr(content[field])[:60]} for '{field}'; expected "
+                f"{'text' if kind is str else 'a mapping of variants'}; correct the file"
+            )
     fields = {key: value for key, value in content.items() if key != "default_variant"}
     variants: dict[str, Any] = fields.pop("variants", {})
     name = content.get("id", "?")

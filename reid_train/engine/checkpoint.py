@@ -25,6 +25,13 @@ META = "model.json"
 WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "net", "network", "params")
 PREFIXES = ("module.", "_orig_mod.")
 DEEPEST = 8
+# Of a training state: what is counted, and what else it has, by type.
+_COUNTS = ("epoch", "step", "images", "steps", "log_bytes", "stage")
+_STATE: dict[str, Any] = {
+    "identity": dict, **dict.fromkeys(_COUNTS, int), "task": dict, "trained": list,
+    "optimiser": object, "scaler": dict, "ema": (dict, type(None)), "hooks": list, "sums": dict,
+    "seconds": float,
+}  # fmt: skip
 # A module makes these itself; a file's copy is never needed nor trusted.
 REBUILT = ("*relative_position_index", "*token_prefix", "*token_suffix")
 OPTIONAL = ("*num_batches_tracked",)
@@ -101,6 +108,29 @@ def load_state(path: Path | str, device: torch.device | str = "cpu") -> dict[str
             f"found a training state that cannot be read ({path}: {_first_line(error)}); expected "
             f"tensors and plain values; delete it to start over: type rm {path}"
         ) from error
+
+
+def is_whole_state(state: Any, stages: Sequence[tuple[int, int]]) -> bool:
+    """Whether a training state has all that is read of it, of its type and in its bounds. stages:
+    epochs and hooks of each stage of the training.
+    """
+    if not isinstance(state, dict):
+        return False
+    if not all(isinstance(state.get(name), kind) for name, kind in _STATE.items()):
+        return False
+    if any(type(state[name]) is not int or state[name] < 0 for name in _COUNTS):
+        return False
+    if state["stage"] >= len(stages):
+        return False
+    epochs, hooks = stages[state["stage"]]
+    return (
+        state["epoch"] <= epochs
+        and len(state["hooks"]) == hooks
+        and all(map(torch.is_tensor, state["task"].values()))
+        and all(map(torch.is_tensor, (state["ema"] or {}).values()))
+        and all(type(value) in (int, float) for value in state["sums"].values())
+        and state["seconds"] >= 0
+    )
 
 
 def check_order(

@@ -22,7 +22,13 @@ from torch import Tensor, nn
 
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.watching import QUIET, Watching
-from reid_train.engine.checkpoint import check_order, load_state, load_strict, save_state
+from reid_train.engine.checkpoint import (
+    check_order,
+    is_whole_state,
+    load_state,
+    load_strict,
+    save_state,
+)
 from reid_train.engine.log import Log
 from reid_train.engine.reached import EpochEnd, TrainResult
 from reid_train.engine.runtime import Runtime, derive_seed
@@ -30,13 +36,6 @@ from reid_train.engine.task import ReidTask, Stage
 
 STATE = "state.pt"
 NAN_BATCH = "nan-batch.pt"
-_NUMBERS = ("epoch", "step", "images", "steps", "log_bytes", "stage")
-# What a state has, and of which type.
-FIELDS: dict[str, Any] = {
-    "identity": dict, **dict.fromkeys(_NUMBERS, int), "task": dict, "trained": list,
-    "optimiser": object, "scaler": dict, "ema": (dict, type(None)), "hooks": list, "sums": dict,
-    "seconds": float,
-}  # fmt: skip
 
 
 def train(
@@ -143,7 +142,8 @@ class _Loop:
         path = self.folder / STATE
         state = load_state(path) if path.is_file() else None
         self.runtime.barrier()  # nobody overwrites the state before everybody has read it
-        whole = isinstance(state, dict) and self._is_whole(state)
+        counts = [(stage.epochs, len(stage.hooks)) for stage in self.stages]
+        whole = state is not None and is_whole_state(state, counts)
         identity = state["identity"] if state is not None and whole else None
         if state is not None and identity != self._identity():
             raise ReidpipeError(
@@ -151,23 +151,6 @@ class _Loop:
                 f"{self._identity()}; to start over type rm {path}"
             )
         return state
-
-    def _is_whole(self, state: dict[str, Any]) -> bool:
-        """Whether a state has all that is read of it, and counts what this run counts."""
-        if not all(isinstance(state.get(name), kind) for name, kind in FIELDS.items()):
-            return False
-        if any(type(state[name]) is not int or state[name] < 0 for name in _NUMBERS):
-            return False
-        stage = state["stage"]
-        return (
-            stage < len(self.stages)
-            and state["epoch"] <= self.stages[stage].epochs
-            and len(state["hooks"]) == len(self.stages[stage].hooks)
-            and all(map(torch.is_tensor, state["task"].values()))
-            and all(map(torch.is_tensor, (state["ema"] or {}).values()))
-            and all(type(value) in (int, float) for value in state["sums"].values())
-            and state["seconds"] >= 0
-        )
 
     # ------------------------------------------------------------------ one stage
 

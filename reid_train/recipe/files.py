@@ -114,18 +114,19 @@ def put(content: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _step(place: Any, part: str, path: str) -> Any:
-    if isinstance(place, list):
-        return place[_position(place, part, path)]
-    if not isinstance(place.get(part), dict | list):
-        place[part] = {}
-    return place[part]
+    key: Any = _position(place, part, path) if isinstance(place, list) else part
+    inside = place[key] if isinstance(place, list) else place.get(part)
+    if not isinstance(inside, dict | list):
+        inside = place[key] = {}
+    return inside
 
 
 def _position(items: list[Any], part: str, path: str) -> int:
     names = [item.get("name") for item in items if isinstance(item, dict)]
     if part in names:
         return names.index(part)
-    if not (part.isascii() and part.isdecimal()) or int(part) >= len(items):
+    number = part.isascii() and part.isdecimal() and len(part) < 10
+    if not number or int(part) >= len(items):
         raise ReidpipeError(
             f"found '{path}'; expected a number from 0 to {len(items) - 1}"
             f"{' or a name' if any(names) else ''} in place of '{part}'"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -23,8 +22,10 @@ def main() -> int:
 
     kinds = asked.kind or list(running.KINDS)
     shares = running.shares(asked.inputs, kinds)
-    numbers = {kind: [asked.number] if asked.number is not None else range(asked.first, asked.first + n)
-               for kind, n in shares.items()}  # fmt: skip
+    first, one = asked.first, asked.number
+    numbers = {
+        kind: range(first, first + n) if one is None else [one] for kind, n in shares.items()
+    }
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="reidpipe-fuzz-", dir=running.memory()) as place:
         verdicts = []

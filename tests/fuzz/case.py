@@ -13,8 +13,8 @@ Words = Sequence[str | Path]
 @dataclass(frozen=True)
 class Place:
     """A sandbox: ``given`` holds what the input is made of, ``workspace`` is where commands write;
-    ``home``, ``cwd`` and ``sibling`` are canaries, and ``executed`` is a file that no command makes.
-    pristine: the folder with whole files to damage, never written.
+    ``home``, ``cwd`` and ``sibling`` are canaries, and ``executed`` is a file that no command
+    makes. pristine: the folder with whole files to damage, never written.
     """
 
     root: Path

@@ -63,7 +63,9 @@ def _longer(rng: random.Random, data: bytearray) -> tuple[bytes, str]:
 
 
 def _other(rng: random.Random, data: bytearray) -> tuple[bytes, str]:
-    found = rng.choice((b"", b"\0" * len(data), b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0\n", b"PK\5\6"))
+    found = rng.choice(
+        (b"", b"\0" * len(data), b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0\n", b"PK\5\6")
+    )
     return found, "something else altogether"
 
 

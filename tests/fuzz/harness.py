@@ -147,8 +147,7 @@ def attempt(kind: str, number: int, seed: int, maker: Maker, pristine: Path, roo
     about_file = place.root / "about"
     about = about_file.read_text(errors="replace") if about_file.is_file() else ""
     if told is None:
-        hang = ended in (signal.SIGXCPU, signal.SIGKILL, 0) and not (ended == 0)
-        fault = "hang" if hang else "crash"
+        fault = "hang" if ended in (signal.SIGXCPU, signal.SIGKILL) else "crash"
         errors = (place.root / "stderr").read_bytes().decode(errors="replace")[-3000:]
         told = {"refused": 0, "accepted": 0, "fault": fault, "what": f"signal {ended}\n{errors}"}
     if not told["fault"] and place.executed.exists():

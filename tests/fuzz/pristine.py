@@ -43,9 +43,7 @@ def build(folder: Path) -> dict[str, str]:
         return out
 
     _people(people)
-    command(
-        "prepare", DATASET, "--root", people, "--size", "32x16", "--filter", "bilinear"
-    )
+    command("prepare", DATASET, "--root", people, "--size", "32x16", "--filter", "bilinear")
     with _states_kept(folder / "files" / "state.pt"):
         command(*TRAIN, "--eval-every", "1", "--eval-on", DATASET, "--keep", "1")
     command(*TRAIN_PARTS)

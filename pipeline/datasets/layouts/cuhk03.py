@@ -75,8 +75,8 @@ def _protocol(path: Path) -> tuple[list[str], dict[str, list[int]]]:
     others = [name for name in names if not _NAME.fullmatch(name)]
     if others:
         raise ReidpipeError(
-            f"{path}: found the name {others[0][:60]!r}; expected pair_person_view_index.png; fetch "
-            "it again"
+            f"{path}: found the name {others[0][:60]!r}; expected pair_person_view_index.png; "
+            "fetch it again"
         )
     if any(not 0 <= i < len(names) for indices in splits.values() for i in indices):
         raise ReidpipeError(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from tests.fuzz.case import Maker
-from tests.fuzz.kinds import artifacts, folders, images, tensors, texts
+from tests.fuzz.kinds import archives, artifacts, folders, images, tensors, texts
 
 _WEIGHTS = {"recipe": 8, "manifest": 7, "setting": 5, "workspace": 14}
 KINDS: dict[str, tuple[Maker, int]] = {
-    name: (maker, _WEIGHTS.get(name, 3)) for module in (texts, artifacts, tensors, folders, images) for name, maker in module.KINDS.items()
+    name: (maker, _WEIGHTS.get(name, 3))
+    for module in (texts, artifacts, tensors, folders, images, archives)
+    for name, maker in module.KINDS.items()
 }

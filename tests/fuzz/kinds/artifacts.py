@@ -161,7 +161,9 @@ def runs(rng: random.Random, place: Place) -> Case:
         ("eval", "--dataset", DATASET, *CPU), ("watch", RUN, "--once"), _figure(place, "cmc", RUN),
         ("export", RUN, "--format", "safetensors"), ("cache", "rm", "unfinished"),
     ]  # fmt: skip
-    return Case(f"{path.relative_to(root)}: {about}", [*rng.sample(LOOK, 2), *rng.sample(readers, 2)])
+    return Case(
+        f"{path.relative_to(root)}: {about}", [*rng.sample(LOOK, 2), *rng.sample(readers, 2)]
+    )
 
 
 def log(rng: random.Random, place: Place) -> Case:

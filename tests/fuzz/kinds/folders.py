@@ -53,7 +53,9 @@ def huggingface(rng: random.Random, place: Place) -> Case:
         (folder / name).write_text(json.dumps({k: v for k, v in value.items() if v is not None}))
         about = f"{name} {change}"
         if "auto_map" in change:
-            (folder / "evil.py").write_text(f"open({str(place.executed)!r}, 'w')\nclass Evil: pass\n")
+            (folder / "evil.py").write_text(
+                f"open({str(place.executed)!r}, 'w')\nclass Evil: pass\n"
+            )
     elif way < 0.75:
         path = folder / rng.choice(("config.json", "preprocessor_config.json"))
         changed, about = mutated(rng, json.loads(path.read_text()))
@@ -75,8 +77,14 @@ def _weights(rng: random.Random, path: Path) -> str:
         return about
     if way == 1:
         path.unlink()
-        index = {"weight_map": rng.choice((strange(rng), {"a": "../../x"}, {"a": "/etc/passwd"}, {"a": 5}, {}))}
-        path.with_name("model.safetensors.index.json").write_text(json.dumps(rng.choice((index, strange(rng))), default=str))
+        index = {
+            "weight_map": rng.choice(
+                (strange(rng), {"a": "../../x"}, {"a": "/etc/passwd"}, {"a": 5}, {})
+            )
+        }
+        path.with_name("model.safetensors.index.json").write_text(
+            json.dumps(rng.choice((index, strange(rng))), default=str)
+        )
         return "an index of shards"
     state = load_file(path)
     key = rng.choice(sorted(state))
@@ -122,7 +130,9 @@ def _build(rng: random.Random, path: Path) -> str:
             if each == name and way in (0, 1, 2, 3, 4, 5, 6):
                 continue
             chunks = (1, *values.shape[1:]) if values.ndim == 3 else None
-            file.create_dataset(each, data=values, chunks=chunks, compression="gzip" if chunks else None)
+            file.create_dataset(
+                each, data=values, chunks=chunks, compression="gzip" if chunks else None
+            )
         values = sets[name]
         if way == 0:
             file[name] = h5py.ExternalLink("outside.h5", "/x")
@@ -130,18 +140,46 @@ def _build(rng: random.Random, path: Path) -> str:
             file[name] = h5py.SoftLink("/nowhere" if rng.random() < 0.5 else "/label")
         elif way == 2:
             kind = values.dtype if values.dtype.kind != "S" else np.dtype("S1")
-            file.create_dataset(name, values.shape, kind, external=[(str(path.parent / "raw.bin"), 0, 4096)])
+            file.create_dataset(
+                name, values.shape, kind, external=[(str(path.parent / "raw.bin"), 0, 4096)]
+            )
         elif way == 3:
             layout = h5py.VirtualLayout(values.shape, values.dtype)
             layout[:] = h5py.VirtualSource(str(outside), "x", values.shape)
             file.create_virtual_dataset(name, layout)
         elif way == 4:
-            kind = rng.choice(("f4", "i8", "O", "bool", "c8", h5py.ref_dtype, h5py.vlen_dtype("i4"), [("a", "i4")]))
+            kind = rng.choice(
+                (
+                    "f4",
+                    "i8",
+                    "O",
+                    "bool",
+                    "c8",
+                    h5py.ref_dtype,
+                    h5py.vlen_dtype("i4"),
+                    [("a", "i4")],
+                )
+            )
             file.create_dataset(name, values.shape, h5py.string_dtype() if kind == "O" else kind)
             about = f"{name} of {kind}"
         elif way == 5:
-            shape = rng.choice(((0,), (), (count,), (10**6, *values.shape[1:]), (count, 10**5, 10**5), (count, 0, 0), (2**40, 1, 1)))
-            file.create_dataset(name, shape, values.dtype if values.dtype.kind != "S" else "S1", chunks=True if 0 not in shape and shape else None)
+            shape = rng.choice(
+                (
+                    (0,),
+                    (),
+                    (count,),
+                    (10**6, *values.shape[1:]),
+                    (count, 10**5, 10**5),
+                    (count, 0, 0),
+                    (2**40, 1, 1),
+                )
+            )
+            file.create_dataset(
+                name,
+                shape,
+                values.dtype if values.dtype.kind != "S" else "S1",
+                chunks=True if 0 not in shape and shape else None,
+            )
             about = f"{name} of shape {shape}"
         elif way == 6:
             if rng.random() < 0.5:
@@ -151,7 +189,24 @@ def _build(rng: random.Random, path: Path) -> str:
                 file[name] = file[f"types/{name}"]
         elif way == 7:
             key = rng.choice(sorted(attributes))
-            attributes[key] = rng.choice((0, -1, "x", 10**9, 2.5, np.zeros(3), h5py.Empty("f4"), b"\xff", "[" * 50_000, "{}", "[1]", '{"names": 5}', np.array("x", h5py.string_dtype()), True))
+            attributes[key] = rng.choice(
+                (
+                    0,
+                    -1,
+                    "x",
+                    10**9,
+                    2.5,
+                    np.zeros(3),
+                    h5py.Empty("f4"),
+                    b"\xff",
+                    "[" * 50_000,
+                    "{}",
+                    "[1]",
+                    '{"names": 5}',
+                    np.array("x", h5py.string_dtype()),
+                    True,
+                )
+            )
             about = f"attribute {key} is {str(attributes[key])[:40]!r}"
         elif way == 8:
             key = rng.choice(sorted(attributes))
@@ -162,18 +217,45 @@ def _build(rng: random.Random, path: Path) -> str:
             attributes["label_set"] = json.dumps(changed, default=str)
         elif way == 10:
             del file["label"]
-            options = rng.choice(({"compression": "lzf"}, {"fletcher32": True}, {"shuffle": True, "compression": "gzip"}, {"chunks": (count, *size)}, {"scaleoffset": 4}))
+            options = rng.choice(
+                (
+                    {"compression": "lzf"},
+                    {"fletcher32": True},
+                    {"shuffle": True, "compression": "gzip"},
+                    {"chunks": (count, *size)},
+                    {"scaleoffset": 4},
+                )
+            )
             made = file.create_dataset("label", data=label, **({"chunks": (1, *size)} | options))
             about = f"filters {options}"
             if rng.random() < 0.5:
                 made.id.write_direct_chunk((0, 0, 0), b"xx", rng.choice((0, 1, 3)))
         elif way == 11:
-            what = rng.choice((b"y", b"x", zlib.compress(b"\0" * 10**7), zlib.compress(b"\0" * 5), zlib.compress(b"\0" * 127) + b"x"))
-            file[rng.choice(("label", "confidence"))].id.write_direct_chunk((rng.randrange(count), 0, 0), what)
+            what = rng.choice(
+                (
+                    b"y",
+                    b"x",
+                    zlib.compress(b"\0" * 10**7),
+                    zlib.compress(b"\0" * 5),
+                    zlib.compress(b"\0" * 127) + b"x",
+                )
+            )
+            file[rng.choice(("label", "confidence"))].id.write_direct_chunk(
+                (rng.randrange(count), 0, 0), what
+            )
             about = f"a chunk of {len(what)} bytes"
         elif way == 12:
             del file["key"]
-            file["key"] = np.array(rng.choice(([b"a", b"a", b"b"], [b"\xff", b"b", b"c"], [b"", b"b", b"c"], [b"../../x", b"b", b"c"])))
+            file["key"] = np.array(
+                rng.choice(
+                    (
+                        [b"a", b"a", b"b"],
+                        [b"\xff", b"b", b"c"],
+                        [b"", b"b", b"c"],
+                        [b"../../x", b"b", b"c"],
+                    )
+                )
+            )
             about = "keys"
         else:
             file["label"][0] = 255

@@ -1,4 +1,4 @@
-"""Photographs, trees, tables and archives of strangers."""
+"""Photographs, names and tables of strangers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import json
 import os
 import random
 import shutil
-import stat
 import struct
-import tarfile
-import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,20 @@ from tests.fuzz.damage import damaged
 from tests.fuzz.pristine import CPU, RUN
 from tests.fuzz.values import mutated, strange
 
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA", "PCX", "JPEG2000", "ICO", "MPO")
+_FORMATS = (
+    "JPEG",
+    "PNG",
+    "BMP",
+    "GIF",
+    "TIFF",
+    "WEBP",
+    "PPM",
+    "TGA",
+    "PCX",
+    "JPEG2000",
+    "ICO",
+    "MPO",
+)
 _NAMES = (
     b"\xff\xfe.jpg", b"a\nb.jpg", b"\x1b]0;owned\x07.jpg", b"x" * 250 + b".jpg", "\u202egpj.exe.jpg".encode(),
     b" .jpg", b"-rf.jpg", b"a'b\"c.jpg", b"0001_c1s1_000001_00.jpg", b".hidden.jpg", "é.jpg".encode(),
@@ -29,7 +39,7 @@ _NAMES = (
 )  # fmt: skip
 
 
-def _photo(rng: random.Random, kind: str = "JPEG", **options: Any) -> bytes:
+def photograph(rng: random.Random, kind: str = "JPEG", **options: Any) -> bytes:
     import numpy as np
     from PIL import Image
 
@@ -41,17 +51,21 @@ def _photo(rng: random.Random, kind: str = "JPEG", **options: Any) -> bytes:
 
 def _png(width: int, height: int, data: bytes, depth: int = 8, colour: int = 2) -> bytes:
     def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
 
 
 def _image(rng: random.Random, place: Place) -> tuple[bytes, str]:
     way = rng.randrange(16)
     if way < 6:
         kind = rng.choice(_FORMATS)
-        data, about = damaged(rng, _photo(rng, kind))
+        data, about = damaged(rng, photograph(rng, kind))
         return data, f"{kind} {about}"
     if way == 6:
         side = rng.choice((2**31 - 1, 2**32 - 1, 60_000, 0))
@@ -68,9 +82,11 @@ def _image(rng: random.Random, place: Place) -> tuple[bytes, str]:
         frames[0].save(out, kind, save_all=True, append_images=frames[1:])
         return out.getvalue(), f"{kind} of 40 pages"
     if way == 9:
-        return _photo(rng, exif=b"Exif\0\0" + rng.randbytes(rng.choice((4, 300)))), "EXIF rubbish"
+        return photograph(
+            rng, exif=b"Exif\0\0" + rng.randbytes(rng.choice((4, 300)))
+        ), "EXIF rubbish"
     if way == 10:
-        return _photo(rng, icc_profile=rng.randbytes(3000)), "ICC rubbish"
+        return photograph(rng, icc_profile=rng.randbytes(3000)), "ICC rubbish"
     if way == 11:
         marker = str(place.executed)
         texts = (
@@ -86,7 +102,8 @@ def _image(rng: random.Random, place: Place) -> tuple[bytes, str]:
     if way == 14:
         head = b"II*\0\x08\0\0\0"
         entries = struct.pack("<H", 3) + b"".join(
-            struct.pack("<HHII", tag, 4, 1, rng.choice((2**32 - 1, 2**31, 8))) for tag in (256, 257, 273)
+            struct.pack("<HHII", tag, 4, 1, rng.choice((2**32 - 1, 2**31, 8)))
+            for tag in (256, 257, 273)
         )
         return head + entries + struct.pack("<I", 8), "TIFF directories in a circle"
     return rng.randbytes(4096), "noise"
@@ -97,7 +114,7 @@ def photographs(rng: random.Random, place: Place) -> Case:
     root = place.given / "photos"
     root.mkdir()
     for number in range(4):
-        (root / f"{number:04d}_c{number % 2 + 1}.jpg").write_bytes(_photo(rng))
+        (root / f"{number:04d}_c{number % 2 + 1}.jpg").write_bytes(photograph(rng))
     told = []
     for number in range(rng.choice((1, 1, 2))):
         data, about = _image(rng, place)
@@ -108,7 +125,9 @@ def photographs(rng: random.Random, place: Place) -> Case:
         (root / "folder.jpg").mkdir()
         (root / "loop.jpg").symlink_to("loop.jpg")
         told.append("a folder and a loop called .jpg")
-    strange_one = sorted(p for p in root.iterdir() if not p.name[:4].isdecimal() or p.name.startswith("0009"))[0]
+    strange_one = sorted(
+        p for p in root.iterdir() if not p.name[:4].isdecimal() or p.name.startswith("0009")
+    )[0]
     return Case("; ".join(told), _seen(rng, place, root, strange_one))
 
 
@@ -121,7 +140,8 @@ def _seen(rng: random.Random, place: Place, root: Path, one: Path) -> list[Words
             rng.choice(
                 (
                     ("embed", RUN, root, "--out", place.workspace / "g", *CPU),
-                    ("score", RUN, one, one, *CPU), ("search", RUN, one, root, *CPU),
+                    ("score", RUN, one, one, *CPU),
+                    ("search", RUN, one, root, *CPU),
                     ("classify", "zero-shot-tiny", "--dataset", root, *CPU),
                 )  # fmt: skip
             )
@@ -139,7 +159,7 @@ def names(rng: random.Random, place: Place) -> Case:
         folder = rng.choice((b"", b"train/", b"a\nb/", b"\xff/", b"query/", "\u202e/".encode()))
         os.makedirs(os.path.join(root, folder), exist_ok=True)
         with open(os.path.join(root, folder, name), "wb") as file:  # noqa: PTH123
-            file.write(_photo(rng) if number or rng.random() < 0.6 else b"damaged")
+            file.write(photograph(rng) if number or rng.random() < 0.6 else b"damaged")
     return Case(ascii(chosen), _seen(rng, place, Path(os.fsdecode(root)), _first(root)))
 
 
@@ -153,10 +173,11 @@ def tables(rng: random.Random, place: Place) -> Case:
     root = place.given / "own"
     root.mkdir()
     for number in range(4):
-        (root / f"{number}.jpg").write_bytes(_photo(rng))
+        (root / f"{number}.jpg").write_bytes(photograph(rng))
     columns = ["path", "split", "pid", "camid", "frame", "extra"]
     rows: list[list[Any]] = [
-        [f"{n}.jpg", ("train", "train", "query", "gallery")[n], n // 2, n % 2, n, "x"] for n in range(4)
+        [f"{n}.jpg", ("train", "train", "query", "gallery")[n], n // 2, n % 2, n, "x"]
+        for n in range(4)
     ]
     about = "cells"
     for _ in range(rng.choice((1, 1, 2, 4))):
@@ -167,7 +188,10 @@ def tables(rng: random.Random, place: Place) -> Case:
     data = text.encode("utf-8", "surrogatepass")
     way = rng.randrange(14)
     if way == 0:
-        data, about = text.encode(rng.choice(("utf-16", "utf-32", "cp037", "utf-7")), "replace"), "encoding"
+        data, about = (
+            text.encode(rng.choice(("utf-16", "utf-32", "cp037", "utf-7")), "replace"),
+            "encoding",
+        )
     elif way == 1:
         data, about = damaged(rng, data)
     elif way == 2:
@@ -175,7 +199,9 @@ def tables(rng: random.Random, place: Place) -> Case:
     elif way == 3:
         data, about = data.replace(b"0.jpg", b"\0.jpg"), "a null"
     elif way == 4:
-        images = [{"id": n, "file_name": f"{n}.jpg", "height": 32, "width": 16} for n in range(20_000)]
+        images = [
+            {"id": n, "file_name": f"{n}.jpg", "height": 32, "width": 16} for n in range(20_000)
+        ]
         data, about = json.dumps({"images": images, "annotations": []}).encode(), "COCO"
     elif way == 5:
         changed, about = mutated(rng, [{"path": f"{n}.jpg", "pid": n} for n in range(4)])
@@ -194,162 +220,4 @@ def tables(rng: random.Random, place: Place) -> Case:
     return Case(f"{path.name} {about}", lines)
 
 
-def _member(rng: random.Random, place: Place) -> str:
-    return rng.choice(
-        (
-            "../evil", "../../sibling/evil", str(place.sibling / "evil"), "a/../../../home/evil", "..\\..\\evil",
-            "C:\\evil", "a\nb.jpg", "\x1b[2J.jpg", "x" * 300, "a/" * 300 + "x", "", ".", "a\0b", "ok/0001_c1s1_000001_00.jpg",
-            "query/0001_c1s1_000001_00.jpg", "con", "\u202e", "/", "//evil", "~/evil",
-        )  # fmt: skip
-    )
-
-
-def archives(rng: random.Random, place: Place) -> Case:
-    """``prepare --archive``: zip and tar that leave their folder, lie about sizes or are bombs."""
-    path = place.given / rng.choice(("AG-ReID.v2.zip", "a.zip", "a.tar", "a.tar.gz", "a.tgz"))
-    photo = _photo(rng)
-    usual = [f"{folder}/{n:04d}_c{n % 2 + 1}s1_000001_00.jpg" for n in range(3) for folder in ("train_all", "query", "gallery")]  # fmt: skip
-    if path.name.endswith(".zip") or rng.random() < 0.3:
-        about = _zip(rng, place, path, usual, photo)
-    else:
-        about = _tar(rng, place, path, usual, photo)
-    if rng.random() < 0.3:
-        data, more = damaged(rng, path.read_bytes())
-        path.write_bytes(data)
-        about += f"; {more}"
-    kind = rng.choice(("agreid_v2", "folder:own", "market1501", "agreid_v2"))
-    return Case(f"{path.name} {about}", [("prepare", kind, "--archive", path, "--size", "32x16")])
-
-
-def _zip(rng: random.Random, place: Place, path: Path, usual: list[str], photo: bytes) -> str:
-    way = rng.randrange(8)
-    name = _member(rng, place)
-    about = f"zip {ascii(name)[:50]}"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        for member in usual:
-            file.writestr(member, photo)
-        info = zipfile.ZipInfo("x")
-        info.filename = info.orig_filename = name
-        if way == 1:
-            info.external_attr = (stat.S_IFLNK | 0o777) << 16
-            about += " a link"
-            file.writestr(info, str(place.sibling))
-            file.writestr(f"{name}/evil", b"x")
-        elif way == 2:
-            info.external_attr = (rng.choice((stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK)) | 0o777) << 16
-            about += " a device"
-            file.writestr(info, b"")
-        elif way == 3:
-            about = "zip bomb"
-            file.writestr("bomb.jpg", b"\0" * (60 << 20))
-        elif way == 4:
-            about = "zip with a name twice"
-            file.writestr(usual[0], b"other")
-            file.writestr(usual[0] + "/x", b"both")
-        else:
-            file.writestr(info, b"x")
-    if way == 5:
-        data = bytearray(path.read_bytes())
-        at = data.find(b"PK\1\2")
-        data[at + 8] |= 1
-        data[6] |= 1
-        path.write_bytes(bytes(data))
-        about = "zip encrypted"
-    elif way == 6:
-        data = bytearray(path.read_bytes())
-        at = data.rfind(b"PK\1\2")
-        data[at + 24 : at + 28] = struct.pack("<I", rng.choice((2**32 - 2, 0, 1)))
-        path.write_bytes(bytes(data))
-        about = "zip that lies about a size"
-    return about
-
-
-def _tar(rng: random.Random, place: Place, path: Path, usual: list[str], photo: bytes) -> str:
-    name = _member(rng, place)
-    kind = rng.choice((tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.GNUTYPE_SPARSE, b"9"))  # fmt: skip
-    mode: Any = rng.choice(("w", "w:gz", "w:bz2", "w:xz"))
-    with tarfile.open(path, mode) as file:
-        for member in usual:
-            info = tarfile.TarInfo(member)
-            info.size = len(photo)
-            file.addfile(info, io.BytesIO(photo))
-        info = tarfile.TarInfo(name.replace("\0", "") or "x")
-        info.type, info.linkname = kind, rng.choice((str(place.sibling), "../../..", name.replace("\0", ""), ""))
-        info.size = rng.choice((0, 1)) if kind == tarfile.REGTYPE else 0
-        try:
-            file.addfile(info, io.BytesIO(b"x"))
-            inside = tarfile.TarInfo(f"{info.name}/evil")
-            inside.size = 1
-            file.addfile(inside, io.BytesIO(b"x"))
-        except ValueError:
-            pass
-    return f"tar {mode} {kind!r} {ascii(name)[:40]}"
-
-
-def matlab(rng: random.Random, place: Place) -> Case:
-    """CUHK03's .mat files, as v7.3 and v5."""
-    from tests import trees
-
-    root = trees.cuhk03_original(place.given)
-    path = rng.choice(sorted(p for p in root.rglob("*.mat") if "labeled" not in p.name))
-    way = rng.randrange(4)
-    if way < 2:
-        data, about = damaged(rng, path.read_bytes())
-        path.write_bytes(data)
-    elif way == 2:
-        about = _hdf5(rng, root / "cuhk03_release" / "cuhk-03.mat")
-    else:
-        about = _v5(rng, root / "cuhk03_new_protocol_config_detected.mat")
-    return Case(f"{path.name} {about}", [("prepare", "cuhk03_np:detected", "--root", root, "--size", "32x16")])
-
-
-def _hdf5(rng: random.Random, path: Path) -> str:
-    import h5py
-    import numpy as np
-
-    with h5py.File(path, "a") as file:
-        way = rng.randrange(8)
-        cell = "#refs#/detected1_1_0"
-        if way in (0, 1, 2, 3):
-            del file[cell]
-        if way == 0:
-            file[cell] = np.zeros((3, 12), "f4")
-        elif way == 1:
-            file[cell] = np.zeros(rng.choice(((5, 12, 20), (1, 4, 4), (3, 0, 4), (3, 12, 20))), rng.choice(("f4", "u2", "i8", "S3")))  # fmt: skip
-        elif way == 2:
-            file[cell] = h5py.ExternalLink("/etc/passwd", "/x")
-        elif way == 3:
-            file.create_dataset(cell, (3, 10**6, 10**6), "u1", chunks=True)
-        elif way == 4:
-            del file["detected"]
-            file["detected"] = rng.choice((np.zeros(3), np.zeros((1, 2), "O" if False else "u1"), np.array(5)))
-        elif way == 5:
-            del file["detected"]
-            file.create_group("detected")["x"] = h5py.SoftLink("/detected")
-        elif way == 6:
-            del file["#refs#/detected1"]
-            file["#refs#/detected1"] = np.zeros((10, 2))
-        else:
-            file["detected"][0, 0] = h5py.Reference()
-    return f"HDF5 way {way}"
-
-
-def _v5(rng: random.Random, path: Path) -> str:
-    import numpy as np
-    from scipy.io import loadmat, savemat
-
-    content = {k: v for k, v in loadmat(path).items() if not k.startswith("__")}
-    key = rng.choice(sorted(content))
-    content[key] = rng.choice(
-        (
-            np.zeros((3, 1)), np.array([["x"]]), np.array([[1.5], [np.nan]]), np.array([[10**9]]), np.zeros((0, 0)),
-            np.array([[-1]]), {"a": 1}, np.array([["../../x.png"], ["1_001_1_01.png"]], object), np.array([[1 + 2j]]),
-        )  # fmt: skip
-    )
-    savemat(path, content)
-    return f"{key} of another kind"
-
-
-KINDS = {
-    "image": photographs, "name": names, "table": tables, "archive": archives, "matlab": matlab,
-}  # fmt: skip
+KINDS = {"image": photographs, "name": names, "table": tables}

@@ -64,10 +64,14 @@ def _state(rng: random.Random, place: Place) -> tuple[Any, str]:
     if way == 4:
         loop: dict[str, Any] = {}
         loop[rng.choice(("state_dict", "model", "x"))] = loop
-        return rng.choice((loop, {**loop, "model": state}, [state], tuple(state.values()))), "wrapped"
+        return rng.choice(
+            (loop, {**loop, "model": state}, [state], tuple(state.values()))
+        ), "wrapped"
     if way == 5:
         key = rng.choice(sorted(state))
-        name: Any = rng.choice(("", "\ud800", "a" * 10_000, "module." + key, 5, None, ("a", 1), "a\nb"))
+        name: Any = rng.choice(
+            ("", "\ud800", "a" * 10_000, "module." + key, 5, None, ("a", 1), "a\nb")
+        )
         state[name] = state.pop(key)
         return state, f"{key} called {ascii(name)[:40]}"
     if way == 6:
@@ -167,10 +171,14 @@ def safetensors(rng: random.Random, place: Place) -> Case:
         entry["shape"] = rng.choice(([10**12], [-1], [2**63, 2], [0], [], [1.5], "x", [1] * 100))
         about += f"shape {str(entry['shape'])[:40]}"
     elif way == 1:
-        entry["dtype"] = rng.choice(("F64", "I8", "BF16", "F8_E4M3", "U64", "BOOL", "X", 5, "C64", "F4"))
+        entry["dtype"] = rng.choice(
+            ("F64", "I8", "BF16", "F8_E4M3", "U64", "BOOL", "X", 5, "C64", "F4")
+        )
         about += f"dtype {entry['dtype']}"
     elif way == 2:
-        entry["data_offsets"] = rng.choice(([0, 2**62], [-1, 4], [4, 0], [0], "x", [0, 0], [2**64, 2**65]))
+        entry["data_offsets"] = rng.choice(
+            ([0, 2**62], [-1, 4], [4, 0], [0], "x", [0, 0], [2**64, 2**65])
+        )
         about += f"offsets {entry['data_offsets']}"
     elif way == 3:
         header, about = mutated(rng, header)
@@ -257,7 +265,16 @@ def numbers(rng: random.Random, place: Place) -> Case:
         about = f"header {header}"
         _npy(path, str(header), whole.tobytes())
     elif way == 2:
-        text = rng.choice(("{", "__import__('os').system('touch x')", "()", "{" * 900, "{'descr': '<f4'}", "9" * 5000))
+        text = rng.choice(
+            (
+                "{",
+                "__import__('os').system('touch x')",
+                "()",
+                "{" * 900,
+                "{'descr': '<f4'}",
+                "9" * 5000,
+            )
+        )
         about = f"header {text[:40]}"
         _npy(path, text, whole.tobytes())
     elif way == 3:

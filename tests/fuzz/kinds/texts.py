@@ -186,7 +186,10 @@ def plugin(rng: random.Random, place: Place) -> Case:
     elif way == 4:
         data, about = text.encode("utf-16"), "utf-16"
     elif way == 5:
-        data, about = b"# -*- coding: " + rng.choice((b"nothing", b"utf-7", b"rot13")) + b" -*-\n" + data, "coding"
+        data, about = (
+            b"# -*- coding: " + rng.choice((b"nothing", b"utf-7", b"rot13")) + b" -*-\n" + data,
+            "coding",
+        )
     elif way == 6:
         name = strange(rng)
         data = text.replace("'mine'", ascii(name)).encode()
@@ -197,7 +200,9 @@ def plugin(rng: random.Random, place: Place) -> Case:
         data, about = data + b"\0", "a null byte"
     path = place.given / "mine.py"
     path.write_bytes(data)
-    return Case(about, [("--plugin", path, "recipes", "baseline-tiny"), ("--plugin", path, "status")])
+    return Case(
+        about, [("--plugin", path, "recipes", "baseline-tiny"), ("--plugin", path, "status")]
+    )
 
 
 KINDS = {
