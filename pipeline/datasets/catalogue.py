@@ -98,7 +98,7 @@ def _own_file(path: Path, variant: str | None, known: Mapping[str, Any]) -> Mani
     content = read_yaml_file(path)
     if not isinstance(content, dict):
         raise ReidpipeError(f"found no mapping in {path}; expected the fields of a dataset")
-    if content.get("id") in known:
+    if str(content.get("id")) in known:
         raise ReidpipeError(
             f"found id '{content['id']}' in {path}, which a dataset of the package has; expected "
             "one of its own; rename it"
