@@ -116,7 +116,7 @@ class Workspace:
         them (it may find the artifact made by somebody else), and await the rest.
         """
         folder = self.folder(step)
-        if int(os.environ.get("RANK", "0")) > 0:
+        if torchrun.rank() > 0:
             # torchrun ends this process when the first one fails.
             while not self.complete(step):
                 if step.kind.collective and torchrun.called(folder):

@@ -15,8 +15,23 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.terminal.errors import ReidpipeError
+
 # What the processes of one launch have in common and no other launch alive at the time has.
 _LAUNCH = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT")
+
+
+def rank() -> int:
+    """Which process of a launch this is; 0 where nothing was launched. Raises ReidpipeError for an
+    environment that no launcher makes.
+    """
+    text = os.environ.get("RANK", "0")
+    if not (text.isascii() and text.isdigit()):
+        raise ReidpipeError(
+            f"found RANK={text} in the environment; expected the number of a process, as torchrun "
+            "sets it; type unset RANK"
+        )
+    return int(text)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from pipeline.artifacts import requests
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.catalogue import definition, load_manifest
+from pipeline.datasets.fingerprints import fingerprint, fingerprints
 from pipeline.datasets.layouts.rows import plain_name, walk_files
 from pipeline.datasets.manifest import Manifest
 from pipeline.datasets.roots import (
@@ -65,47 +65,16 @@ def index_params(workspace: Path, dataset: str, root: Path | None = None) -> dic
         **decoding_params(manifest.decoding),
         "root": str(root),
         "manifest": hashlib.sha256(manifest.model_dump_json().encode()).hexdigest(),
-        "fingerprint": fingerprint(root),
+        **fingerprints(manifest, root),
         **({"suffixes": "plain"} if _rewritten_suffixes(manifest, root) else {}),
         "rule": rule,
         **({"holdout": holdout.plain()} if holdout else {}),
         "lists": str(lists) if lists else None,
         "lists_fingerprint": fingerprint(lists) if lists else None,
-        **_beside(manifest, root),
     }
-
-
-def _beside(manifest: Manifest, root: Path) -> dict[str, str]:
-    """A fingerprint of the protocol lists that lie beside the root, where its own does not see
-    them; nothing where there are none.
-    """
-    names = {name for layout in manifest.layouts for name in layout.membership}
-    places = [root.parent / name for name in sorted(names) if not (root / name).is_file()]
-    digest = hashlib.sha256()
-    for place in (place for place in places if place.is_file()):
-        found = place.stat()
-        digest.update(os.fsencode(f"{place.name}\0{found.st_size}\0{found.st_mtime_ns}\n"))
-    empty = digest.digest() == hashlib.sha256().digest()
-    return {} if empty else {"beside_fingerprint": digest.hexdigest()[:32]}
 
 
 def _rewritten_suffixes(manifest: Manifest, root: Path) -> bool:
     """Whether images are read by ``plain_name``, which earlier versions left out of the index."""
     rules = [layout.rule or source.rule for layout in manifest.layouts for source in layout.sources]
     return any(rules) and any(plain_name(entry.name) != entry.name for _, entry in walk_files(root))
-
-
-def fingerprint(root: Path) -> str:
-    """Hex digest of path, size and modification time of every file below ``root``.
-
-    Cheap enough for every command: no file is opened. Hidden files and workspaces do not count.
-    For a table of images the folder that holds it counts.
-    """
-    digest = hashlib.sha256()
-    for place, entry in walk_files(root if root.is_dir() else root.parent):
-        try:
-            found = entry.stat()
-        except OSError:  # a link that leads to nothing
-            found = entry.stat(follow_symlinks=False)
-        digest.update(os.fsencode(f"{place}/{entry.name}\0{found.st_size}\0{found.st_mtime_ns}\n"))
-    return digest.hexdigest()[:32]

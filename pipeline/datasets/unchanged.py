@@ -1,6 +1,6 @@
 """Whether the images an index names are those it was made of, byte by byte.
 
-A file whose size or time changed leads to a new index by itself (``sources.fingerprint``). One that
+A file whose size or time changed leads to a new index by itself (``fingerprints``). One that
 was replaced and kept both is found here, as the index has the SHA-256 of every image.
 """
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline.artifacts.mark import read_mark
+from pipeline.datasets.fingerprints import fingerprint
 from pipeline.datasets.index import read_index
-from pipeline.datasets.sources import fingerprint
 from pipeline.images.originals import ChangedImage, changed
 
 

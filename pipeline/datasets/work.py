@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipeline.artifacts.processes import spread
 from pipeline.datasets.catalogue import defined
 from pipeline.datasets.check import check_rows
+from pipeline.datasets.fingerprints import fingerprint, fingerprints
 from pipeline.datasets.index import ImageRow, Index, write_index
 from pipeline.datasets.layouts import LayoutResult, LayoutRow, read_layout
 from pipeline.datasets.layouts.own import Holdout
 from pipeline.datasets.layouts.rows import shortened
-from pipeline.datasets.sources import fingerprint
 from pipeline.images.decoding import Decoding
 from pipeline.images.originals import DamagedImage, read_bytes
 from pipeline.images.pixels import read_image
@@ -106,9 +106,14 @@ def index(job: Job) -> dict[str, Any]:
 
 def check_unchanged(params: dict[str, Any]) -> None:
     """Raise ReidpipeError when images or lists are not those whose fingerprint the key holds."""
-    for place, name in (("root", "fingerprint"), ("lists", "lists_fingerprint")):
-        folder = params.get(place)
-        if folder is not None and fingerprint(Path(folder)) != params[name]:
+    manifest = defined(params["dataset"], params.get("definition"))
+    assert manifest is not None
+    found = fingerprints(manifest, Path(params["root"]))
+    if params.get("lists") is not None:
+        found["lists_fingerprint"] = fingerprint(Path(params["lists"]))
+    for name, digest in found.items():
+        if params.get(name, digest) != digest:
+            folder = params["lists" if name == "lists_fingerprint" else "root"]
             raise ReidpipeError(
                 f"found other files in {folder} than when {params['dataset']} was asked for; "
                 "expected the same until its index is made; type the command that trained on it "

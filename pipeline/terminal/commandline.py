@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import json
@@ -17,6 +18,7 @@ import click
 from pipeline.artifacts.graph import Outcome
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import DEFAULT_ROOT, ROOT_VARIABLE, Execution, Workspace
+from pipeline.artifacts.torchrun import rank
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.machine import of_the_machine
 from pipeline.terminal.options import check_device
@@ -120,7 +122,7 @@ class Interrupted(Exception):
 
 def _interrupted(command: Sequence[str]) -> NoReturn:
     """Say that ``command`` was stopped by Ctrl-C and that the same one goes on, and leave."""
-    if int(os.environ.get("RANK", "0")) == 0:
+    if os.environ.get("RANK", "0") == "0":
         if sys.stderr.isatty():
             click.echo(err=True)  # after the terminal's own ^C
         what = f": {printable(shlex.join(command))}" if command else ""
@@ -185,7 +187,8 @@ class LazyGroup(_Stopped, click.Group):
 
 
 def _stop(message: str) -> NoReturn:
-    click.echo(one_line(f"Error: {message}"), err=True)
+    with contextlib.suppress(OSError):  # nobody reads, or nobody can
+        click.echo(one_line(f"Error: {message}"), err=True)
     sys.exit(MISTAKE)
 
 
@@ -208,7 +211,7 @@ class Terminal:
         self.as_json = as_json
         self.verbosity = verbosity
         self.table = table
-        self.first = int(os.environ.get("RANK", "0")) == 0
+        self.first = rank() == 0
 
     def say(self, text: str) -> None:
         """A line for people on stdout, on stderr with ``--table``; silent with ``--json``."""

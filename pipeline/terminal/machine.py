@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable
 
+# As torch says it, of the machine and of a GPU.
+_NO_MEMORY = re.compile(r"not enough memory|out of memory|can't allocate memory", re.IGNORECASE)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -39,10 +42,20 @@ def _without_number(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and "home directory" in text:
         return (
             "found a path that begins with ~ and no home folder for it; expected a user of this "
-            "machine; type the path in full"
+            "machine; type the path in full, or set HOME"
         )
     if isinstance(error, RuntimeError) and text.startswith("Symlink loop"):
         return _no_path(text.removeprefix("Symlink loop from ").strip("'"), "a link to itself")
+    if isinstance(error, OverflowError):
+        return (
+            f"found a number that is too large here ({text}); expected one that the machine can "
+            "count to; type a smaller one"
+        )
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
+        return (
+            f"found too little memory ({text.splitlines()[0][:120] if text else 'none is left'}); "
+            "expected room for what was asked; type a smaller batch, --size or --workers"
+        )
     if isinstance(error, ValueError) and "embedded null" in text:
         return (
             "found a path with a null character; expected one that the machine can have; type "

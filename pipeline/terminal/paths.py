@@ -30,6 +30,8 @@ def typed_path(text: str | os.PathLike[str], called: str = "the path") -> Path:
     system allows, through a link to itself, or of a user who has no home.
     """
     raw = os.fspath(text)
+    if not raw:
+        raise ReidpipeError(f"found nothing for {called}; expected a path; type one")
     if "\0" in raw:
         raise ReidpipeError(
             f"found a null character in {called} {_short(raw)}; expected a path; type another"

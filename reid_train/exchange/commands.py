@@ -176,7 +176,7 @@ def export_model(terminal: Terminal, run: str, format: str, out: Path | None) ->
     if file.suffix != suffix:
         raise ReidpipeError(
             f"found --out {file} for {format}; expected a name that ends in {suffix}; "
-            f"type --out {file.with_suffix(suffix)}"
+            f"type --out {file.parent / f'{file.stem or found.name}{suffix}'}"
         )
     check_out(file, folder=False)
     if format == "onnx":

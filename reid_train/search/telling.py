@@ -33,7 +33,7 @@ def outputs(outs: Sequence[Path], usual: Path) -> list[Path]:
         else:
             raise ReidpipeError(
                 f"found --out {out}; expected a name that ends in .png, .csv or .json, or a "
-                f"folder; type --out {out.with_suffix('.png')}"
+                f"folder; type --out {out.parent / f'{out.stem}.png'}"
             )
     return files
 

@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.artifacts.atomic import parse_json
 from pipeline.datasets.layouts.files import Reading
 from pipeline.datasets.layouts.matlab import read_mat
+from pipeline.datasets.layouts.roots import names_beside
 from pipeline.datasets.layouts.rows import LayoutRow, read_lines, shortened, walk_images
 from pipeline.terminal.errors import ReidpipeError
 
@@ -69,16 +70,10 @@ def read_class_folders(reading: Reading) -> None:
 
 def _class_names(reading: Reading) -> dict[str, str]:
     name = reading.manifest.names_file or "classnames.txt"
-    # The variants usually lie beside ImageNet, whose list they share.
-    candidates = [
-        reading.root / name,
-        reading.root.parent / name,
-        reading.root.parent / "imagenet" / name,
-        reading.root.parent.parent / "imagenet" / name,
-    ]
-    if reading.lists is not None:
-        candidates.append(reading.lists / name)
-    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    own, lists = reading.root / name, reading.lists and reading.lists / name
+    path = own if own.is_file() else names_beside(reading.root, name)
+    if path is None and lists is not None and lists.is_file():
+        path = lists
     if path is None:
         raise ReidpipeError(
             f"found no {name} in {reading.root} or beside it; expected lines `wnid name` for "

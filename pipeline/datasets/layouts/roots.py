@@ -124,6 +124,16 @@ def locate(root: Path, name: str, layout: Layout, lists: Path | None = None) -> 
     return None
 
 
+def names_beside(root: Path, name: str) -> Path | None:
+    """The list of class names that is read, where it lies beside ``root`` and not in it: variants
+    usually lie beside ImageNet, whose list they share.
+    """
+    if (root / name).is_file():
+        return None
+    near = (root.parent, root.parent / "imagenet", root.parent.parent / "imagenet")
+    return next((folder / name for folder in near if (folder / name).is_file()), None)
+
+
 def _same_case(path: Path, name: str) -> bool:
     # On case-insensitive disks `Train` would pass for `train` and break the paths in the index.
     last = Path(name).name

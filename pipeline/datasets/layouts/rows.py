@@ -104,18 +104,25 @@ def data_folders(folder: Path) -> list[Path]:
     return [inner for inner in subfolders(folder) if not is_workspace(inner)]
 
 
-def walk_files(folder: Path, *, depth: int | None = None) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def walk_files(
+    folder: Path, *, depth: int | None = None, skipped: list[tuple[str, Path]] | None = None
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """All that is no folder below ``folder``, as (posix path of its folder, entry), sorted.
 
     ``depth=1`` stays in the folder itself. Hidden entries, clutter and workspaces are left out;
     links to folders are followed, except into a folder that the walk is in already.
+    skipped: receives the hidden entries, as (posix path of their folder, path).
     """
     if folder.is_dir():
-        yield from _walk(str(folder), ".", depth, ())
+        yield from _walk(str(folder), ".", depth, (), [] if skipped is None else skipped)
 
 
 def _walk(
-    folder: str, place: str, depth: int | None, above: tuple[tuple[int, int], ...]
+    folder: str,
+    place: str,
+    depth: int | None,
+    above: tuple[tuple[int, int], ...],
+    skipped: list[tuple[str, Path]],
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
     found = Path(folder).stat()
     here = (found.st_dev, found.st_ino)
@@ -125,12 +132,13 @@ def _walk(
         entries = sorted(scanned, key=lambda entry: entry.name)
     for entry in entries:
         if is_skipped(entry.name):
+            skipped.append((place, Path(entry.path)))
             continue
         if not _is_folder(entry):
             yield place, entry
         elif (depth is None or depth > 1) and not is_workspace(entry.path):
             inner = entry.name if place == "." else f"{place}/{entry.name}"
-            yield from _walk(entry.path, inner, depth and depth - 1, (*above, here))
+            yield from _walk(entry.path, inner, depth and depth - 1, (*above, here), skipped)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from reid_train.recipe.schema.part import Count, Options, Part
+from reid_train.recipe.schema.part import Count, Edge, Options, Part
 
 
 class Head(Part):
@@ -66,7 +66,7 @@ class Input(Part):
     since published methods differ between training and test.
     """
 
-    size: tuple[Count, Count]
+    size: tuple[Edge, Edge]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     train_filter: Literal["bicubic", "bilinear"] = "bilinear"

@@ -16,6 +16,8 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 Count = Annotated[int, Field(ge=1)]
+# Pixels of an edge: more than any camera has.
+Edge = Annotated[int, Field(ge=1, le=1 << 16)]
 
 
 def finite(value: Any) -> Any:

@@ -35,8 +35,9 @@ def test_a_rule_that_backtracks_without_bound_is_told(names: Path, rule: str, mo
 @pytest.mark.parametrize(
     "rule",
     [
-        r"(?P<pid>\d{99999999999})", "(" * 5000 + "(?P<pid>a)" + ")" * 5000, r"(?P<pid>a", "(?P<1>a)",
-        r"(?P<pid>[z-a])", r"(?P<pid>a)\g<9>", "(?P<pid>a)(?<=a*)", "\ud800(?P<pid>a", "(?P<pid>a)**",
+        r"(?P<pid>\d{99999999999})", "(" * 5000 + "(?P<pid>a)" + ")" * 5000, r"(?P<pid>a",
+        r"(?P<pid>[z-a])", r"(?P<pid>a)\g<9>", "(?P<pid>a)(?<=a*)", "\ud800(?P<pid>a", "(?P<1>a)",
+        "(?P<pid>a)**",
     ],
 )  # fmt: skip
 def test_what_is_no_expression_is_told(rule: str):

@@ -21,10 +21,11 @@ from PIL import Image
 from pipeline.artifacts.steps import Job
 from pipeline.datasets import roots
 from pipeline.datasets.catalogue import load_manifest
+from pipeline.datasets.fingerprints import fingerprint
 from pipeline.datasets.index import read_index
 from pipeline.datasets.manifest import Archive, Manifest
 from pipeline.datasets.roots import prepare_root, registered_root
-from pipeline.datasets.sources import fingerprint, index_params
+from pipeline.datasets.sources import index_params
 from pipeline.datasets.work import index
 from pipeline.terminal.errors import ReidpipeError
 

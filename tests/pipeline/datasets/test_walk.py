@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.datasets.fingerprints import fingerprint
 from pipeline.datasets.layouts.rows import is_workspace, subfolders, walk_images
 from pipeline.datasets.roots import prepare_root
-from pipeline.datasets.sources import fingerprint, index_params
+from pipeline.datasets.sources import index_params
 from pipeline.terminal.errors import ReidpipeError
 from tests import trees
 

@@ -1,0 +1,144 @@
+"""What of a dataset's files stands in the key of its index: names, sizes and times, no bytes.
+
+Cheap enough for every command: nothing but small lists is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pipeline.datasets.layouts.roots import names_beside
+from pipeline.datasets.layouts.rows import SKIPPED_NAMES, subfolders, walk_files
+from pipeline.datasets.manifest import Layout, Manifest
+
+# What systems and programs leave in folders; no list names it.
+_CLUTTER = frozenset(
+    {".DS_Store", ".directory", ".localized", ".git", ".gitignore", *SKIPPED_NAMES}
+)
+_LARGEST_LIST = 256 << 20
+_TABLE = "index.csv"
+# Wrapping folders that readers of one's own images enter.
+_WRAPPINGS = 3
+
+
+def fingerprint(root: Path) -> str:
+    """Hex digest of path, size and modification time of every file below ``root``.
+
+    Hidden files and workspaces do not count. For a table of images the folder that holds it counts.
+    """
+    return _of_tree(root, [])
+
+
+def fingerprints(manifest: Manifest, root: Path) -> dict[str, str]:
+    """``fingerprint`` by this name, and the digests of what is read and does not count in it:
+    ``beside_fingerprint`` of protocol lists and class names beside the root, ``hidden_fingerprint``
+    of hidden files that a list, a table or a layout names. Of what is not there, there is none.
+    """
+    skipped: list[tuple[str, Path]] = []
+    found = {
+        "fingerprint": _of_tree(root, skipped),
+        "beside_fingerprint": _digest(_beside(manifest, root)),
+        "hidden_fingerprint": _digest(_hidden(manifest, root, skipped)),
+    }
+    return {name: digest for name, digest in found.items() if digest is not None}
+
+
+def _of_tree(root: Path, skipped: list[tuple[str, Path]]) -> str:
+    digest = hashlib.sha256()
+    for place, entry in walk_files(root if root.is_dir() else root.parent, skipped=skipped):
+        digest.update(_line(f"{place}/{entry.name}", entry))
+    return digest.hexdigest()[:32]
+
+
+def _beside(manifest: Manifest, root: Path) -> Iterator[tuple[str, Path]]:
+    """Names and places of files outside of ``root`` that its reader reads."""
+    for name in sorted({name for layout in manifest.layouts for name in layout.membership}):
+        if not (root / name).is_file():
+            yield Path(name).name, root.parent / name
+    if manifest.names_file is not None:
+        path = names_beside(root, manifest.names_file)
+        if path is not None:
+            yield f"{path.parent.name}/{path.name}", path
+
+
+def _hidden(
+    manifest: Manifest, root: Path, skipped: list[tuple[str, Path]]
+) -> Iterator[tuple[str, Path]]:
+    """Hidden files below ``root`` that something names, and all in hidden folders that it names."""
+    entries = [
+        (place, path)
+        for place, path in sorted(skipped)
+        if path.name not in _CLUTTER and not path.name.startswith("._")
+    ]
+    if not entries:
+        return
+    texts = list(_naming(manifest, root))
+    for place, path in entries:
+        # The table itself may be hidden.
+        if path != root and not any(_names(text, path.name) for text in texts):
+            continue
+        if path.is_dir():
+            for inner, entry in _everything(path):
+                yield f"{place}/{path.name}/{inner}", entry
+        else:
+            yield f"{place}/{path.name}", path
+
+
+def _naming(manifest: Manifest, root: Path) -> Iterator[bytes]:
+    """The layouts' own words, and the bytes of lists and tables that may name images."""
+    yield "\n".join(_words(manifest.layouts)).encode()
+    lists = {root}
+    if root.is_dir():
+        tops, inner = [root], root
+        while len(tops) <= _WRAPPINGS and len(folders := subfolders(inner)) == 1:
+            inner = folders[0]
+            tops.append(inner)
+        lists = {top / _TABLE for top in tops} | set(root.glob("*.json"))
+        for layout in manifest.layouts:
+            lists |= {root / source.list for source in layout.sources if source.list}
+    for path in sorted(lists):
+        if path.is_file() and path.stat().st_size <= _LARGEST_LIST:
+            yield path.read_bytes()
+
+
+def _words(layouts: Iterable[Layout]) -> Iterator[str]:
+    for layout in layouts:
+        yield from (*layout.requires, *layout.membership, *layout.viewpoints, *layout.tracks)
+        for source in layout.sources:
+            yield from (source.folder, source.list or "", source.labels or "")
+            yield from (*source.images, *source.identities)
+
+
+def _names(text: bytes, name: str) -> bool:
+    """Whether a hidden name stands in a text as a part of a path."""
+    raw = os.fsencode(name)
+    return raw in text and re.search(rb"(?<![^/\\,;\s\"'])" + re.escape(raw), text) is not None
+
+
+def _everything(folder: Path) -> Iterator[tuple[str, Path]]:
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(place, name)
+            yield path.relative_to(folder).as_posix(), path
+
+
+def _digest(places: Iterable[tuple[str, Path]]) -> str | None:
+    digest, any_file = hashlib.sha256(), False
+    for name, path in places:
+        if path.is_file():
+            digest.update(_line(name, path))
+            any_file = True
+    return digest.hexdigest()[:32] if any_file else None
+
+
+def _line(name: str, file: Path | os.DirEntry[str]) -> bytes:
+    try:
+        found = file.stat()
+    except OSError:  # a link that leads to nothing
+        found = file.stat(follow_symlinks=False)
+    return os.fsencode(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\n")
