@@ -149,7 +149,7 @@ def _own(file: Any, place: Any) -> Any:
     )
     found = None if outside else file[place]
     if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual or (
-        found.size > LARGEST**2 * 3
+        (found.size or 0) > LARGEST**2 * 3
     ):  # fmt: skip
         raise ValueError(f"{place} that is no dataset of its own")
     return found

@@ -154,7 +154,8 @@ def _hdf5(rng: random.Random, path: Path) -> str:
     import h5py
     import numpy as np
 
-    with h5py.File(path, "a") as file:
+    opened: Any = h5py.File(path, "a")
+    with opened as file:
         way = rng.randrange(8)
         cell = "#refs#/detected1_1_0"
         if way in (0, 1, 2, 3):

@@ -227,7 +227,9 @@ def _changed_state(rng: random.Random, content: Any) -> tuple[Any, str]:
     """One value, at any depth, of another type or a tensor of another kind."""
     import torch
 
-    parent, key, path = None, None, []
+    parent: Any = None
+    key: Any = None
+    path: list[str] = []
     value = content
     while isinstance(value, dict | list) and value and (not path or rng.random() < 0.8):
         keys = list(value) if isinstance(value, dict) else list(range(len(value)))

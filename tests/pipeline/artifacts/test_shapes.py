@@ -20,9 +20,11 @@ from pipeline.terminal.errors import DamagedFile
     [
         (1, int, ""), (True, int, "content True"), ("x", int, "content 'x'"),
         (float("nan"), float, "content nan"), (2**63, int, "content 9223372036854775808"),
-        ([1, 2], Each(int, 2), ""), ([1], Each(int, 2), "content [1]"), ([1, "x"], Each(int), "1 'x'"),
+        ([1, 2], Each(int, 2), ""), ([1], Each(int, 2), "content [1]"),
+        ([1, "x"], Each(int), "1 'x'"),
         ({"a": {}}, {"a": {"b": int}}, "no a.b"), ({}, {"a": Maybe(int)}, ""),
-        ({"a": None}, {"a": int}, "a None"), ({"x": 1}, Named(int), ""), ([], Named(int), "content that is no mapping"),
+        ({"a": None}, {"a": int}, "a None"), ({"x": 1}, Named(int), ""),
+        ([], Named(int), "content that is no mapping"),
         (["a"], Either((Each(str), {"b": int})), ""), (5, None, ""),
     ],
 )  # fmt: skip
@@ -55,7 +57,8 @@ def test_a_file_of_another_shape_is_named(tmp_path: Path, name: str, content):
 
 @pytest.mark.parametrize(
     "header",
-    ["{", "()", "{" * 900, "{'descr': '<f4'}", "{'descr': '|O', 'fortran_order': False, 'shape': (3,)}",
+    ["{", "()", "{" * 900, "{'descr': '<f4'}",
+     "{'descr': '|O', 'fortran_order': False, 'shape': (3,)}",
      "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000, 1000000000)}",
      "{'descr': '<U4', 'fortran_order': False, 'shape': (-1, 4)}"],
 )  # fmt: skip
