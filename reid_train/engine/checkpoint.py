@@ -116,7 +116,7 @@ def is_whole_state(state: Any, stages: Sequence[tuple[int, int]]) -> bool:
     """
     if not isinstance(state, dict):
         return False
-    if not all(isinstance(state.get(name), kind) for name, kind in _STATE.items()):
+    if not all(name in state and isinstance(state[name], kind) for name, kind in _STATE.items()):
         return False
     if any(type(state[name]) is not int or state[name] < 0 for name in _COUNTS):
         return False
