@@ -72,7 +72,11 @@ def checked(path: Path | str, *, strict: bool = False) -> Path:
     if artifact is None:
         _check_beside(path)
         return path
-    recorded = _recorded(artifact, Seen.of(artifact / MARK))
+    try:
+        recorded = _recorded(artifact, Seen.of(artifact / MARK))
+    except DamagedFile:  # such a mark is none: the artifact is unfinished, and made again
+        _check_beside(path)
+        return path
     entry = recorded.get(path.relative_to(artifact).as_posix())
     if entry is not None:
         _compare(path, artifact, entry, strict=strict)
