@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts import atomic
 from pipeline.artifacts.atomic import parse_json, replacing, write_text
 from pipeline.artifacts.checked import checked, read_json
 from pipeline.artifacts.steps import Job, Step
@@ -184,7 +185,7 @@ def take(job: Job) -> dict[str, Any]:
         with replacing(job.folder / name) as temporary:
             shutil.copyfile(checked(source / name), temporary)
     write_text(job.folder / LOG, _log_until(job.inputs["model"] / LOG, number))
-    return read_json(job.folder / META)["training"]
+    return atomic.read_json(job.folder / META)["training"]
 
 
 def _log_until(log: Path, number: int) -> str:
