@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-all chaos kernels docs lint types check clean
+.PHONY: demo test test-all chaos fuzz kernels docs lint types check clean
 
 demo: $(READY)
 	$(BIN)/reidpipe demo
@@ -18,6 +18,10 @@ test-all: $(READY)
 # Kills, full disks, signals and crowds: half an hour on a quiet core. docs/reliability.md
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos
+
+# 6,000 generated inputs, each in a process of its own; a tenth of them is in test-all.
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
 
 # What is compared by numbers, on the kernels of another processor than this one.
 kernels: $(READY)

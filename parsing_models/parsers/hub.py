@@ -7,7 +7,7 @@ hub's own cache first and downloaded, by ``huggingface_hub`` alone, only when it
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,9 @@ TOKENIZER = (
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
+# Beyond what any network of the kind has: of classes, layers and, with few weights, channels.
+MOST_LABELS, MOST_LAYERS, LEAST_SIZE = 10_000, 1_000, 10_000
+_LAYERS = ("depth", "layers", "blocks", "num_stages")
 TASKS = ("ForSemanticSegmentation", "ForUniversalSegmentation", "ForInstanceSegmentation")
 _ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
 _SNAPSHOT = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+)/snapshots/(?P<commit>[0-9a-f]+)$")
@@ -58,9 +61,13 @@ class Saved:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """Names of its classes in the order of its outputs (``id2label``)."""
-        given = self.config.get("id2label")
+        given, count = self.config.get("id2label"), self.config.get("num_labels")
+        if count is not None and not (type(count) is int and 0 < count <= MOST_LABELS):
+            raise self._wrong("num_labels", count, f"a number of classes, 1 to {MOST_LABELS}")
         if not given:
-            return tuple(f"LABEL_{n}" for n in range(int(self.config.get("num_labels") or 2)))
+            return tuple(f"LABEL_{n}" for n in range(count or 2))
+        if not isinstance(given, Mapping) or len(given) > MOST_LABELS:
+            raise self._wrong("id2label", given, "a name for each number of a class")
         numbered = {str(number): str(name) for number, name in given.items()}
         wanted = [str(number) for number in range(len(numbered))]
         if sorted(numbered) != sorted(wanted):
@@ -70,6 +77,23 @@ class Saved:
                 "gaps; correct the file"
             )
         return tuple(numbered[number] for number in wanted)
+
+    def _wrong(self, name: str, found: Any, expected: str) -> ReidpipeError:
+        return ReidpipeError(
+            f"found {name} {repr(found)[:80]} in {self.folder / CONFIG}; expected {expected}; "
+            "correct the file"
+        )
+
+    def check_sizes(self) -> None:
+        """Raise ReidpipeError for sizes that the weights cannot have: a network is made before its
+        weights are looked at, and one with a billion channels takes the machine's memory.
+        """
+        weights = sum(self.files[name].stat().st_size for name in self.files
+                      if name not in (CONFIG, *PROCESSORS))  # fmt: skip
+        for name, value in _numbers(self.config):
+            layers = any(word in name for word in _LAYERS)
+            if value > (MOST_LAYERS if layers else max(weights, LEAST_SIZE)):
+                raise self._wrong(name, value, f"a size that fits its weights of {weights} bytes")
 
     @cached_property
     def files(self) -> dict[str, Path]:
@@ -83,7 +107,7 @@ class Saved:
             if path.is_file():
                 found[name] = path
                 if name.endswith(".index.json"):
-                    shards = sorted(set(read_json(path)["weight_map"].values()))
+                    shards = _shards(path)
                     found.update({shard: self.folder / shard for shard in shards})
                 break
         else:
@@ -108,6 +132,34 @@ class Saved:
             None if label_map is None else read_label_map(label_map),
             source=self.name,
         )
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index of weights names, which lie beside it."""
+    content = _json(index)
+    named = content.get("weight_map")
+    shards = set(named.values()) if isinstance(named, dict) and all(
+        isinstance(name, str) for name in named.values()
+    ) else set()  # fmt: skip
+    if not shards or any(Path(name).name != name for name in shards):
+        raise ReidpipeError(
+            f"found {index} without the names of files beside it; expected what save_pretrained "
+            "writes; copy the model again"
+        )
+    return sorted(shards)
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    """Every whole number of a configuration and where it stands, but for numbers of tokens."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not str(key).endswith(("token_id", "token_index", "label2id")):
+                yield from _numbers(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _numbers(item, name)
+    elif type(value) is int:
+        yield name, value
 
 
 def is_hub(kind: str) -> bool:
@@ -165,8 +217,9 @@ def read(folder: Path) -> Saved:
             processor = processor.get("image_processor") or processor
             break
     saved = Saved(folder, config, processor)
-    for architecture in config.get("architectures") or ():
-        if not architecture.endswith(TASKS):
+    named = config.get("architectures") or ()
+    for architecture in named if isinstance(named, list | tuple) else (named,):
+        if not str(architecture).endswith(TASKS):
             raise ReidpipeError(
                 f"found {architecture} in {folder}; expected a segmentation model "
                 f"(...{', ...'.join(TASKS[:2])}); type --model hf: with a parser's folder or id"

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parsing_models.parsers import hub
-from parsing_models.parsers.image_processors import preprocessing
+from parsing_models.parsers.image_processors import LEAST_SIDE, preprocessing
 from parsing_models.parsers.interface import MEMORY_MIB, Parser, Preprocessing
 from parsing_models.parsers.label_names import class_table, target_set
 from parsing_models.parsers.warp import Size
@@ -29,7 +29,6 @@ QUERY_MODELS = ("mask2former", "maskformer", "oneformer", "eomt", "eomt_dinov3")
 # Far below any logit, and finite: flips and scales are averaged.
 ABSENT = -1e4
 SMALLEST = 1e-30
-LEAST_SIDE = 32  # of an input: SegFormer's first attention looks at 8 x 8 places of 4 pixels
 
 
 @dataclass
@@ -303,7 +302,7 @@ def _pretrained(saved: hub.Saved, model_type: str) -> Any:
         )
     by_query = model_type in QUERY_MODELS
     factory = AutoModelForUniversalSegmentation if by_query else AutoModelForSemanticSegmentation
-    _ = saved.files  # told in our words when one is missing
+    saved.check_sizes()
     with _quiet():
         try:
             model, report = factory.from_pretrained(
@@ -313,7 +312,8 @@ def _pretrained(saved: hub.Saved, model_type: str) -> Any:
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:
+            # transformers raises whatever it stumbles over in files that are not what it wrote.
             raise ReidpipeError(
                 f"found a model in {saved.folder} that transformers cannot read "
                 f"({' '.join(str(error).split())[:160]}); expected what save_pretrained writes; "

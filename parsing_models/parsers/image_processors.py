@@ -11,6 +11,9 @@ from parsing_models.parsers.warp import Size
 from pipeline.images.normalisation import HALF, IMAGENET_MEAN, IMAGENET_STD, Triple
 from pipeline.terminal.errors import ReidpipeError
 
+# Of an input: SegFormer's first attention looks at 8 x 8 places of 4 pixels; the largest published
+# inputs have sides of 1,333.
+LEAST_SIDE, MOST_SIDE = 32, 4096
 # Numbers of PIL, as image processors store them.
 RESAMPLE = {2: "bilinear", 3: "bicubic"}
 # Their weights hold one grid of positions: no other input size.
@@ -67,19 +70,29 @@ def preprocessing(
         mean = _triple(processor.get("image_mean") or usual.mean, "image_mean")
         std = _triple(processor.get("image_std") or usual.std, "image_std")
     # Ours are of pixels in 0..1, whatever the processor divides by.
-    factor = float(processor.get("rescale_factor") or 1 / 255)
+    factor = _number(processor.get("rescale_factor") or 1 / 255, "rescale_factor")
+    if not factor > 0 or min(std) <= 0:
+        raise ReidpipeError(
+            f"found image_std {list(std)} and rescale_factor {factor} in the image processor; "
+            "expected numbers above 0; correct preprocessor_config.json"
+        )
     unit = 255 * factor if processor.get("do_rescale", True) else 255.0
     if abs(unit - 1) > 1e-6:
         mean = (mean[0] / unit, mean[1] / unit, mean[2] / unit)
         std = (std[0] / unit, std[1] / unit, std[2] / unit)
     number = processor.get("resample", usual.resample)
-    if number not in RESAMPLE:
+    if type(number) is not int or number not in RESAMPLE:
         raise ReidpipeError(
             f"found resample {number} in the image processor; expected 2 (bilinear) or 3 "
             "(bicubic); correct preprocessor_config.json"
         )
     order = "bgr" if processor.get("do_flip_channel_order", usual.bgr) else "rgb"
     size = input_size(model_type, config, processor.get("size") or usual.size)
+    if not LEAST_SIDE <= min(size) <= max(size) <= MOST_SIDE:
+        raise ReidpipeError(
+            f"found an input of {size[0]}x{size[1]} pixels by the image processor; expected sides "
+            f"from {LEAST_SIDE} to {MOST_SIDE}; correct preprocessor_config.json"
+        )
     return Preprocessing(size, order, mean, std), RESAMPLE[number]
 
 
@@ -95,15 +108,15 @@ def input_size(model_type: str, config: Any, size: Any) -> Size:
     if model_type in FIXED_SIZE:
         side = config.image_size
         height, width = side if isinstance(side, list | tuple) else (side, side)
-        return int(height), int(width)
+        return _side(height), _side(width)
     if isinstance(size, Mapping) and "shortest_edge" in size:
-        width = min(int(size["shortest_edge"]), int(size.get("longest_edge") or 10**6) // 2)
+        width = min(_side(size["shortest_edge"]), _side(size.get("longest_edge") or 10**6) // 2)
         width = max(32, width // 32 * 32)
         return 2 * width, width
     if isinstance(size, Mapping) and {"height", "width"} <= set(size):
-        height, width = int(size["height"]), int(size["width"])
+        height, width = _side(size["height"]), _side(size["width"])
     elif isinstance(size, list | tuple) and len(size) == 2:
-        height, width = int(size[0]), int(size[1])
+        height, width = _side(size[0]), _side(size[1])
     elif isinstance(size, int):
         height = width = size
     else:
@@ -116,9 +129,23 @@ def input_size(model_type: str, config: Any, size: Any) -> Size:
     return (height, width // 2) if height == width else (height, width)
 
 
+def _side(value: Any) -> int:
+    return int(_number(value, "size")) if value != 10**6 else 10**6
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6:
+        return float(value)
+    raise ReidpipeError(
+        f"found {name} {repr(value)[:60]} in the image processor; expected a number; correct "
+        "preprocessor_config.json"
+    )
+
+
 def _triple(values: Any, name: str) -> Triple:
     if isinstance(values, list | tuple) and len(values) == 3:
-        return float(values[0]), float(values[1]), float(values[2])
+        first, second, third = (_number(value, name) for value in values)
+        return first, second, third
     raise ReidpipeError(
         f"found {name} {values} in the image processor; expected three numbers, one per colour; "
         "correct preprocessor_config.json"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.atomic import parse_json
 from pipeline.labels.sets import LABEL_SETS, LIP, LabelSet
 from pipeline.terminal.errors import ReidpipeError, nearest
 
@@ -108,7 +108,7 @@ def read_label_map(value: Mapping[str, str] | Path | str) -> dict[str, str]:
         path = Path(value).expanduser()
         source = f"label map {path}"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parse_json(path.read_bytes())
         except OSError as error:
             raise ReidpipeError(
                 f"found no readable {source} ({error.strerror}); expected a JSON file with "

@@ -127,10 +127,20 @@ def write_json(path: Path | str, value: Any) -> None:
         file.write("\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The JSON value of a text, UTF-8 where it is bytes. Raises ValueError for any other, also for
+    one nested deeper than Python goes.
+    """
+    try:
+        return json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
 def read_json(path: Path | str) -> Any:
     """The JSON value stored at ``path``. Raises DamagedFile when it holds no JSON."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_json(Path(path).read_bytes())
     except ValueError as error:
         raise DamagedFile(
             f"found {path} damaged ({error}); expected JSON; type reidpipe cache verify --repair"

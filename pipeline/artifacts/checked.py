@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.artifacts import atomic
+from pipeline.artifacts import atomic, shapes
 from pipeline.artifacts.mark import MARK, read_mark
 from pipeline.terminal.errors import ChangedFile, DamagedFile
 
@@ -72,7 +72,11 @@ def checked(path: Path | str, *, strict: bool = False) -> Path:
     if artifact is None:
         _check_beside(path)
         return path
-    recorded = _recorded(artifact, Seen.of(artifact / MARK))
+    try:
+        recorded = _recorded(artifact, Seen.of(artifact / MARK))
+    except DamagedFile:  # such a mark is none: the artifact is unfinished, and made again
+        _check_beside(path)
+        return path
     entry = recorded.get(path.relative_to(artifact).as_posix())
     if entry is not None:
         _compare(path, artifact, entry, strict=strict)
@@ -80,8 +84,17 @@ def checked(path: Path | str, *, strict: bool = False) -> Path:
 
 
 def read_json(path: Path | str) -> Any:
-    """The JSON value of a file of an artifact, which is ``checked``. Raises DamagedFile."""
-    return atomic.read_json(checked(path))
+    """The JSON value of a file of an artifact, which is ``checked`` and has the shape that commands
+    read (``shapes``). Raises DamagedFile.
+    """
+    path = checked(path)
+    content = atomic.read_json(path)
+    if told := shapes.wrong(content, shapes.SHAPES.get(Path(path).name)):
+        raise DamagedFile(
+            f"found {path} with {told}; expected what was written there; type reidpipe cache "
+            "verify --repair, and then the same command again"
+        )
+    return content
 
 
 def check_files(folder: Path, *, strict: bool = False) -> None:

@@ -6,13 +6,13 @@ The model itself is always the last epoch. A kept one becomes an artifact of its
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts.atomic import replacing, write_text
+from pipeline.artifacts import atomic
+from pipeline.artifacts.atomic import parse_json, replacing, write_text
 from pipeline.artifacts.checked import checked, read_json
 from pipeline.artifacts.steps import Job, Step
 from pipeline.artifacts.store import Workspace
@@ -185,14 +185,20 @@ def take(job: Job) -> dict[str, Any]:
         with replacing(job.folder / name) as temporary:
             shutil.copyfile(checked(source / name), temporary)
     write_text(job.folder / LOG, _log_until(job.inputs["model"] / LOG, number))
-    return read_json(job.folder / META)["training"]
+    return atomic.read_json(job.folder / META)["training"]
 
 
 def _log_until(log: Path, number: int) -> str:
     """The lines of a log until ``number`` epochs were over, validation included."""
     kept_lines, over = [], 0
-    for line in log.read_text(encoding="utf-8").splitlines(keepends=True):
-        event = json.loads(line)["event"]
+    for line in log.read_bytes().decode("utf-8", "replace").splitlines(keepends=True):
+        try:
+            event = parse_json(line)["event"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedFile(
+                f"found a line of {log} damaged ({error}); expected one JSON object per line; to "
+                f"train again type reidpipe cache rm {log.parent.name} and the same command"
+            ) from error
         if over == number and event != "validation":
             break
         kept_lines.append(line)

@@ -163,6 +163,8 @@ def _read(path: Path) -> Run:
     try:
         told = {name: value[name] for name in ("recipe", "dataset", "seed", "created")}
         model = Step.from_plain(value["model"])
+        if value.get("model_key", model.key) != model.key:
+            raise ValueError("the model it tells of")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DamagedFile(
             f"found {path} without {error}; expected a run; type reidpipe train"

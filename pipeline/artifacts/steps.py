@@ -13,7 +13,9 @@ from typing import Any
 
 from pipeline.artifacts.kinds import KINDS, Kind
 from pipeline.artifacts.running import SILENT, Running
+from pipeline.artifacts.shapes import Maybe, Named, wrong
 from pipeline.artifacts.validation import LAST_ONLY, Keep, Validation
+from pipeline.terminal.errors import DamagedFile
 from pipeline.terminal.watching import QUIET, Watching
 
 
@@ -50,6 +52,11 @@ class Job:
 
 
 Worker = Callable[[Job], dict[str, Any]]
+# A step as JSON values; its inputs are steps.
+_PLAIN = {
+    "name": str, "version": int, "params": dict, "inputs": Named(dict), "weights": Named(str),
+    "files": Named(str), "keyed": Maybe(dict),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,8 +124,11 @@ class Step:
     def from_plain(cls, value: Mapping[str, Any]) -> Step:
         """Rebuild a step written by ``plain``; the key is the same. What else the value holds, such
         as the workers that older versions wrote down, is not looked at: a file in a workspace
-        chooses no code. Raises KeyError for what is missing and for a kind of step nobody knows.
+        chooses no code. Raises DamagedFile for another shape, KeyError for a kind of step nobody
+        knows.
         """
+        if why := wrong(value, _PLAIN):
+            raise DamagedFile(f"found a step with {why}; expected what was written there")
         name, version = value["name"], value["version"]
         if name not in KINDS:
             raise KeyError(f"a known kind of step: '{name}'")

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.datasets.manifest import Manifest
-from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.errors import DamagedFile, ReidpipeError, nearest
 from pipeline.terminal.yaml_text import read_yaml_file
 
 
@@ -21,6 +21,12 @@ def parse_manifest(content: dict[str, Any], variant: str | None = None) -> Manif
     ``default_variant`` is taken when none is named; without either, the fields stand as they are.
     Raises ReidpipeError naming the first wrong field or the unknown variant.
     """
+    for field, kind in (("id", str), ("variants", dict), ("default_variant", str)):
+        if not isinstance(content.get(field, kind()), kind):
+            raise ReidpipeError(
+                f"manifest: found {repr(content[field])[:60]} for '{field}'; expected "
+                f"{'text' if kind is str else 'a mapping of variants'}; correct the file"
+            )
     fields = {key: value for key, value in content.items() if key != "default_variant"}
     variants: dict[str, Any] = fields.pop("variants", {})
     name = content.get("id", "?")
@@ -92,7 +98,7 @@ def _own_file(path: Path, variant: str | None, known: Mapping[str, Any]) -> Mani
     content = read_yaml_file(path)
     if not isinstance(content, dict):
         raise ReidpipeError(f"found no mapping in {path}; expected the fields of a dataset")
-    if content.get("id") in known:
+    if str(content.get("id")) in known:
         raise ReidpipeError(
             f"found id '{content['id']}' in {path}, which a dataset of the package has; expected "
             "one of its own; rename it"
@@ -114,7 +120,14 @@ def defined(dataset: str, given: Mapping[str, Any] | None) -> Manifest | None:
     name that has neither.
     """
     if given is not None:
-        return Manifest.model_validate(given)
+        try:
+            return Manifest.model_validate(given)
+        except ValidationError as error:
+            raise DamagedFile(
+                f"found a definition of {dataset} with a wrong "
+                f"'{'.'.join(map(str, error.errors()[0]['loc']))}'; expected what reidpipe prepare "
+                "wrote; type reidpipe cache verify --repair"
+            ) from error
     known = dataset.partition(":")[0] in manifest_files()
     return load_manifest(dataset) if known else None
 

@@ -138,6 +138,19 @@ def read_index(folder: Path) -> Index:
                 "type `reidpipe prepare DATASET`"
             )
     about = read_json(folder / ABOUT)
+    try:
+        rows = _rows(table)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ReidpipeError(
+            f"{table}: found no table in UTF-8 ({error}); expected the columns "
+            f"{','.join(COLUMNS)}; type `reidpipe cache verify --repair`"
+        ) from error
+    _validate(rows, str(table))
+    root = Path(os.path.normpath(folder / about["root"]))
+    return Index(about["dataset"], root, rows, about.get("definition"), decoding_of(about))
+
+
+def _rows(table: Path) -> list[ImageRow]:
     # utf-8-sig: spreadsheets write a byte-order mark before the first column's name.
     with checked(table).open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
@@ -157,9 +170,7 @@ def read_index(folder: Path) -> Index:
                 rows.append(parse(fields))
             except ValueError as error:
                 raise ReidpipeError(f"{table} line {reader.line_num}: {error}") from error
-    _validate(rows, str(table))
-    root = Path(os.path.normpath(folder / about["root"]))
-    return Index(about["dataset"], root, rows, about.get("definition"), decoding_of(about))
+        return rows
 
 
 class _Parser:

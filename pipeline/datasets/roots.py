@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.artifacts import atomic
 from pipeline.artifacts.locks import holding
+from pipeline.artifacts.shapes import NUMBER, Maybe, Named, wrong
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.fetch import FetchError, by_hand, fetch_archives, verify_archive
 from pipeline.datasets.layouts import find_root, read_layout
@@ -22,6 +23,12 @@ from pipeline.datasets.unpack import DamagedArchive, unpack
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 
 log = logging.getLogger(__name__)
+# What is kept of each dataset's folder; of all its variants, each has its own.
+_ENTRY = {
+    "root": Maybe(str), "rule": Maybe(str),
+    "holdout": Maybe({"share": Maybe(NUMBER), "people": Maybe(int), "seed": int}),
+}  # fmt: skip
+_REGISTERED = _ENTRY | {"variants": Maybe(Named(_ENTRY))}
 
 DATA_FOLDERS = ("REIDPIPE_DATA", "FASTREID_DATASETS")
 
@@ -191,7 +198,7 @@ def _folder(manifest: Manifest, workspace: Path) -> Path:
 def _registration(manifest: Manifest, workspace: Path) -> dict[str, Any]:
     """What was registered for this variant, or else for the dataset as a whole."""
     stored = _stored(workspace / "datasets" / f"{manifest.id}.json")
-    variants = stored.get("variants", {})
+    variants = stored.get("variants") or {}
     # What was prepared under one name of one's own is not what another name means.
     other = {} if manifest.any_variant and variants else stored
     return variants.get(manifest.variant or "", other)
@@ -200,7 +207,10 @@ def _registration(manifest: Manifest, workspace: Path) -> dict[str, Any]:
 def _stored(path: Path) -> dict[str, Any]:
     """What a registration says; nothing when there is none or a power cut left it damaged."""
     try:
-        return atomic.read_json(path) if path.is_file() else {}
+        found = atomic.read_json(path) if path.is_file() else {}
+        if why := wrong(found, _REGISTERED):
+            raise DamagedFile(f"found {path} with {why}; expected registered folders")
+        return found
     except DamagedFile as error:
         log.warning("%s; taken as not registered", error)
         return {}
@@ -210,7 +220,7 @@ def _register(
     manifest: Manifest, workspace: Path, root: Path, rule: str | None, holdout: Holdout | None
 ) -> None:
     path = workspace / "datasets" / f"{manifest.id}.json"
-    variants = _stored(path).get("variants", {})
+    variants = _stored(path).get("variants") or {}
     entry: dict[str, Any] = {"root": str(root)} | ({"rule": rule} if rule else {})
     if holdout is not None:
         entry["holdout"] = holdout.plain()
@@ -223,7 +233,7 @@ def _search(manifest: Manifest, workspace: Path) -> Path | None:
     """A folder at or above the dataset's root; None when nothing is there."""
     for known in (manifest, *([load_manifest(manifest.built_on)] if manifest.built_on else [])):
         entry = _registration(known, workspace)
-        if entry:
+        if entry.get("root"):
             root = Path(entry["root"])
             if not root.exists():
                 raise ReidpipeError(

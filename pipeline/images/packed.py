@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts.checked import checked, read_json
+from pipeline.artifacts.arrays import map_array
+from pipeline.artifacts.checked import read_json
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 PIXELS = "pixels.npy"
@@ -44,7 +45,7 @@ class PackedImages:
     @cached_property
     def pixels(self) -> np.ndarray:
         """uint8 (n, H, W, 3) in 0..255, RGB: a read-only memory map."""
-        array = np.load(checked(self.folder / PIXELS), mmap_mode="r")
+        array = map_array(self.folder / PIXELS, "uint8 (n, H, W, 3)")
         if array.shape != (len(self.keys), *self.size, 3) or array.dtype != np.uint8:
             raise ReidpipeError(
                 f"found {array.dtype} {array.shape} in {self.folder / PIXELS}; expected uint8 "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 from bisect import bisect_right
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.artifacts.atomic import parse_json
 from pipeline.artifacts.checked import checked
 from pipeline.labels.chunks import Chunks
 from pipeline.labels.places import Places
@@ -207,6 +207,6 @@ class LabelMapReader:
 
 def _label_set(path: Path, attributes: dict[str, Any]) -> LabelSet:
     try:
-        return LabelSet.from_json(json.loads(attributes["label_set"]))
+        return LabelSet.from_json(parse_json(attributes["label_set"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(path, f"its label set cannot be read ({error})") from error

@@ -60,7 +60,7 @@ class Plugin:
         for path in self.sources:
             try:
                 trees.append(ast.parse(path.read_bytes(), str(path)))
-            except (SyntaxError, ValueError) as error:
+            except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
                 raise ReidpipeError(
                     f"found plugin {path}, which is no Python ({error}); expected a module that "
                     "registers names; mend it"

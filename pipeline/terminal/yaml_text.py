@@ -22,6 +22,10 @@ def read_yaml(text: str) -> Any:
     """
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"{len(text)} characters; at most {LONGEST}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # bytes of a command line that are no UTF-8
+        raise yaml.YAMLError(f"text that is no UTF-8, at character {error.start}") from error
     _measure(text)
     loader = _SafeLoader(text)
     try:

@@ -14,6 +14,7 @@ from reid_train.classify.recipe import from_plain
 from reid_train.classify.work import FEATURES, classifier, counts, test_images
 from reid_train.data.class_rows import read_classes
 from reid_train.data.shots import of_classes
+from reid_train.engine.checkpoint import read_tensors
 from reid_train.engine.runtime import Runtime
 from reid_train.evaluation import Embeddings, RetrievalMetrics, evaluate, evaluate_distances
 
@@ -32,8 +33,6 @@ def retrieve(job: Job) -> dict[str, Any]:
     identity and camera left out. CoOp and CoCoOp do not touch the image tower: their ``image`` is
     CLIP's own.
     """
-    from safetensors.torch import load_file
-
     recipe = from_plain(job.params["recipe"])
     table = read_classes(job.inputs["index"], **job.params["classes"])
     labels = table.labels("tested")
@@ -43,7 +42,7 @@ def retrieve(job: Job) -> dict[str, Any]:
     scores: list[Tensor] = []
     with torch.inference_mode():
         if "features" in job.inputs:
-            found = load_file(job.inputs["features"] / FEATURES)["features"]
+            found = read_tensors(job.inputs["features"] / FEATURES, {"features": 2})["features"]
         else:
             batches = test_images(job, model, table, rows, recipe.view.test, runtime)
             found = torch.cat([model.image_features(images).cpu() for images in batches])

@@ -20,7 +20,7 @@ from reid_train.data.class_rows import ClassRows, read_classes
 from reid_train.data.shots import Draw, Row, draw_shots, of_classes
 from reid_train.data.views import RandomView, read_views
 from reid_train.engine import loop
-from reid_train.engine.checkpoint import WEIGHTS, finished_model, save_model
+from reid_train.engine.checkpoint import WEIGHTS, finished_model, read_tensors, save_model
 from reid_train.engine.optimiser import Optimiser
 from reid_train.engine.runtime import Runtime, derive_seed, on_cpu
 from reid_train.engine.schedules import HeldCosine
@@ -146,8 +146,6 @@ def evaluate(job: Job) -> dict[str, Any]:
     inputs: index; ``learner`` (or ``job.files["learner"]``) unless zero-shot; class-features of the
     test images where the image tower is CLIP's own. Only classes of ``part`` compete.
     """
-    from safetensors.torch import load_file
-
     recipe, table = from_plain(job.params["recipe"]), _classes(job)
     labels = table.labels(job.params["part"])
     kept = np.flatnonzero([row.label in labels for row in table.test])
@@ -158,7 +156,9 @@ def evaluate(job: Job) -> dict[str, Any]:
     found: list[Tensor] = []
     with torch.inference_mode():
         if "features" in job.inputs:
-            given = load_file(job.inputs["features"] / FEATURES)["features"][kept]
+            given = read_tensors(job.inputs["features"] / FEATURES, {"features": 2})["features"][
+                kept
+            ]
             for part in given.split(recipe.test_batch):
                 found.append(model.compare(part.to(runtime.device)).argmax(1).cpu())
         else:
@@ -266,15 +266,13 @@ def _read(
     model: ClipClassifier,
 ) -> tuple[str, Any]:
     """What a batch holds, and how it is read."""
-    from safetensors.torch import load_file
-
     if "features" not in job.inputs:
         view = RandomView(recipe.view.crop_area, recipe.view.flip, recipe.view.test)
         decoding = table.index.decoding
         read = images_of(table.files(rows), model.input_size, view, job.workers, decoding)
         return "images", read
     place = {row.path: number for number, row in enumerate(drawn.train)}
-    given = load_file(job.inputs["features"] / FEATURES)["features"]
+    given = read_tensors(job.inputs["features"] / FEATURES, {"features": 2})["features"]
     return "features", features_of(given[[place[row.path] for row in rows]])
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from pipeline.artifacts.atomic import replacing, write_json
 from pipeline.artifacts.checked import read_json
+from pipeline.terminal.errors import DamagedFile
+from reid_train.engine.checkpoint import read_tensors
 from reid_train.engine.runtime import derive_seed
 
 FEATURES, ABOUT = "features.safetensors", "features.json"
@@ -43,11 +45,25 @@ class FrozenFeatures:
 
     @classmethod
     def load(cls, folder: Path) -> FrozenFeatures:
-        """The inverse of ``save``."""
-        from safetensors.torch import load_file
-
+        """The inverse of ``save``. Raises DamagedFile for arrays that do not belong together."""
         about = read_json(folder / ABOUT)
-        tensors = load_file(folder / FEATURES)
+        found = read_tensors(folder / FEATURES, {"projected": 2, "labels": 1})
+        names = ("projected", "labels", "parts", "counts")
+        tensors = {name: found[name] for name in names if name in found}
+        classes, count = len(about["pids"]), len(tensors["labels"])
+        labels = tensors["labels"]
+        whole = all(len(values) == count for values in tensors.values())
+        known = not labels.is_floating_point() and (
+            not count or bool(int(labels.min()) >= 0 and int(labels.max()) < classes)
+        )
+        parted = all(
+            tensors[n].shape[1:2] == (len(about["part_names"]),) for n in names[2:] if n in tensors
+        )
+        if not (whole and known and parted):
+            raise DamagedFile(
+                f"found features of other images, identities or parts in {folder / FEATURES}; "
+                f"expected {classes} identities; type reidpipe cache verify --repair"
+            )
         return cls(pids=about["pids"], part_names=tuple(about["part_names"]), **tensors)
 
 

@@ -25,6 +25,13 @@ META = "model.json"
 WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "net", "network", "params")
 PREFIXES = ("module.", "_orig_mod.")
 DEEPEST = 8
+# Of a training state: what is counted, and what else it has, by type.
+_COUNTS = ("epoch", "step", "images", "steps", "log_bytes", "stage")
+_STATE: dict[str, Any] = {
+    "identity": dict, **dict.fromkeys(_COUNTS, int), "task": dict, "trained": list,
+    "optimiser": object, "scaler": dict, "ema": (dict, type(None)), "hooks": list, "sums": dict,
+    "seconds": float,
+}  # fmt: skip
 # A module makes these itself; a file's copy is never needed nor trusted.
 REBUILT = ("*relative_position_index", "*token_prefix", "*token_suffix")
 OPTIONAL = ("*num_batches_tracked",)
@@ -103,6 +110,29 @@ def load_state(path: Path | str, device: torch.device | str = "cpu") -> dict[str
         ) from error
 
 
+def is_whole_state(state: Any, stages: Sequence[tuple[int, int]]) -> bool:
+    """Whether a training state has all that is read of it, of its type and in its bounds. stages:
+    epochs and hooks of each stage of the training.
+    """
+    if not isinstance(state, dict):
+        return False
+    if not all(name in state and isinstance(state[name], kind) for name, kind in _STATE.items()):
+        return False
+    if any(type(state[name]) is not int or state[name] < 0 for name in _COUNTS):
+        return False
+    if state["stage"] >= len(stages):
+        return False
+    epochs, hooks = stages[state["stage"]]
+    return (
+        state["epoch"] <= epochs
+        and len(state["hooks"]) == hooks
+        and all(map(torch.is_tensor, state["task"].values()))
+        and all(map(torch.is_tensor, (state["ema"] or {}).values()))
+        and all(type(value) in (int, float) for value in state["sums"].values())
+        and state["seconds"] >= 0
+    )
+
+
 def check_order(
     state: Mapping[str, Any], names: Sequence[str], optimiser: torch.optim.Optimizer, path: Path
 ) -> None:
@@ -156,10 +186,7 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
         raise ReidpipeError(f"found no file {path}; expected weights; type the path of a file")
     checked(path)
     if path.suffix == ".safetensors":
-        try:
-            return unwrap(load_file(path), str(path))
-        except SafetensorError as error:
-            raise _unreadable(path, error) from error
+        return unwrap(read_tensors(path), str(path))
     try:
         # A TorchScript archive is refused here too: opening one can run code.
         with torch.serialization.safe_globals(_numpy_scalars()):
@@ -167,6 +194,27 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     except _Unreadable as error:
         raise _unreadable(path, error) from error
     return unwrap(content, str(path))
+
+
+def read_tensors(path: Path, wanted: Mapping[str, int] | None = None) -> dict[str, Tensor]:
+    """Name -> tensor on the CPU from a .safetensors file, as it was written. wanted: names that
+    must be there, and how many axes they have.
+
+    Raises ReidpipeError for a file that is damaged, other than what was recorded of it, or of other
+    tensors.
+    """
+    checked(path)
+    try:
+        found = load_file(path)
+    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
+    for name, axes in (wanted or {}).items():
+        if name not in found or found[name].ndim != axes:
+            what = f"'{name}' of {found[name].ndim} axes" if name in found else f"no '{name}'"
+            raise DamagedFile(
+                f"found {what} in {path}; expected {axes} axes; type reidpipe cache verify --repair"
+            )
+    return found
 
 
 class _Unreadable(Exception):

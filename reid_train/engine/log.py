@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard
 
+from pipeline.artifacts.atomic import parse_json
 from pipeline.artifacts.checked import checked
 from pipeline.artifacts.running import SILENT, Running
 from pipeline.terminal.errors import DamagedFile
@@ -66,7 +67,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 def parse_line(line: bytes, number: int, path: Path) -> dict[str, Any]:
     """One line of a log, the ``number``-th of ``path``. Raises DamagedFile."""
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
     except ValueError:
         entry = None
     if not _whole(entry):

@@ -24,7 +24,13 @@ from pipeline.artifacts.running import SILENT, Running
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.watching import QUIET, Watching
 from reid_train.engine.arithmetic import full, stored
-from reid_train.engine.checkpoint import check_order, load_state, load_strict, save_state
+from reid_train.engine.checkpoint import (
+    check_order,
+    is_whole_state,
+    load_state,
+    load_strict,
+    save_state,
+)
 from reid_train.engine.log import Log
 from reid_train.engine.reached import EpochEnd, TrainResult
 from reid_train.engine.runtime import Runtime, derive_seed
@@ -32,10 +38,6 @@ from reid_train.engine.task import ReidTask, Stage
 
 STATE = "state.pt"
 NAN_BATCH = "nan-batch.pt"
-FIELDS = {
-    "identity", "stage", "epoch", "step", "task", "trained", "optimiser", "scaler", "ema", "hooks",
-    "sums", "images", "steps", "seconds", "log_bytes",
-}  # fmt: skip
 
 
 def train(
@@ -146,7 +148,8 @@ class _Loop:
         path = self.folder / STATE
         state = load_state(path) if path.is_file() else None
         self.runtime.barrier()  # nobody overwrites the state before everybody has read it
-        whole = isinstance(state, dict) and state.keys() >= FIELDS
+        counts = [(stage.epochs, len(stage.hooks)) for stage in self.stages]
+        whole = state is not None and is_whole_state(state, counts)
         identity = state["identity"] if state is not None and whole else None
         if state is not None and identity != self._identity():
             raise ReidpipeError(

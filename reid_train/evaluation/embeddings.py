@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.artifacts import atomic
-from pipeline.artifacts.checked import checked, read_json
+from pipeline.artifacts.arrays import map_array
+from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.running import SILENT, Counter, Running
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 
@@ -175,17 +176,10 @@ def open_features(folder: Path) -> np.ndarray:
             f"found no {FEATURES} in {folder}; expected the folder of an evaluation or a gallery; "
             "type another"
         )
-    checked(path)
-    try:
-        features = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    features = map_array(path, "float32 (N, D)")
+    if features.dtype != np.float32 or features.ndim != 2:
         raise DamagedFile(
-            f"found {path} damaged ({' '.join(str(error).split())}); expected float32 (N, D); "
-            "make it again"
-        ) from error
-    # an .npz opens too, as a mapping
-    kind = getattr(features, "dtype", type(features).__name__)
-    if kind != np.float32 or features.ndim != 2:
-        shape = getattr(features, "shape", "")
-        raise DamagedFile(f"found {kind} {shape} in {path}; expected float32 (N, D); make it again")
+            f"found {features.dtype} {features.shape} in {path}; expected float32 (N, D); make it "
+            "again"
+        )
     return features

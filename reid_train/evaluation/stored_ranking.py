@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.artifacts import atomic
-from pipeline.artifacts.checked import checked
-from pipeline.terminal.errors import ReidpipeError
+from pipeline.artifacts.arrays import read_arrays
+from pipeline.terminal.errors import DamagedFile, ReidpipeError
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics
 from reid_train.evaluation.ranking import nearest_first
@@ -105,6 +105,14 @@ class RankingRecorder:
             )
 
 
+# Of each array the kinds of its type and its axes.
+_ARRAYS = {
+    "query_keys": ("U", 1), "gallery_keys": ("U", 1), "indices": ("i", 2), "similarities": ("f", 2),
+    "correct": ("b", 2), "junk": ("b", 2), "ap": ("f", 1), "valid": ("b", 1), "inp": ("f", 1),
+    "first": ("i", 1), "pids": ("i", 1),
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class StoredRanking:
     """What ``RankingRecorder.write`` wrote; fields as there. Those with a default are missing from
@@ -125,14 +133,28 @@ class StoredRanking:
 
     @classmethod
     def read(cls, path: Path) -> StoredRanking:
-        """Read an npz; ReidpipeError when there is none."""
+        """Read an npz; ReidpipeError when there is none, DamagedFile for one of something else."""
         if not path.is_file():
             raise ReidpipeError(f"found no ranking at {path}; expected one; type reidpipe eval")
-        with np.load(checked(path), allow_pickle=False) as file:
-            later = {field.name for field in fields(cls) if field.default is None} - set(file)
-            return cls(
-                **{name: file[name] for name in cls.__dataclass_fields__ if name not in later}
+        found = read_arrays(path, _ARRAYS)
+        lacking = [f.name for f in fields(cls) if f.default is MISSING and f.name not in found]
+        queries, gallery = (len(found.get(f"{of}_keys", ())) for of in ("query", "gallery"))
+        others = [name for name, values in found.items()
+                  if name != "gallery_keys" and len(values) != queries]  # fmt: skip
+        ranked = [
+            found[n].shape for n in ("indices", "similarities", "correct", "junk") if n in found
+        ]
+        indices = found.get("indices")
+        outside = indices is not None and indices.size > 0 and not (
+            indices.min() >= -1 and indices.max() < gallery
+        )  # fmt: skip
+        if lacking or others or len(set(ranked)) > 1 or outside:
+            what = f"no {lacking[0]}" if lacking else "arrays that do not belong together"
+            raise DamagedFile(
+                f"found {what} in {path}; expected a ranking of {queries} queries; type reidpipe "
+                "cache verify --repair, and then reidpipe eval"
             )
+        return cls(**found)
 
     def __len__(self) -> int:
         return len(self.query_keys)

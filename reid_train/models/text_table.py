@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from pipeline.artifacts.atomic import replacing, write_json
 from pipeline.artifacts.checked import read_json
-from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.errors import DamagedFile, ReidpipeError
+from reid_train.engine.checkpoint import read_tensors
 
 ROWS, ABOUT = "text.safetensors", "text.json"
 
@@ -71,15 +72,21 @@ class TextTable(nn.Module):
     def load(cls, folder: Path, pids: Sequence[int]) -> TextTable:
         """The inverse of ``save``. Raises ReidpipeError when it is about other identities than
         ``pids``, in order: rows would stand beside the wrong person."""
-        from safetensors.torch import load_file
-
         about = read_json(folder / ABOUT)
         if about["pids"] != list(pids):
             raise ReidpipeError(
                 f"found texts of {len(about['pids'])} identities in {folder}; expected those of "
                 f"the {len(pids)} training identities, in order; type reidpipe cache rm {folder}"
             )
-        rows = load_file(folder / ROWS)
+        rows = read_tensors(folder / ROWS, {"identities": 2})
+        parts, count = rows.get("parts"), len(about["part_names"])
+        if len(rows["identities"]) != len(pids) or (
+            parts is not None and (parts.ndim not in (2, 3) or parts.shape[-2] != count)
+        ):
+            raise DamagedFile(
+                f"found rows of other identities or parts in {folder / ROWS}; expected {len(pids)} "
+                f"with {count} parts; type reidpipe cache verify --repair"
+            )
         return cls(rows["identities"], about["pids"], rows.get("parts"), about["part_names"])
 
 

@@ -57,8 +57,13 @@ def read(
         inherited = read(str(base), folder, see=see, beside=parent, seen=(*seen, reference))
         inherited.pop("expected", None)
         content = merged(inherited, content)
+    if not isinstance(changes, dict):
+        raise ReidpipeError(
+            f"found set: {str(changes)[:80]} in {file}; expected PATH: VALUE for each change; "
+            "correct the file"
+        )
     for path, value in changes.items():
-        put(content, path, value)
+        put(content, str(path), value)
     return content
 
 
@@ -109,18 +114,19 @@ def put(content: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _step(place: Any, part: str, path: str) -> Any:
-    if isinstance(place, list):
-        return place[_position(place, part, path)]
-    if not isinstance(place.get(part), dict | list):
-        place[part] = {}
-    return place[part]
+    key: Any = _position(place, part, path) if isinstance(place, list) else part
+    inside = place[key] if isinstance(place, list) else place.get(part)
+    if not isinstance(inside, dict | list):
+        inside = place[key] = {}
+    return inside
 
 
 def _position(items: list[Any], part: str, path: str) -> int:
     names = [item.get("name") for item in items if isinstance(item, dict)]
     if part in names:
         return names.index(part)
-    if not (part.isascii() and part.isdecimal()) or int(part) >= len(items):
+    number = part.isascii() and part.isdecimal() and len(part) < 10
+    if not number or int(part) >= len(items):
         raise ReidpipeError(
             f"found '{path}'; expected a number from 0 to {len(items) - 1}"
             f"{' or a name' if any(names) else ''} in place of '{part}'"

@@ -17,11 +17,18 @@ from pipeline.datasets.index import read_index
 from pipeline.images.packed import PackedImages
 from pipeline.labels.maps import LabelMapReader
 from pipeline.plugins import described
+from pipeline.terminal.errors import DamagedFile
 from reid_train.data.cells import pool, to_cells
 from reid_train.data.dataset import TrainingSet
 from reid_train.data.features import FeatureBatches, FrozenFeatures
 from reid_train.engine import loop
-from reid_train.engine.checkpoint import WEIGHTS, finished_model, save_model, save_tensors
+from reid_train.engine.checkpoint import (
+    WEIGHTS,
+    finished_model,
+    read_tensors,
+    save_model,
+    save_tensors,
+)
 from reid_train.engine.runtime import Runtime, derive_seed
 from reid_train.exchange.work import convert
 from reid_train.models.deployable import build_model
@@ -178,8 +185,6 @@ def _pretrained(job: Job) -> str:
 
 def _texts(job: Job, spec: schema.Text, classes: int, seed: int) -> IdentityTexts:
     """Prompts for ``classes`` identities, those of the stage before when there is one."""
-    from safetensors.torch import load_file
-
     texts = fresh(
         seed,
         lambda: build_texts(
@@ -187,7 +192,13 @@ def _texts(job: Job, spec: schema.Text, classes: int, seed: int) -> IdentityText
         ),
     )
     if "prompts" in job.inputs:
-        learnt = load_file(job.inputs["prompts"] / PROMPTS)["cls_ctx"]
+        own = texts.prompt_learner.cls_ctx
+        learnt = read_tensors(job.inputs["prompts"] / PROMPTS, {"cls_ctx": own.ndim})["cls_ctx"]
+        if learnt.shape != own.shape:
+            raise DamagedFile(
+                f"found prompts of shape {tuple(learnt.shape)} in {job.inputs['prompts']}; "
+                f"expected {tuple(own.shape)}; type reidpipe cache verify --repair"
+            )
         with torch.no_grad():
             texts.prompt_learner.cls_ctx.copy_(learnt)
     return texts

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from pipeline.artifacts.atomic import parse_json
 from pipeline.terminal.errors import DamagedFile
 from reid_train.evaluation.calibration import Calibration, Part, Threshold
 from reid_train.models import COSINE
@@ -96,7 +97,7 @@ def read_about(path: Path, cure: str) -> About:
     other.
     """
     try:
-        about = About.model_validate(_columns(json.loads(path.read_text(encoding="utf-8"))))
+        about = About.model_validate(_columns(parse_json(path.read_bytes())))
     except ValueError as error:
         if isinstance(error, ValidationError):
             first = error.errors()[0]

@@ -134,7 +134,7 @@ def kept_blocks(folder: Path, made_by: dict[str, object], digests: dict[str, str
     dimension = None
     for path in sorted((folder / BLOCKS).glob("*.json")):
         try:
-            about = json.loads(path.read_text(encoding="utf-8"))
+            about = atomic.parse_json(path.read_bytes())
             features = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
             if about["made_by"] != made_by or len(about["names"]) != len(features):
                 continue

@@ -6,7 +6,6 @@ has the split ``query``: its images are what is compared with the class names.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from dataclasses import replace
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.artifacts.atomic import parse_json
 from pipeline.datasets.layouts.files import Reading
 from pipeline.datasets.layouts.matlab import read_mat
 from pipeline.datasets.layouts.roots import names_beside
@@ -146,8 +146,8 @@ def read_flowers(reading: Reading) -> None:
             f"found no split_zhou_OxfordFlowers.json in {reading.root}; expected it, or "
             "imagelabels.mat together with cat_to_name.json"
         )
-    labels = [int(label) for label in read_mat(labels_file, ("labels",))["labels"].ravel()]
-    names = json.loads(names_file.read_text(encoding="utf-8"))
+    labels = _whole_numbers(labels_file, "labels")
+    names = _named(names_file, set(labels))
     splits = _flower_splits(reading, labels)
     for number, label in enumerate(labels, start=1):
         if number in splits:
@@ -155,19 +155,43 @@ def read_flowers(reading: Reading) -> None:
             _append(reading, path, splits[number], label - 1, names[str(label)])
 
 
+def _whole_numbers(path: Path, name: str) -> list[int]:
+    try:
+        return [int(number) for number in read_mat(path, (name,))[name].ravel()]
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise ReidpipeError(
+            f"{path}: found {name} that are no whole numbers ({str(error)[:80]}); fetch it again"
+        ) from error
+
+
+def _named(path: Path, labels: set[int]) -> dict[str, str]:
+    """Names by label, as text. Raises ReidpipeError unless there is one of each label."""
+    try:
+        found = parse_json(path.read_bytes())
+    except ValueError as error:
+        raise ReidpipeError(f"{path}: found no JSON ({error}); fetch it again") from error
+    lacking = [n for n in sorted(labels) if not isinstance(found, dict) or str(n) not in found]
+    if lacking or not all(isinstance(name, str) for name in found.values()):
+        raise ReidpipeError(
+            f"{path}: found no name of label {lacking[0] if lacking else '?'}; expected a name of "
+            f"each of {len(labels)}; fetch it again"
+        )
+    return found
+
+
 def _flower_splits(reading: Reading, labels: list[int]) -> dict[int, str]:
     """Image number (from 1) -> split."""
     official = reading.place("setid.mat")
     if official is not None:
-        content = read_mat(official, ("trnid", "valid", "tstid"))
+        numbers = {key: _whole_numbers(official, key) for key in ("trnid", "valid", "tstid")}
         reading.notes.append(
             "split_zhou_OxfordFlowers.json not found: official setid.mat; few-shot tables use "
             "another split"
         )
         return {
-            int(number): split
+            number: split
             for key, split in (("trnid", "train"), ("valid", "val"), ("tstid", "query"))
-            for number in content[key].ravel()
+            for number in numbers[key]
         }
     per_class: dict[int, list[int]] = defaultdict(list)
     for number, label in enumerate(labels, start=1):
@@ -195,7 +219,7 @@ def _read_split_json(reading: Reading, name: str, folder: Path) -> bool:
     if path is None:
         return False
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
         entries = [
             (split, str(relative), int(label), str(classname))
             for split in ("train", "val", "test")

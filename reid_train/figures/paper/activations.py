@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from pipeline.artifacts.checked import checked, read_json
+from pipeline.artifacts.arrays import read_arrays
+from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.steps import Step
 from pipeline.images.pixels import resize
-from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.errors import DamagedFile, ReidpipeError
 from reid_train.figures.activation_maps import tint
 from reid_train.figures.charts.grid import Cell, grid
 from reid_train.figures.paper.asked import Asked, Drawn
@@ -47,8 +46,13 @@ def draw(asked: Asked) -> Drawn:
     keys: list[str] = []
     for view, evaluation in zip(asked.views, asked.evaluations, strict=True):
         folder = asked.workspace.folder(step(evaluation, asked))
-        with np.load(checked(folder / MAPS), allow_pickle=False) as file:
-            keys, found = file["keys"].tolist(), file["maps"]
+        arrays = read_arrays(folder / MAPS, {"keys": ("U", 1), "maps": ("f", 3)})
+        if len(arrays) < 2 or len(arrays["keys"]) != len(arrays["maps"]):
+            raise DamagedFile(
+                f"found no map of each query in {folder / MAPS}; expected keys and maps; type "
+                "reidpipe cache verify --repair"
+            )
+        keys, found = arrays["keys"].tolist(), arrays["maps"]
         if not keys:
             raise ReidpipeError(
                 f"found no query of {view.metrics['dataset']} that counts; expected one with a "

@@ -113,7 +113,8 @@ def figure(
         asked = replace(asked, queries=_queries(terminal, source, queries))
 
     def check() -> None:
-        for run, step in zip(found.values(), evaluations, strict=True):
+        # Curves are of trainings: nothing is evaluated for them.
+        for run, step in zip(found.values() if evaluations else (), evaluations, strict=True):
             check_evaluable(terminal.workspace, step, run=run.name)
 
     outcome = graph.run_checked(

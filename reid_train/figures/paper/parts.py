@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from pipeline.artifacts.checked import checked, read_json
+from pipeline.artifacts.arrays import read_arrays
+from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.steps import Step
-from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.errors import DamagedFile, ReidpipeError
 from reid_train.figures.charts import scatter
 from reid_train.figures.paper.asked import Asked, Drawn, index_of, maps_of
 from reid_train.figures.paper.captions import conditions
@@ -58,8 +57,15 @@ def draw(asked: Asked) -> Drawn:
                 f"found {name} without cells to draw: {about['why']}; expected a trunk with a map "
                 "of the whole image and two body parts on the images; leave that run out"
             )
-        with np.load(checked(folder / POINTS), allow_pickle=False) as file:
-            found[name] = (file["points"], file["groups"].tolist(), file["pids"].tolist())
+        shown = read_arrays(
+            folder / POINTS, {"points": ("f", 2), "groups": ("i", 1), "pids": ("i", 1)}
+        )
+        if len({len(values) for values in shown.values()}) != 1 or len(shown) < 3:
+            raise DamagedFile(
+                f"found no cells of one number in {folder / POINTS}; expected points, groups and "
+                "pids; type reidpipe cache verify --repair"
+            )
+        found[name] = (shown["points"], shown["groups"].tolist(), shown["pids"].tolist())
         numbers.append(f"{name} {about['silhouette']:.3f}")
         protocol = about["protocol"]
     told = (

@@ -53,7 +53,8 @@ class Holdout:
 
     @classmethod
     def from_plain(cls, values: dict[str, Any] | None) -> Holdout | None:
-        return None if values is None else cls(**values)
+        names = ("share", "people", "seed")
+        return None if values is None else cls(**{n: values[n] for n in names if n in values})
 
 
 def hold_out(rows: Sequence[Found], holdout: Holdout) -> tuple[list[Found], str]:

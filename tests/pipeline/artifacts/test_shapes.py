@@ -1,0 +1,95 @@
+"""JSON of other shapes, and arrays that are none, are told by the file's name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.artifacts import atomic, checked
+from pipeline.artifacts.arrays import map_array, read_arrays
+from pipeline.artifacts.shapes import Each, Either, Maybe, Named, wrong
+from pipeline.artifacts.steps import Step
+from pipeline.terminal.errors import DamagedFile
+
+
+@pytest.mark.parametrize(
+    ("value", "shape", "told"),
+    [
+        (1, int, ""), (True, int, "content True"), ("x", int, "content 'x'"),
+        (float("nan"), float, "content nan"), (2**63, int, "content 9223372036854775808"),
+        ([1, 2], Each(int, 2), ""), ([1], Each(int, 2), "content [1]"),
+        ([1, "x"], Each(int), "1 'x'"),
+        ({"a": {}}, {"a": {"b": int}}, "no a.b"), ({}, {"a": Maybe(int)}, ""),
+        ({"a": None}, {"a": int}, "a None"), ({"x": 1}, Named(int), ""),
+        ([], Named(int), "content that is no mapping"),
+        (["a"], Either((Each(str), {"b": int})), ""), (5, None, ""),
+    ],
+)  # fmt: skip
+def test_where_a_value_departs(value, shape, told: str):
+    assert wrong(value, shape) == told
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' * 100_000, "x", '{"a": 1}{'])
+def test_what_is_no_json_is_damage(tmp_path: Path, text: str):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(DamagedFile, match="x.json damaged"):
+        atomic.read_json(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.json", []), ("metrics.json", {"mAP": 0.5}), ("keys.json", {"keys": [1]}),
+        ("dataset.json", {"dataset": "x", "root": False}), ("threshold.json", {"histogram": 10**9}),
+        ("model.json", {"model": {"trunk": "tiny"}}), ("parts.json", {"runs": {}}),
+        ("features.json", {"pids": [[]], "part_names": []}), ("activations.json", {}),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_shape_is_named(tmp_path: Path, name: str, content):
+    (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(DamagedFile, match=name):
+        checked.read_json(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["{", "()", "{" * 900, "{'descr': '<f4'}",
+     "{'descr': '|O', 'fortran_order': False, 'shape': (3,)}",
+     "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000, 1000000000)}",
+     "{'descr': '<U4', 'fortran_order': False, 'shape': (-1, 4)}"],
+)  # fmt: skip
+def test_an_array_whose_header_lies_is_damage(tmp_path: Path, header: str):
+    path = tmp_path / "x.npy"
+    text = header.encode() + b"\n"
+    path.write_bytes(b"\x93NUMPY\x02\x00" + len(text).to_bytes(4, "little") + text + bytes(64))
+    with pytest.raises(DamagedFile, match="x.npy damaged"):
+        map_array(path, "float32")
+
+
+def test_several_arrays_are_none(tmp_path: Path):
+    np.savez(tmp_path / "x.npz", a=np.zeros(3))
+    (tmp_path / "x.npz").rename(tmp_path / "x.npy")
+    with pytest.raises(DamagedFile, match="several arrays"):
+        map_array(tmp_path / "x.npy", "float32")
+
+
+def test_arrays_of_another_kind_are_damage(tmp_path: Path):
+    np.savez(tmp_path / "x.npz", a=np.zeros(3), b=np.array([{}], object))
+    assert read_arrays(tmp_path / "x.npz", {"a": ("f", 1)})["a"].shape == (3,)
+    for shapes in ({"a": ("i", 1)}, {"a": ("f", 2)}, {"b": ("O", 1)}):
+        with pytest.raises(DamagedFile, match="x.npz damaged"):
+            read_arrays(tmp_path / "x.npz", shapes)
+
+
+@pytest.mark.parametrize(
+    "change", [{"weights": 7}, {"keyed": [1]}, {"params": "x"}, {"inputs": {"a": 5}}, {"files": []}]
+)
+def test_a_step_of_another_shape_is_damage(change: dict):
+    whole = Step("index", {"dataset": "x"}).plain()
+    assert Step.from_plain(whole).plain() == whole
+    with pytest.raises(DamagedFile, match="found a step with"):
+        Step.from_plain(whole | change)
