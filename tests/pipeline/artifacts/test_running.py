@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def _make(root: Path, target: Step) -> None:
     Workspace(root).make(target, Execution())
 
 
-def _started(root: Path, target: Step) -> multiprocessing.process.BaseProcess:
+def _started(root: Path, target: Step) -> BaseProcess:
     process = multiprocessing.get_context("spawn").Process(target=_make, args=(root, target))
     process.start()
     return process

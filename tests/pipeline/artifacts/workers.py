@@ -11,14 +11,15 @@ from pipeline.artifacts.kinds import KINDS, Kind
 from pipeline.artifacts.steps import Job
 
 # Each as it is, resumable and collective: kinds of steps that only tests have.
+OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("", {}),
+    ("-resumable", {"resumable": True}),
+    ("-collective", {"collective": True}),
+)
 KINDS |= {
     f"{name}{suffix}": Kind(f"{__name__}:{name}", 1, **options)
     for name in ("number", "fail_after_writing", "killed_once", "slow", "reporting")
-    for suffix, options in (
-        ("", {}),
-        ("-resumable", {"resumable": True}),
-        ("-collective", {"collective": True}),
-    )
+    for suffix, options in OPTIONS
 }
 
 

@@ -5,6 +5,7 @@ listed in the recipe's own ``deviations``. Numbers are those of the audit of the
 from __future__ import annotations
 
 import pytest
+import torch
 
 from reid_train.figures.work import _provenance
 from reid_train.models.heads import CosineSoftmax
@@ -86,9 +87,9 @@ def test_class_vectors_begin_at_length_one_in_every_number():  # 8
 
 def test_deep_projections_begin_as_copies():  # 12
     learner = MapleLearner(width=8, image_width=12, n_ctx=2, depth=4)
-    first, *others = learner.compound_prompt_projections
-    assert all((other.weight == first.weight).all() for other in others)
-    assert len({id(layer.weight) for layer in (first, *others)}) == 3
+    first, *others = (layer.weight for layer in learner.compound_prompt_projections)  # type: ignore[union-attr]
+    assert all(torch.equal(other, first) for other in others)
+    assert len({id(weight) for weight in (first, *others)}) == 3
 
 
 def test_simple_reids_figures_name_the_images_it_trained_on():  # 7

@@ -45,7 +45,7 @@ def local() -> Iterator[Any]:
         threads_per_worker=1,
         processes=False,
         protocol="tcp://",
-        dashboard_address=None,
+        dashboard_address=None,  # type: ignore[arg-type]
         resources={"GPU": 2},
     )
     with cluster:
@@ -88,7 +88,11 @@ def test_no_worker_is_told_with_the_time(tmp_path: Path) -> None:
     from distributed import LocalCluster
 
     cluster: Any = LocalCluster(
-        host="127.0.0.1", n_workers=0, processes=False, protocol="tcp://", dashboard_address=None
+        host="127.0.0.1",
+        n_workers=0,
+        processes=False,
+        protocol="tcp://",
+        dashboard_address=None,  # type: ignore[arg-type]
     )
     with cluster:
         about = tmp_path / "scheduler.json"

@@ -54,7 +54,8 @@ def test_the_job_that_slurm_would_get(slurm: Path, monkeypatch: pytest.MonkeyPat
     tls.mkdir()
     options = settings("gpus=2", "queue=gpu", "walltime=1:00:00", "job_extra_directives=--qos=high")
     cluster = Cluster(kind="slurm", options=options, workers=3, workspace=slurm / "w")
-    with launching.slurm(cluster, temporary(tls)) as started:
+    with launching.slurm(cluster, temporary(tls)) as given:
+        started: Any = given
         script = started.job_script()
         assert started.scheduler_address.startswith("tls://127.0.0.1:")
     header, _, line = script.rpartition("\n" + sys.executable)
@@ -167,7 +168,7 @@ def test_workers_behind_ssh(sshd: list[str], tmp_path: Path) -> None:
     options = read_settings("ssh", [*sshd, "gpus=2"])
     cluster = Cluster(kind="ssh", options=options, workspace=tmp_path / "w")
     with connect(cluster) as client:
-        assert client.scheduler.address.startswith("tls://127.0.0.1:")
+        assert client.scheduler_info()["address"].startswith("tls://127.0.0.1:")
         client.wait_for_workers(2, timeout=60)
         run: Any = client.run
         seen: dict[str, str] = run(os.getenv, "CUDA_VISIBLE_DEVICES")
