@@ -31,7 +31,7 @@ class Failed:
 class Outcome:
     """What a request did: the steps it executed and those it found complete, by key; those that
     failed, and those that were left because they stand on failed ones. reached: how many of the
-    artifacts that were asked for exist now.
+    artifacts that were asked for were made.
     """
 
     made: tuple[Step, ...]
@@ -48,7 +48,7 @@ class Outcome:
 
     def check(self) -> None:
         """Raise what failed, if anything did: a mistake of this program before a user's mistakes.
-        Where several failed, or some of what was asked for exists nevertheless, all of it is told:
+        Where several failed, or some of what was asked for was made, all of it is told:
         ``Unfinished``, or in the notes of the exception.
         """
         partly = len(self.failed) > 1 or self.reached > 0
@@ -197,7 +197,7 @@ def attempt(
     todo = missing(workspace, targets)
     workspace.check_reused(_closure(targets))
     if not todo:
-        return Outcome((), _reused(targets, []), reached=len(targets))
+        return Outcome((), _reused(targets, []))
     # Wherever the steps are made: the threads of the machine that was asked.
     execution = replace(execution, threads=execution.threads or threads_of(workspace.root))
     with Pool(workspace, execution, todo) as pool:
@@ -228,7 +228,8 @@ def _execute(
     )
     ended = {step.key for step in walked.made} | {step.key for step, _ in walked.failed}
     left = tuple(step for step in asked if step.key not in ended.union(broken))
-    reached = sum(workspace.complete(target) for target in targets)
+    made = {step.key for step in walked.made}
+    reached = sum(key in made for key in {target.key for target in targets})
     return Outcome(tuple(walked.made), _reused(targets, asked), failed, left, reached)
 
 

@@ -41,7 +41,7 @@ NUMBER = (int, float)
 _SHARES = {"mAP": NUMBER, "mINP": NUMBER, "cmc": Named(NUMBER)}
 _INTERVALS = Named(Maybe(Each(NUMBER, 2)))
 _KIND = {"same": Each(int), "different": Each(int)}
-_OPTIONS = {"trunk": str, "options": dict, "input_size": Each(int, 2), "mean": Each(NUMBER),
+_OPTIONS = {"trunk": str, "options": Maybe(dict), "input_size": Each(int, 2), "mean": Each(NUMBER),
             "std": Each(NUMBER), "distance": Maybe(str)}  # fmt: skip
 _NONE_OR_NUMBER = Either((NUMBER, type(None)))
 _CELLS = dict.fromkeys(

@@ -149,6 +149,8 @@ def _flush() -> None:
     """Write out what was printed; where that cannot be, as on a full disk, Python would try again
     when it leaves, and say so with a traceback.
     """
+    if sys.stdout is None:  # closed before Python began
+        return
     try:
         sys.stdout.flush()
     except OSError as error:

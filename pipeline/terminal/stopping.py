@@ -103,7 +103,7 @@ def _install(handler: Any) -> dict[int, Any]:
 
 
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:
-    if int(os.environ.get("RANK", "0")) == 0:
+    if os.environ.get("RANK", "0") == "0":
         with contextlib.suppress(OSError):  # its terminal may be gone
             os.write(2, f"{LINE}\n".encode())
     os._exit(exit_code(number))

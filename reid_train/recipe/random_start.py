@@ -1,4 +1,4 @@
-"""A recipe that begins with random weights where its paper begins with trained ones: another
+"""A recipe that begins with random weights where its paper begins with published ones: another
 experiment, which is told by its name.
 """
 
@@ -11,11 +11,12 @@ from pipeline.artifacts.store import Workspace
 from reid_train.recipe.schema import Recipe
 
 SUFFIX = "-from-random"
+PUBLISHED = ("openai", "imagenet")
 
 
 def named(recipe: Recipe, start: str) -> Recipe:
     """``recipe`` as it is called when it starts from ``start``; the name is in no key."""
-    if start != "none" or recipe.model.pretrained == "none":
+    if start != "none" or recipe.model.pretrained not in PUBLISHED:
         return recipe
     return recipe.model_copy(update={"name": f"{recipe.name}{SUFFIX}"})
 

@@ -240,7 +240,7 @@ def test_status_tells_what_was_left_unfinished(trained: Console):
 def test_status_of_nothing(console: Console):
     assert "no artifacts yet: type reidpipe demo" in console("status").stdout
     assert console.json("status") == {
-        "workspace": str(console.root), "artifacts": [], "runs": [],
+        "workspace": str(console.root), "artifacts": [], "runs": [], "running": [], "waiting": [],
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pipeline.artifacts.mark import described
 from reid_train.models.clip.text import ClipText
 from reid_train.models.clip.tiny import sizes as clip_tiny
 from reid_train.models.clip.visual import ClipResNet
@@ -79,7 +80,12 @@ def test_score_tells_its_verdict(trained: Console, people: Path):
     assert same.startswith("similarity 1.000: same person\nthreshold ")
     # A threshold nobody passes, as of another evaluation.
     folder = Path(trained.json("eval")["folder"])
-    (folder / "threshold.json").write_text('{"threshold": 1.5}')
+    histogram = {"same": [], "different": [], "edges": []}
+    content = json.dumps({"threshold": 1.5, "histogram": histogram})
+    (folder / "threshold.json").write_text(content)
+    mark = json.loads((folder / "artifact.json").read_text())
+    mark["files"]["threshold.json"] = described(folder / "threshold.json")
+    (folder / "artifact.json").write_text(json.dumps(mark))
     assert "below the threshold" in trained("score", "baseline-tiny", picture, picture).stdout
     trained("cache", "rm", "evaluation")
     text = trained("score", "baseline-tiny", picture, picture).stdout

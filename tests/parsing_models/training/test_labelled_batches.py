@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from parsing_models.parsers.interface import Preprocessing
 from parsing_models.parsers.warp import to_input
 from parsing_models.training.batches.labelled import NONE, LabelledBatches, Variation, warped
+from pipeline.artifacts.atomic import sha256_file
 from pipeline.datasets.index import ImageRow
 from pipeline.labels.sets import IGNORE, LIP
 from pipeline.terminal.errors import ReidpipeError
@@ -81,10 +83,11 @@ def dataset(tmp_path: Path) -> tuple[Path, list[ImageRow]]:
         image, label = picture(20 + number, 10)
         Image.fromarray(image).save(tmp_path / f"{number}.png")
         Image.fromarray(label).save(tmp_path / f"l{number}.png")
+        digest = sha256_file(tmp_path / f"{number}.png")
         rows.append(
             ImageRow(
                 f"{number}.png", f"{number}.png", "train", None, None, None, "", None, 10,
-                20 + number, "00", {"label_path": f"l{number}.png"},
+                20 + number, digest, {"label_path": f"l{number}.png"},
             )
         )  # fmt: skip
     return tmp_path, rows
@@ -115,6 +118,8 @@ def test_pixels_are_normalised_in_the_networks_channel_order(
     assert (batch["labels"][:, 0, 0] == IGNORE).all()
     for number in range(5):
         Image.new("RGB", (10, 20 + number), (10, 20, 200)).save(root / f"{number}.png")
+    again = [replace(row, digest=sha256_file(root / row.path)) for row in rows]
+    source = LabelledBatches(root, again, LIP, GIVEN, batch=5, seed=0, variation=NONE)
     middle = next(source.epoch(0, 0, 1))["images"][:, :, 12, 12]
     blue_first = (torch.tensor((200, 20, 10)) / 255 - torch.tensor(GIVEN.mean)) / 0.5
     assert torch.allclose(middle, blue_first.expand(5, 3), atol=1e-5)

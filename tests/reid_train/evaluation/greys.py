@@ -73,7 +73,9 @@ def figures(
     images.mkdir(exist_ok=True)
     model.mkdir(exist_ok=True)
     pack(Job(images, {"size": list(SIZE), "filter": "bilinear"}, {"index": folder}, workspace))
-    atomic.write_json(model / "model.json", {"recipe": {"name": "grey"}, "dataset": None})
+    network = {"trunk": "grey", "input_size": list(SIZE), "mean": [0.5] * 3, "std": [0.5] * 3}
+    about = {"recipe": {"name": "grey"}, "dataset": None, "model": network}
+    atomic.write_json(model / "model.json", about)
     monkeypatch.setattr("reid_train.load_model", lambda *_, **__: Grey(), raising=False)
     out = workspace / f"evaluation {protocol} {rule}"
     out.mkdir()

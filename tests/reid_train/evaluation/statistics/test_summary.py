@@ -117,14 +117,22 @@ def test_the_warning_is_of_an_interval_that_reaches_chance():
 def pretended(folder, ap: np.ndarray, pids: np.ndarray, **others):
     """An evaluation's folder whose queries have these average precisions."""
     folder.mkdir()
-    about = {"exclude": "none", "inputs": {"index": "i"}, "trials": 1, **others}
-    metrics = {"dataset": "d", "protocol": "p", "mAP": float(ap.mean())}
+    about = {
+        **{"exclude": "none", "inputs": {"index": "i"}, "trials": 1},
+        **{"image_size": [256, 128], "flip": False, "precision": "fp32"},
+        **others,
+    }
+    metrics = {
+        **{"dataset": "d", "protocol": "p", "mAP": float(ap.mean()), "mINP": 0.0, "cmc": {}},
+        **{"exclude": "none", "queries": len(ap), "valid_queries": len(ap), "gallery": 1},
+    }
     for name, value in (("protocol", about), ("metrics", metrics)):
         (folder / f"{name}.json").write_text(json.dumps(value))
     keys = np.array([f"q{place}" for place in range(len(ap))])
     nothing = np.zeros((len(ap), 1))
     np.savez(
-        folder / "ranking.npz", query_keys=keys, gallery_keys=keys, indices=nothing,
+        folder / "ranking.npz", query_keys=keys, gallery_keys=keys,
+        indices=nothing.astype(np.int32),
         similarities=nothing, correct=nothing > 0, junk=nothing > 0, ap=ap,
         valid=np.ones(len(ap), bool), inp=ap, first=np.where(ap > 0.5, 0, 1), pids=pids,
     )  # fmt: skip
