@@ -11,7 +11,7 @@ from pipeline.artifacts.executors.threads import threads_of
 from pipeline.artifacts.executors.walking import Walked, walk
 from pipeline.artifacts.mark import STEP_LOG
 from pipeline.artifacts.queue import sweep
-from pipeline.artifacts.steps import Step
+from pipeline.artifacts.steps import Step, closure
 from pipeline.artifacts.store import Execution, Workspace
 from pipeline.artifacts.telling import telling_of
 from pipeline.terminal.errors import ReidpipeError
@@ -69,10 +69,11 @@ class Outcome:
             f"(log {failed.log})"
             for failed in self.failed
         ]
-        broken = {failed.step.key for failed in self.failed}
-        for step in self.left:
-            cause = _cause(step, broken)
-            lines.append(f"left {step.name} {step.key[:8]}: it stands on {cause}")
+        causes = {f.step.key: f"{f.step.name} {f.step.key[:8]}" for f in self.failed}
+        for step in self.left:  # inputs come first
+            found = (causes.get(source.key) for source in step.inputs.values())
+            causes[step.key] = next(filter(None, found), "")
+            lines.append(f"left {step.name} {step.key[:8]}: it stands on {causes[step.key]}")
         lines.append(
             f"made {len(self.made)} artifacts, reused {len(self.reused)}, failed "
             f"{len(self.failed)}, left {len(self.left)}"
@@ -96,24 +97,18 @@ def _reason(error: Exception) -> str:
     return of_the_machine(error) or f"{type(error).__name__}: {error}"
 
 
-def _cause(step: Step, broken: set[str]) -> str:
-    """The failed step below this one that is nearest, as words."""
-    for source in step.inputs.values():
-        if source.key in broken:
-            return f"{source.name} {source.key[:8]}"
-    found = (_cause(source, broken) for source in step.inputs.values())
-    return next(filter(None, found), "")
-
-
 def missing(workspace: Workspace, targets: Iterable[Step]) -> list[Step]:
     """Steps to execute for ``targets``, each once, inputs before what they feed.
 
     The inputs of a complete artifact are not looked at: a result stands without them.
     """
     order: dict[str, Step] = {}
+    complete: dict[str, bool] = {}
 
     def visit(step: Step) -> None:
-        if step.key in order or workspace.complete(step):
+        if step.key not in complete:
+            complete[step.key] = workspace.complete(step)
+        if step.key in order or complete[step.key]:
             return
         for source in step.inputs.values():
             visit(source)
@@ -129,10 +124,17 @@ def renewed(workspace: Workspace, step: Step) -> Step:
     versions of workers, under another key. What an older version of this program made is used, and
     never made by other code under the same key.
     """
-    if workspace.complete(step):
-        return step
-    inputs = {name: renewed(workspace, source) for name, source in step.inputs.items()}
-    return replace(step, inputs=inputs, version=step.kind.version)
+    found: dict[str, Step] = {}
+
+    def visit(step: Step) -> Step:
+        if step.key not in found:
+            found[step.key] = step
+            if not workspace.complete(step):
+                inputs = {name: visit(source) for name, source in step.inputs.items()}
+                found[step.key] = replace(step, inputs=inputs, version=step.kind.version)
+        return found[step.key]
+
+    return visit(step)
 
 
 def run(
@@ -195,7 +197,7 @@ def attempt(
     targets = list(targets)
     execution = execution or Execution()
     todo = missing(workspace, targets)
-    workspace.check_reused(_closure(targets))
+    workspace.check_reused(closure(targets))
     if not todo:
         return Outcome((), _reused(targets, []))
     # Wherever the steps are made: the threads of the machine that was asked.
@@ -235,17 +237,4 @@ def _execute(
 
 def _reused(targets: list[Step], todo: list[Step]) -> tuple[Step, ...]:
     keys = {step.key for step in todo}
-    return tuple(step for step in _closure(targets) if step.key not in keys)
-
-
-def _closure(targets: Iterable[Step]) -> list[Step]:
-    found: dict[str, Step] = {}
-
-    def visit(step: Step) -> None:
-        for source in step.inputs.values():
-            visit(source)
-        found.setdefault(step.key, step)
-
-    for target in targets:
-        visit(target)
-    return list(found.values())
+    return tuple(step for step in closure(targets) if step.key not in keys)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -141,6 +141,22 @@ class Step:
             keyed=value.get("keyed"),
             version=version,
         )
+
+
+def closure(targets: Iterable[Step]) -> list[Step]:
+    """``targets`` and all they stand on, each once, inputs before what they feed."""
+    found: dict[str, Step] = {}
+
+    def visit(step: Step) -> None:
+        if step.key in found:
+            return
+        for source in step.inputs.values():
+            visit(source)
+        found[step.key] = step
+
+    for target in targets:
+        visit(target)
+    return list(found.values())
 
 
 def in_order(value: Any) -> Any:

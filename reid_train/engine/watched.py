@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.artifacts.running import path_of, read_running
 from pipeline.artifacts.runs import list_runs, matching_runs
-from pipeline.artifacts.steps import Step
+from pipeline.artifacts.steps import closure
 from pipeline.artifacts.store import Artifact, Workspace
 from pipeline.terminal.board import progress
 from pipeline.terminal.errors import ReidpipeError, nearest
@@ -241,7 +241,7 @@ class Watch:
                 f"({', '.join(run.name for run in runs[:4])}); expected one; type more of its name"
             )
         if runs:
-            keys = [step.key for step in _closure(runs[0].model)]
+            keys = [step.key for step in closure([runs[0].model])]
             for key in keys:
                 if key in self.known:
                     self.known[key].runs = self.known[key].runs or (runs[0].name,)
@@ -299,9 +299,3 @@ def _indented(text: str, width: int) -> list[str]:
 def _is(training: Training, reference: str) -> bool:
     by_key = len(reference) >= 4 and training.artifact.key.startswith(reference)
     return by_key or any(name.startswith(reference) for name in training.names)
-
-
-def _closure(step: Step) -> Iterator[Step]:
-    for source in step.inputs.values():
-        yield from _closure(source)
-    yield step

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
 import os
-import signal
-import sys
-import tempfile
 import threading
-import time
 from collections.abc import Iterator, Sequence
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.artifacts.executors import server
 from pipeline.artifacts.executors.launching import dashboard_address
 from pipeline.artifacts.executors.needs import GPU
+from pipeline.artifacts.executors.scratch import scratch
 from pipeline.artifacts.store import Execution
 
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster
+    from distributed.security import Security
 
 log = logging.getLogger(__name__)
 
 _END_SECONDS = 5.0
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-# Variables that the server alone has; set to nothing they are as good as absent.
-_SERVERS = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONWARNINGS")
 _DASK = ("distributed.nanny", "distributed.worker", "tblib.pickling_support")
 _CONFIG: dict[str, Any] = {
     # A fork of a process that only ever imported: no threads, no GPU, and torch is there at once.
@@ -46,9 +41,10 @@ _CONFIG: dict[str, Any] = {
 class LocalWorkers:
     """Processes that are started in the background as soon as this is made, so that what needs none
     of them can be done meanwhile. They end with ``close``, and when this process dies, however.
+    They listen on loopback, and let nobody in who has not the key that is made for them alone.
 
-    count: how many. modules: what they will need, imported once for all of them. gpus: one for each
-    of the first workers, by what CUDA_VISIBLE_DEVICES calls it; the others see none. None: the
+    count: how many. modules: what they will need, imported once for all of them. gpus: of each of
+    the first workers, as CUDA_VISIBLE_DEVICES names one or several; the others see none. None: the
     machine has none, and nothing is said of them.
     """
 
@@ -62,16 +58,23 @@ class LocalWorkers:
     ) -> None:
         self.count, self._gpus = count, gpus
         self._page = dashboard_address(dashboard)
-        self._stack = contextlib.ExitStack()
+        self._stack, self._place = contextlib.ExitStack(), contextlib.ExitStack()
+        self._hush = contextlib.ExitStack()
         self._cluster: SpecCluster | None = None
         self._client: Client | None = None
         self._error: BaseException | None = None
-        _start_server([*_DASK, *modules])
-        # Here: of two threads that import dask at once one finds half of it.
-        from pipeline.artifacts.executors import quiet  # noqa: F401
-
+        self._ended = threading.Event()
         self._starting = threading.Thread(target=self._start, name="start-workers", daemon=True)
-        self._starting.start()
+        try:
+            self._folder = self._place.enter_context(scratch())
+            server.start([*_DASK, *modules])
+            # Here: of two threads that import dask at once one finds half of it.
+            from pipeline.artifacts.executors import quiet  # noqa: F401
+
+            self._starting.start()
+        except BaseException:
+            self.close(at_once=True)
+            raise
 
     def client(self) -> Client:
         """A client of the workers, once they are there."""
@@ -88,12 +91,15 @@ class LocalWorkers:
 
             from pipeline.artifacts.executors.quiet import QuietScheduler, QuietWorker
 
-            folder = self._stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="reidpipe-workers-", ignore_cleanup_errors=True)
-            )
-            self._stack.enter_context(dask.config.set(_CONFIG | _routes(self._page)))
-            self._stack.enter_context(_silent())
-            place = {"host": "127.0.0.1", "protocol": "tcp://"}
+            if self._ended.is_set():
+                return
+            folder = str(self._folder)
+            ours = {"temporary-directory": folder, **_routes(self._page)}
+            self._stack.enter_context(dask.config.set(_CONFIG | ours))
+            self._hush.enter_context(_silent())
+            security = _security()
+            protocol = "tls://" if security else "tcp://"
+            place = {"host": "127.0.0.1", "protocol": protocol, "security": security}
             options: dict[str, Any] = {
                 **place,
                 "nthreads": 1,
@@ -110,86 +116,73 @@ class LocalWorkers:
                     number: {"cls": Nanny, "options": {**options, **self._own(number)}}
                     for number in range(self.count)
                 },
+                security=security,
+                shutdown_on_close=False,  # when Python leaves: it would wait for what was killed
             )
-            self._client = Client(self._cluster, set_as_default=False)
+            self._client = Client(self._cluster, set_as_default=False, security=security)
             if self._page["dashboard"]:
                 log.warning("dashboard at %s", self._client.dashboard_link)
         except BaseException as error:  # told by who asks for the client
             self._error = error
 
     def _own(self, number: int) -> dict[str, Any]:
-        """What is a worker's own: its GPU; and its environment is ours, not the server's."""
-        env = {name: os.environ.get(name, "") for name in _SERVERS}
+        """What is a worker's own: its GPUs; and its environment is ours, not the server's."""
+        env = {name: os.environ.get(name, "") for name in server.ITS_OWN}
         if self._gpus is None:
             return {"env": env}
         if number < len(self._gpus):
-            return {"env": {**env, _VISIBLE: self._gpus[number]}, "resources": {GPU: 1}}
+            seen = self._gpus[number]
+            return {"env": {**env, _VISIBLE: seen}, "resources": {GPU: seen.count(",") + 1}}
         return {"env": {**env, _VISIBLE: ""}}
 
     def close(self, *, at_once: bool = False) -> None:
-        """End them. at_once: they are at work, and are not waited for."""
-        end = time.monotonic() + _END_SECONDS
-        while self._starting.is_alive() and time.monotonic() < end:
-            if at_once:
-                _kill(multiprocessing.active_children())
-            self._starting.join(0.05)
-        if self._cluster is not None and at_once:
-            for nanny in list(self._cluster.workers.values()):
-                nanny.close_gracefully()  # so that none is started in its place
-            _kill(multiprocessing.active_children())
-        with contextlib.suppress(TimeoutError, OSError, RuntimeError):
-            if self._client is not None:
-                self._client.close(timeout=1 if at_once else _END_SECONDS)
-        with contextlib.suppress(TimeoutError, OSError, RuntimeError):
-            if self._cluster is not None:
-                self._cluster.close(timeout=1 if at_once else _END_SECONDS)
+        """End them. at_once: they start, or are at work, and are not waited for."""
+        self._ended.set()
+        if not at_once and self._starting.is_alive():
+            self._starting.join(_END_SECONDS)
+        if not at_once and not self._starting.is_alive():
+            self._release(_END_SECONDS)
+            self._hush.close()
+            self._place.close()
+            return
+        nannies = list(self._cluster.workers.values()) if self._cluster is not None else []
+        for nanny in nannies:
+            nanny.close_gracefully()  # so that none is started in its place
+        server.kill()
+        # What dask has in this process waits for what is gone: nobody waits for dask, and what it
+        # has to say of that stays unsaid.
+        threading.Thread(target=self._release, args=(1.0,), daemon=True).start()
+        self._place.close()
+
+    def _release(self, seconds: float) -> None:
+        """Let go what this process has of them."""
+        if self._starting.ident is not None:
+            self._starting.join()
+        for one in (self._client, self._cluster):
+            with contextlib.suppress(TimeoutError, OSError, RuntimeError):
+                if one is not None:
+                    one.close(timeout=seconds)
         self._stack.close()
+
+
+def _security() -> Security | None:
+    """A key and a certificate for these workers alone, in memory; None, and said, where there is no
+    cryptography to make them.
+    """
+    from distributed.security import Security
+
+    try:
+        return Security.temporary()
+    except ImportError:
+        log.warning(
+            "found no package cryptography: other users of this machine could run code as you "
+            "through the workers' ports on loopback; type pip install cryptography"
+        )
+        return None
 
 
 def _routes(page: dict[str, Any]) -> dict[str, Any]:
     return {} if page["dashboard"] else {"distributed.scheduler.http.routes": []}
-
-
-def _kill(children: list[Any]) -> None:
-    """End dask's workers among ``children``: they are stopped at work, as by a power cut."""
-    for child in children:
-        if child.name.startswith("Dask Worker") and child.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGKILL)
-
-
-def _start_server(modules: list[str]) -> None:
-    """Start the process that workers are forked from; it imports meanwhile.
-
-    Ctrl-C in a terminal reaches all processes of the command: the first one alone decides what
-    ends. The server looks for modules where this process does.
-    """
-    multiprocessing.set_forkserver_preload(modules)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        with _environment(
-            PYTHONPATH=os.pathsep.join(filter(None, sys.path)),
-            PYTHONSAFEPATH="1",
-            # After SIGKILL its semaphores are tidied up as they should, which is no news.
-            PYTHONWARNINGS="ignore::UserWarning:multiprocessing.resource_tracker",
-        ):
-            forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _environment(**changed: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in changed}
-    os.environ.update(changed)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager
@@ -207,11 +200,11 @@ def _silent() -> Iterator[None]:
 
 
 def jobs_of(execution: Execution) -> int:
-    """Steps that this machine has room for side by side: one for each GPU that may be used, else
-    its cores divided by the threads of a step.
+    """Steps that this machine has room for side by side: one for each GPU that may be used, or for
+    each ``processes`` of them, else its cores divided by the threads of a step.
     """
     if execution.device != "cpu" and (gpus := gpus_here()):
-        return 1 if ":" in execution.device else len(gpus)
+        return 1 if ":" in execution.device else max(1, len(gpus) // execution.processes)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (cores or 1) // (execution.threads or 1))
 

@@ -13,6 +13,7 @@ from pipeline.artifacts.executors.inline import ThisProcess
 from pipeline.artifacts.executors.walking import Engine, width
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Execution, Workspace
+from pipeline.terminal.errors import ReidpipeError
 
 if TYPE_CHECKING:
     from pipeline.artifacts.executors.local import LocalWorkers
@@ -45,6 +46,8 @@ class Pool:
             if gpus and number:  # the one typed, which its worker sees as its first
                 gpus = gpus[int(number) : int(number) + 1]
                 self._execution = replace(self._execution, device=kind)
+            if gpus and any(step.kind.collective for step in self._todo):
+                gpus = shared_out(gpus, jobs, self._execution.processes)
             self._local = LocalWorkers(
                 jobs,
                 list(dict.fromkeys(modules)),
@@ -84,3 +87,19 @@ class Pool:
             self._workspace,
             replace(execution, workers=max(1, execution.workers // self._local.count)),
         )
+
+
+def shared_out(gpus: Sequence[str], jobs: int, processes: int) -> list[str]:
+    """``processes`` of the GPUs for each of ``jobs`` workers, as CUDA_VISIBLE_DEVICES names them.
+    With one process for each training, as many GPUs as there are, one for each worker. Raises
+    ReidpipeError where there are not enough.
+    """
+    if processes > 1 and jobs * processes > len(gpus):
+        most = len(gpus) // processes
+        raise ReidpipeError(
+            f"found {len(gpus)} GPU for {jobs} jobs of --processes-per-job {processes}; expected "
+            f"{jobs * processes}, one for each process; type --jobs {max(1, most)}"
+            + ("" if most else " and --processes-per-job 1")
+        )
+    starts = range(0, len(gpus) - processes + 1, processes)
+    return [",".join(gpus[start : start + processes]) for start in starts]

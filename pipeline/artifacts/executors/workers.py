@@ -42,12 +42,14 @@ class Workers:
 
     @property
     def together(self) -> int:
-        """Workers at present."""
-        return max(1, len(self._gpus))
+        """Workers at present; more may come, and what one prints lies in logs even if it is alone:
+        two at least.
+        """
+        return max(2, len(self._gpus))
 
     def takes(self, step: Step) -> bool:
         """Whether a worker is free, and a GPU where the step needs one."""
-        if len(self._at_work) >= self.together:
+        if len(self._at_work) >= max(1, len(self._gpus)):
             return False
         needed = self._needed(step)
         if needed is None:

@@ -7,9 +7,10 @@ from collections import deque
 import pytest
 
 from pipeline.artifacts import graph
+from pipeline.artifacts.executors.pool import shared_out
 from pipeline.artifacts.executors.walking import Ended, Lost, Started, ranks, walk, width
 from pipeline.artifacts.graph import Unfinished
-from pipeline.artifacts.steps import Step
+from pipeline.artifacts.steps import Step, closure
 from pipeline.artifacts.store import Execution, Workspace
 from pipeline.artifacts.telling import Announced
 from pipeline.terminal.errors import ReidpipeError
@@ -118,3 +119,45 @@ def test_what_failed_before_is_not_tried_again(tmp_path):
     )
     assert [f.step for f in seen[0].failed] == [bad] == [f.step for f in outcome.failed]
     assert len(outcome.made) == 2 and len(outcome.left) == 1
+
+
+class Counted(dict):
+    """Inputs that are looked at so many times in all, and no more."""
+
+    looks = 0
+
+    def values(self):
+        Counted.looks += 1
+        assert Counted.looks < 5_000
+        return super().values()
+
+    items = None  # type: ignore[assignment]
+
+
+def test_a_graph_costs_what_its_steps_do_and_not_its_paths(tmp_path):
+    """Sixty layers of two steps that stand on both below: 2**60 paths."""
+    layer = [step(0), step(1)]
+    for number in range(1, 60):
+        layer = [step(2 * number + n, *layer) for n in range(2)]
+    for one in closure(layer):
+        one.key  # noqa: B018
+        object.__setattr__(one, "inputs", Counted(one.inputs))
+
+    class Idle(Workspace):
+        def make(self, step, execution):
+            if step.params["value"] == 3:
+                raise ReidpipeError("found 3; expected another; type it")
+
+    Counted.looks = 0
+    outcome = graph.attempt(
+        Idle(tmp_path), layer, Execution(threads=1), first=(), check=lambda _: None
+    )
+    assert len(outcome.made) == 3 and len(outcome.left) == 116
+    assert len(outcome.told()) == 118 and 0 < Counted.looks < 3_000
+
+
+def test_gpus_are_shared_out_or_refused():
+    assert shared_out(["0", "1", "2"], 3, 1) == ["0", "1", "2"]
+    assert shared_out(["0", "1", "2", "5", "7"], 2, 2) == ["0,1", "2,5"]
+    with pytest.raises(ReidpipeError, match="found 3 GPU for 2 jobs .* expected 4, .* --jobs 1$"):
+        shared_out(["0", "1", "2"], 2, 2)

@@ -1,0 +1,65 @@
+"""The process that local workers are forked from: it has imported what they need."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from multiprocessing import forkserver
+
+# Variables that it alone has; set to nothing, in a worker, they are as good as absent.
+ITS_OWN = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONWARNINGS")
+_RUNS = "multiprocessing.forkserver"
+
+
+def start(modules: list[str]) -> None:
+    """Start it; it imports ``modules`` meanwhile.
+
+    Ctrl-C in a terminal reaches all processes of the command: the first one alone decides what
+    ends. It looks for modules where this process does.
+    """
+    multiprocessing.set_forkserver_preload(modules)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with _environment(
+            PYTHONPATH=os.pathsep.join(filter(None, sys.path)),
+            PYTHONSAFEPATH="1",
+            # After SIGKILL its semaphores are tidied up as they should, which is no news.
+            PYTHONWARNINGS="ignore::UserWarning:multiprocessing.resource_tracker",
+        ):
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def kill() -> None:
+    """End it, whether or not it has done with its imports, and all that were forked from it with
+    theirs, as by a power cut. The next ``start`` starts another.
+    """
+    import psutil
+
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if _RUNS not in " ".join(child.cmdline()):
+                continue
+            child.suspend()  # it forks no more while they are counted
+            for one in [*child.children(recursive=True), child]:
+                with contextlib.suppress(psutil.Error):
+                    one.kill()
+
+
+@contextlib.contextmanager
+def _environment(**changed: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
