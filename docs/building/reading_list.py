@@ -50,7 +50,8 @@ SECTIONS = (
     Section(
         "CLIP-ReID and its baselines: vehicles",
         "VehicleID is its small test (800 vehicles), the mean of ten draws of the gallery. "
-        "Issue 21 of the authors' repository reports 75.5 mAP and 92.0 rank-1 for the ResNet-50 on VeRi.",
+        "Issue 21 of the authors' repository reports 75.5 mAP and 92.0 rank-1 for the ResNet-50 "
+        "on VeRi.",
         (
             *(
                 f"{kind}-{data}"
