@@ -78,6 +78,8 @@ def test_the_others_are_made(trained: Console, tmp_path: Path, jobs: int, ours: 
     else:
         assert lines[-1] == f"Error: {why}"
 
+    if ours:
+        return
     flag.touch()
     mended = run()
     assert mended.returncode == 0, mended.stderr
