@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+# Here, though others use it: workers are forked from a process that has imported it, while the
+# index of a demo is drawn.
+import sklearn.manifold  # noqa: F401
+
 from pipeline.artifacts import atomic
 from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.runs import run_name

@@ -49,7 +49,8 @@ def demo(terminal: Terminal, label_maps: Maps, *, seed: int, device: str) -> Non
         for model in models
     ]
     page = report_step(terminal, "reidpipe demo", evaluations, label_maps=maps)
-    outcome = graph.run(
+    # First the index, which spreads over all cores while the workers start.
+    outcome = graph.run_checked(
         terminal.workspace,
         [maps, *models, *evaluations, page],
         terminal.execution(
@@ -59,6 +60,8 @@ def demo(terminal: Terminal, label_maps: Maps, *, seed: int, device: str) -> Non
                 for model in models
             ],
         ),
+        first=[index],
+        check=lambda: None,
         announce=terminal.announce,
     )
     rows: list[dict[str, Any]] = []
