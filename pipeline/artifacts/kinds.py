@@ -57,3 +57,5 @@ KINDS: dict[str, Kind] = {
     "accuracy": Kind("reid_train.classify.work:evaluate", 2, gpu=True),
     "retrieval": Kind("reid_train.classify.people:retrieve", 2, gpu=True),
 }
+# Without what tests add.
+BUILT_IN = tuple(KINDS)

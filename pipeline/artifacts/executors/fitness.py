@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts.kinds import KINDS
+from pipeline.artifacts.kinds import BUILT_IN, KINDS
 from pipeline.terminal.errors import ReidpipeError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def reidpipe_here() -> dict[str, Any]:
 
 
 def _kinds() -> dict[str, int]:
-    return {name: kind.version for name, kind in KINDS.items()}
+    return {name: KINDS[name].version for name in BUILT_IN}
 
 
 def _computing() -> dict[str, str]:
@@ -156,9 +156,9 @@ def looked_at_there() -> Callable[[str], dict[str, Any]]:
             except importlib.metadata.PackageNotFoundError:
                 continue
         try:
-            from pipeline.artifacts.kinds import KINDS
+            from pipeline.artifacts.kinds import BUILT_IN, KINDS
 
-            kinds = {name: kind.version for name, kind in KINDS.items()}
+            kinds = {name: KINDS[name].version for name in BUILT_IN}
         except (ImportError, AttributeError):
             kinds = None
         try:

@@ -150,7 +150,8 @@ class LocalWorkers:
             nanny.close_gracefully()  # so that none is started in its place
         server.kill()
         # What dask has in this process waits for what is gone: nobody waits for dask, and what it
-        # has to say of that stays unsaid.
+        # has to say of that stays unsaid, also when it learns that Python is leaving.
+        threading.excepthook = _unsaid
         threading.Thread(target=self._release, args=(1.0,), daemon=True).start()
         self._place.close()
 
@@ -163,6 +164,11 @@ class LocalWorkers:
                 if one is not None:
                     one.close(timeout=seconds)
         self._stack.close()
+
+
+def _unsaid(told: threading.ExceptHookArgs) -> None:
+    if "shutdown" not in str(told.exc_value):
+        threading.__excepthook__(told)
 
 
 def _security() -> Security | None:

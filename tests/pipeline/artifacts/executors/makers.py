@@ -13,11 +13,11 @@ from pipeline.terminal.errors import ReidpipeError
 
 KINDS |= {
     name: Kind(f"{__name__}:{name}", 1, resumable=name == "died-once")
-    for name in ("number", "mistaken", "broken", "died_once", "deadly", "long")
+    for name in ("counted", "mistaken", "broken", "died_once", "deadly", "long")
 }
 
 
-def number(job: Job) -> dict[str, Any]:
+def counted(job: Job) -> dict[str, Any]:
     """The sum of the inputs and of ``value``; which process made it stands beside."""
     total = job.params["value"]
     for folder in job.inputs.values():
@@ -50,7 +50,7 @@ def died_once(job: Job) -> dict[str, Any]:
     if not flag.exists():
         flag.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return number(job)
+    return counted(job)
 
 
 def deadly(job: Job) -> dict[str, Any]:

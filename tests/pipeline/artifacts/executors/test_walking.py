@@ -17,7 +17,7 @@ from pipeline.terminal.errors import ReidpipeError
 from tests.pipeline.artifacts.executors import makers  # noqa: F401
 
 
-def step(value: int, *inputs: Step, name: str = "number") -> Step:
+def step(value: int, *inputs: Step, name: str = "counted") -> Step:
     return Step(name, {"value": value}, {f"i{n}": source for n, source in enumerate(inputs)})
 
 
