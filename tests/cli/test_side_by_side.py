@@ -147,7 +147,8 @@ def test_two_of_three_workers_die(
     told = compare(root, in_turn)
     assert told.faults == [] and told.same["model.safetensors"] == 6
     text = (tmp_path / "err").read_text()
-    assert text.count("its worker died; it goes on elsewhere") == 2 and "Traceback" not in text
+    # A worker that waits for the chunks of one step may be at another.
+    assert text.count("its worker died; it goes on elsewhere") >= 2 and "Traceback" not in text
 
 
 @pytest.mark.slow
