@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Manner:
 
 
 OURS = Manner()
-PUBLISHED = Manner(True, True, True, True, True, True, True, True)
+PUBLISHED = Manner(**{field.name: True for field in fields(Manner)})
 # Without what is evidently no choice of theirs.
-MENDED = Manner(True, True, True, True, False, False, True, True)
+MENDED = replace(PUBLISHED, padding_counts=False, batch_norms=False)
 MANNERS = {"published": PUBLISHED, "mended": MENDED, "ours": OURS}

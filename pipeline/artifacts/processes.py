@@ -55,10 +55,18 @@ def spread(
 
     An exception of ``function`` propagates with its own type and a note that names the item.
     """
-    how: dict[str, Any] = {"chunk": chunk, "worthwhile": worthwhile}
-    how |= {"running": running, "unit": unit}
-    where: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "gpu": gpu}
-    return list(spread_streamed(function, items, **where, **how))
+    streamed = spread_streamed(
+        function,
+        items,
+        workers=workers,
+        scheduler=scheduler,
+        gpu=gpu,
+        chunk=chunk,
+        worthwhile=worthwhile,
+        running=running,
+        unit=unit,
+    )
+    return list(streamed)
 
 
 def spread_streamed(

@@ -134,7 +134,8 @@ class _Loop:
                 self._stage(index, state if index == first else None)
         finally:
             self.log.close()
-        self.task.float()  # weights are kept in float32, whatever they were computed in
+        if self.runtime.dtype != torch.float32:
+            self.task.float()  # weights are kept in float32, whatever they were computed in
         return self._result(sum(stage.epochs for stage in self.stages))
 
     def _result(self, epochs: int) -> TrainResult:

@@ -79,9 +79,9 @@ class MemoryHook(Hook):
 def training_features(
     task: ReidTask, data: TrainingSet, runtime: Runtime, batch: int
 ) -> np.ndarray:
-    """L2-normalised retrieval features N,D float32 of the training images in their order, the same
-    in every process: each computes a share. ``task`` is left in eval mode. Half precision stays
-    outside: who is near whom is told by more digits than it has.
+    """L2-normalised retrieval features N,D of the training images in their order, float32 (float64
+    in ``fp64``), the same in every process: each computes a share. ``task`` is left in eval mode.
+    Half precision stays outside: who is near whom is told by more digits than it has.
     """
     task.eval()
     exact = replace(runtime, precision="fp64" if runtime.precision == "fp64" else "fp32")

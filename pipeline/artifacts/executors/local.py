@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,7 @@ class LocalWorkers:
             import dask.config
             from distributed import Client, Nanny, Scheduler, SpecCluster
 
+            from pipeline.artifacts.executors.cluster import quiet
             from pipeline.artifacts.executors.quiet import QuietScheduler, QuietWorker
 
             if self._ended.is_set():
@@ -96,7 +97,7 @@ class LocalWorkers:
             folder = str(self._folder)
             ours = {"temporary-directory": folder, **_routes(self._page)}
             self._stack.enter_context(dask.config.set(_CONFIG | ours))
-            self._hush.enter_context(_silent())
+            self._hush.enter_context(quiet("distributed", "tornado", "asyncio"))
             security = _security()
             protocol = "tls://" if security else "tcp://"
             place = {"host": "127.0.0.1", "protocol": protocol, "security": security}
@@ -189,20 +190,6 @@ def _security() -> Security | None:
 
 def _routes(page: dict[str, Any]) -> dict[str, Any]:
     return {} if page["dashboard"] else {"distributed.scheduler.http.routes": []}
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Without dask's and tornado's own lines: what happened to a step is told by who asked."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "tornado", "asyncio")]
-    before = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for one, level in zip(loggers, before, strict=True):
-            one.setLevel(level)
 
 
 def jobs_of(execution: Execution) -> int:

@@ -7,8 +7,9 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from multiprocessing import forkserver
+
+from pipeline.artifacts.executors.threads import environment
 
 # Variables that it alone has; set to nothing, in a worker, they are as good as absent.
 ITS_OWN = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONWARNINGS")
@@ -24,7 +25,7 @@ def start(modules: list[str]) -> None:
     multiprocessing.set_forkserver_preload(modules)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        with _environment(
+        with environment(
             PYTHONPATH=os.pathsep.join(filter(None, sys.path)),
             PYTHONSAFEPATH="1",
             # After SIGKILL its semaphores are tidied up as they should, which is no news.
@@ -49,17 +50,3 @@ def kill() -> None:
             for one in [*child.children(recursive=True), child]:
                 with contextlib.suppress(psutil.Error):
                     one.kill()
-
-
-@contextlib.contextmanager
-def _environment(**changed: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in changed}
-    os.environ.update(changed)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

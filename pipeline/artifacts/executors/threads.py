@@ -117,6 +117,21 @@ def sleep_soon() -> None:
 
 
 @contextlib.contextmanager
+def environment(**changed: str) -> Iterator[None]:
+    """Inside, variables of this process's environment have these values."""
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
 def computing_with(threads: int) -> Iterator[None]:
     """Inside, torch, BLAS and OpenMP compute with so many threads in this process: those that are
     loaded, and those that will be.
@@ -124,21 +139,14 @@ def computing_with(threads: int) -> Iterator[None]:
     from threadpoolctl import threadpool_limits
 
     sleep_soon()
-    before = {name: os.environ.get(name) for name in _AT_LOADING}
     torch: Any = sys.modules.get("torch")
     kept = torch.get_num_threads() if torch is not None else None
-    os.environ.update(dict.fromkeys(_AT_LOADING, str(threads)))
     try:
-        with threadpool_limits(threads):
+        with environment(**dict.fromkeys(_AT_LOADING, str(threads))), threadpool_limits(threads):
             if torch is not None:
                 torch.set_num_threads(threads)  # threadpoolctl reaches this thread alone
             yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
         if torch is not None:
             torch.set_num_threads(kept)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -231,6 +232,10 @@ def test_cycles_in_one_stage_begin_on_time_and_go_on_after_a_kill(tmp_path: Path
         assert torch.equal(one, other)
 
 
-def test_manners_part_in_stages():
+def test_the_published_cycles_are_one_stage_under_one_optimiser():
     assert PUBLISHED.one_optimiser and not OURS.one_optimiser
-    assert Schedule().manner is PUBLISHED
+    correction = SelfCorrection(Images(), start=100, length=10)
+    (stage,) = Schedule().stages(cast("Any", Images()), correction)
+    assert stage.epochs == 150 and stage.hooks == [correction]
+    assert stage.schedule == Restarts(warmup=10, start=100, length=10)
+    assert (stage.optimiser.lr, stage.optimiser.momentum) == (7e-3, 0.9)

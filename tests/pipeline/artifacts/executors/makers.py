@@ -12,7 +12,7 @@ from pipeline.artifacts.steps import Job
 from pipeline.terminal.errors import ReidpipeError
 
 KINDS |= {
-    name: Kind(f"{__name__}:{name}", 1, resumable=name == "died-once")
+    name: Kind(f"{__name__}:{name}", 1, resumable=name == "died_once")
     for name in ("counted", "mistaken", "broken", "died_once", "deadly", "long")
 }
 
