@@ -5,6 +5,7 @@ time and memory, and judged by what it printed, left and touched.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import hashlib
 import io
@@ -169,6 +170,7 @@ def _tried(place: Place, maker: Maker, kind: str, number: int, seed: int) -> dic
     signal.alarm(0)
     log = os.open(place.root / "stderr", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 2)
+    faulthandler.enable(log)
     try:
         case = maker(generator(kind, number, seed), place)
     except BaseException:  # noqa: BLE001

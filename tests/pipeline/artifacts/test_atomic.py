@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,22 @@ LIMIT = 4096
 
 
 @pytest.fixture
-def little_room(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[BaseException]]:
-    """No file grows beyond LIMIT; what is raised where nobody can catch it, which Python prints."""
-    unseen: list[BaseException] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda what: unseen.append(what.exc_value))
+def unseen(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """What is raised where nobody can catch it, which Python prints."""
+    found: list[BaseException] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: found.append(what.exc_value))
+    return found
+
+
+@contextmanager
+def little_room() -> Iterator[None]:
+    """No file grows beyond LIMIT. Not as a fixture: pytest's own log may be such a file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, before[1]))
-    yield unseen
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def by_numpy(path: Path) -> None:
@@ -66,13 +75,13 @@ def by_torch(path: Path) -> None:
 
 @pytest.mark.parametrize("write", [by_numpy, as_archive, by_pillow, by_safetensors, by_torch])
 def test_a_disk_that_takes_no_more_has_its_number(
-    tmp_path: Path, little_room: list[BaseException], write: Callable[[Path], None]
+    tmp_path: Path, unseen: list[BaseException], write: Callable[[Path], None]
 ):
     path = tmp_path / "x"
-    with pytest.raises(OSError) as raised, replacing(path) as temporary:
+    with little_room(), pytest.raises(OSError) as raised, replacing(path) as temporary:
         write(temporary)
     assert raised.value.errno == errno.EFBIG
-    assert little_room == [] and list(tmp_path.iterdir()) == []
+    assert unseen == [] and list(tmp_path.iterdir()) == []
 
 
 def test_other_failures_stay_what_they_are(tmp_path: Path):
@@ -80,7 +89,7 @@ def test_other_failures_stay_what_they_are(tmp_path: Path):
         raise RuntimeError("mine")
 
 
-def test_maps_on_a_disk_that_takes_no_more(tmp_path: Path, little_room: list[BaseException]):
+def test_maps_on_a_disk_that_takes_no_more(tmp_path: Path, unseen: list[BaseException]):
     writer = MapWriter(tmp_path, LIP, size=(64, 32))
     noise = np.random.default_rng(0)
     for number in range(16):  # a shard is written at the end
@@ -92,11 +101,10 @@ def test_maps_on_a_disk_that_takes_no_more(tmp_path: Path, little_room: list[Bas
             source_size=(64, 32),
             source_digest="00" * 32,
         )
-    with pytest.raises(OSError) as raised:
+    with little_room(), pytest.raises(OSError) as raised:
         writer.flush()
     assert raised.value.errno == errno.EFBIG
-    assert little_room == [] and not list(tmp_path.glob("*.h5*")) + list(tmp_path.glob(".maps*"))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert unseen == [] and not list(tmp_path.glob("*.h5*")) + list(tmp_path.glob(".maps*"))
     writer.flush()
     assert len(LabelMapReader(tmp_path)) == 16
 
