@@ -193,14 +193,28 @@ def resampled_shares(
         return None
     rng = np.random.default_rng(seed)
     shares = np.full((RESAMPLES, BINS + 1), np.nan, np.float32)
-    times = np.ones(1)
     if second is None:  # few people have pairs in few bins: those are counted once
         cells, times = np.unique(first.astype(np.int64) * BINS + bins, return_counts=True)
         first, bins = np.divmod(cells, BINS)
+    else:
+        times = None
+    # Bin by bin, so that a draw is two gathers and one sum. Weights are whole numbers: exact.
+    order = np.argsort(bins, kind="stable")
+    used, starts = np.unique(bins[order], return_index=True)
+    one = first[order].astype(np.intp)
+    other = None if second is None else second[order].astype(np.intp)
+    if times is not None:
+        times = times[order]
+    counts, weights = np.zeros(BINS), np.empty((2, len(order)))
     for row in shares:
-        drawn = np.bincount(rng.integers(people, size=people), minlength=people).astype(np.float32)
-        weights = drawn[first] * (times if second is None else drawn[second])
-        counts = np.bincount(bins, weights=weights, minlength=BINS)
+        drawn = np.bincount(rng.integers(people, size=people), minlength=people).astype(np.float64)
+        # Places are valid: "clip" spares a buffer.
+        np.take(drawn, one, out=weights[0], mode="clip")
+        if other is None:
+            weights[0] *= times
+        else:
+            weights[0] *= np.take(drawn, other, out=weights[1], mode="clip")
+        counts[used] = np.add.reduceat(weights[0], starts)
         total = counts.sum()
         if total:
             row[:] = above(counts) / total

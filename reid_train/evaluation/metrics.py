@@ -11,8 +11,9 @@ import numpy as np
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.distances import Distances
 from reid_train.evaluation.embeddings import Embeddings, to_numpy
-from reid_train.evaluation.exclusion import Matches
-from reid_train.evaluation.ranking import match_positions, match_rule, people_before
+from reid_train.evaluation.exclusion import Matches, Pairs
+from reid_train.evaluation.order import Order, pieces, ranks
+from reid_train.evaluation.ranking import match_rule
 
 
 @dataclass(frozen=True)
@@ -112,22 +113,26 @@ def score(
     ap = np.full(queries, np.nan)
     inp = np.full(queries, np.nan)
     first = np.full(queries, -1, np.int64)
-    for start, chunk in chunks:
-        for place, row in enumerate(chunk, start):
-            positives, excluded = matches.of(place)
-            if len(positives) == 0:
-                continue
-            if np.isnan(row).any():
-                raise ReidpipeError(
-                    f"found NaN distances for query {place}; expected numbers: "
-                    "the features are not finite, the model may have diverged"
-                )
-            found = match_positions(row, positives, excluded)
-            ap[place] = np.mean(np.arange(1, len(found) + 1) / (found + 1))
-            inp[place] = len(found) / (found[-1] + 1)
-            first[place] = (
-                found[0] if people is None else people_before(row, positives, excluded, people)
-            )
+    for start, piece in (part for chunk in chunks for part in pieces(*chunk)):
+        right, hidden = matches.pairs(start, start + len(piece))
+        asked = np.flatnonzero(right.sizes)
+        if not len(asked):
+            continue
+        order, found = ranks(piece, right, hidden)
+        _refuse_nan(piece, order, hidden, asked, start)
+        begin, end = right.bounds[asked], right.bounds[asked + 1]
+        within = np.arange(1, len(found) + 1) - np.repeat(begin, end - begin)
+        precision = within / (found + 1)
+        # Query by query: what reduces parts of an array at once rounds in another way.
+        sums = [precision[one:beyond].sum() for one, beyond in zip(begin, end, strict=True)]
+        ap[start + asked] = np.array(sums) / (end - begin)
+        inp[start + asked] = (end - begin) / (found[end - 1] + 1)
+        first[start + asked] = found[begin]
+        if people is not None:
+            starts = order.bounds[asked]
+            spans = zip(starts, starts + found[begin], strict=True)
+            before = [people[order.gallery[one:beyond]] for one, beyond in spans]
+            first[start + asked] = [len(np.unique(someone)) for someone in before]
     valid = ~np.isnan(ap)
     if not valid.any():
         raise ValueError(
@@ -145,3 +150,19 @@ def score(
         inp=inp,
         first=first,
     )
+
+
+def _refuse_nan(
+    piece: np.ndarray, order: Order, hidden: Pairs, asked: np.ndarray, start: int
+) -> None:
+    """Raise ReidpipeError where a query that is scored has a distance that is no number. asked:
+    their places in ``piece``; order: theirs as far as the last right image, and what is no number.
+    """
+    last = piece[asked, order.gallery[order.bounds[asked + 1] - 1]]
+    left_out = hidden.query[np.isnan(piece[hidden.query, hidden.gallery])]
+    lost = np.concatenate([asked[np.isnan(last)], np.intersect1d(left_out, asked)])
+    if len(lost):
+        raise ReidpipeError(
+            f"found NaN distances for query {start + lost.min()}; expected numbers: "
+            "the features are not finite, the model may have diverged"
+        )

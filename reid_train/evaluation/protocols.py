@@ -14,7 +14,8 @@ from pipeline.datasets.protocols import DRAWN_BY, apply_protocol
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics, score
-from reid_train.evaluation.ranking import match_positions, nearest_first
+from reid_train.evaluation.order import pieces, ranks
+from reid_train.evaluation.ranking import nearest_first
 
 STANDARD = Protocol(name="standard", note="same identity and camera left out, full AP")
 COURSE = Protocol(
@@ -125,17 +126,18 @@ def _score_top(
     """
     ap, inp = np.zeros(len(q_pids)), np.full(len(q_pids), np.nan)
     first = np.full(len(q_pids), max_rank)
-    for start, chunk in chunks:
-        for place, row in enumerate(chunk, start):
-            positives, excluded = matches.of(place)
-            top = nearest_first(row, min(top_k, len(row)), excluded)
+    for start, piece in (part for chunk in chunks for part in pieces(*chunk)):
+        right, hidden = matches.pairs(start, start + len(piece))
+        for row, place in zip(piece, range(start, start + len(piece)), strict=True):
+            left_out = hidden.gallery[slice(*hidden.bounds[place - start :][:2])]
+            top = nearest_first(row, min(top_k, len(row)), left_out)
             hits = np.flatnonzero(g_pids[top] == q_pids[place])
             if len(hits):
                 ap[place] = np.mean(np.arange(1, len(hits) + 1) / (hits + 1))
                 first[place] = hits[0]
-            if len(positives):
-                last = match_positions(row, positives, excluded)[-1]
-                inp[place] = len(positives) / (last + 1)
+        asked = np.flatnonzero(right.sizes)
+        last = ranks(piece, right, hidden)[1][right.bounds[asked + 1] - 1]
+        inp[start + asked] = right.sizes[asked] / (last + 1)
     counts = np.bincount(first[first < max_rank], minlength=max_rank)
     if not len(ap):
         raise ValueError("no valid query: there are no queries")

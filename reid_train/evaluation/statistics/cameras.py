@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reid_train.evaluation.exclusion import Matches
+from reid_train.evaluation.exclusion import Matches, Pairs
+from reid_train.evaluation.order import Order, farthest, pieces
 
 
 @dataclass(frozen=True)
@@ -35,52 +36,47 @@ class CameraRanks:
         self.matches = matches
         names, codes = np.unique(g_camids, return_inverse=True)
         self.names = names
-        # A camera's number above the 32 bits of a distance: sorted by camera, then by distance.
-        self.high = codes.astype(np.int64) << 32
+        self.codes = codes.astype(np.int64)
         self.known = g_camids >= 0
         self.complete = bool(self.known.all())
-        self.noted: list[tuple[int, np.ndarray, np.ndarray]] = []
+        self.noted: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def watch(self, chunks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
         """Pass on chunks of distances (n, G), finite float32."""
         for start, chunk in chunks:
-            for place, row in enumerate(chunk, start):
-                positives, excluded = self.matches.of(place)
+            for first, piece in pieces(start, chunk):
+                right, hidden = self.matches.pairs(first, first + len(piece))
                 if not self.complete:
-                    positives = positives[self.known[positives]]
-                if len(positives):
-                    self.noted.append((place, *self.ranks(row, positives, excluded)))
+                    right = right.part(self.known[right.gallery])
+                if len(right):
+                    self.noted.append(self._ranks(first, piece, right, hidden))
             yield start, chunk
 
-    def ranks(
-        self, row: np.ndarray, positives: np.ndarray, excluded: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of cameras (P,), ascending, and 0-based ranks (P,) among their images, ascending
-        in each, of the positives of one query.
+    def _ranks(
+        self, first: int, piece: np.ndarray, right: Pairs, hidden: Pairs
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Queries (P,), ascending, numbers of cameras (P,), ascending in each, and 0-based ranks
+        (P,) among the camera's images, ascending in each, of the right images.
         """
-        near = row <= row[positives].max()
-        near[excluded] = False
-        near = np.flatnonzero(near)
-        unsorted = self.high[near] + ordered_bits(row[near])
-        targets = np.sort(unsorted[np.searchsorted(near, positives)])
-        keys = np.sort(unsorted)
-        cameras = (targets + 2**31) >> 32
-        starts = np.searchsorted(keys, (cameras << 32) - 2**31)
-        places = np.searchsorted(keys, targets)
-        if not np.array_equal(np.searchsorted(keys, targets, side="right"), places + 1):
-            # Some distance occurs twice in a camera: order the near images by (key, index).
-            order = near[np.argsort(unsorted, kind="stable")]
-            places = np.flatnonzero(np.isin(order, positives, assume_unique=True))
-        return cameras, places - starts
+        order = Order.within(piece, farthest(piece, right), hidden, right)
+        query = np.repeat(np.arange(len(piece)), np.diff(order.bounds))
+        groups = query * len(self.names) + self.codes[order.gallery]
+        by_camera = np.argsort(groups, kind="stable")
+        groups = groups[by_camera]
+        places = np.flatnonzero(order.right[by_camera])
+        found = groups[places]
+        return (
+            first + found // len(self.names),
+            found % len(self.names),
+            places - np.searchsorted(groups, found),
+        )
 
     def figures(self) -> CameraFigures:
         """What was noted, by query and camera."""
         if not self.noted:
             empty = np.empty(0, np.int64)
             return CameraFigures(empty, empty, np.empty(0), empty)
-        places, cameras, ranked = zip(*self.noted, strict=True)
-        query = np.repeat(places, [len(found) for found in ranked])
-        camera, ranks = np.concatenate(cameras), np.concatenate(ranked)
+        query, camera, ranks = (np.concatenate(part) for part in zip(*self.noted, strict=True))
         new = (np.diff(query, prepend=-1) != 0) | (np.diff(camera, prepend=-1) != 0)
         starts = np.flatnonzero(new)
         counts = np.diff(starts, append=len(query))
@@ -88,12 +84,3 @@ class CameraRanks:
         precision = (within + 1) / (ranks + 1)
         ap = np.add.reduceat(precision, starts) / counts
         return CameraFigures(query[starts], self.names[camera[starts]], ap, ranks[starts])
-
-
-def ordered_bits(values: np.ndarray) -> np.ndarray:
-    """int32 that are ordered as the float32 ``values`` are: their bits, those of negative numbers
-    turned over. 0 and -0 are one.
-    """
-    bits = (values.astype(np.float32, copy=False) + np.float32(0)).view(np.int32)
-    negative = bits < 0
-    return np.where(negative, bits ^ np.int32(2**31 - 1), bits) if negative.any() else bits
