@@ -11,8 +11,8 @@ import numpy as np
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.distances import Distances
 from reid_train.evaluation.embeddings import Embeddings, to_numpy
-from reid_train.evaluation.exclusion import Matches, Pairs
-from reid_train.evaluation.order import Order, pieces, ranks
+from reid_train.evaluation.exclusion import Matches
+from reid_train.evaluation.order import Order, Orders, pieces
 from reid_train.evaluation.ranking import match_rule
 
 
@@ -104,35 +104,34 @@ def score(
     matches: Matches,
     max_rank: int,
     people: np.ndarray | None = None,
+    orders: Orders | None = None,
 ) -> RetrievalMetrics:
     """Metrics from (first query, distances (n, G)) chunks that cover all queries.
 
-    people: identities (G,), for a CMC that counts other people and not their images; mAP and mINP
+    orders: of ``matches``, where others have looked at these chunks. people: identities (G,), for a CMC that counts other people and not their images; mAP and mINP
     count images all the same (SYSU-MM01, Wu et al., ICCV 2017).
     """
     ap = np.full(queries, np.nan)
     inp = np.full(queries, np.nan)
     first = np.full(queries, -1, np.int64)
+    orders = orders or Orders(matches)
     for start, piece in (part for chunk in chunks for part in pieces(*chunk)):
-        right, hidden = matches.pairs(start, start + len(piece))
-        asked = np.flatnonzero(right.sizes)
-        if not len(asked):
+        order = orders.of(start, piece)
+        query, found = order.ranks()
+        if not len(found):
             continue
-        order, found = ranks(piece, right, hidden)
-        _refuse_nan(piece, order, hidden, asked, start)
-        begin, end = right.bounds[asked], right.bounds[asked + 1]
-        within = np.arange(1, len(found) + 1) - np.repeat(begin, end - begin)
-        precision = within / (found + 1)
+        begin = np.flatnonzero(np.diff(query, prepend=-1))
+        end, asked = np.append(begin[1:], len(query)), query[begin]
+        _refuse_nan(piece, order, asked, start)
+        precision = (np.arange(1, len(found) + 1) - np.repeat(begin, end - begin)) / (found + 1)
         # Query by query: what reduces parts of an array at once rounds in another way.
-        sums = [precision[one:beyond].sum() for one, beyond in zip(begin, end, strict=True)]
+        spans = zip(begin.tolist(), end.tolist(), strict=True)
+        sums = [np.add.reduce(precision[one:beyond]) for one, beyond in spans]
         ap[start + asked] = np.array(sums) / (end - begin)
         inp[start + asked] = (end - begin) / (found[end - 1] + 1)
         first[start + asked] = found[begin]
         if people is not None:
-            starts = order.bounds[asked]
-            spans = zip(starts, starts + found[begin], strict=True)
-            before = [people[order.gallery[one:beyond]] for one, beyond in spans]
-            first[start + asked] = [len(np.unique(someone)) for someone in before]
+            first[start + asked] = [_people_before(order, place, people) for place in asked]
     valid = ~np.isnan(ap)
     if not valid.any():
         raise ValueError(
@@ -152,17 +151,22 @@ def score(
     )
 
 
-def _refuse_nan(
-    piece: np.ndarray, order: Order, hidden: Pairs, asked: np.ndarray, start: int
-) -> None:
-    """Raise ReidpipeError where a query that is scored has a distance that is no number. asked:
-    their places in ``piece``; order: theirs as far as the last right image, and what is no number.
+def _people_before(order: Order, query: int, people: np.ndarray) -> int:
+    """How many identities have an image before the first right one of a query."""
+    part = slice(order.bounds[query], order.bounds[query + 1])
+    before = slice(int(order.right[part].argmax()))
+    seen = order.gallery[part][before][~order.hidden[part][before]]
+    return len(np.unique(people[seen]))
+
+
+def _refuse_nan(piece: np.ndarray, order: Order, asked: np.ndarray, start: int) -> None:
+    """Raise ReidpipeError where one of the queries ``asked`` has a distance that is no number: the
+    last of its order is.
     """
     last = piece[asked, order.gallery[order.bounds[asked + 1] - 1]]
-    left_out = hidden.query[np.isnan(piece[hidden.query, hidden.gallery])]
-    lost = np.concatenate([asked[np.isnan(last)], np.intersect1d(left_out, asked)])
+    lost = asked[np.isnan(last)]
     if len(lost):
         raise ReidpipeError(
-            f"found NaN distances for query {start + lost.min()}; expected numbers: "
+            f"found NaN distances for query {start + lost[0]}; expected numbers: "
             "the features are not finite, the model may have diverged"
         )

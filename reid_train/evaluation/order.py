@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reid_train.evaluation.exclusion import Pairs
+from reid_train.evaluation.exclusion import Matches, Pairs
 
-# Distances that are looked at together: 1 MiB of them stays in the caches of one core while all
-# that is noted of them is noted.
-PIECE = 2**18
+# Distances that are looked at together: half a MiB of them stays in the caches of one core
+# while all that is noted of them is noted.
+PIECE = 2**17
 # Of the rows of a piece every SAMPLED-th distance is looked at, to guess how far k images reach.
 SAMPLED = 16
 
@@ -33,48 +33,100 @@ class Order:
     """The nearest gallery images of each of n queries, nearest first; equal distances by gallery
     index. Of query k they are those from ``bounds[k]`` to ``bounds[k+1]``.
 
-    gallery: (C,) int64 gallery indices. right: (C,) bool, the images that were asked for as such.
-    bounds: (n + 1,) int64.
+    gallery: (C,) int64 gallery indices. right, hidden: (C,) bool, which of them are right matches,
+    and which are left out where ranks are counted. bounds: (n + 1,) int64.
     """
 
     gallery: np.ndarray
     right: np.ndarray
+    hidden: np.ndarray
     bounds: np.ndarray
 
     @classmethod
-    def within(
-        cls,
-        piece: np.ndarray,
-        limits: np.ndarray,
-        hidden: Pairs | None = None,
-        right: Pairs | None = None,
-    ) -> Order:
-        """Of distances (n, G), n as ``piece_rows`` says, all images that are not beyond the limits
-        (n,), and NaN, which is last. hidden: left out. right: within the limits, not hidden.
-
-        One sort of whole numbers: query, bits of the distance, gallery index, whether right.
+    def of(cls, piece: np.ndarray, right: Pairs, hidden: Pairs, *, least: int = 0) -> Order:
+        """Of distances (n, G), n as ``piece_rows`` says: as far as the last right image of each
+        query, and so far that the ``least`` nearest are there (G at most); and what is no number,
+        which is last. No sort of the gallery: only what is as near as that matters.
         """
-        near = piece > limits[:, None]
-        np.logical_not(near, out=near)
-        if hidden is not None:
-            near[hidden.query, hidden.gallery] = False
+        limits = _farthest(piece, right)
+        if least:
+            limits = np.maximum(limits, _reach(piece, least))
+        order = cls._within(piece, limits, right, hidden)
+        few = np.diff(order.bounds) < least
+        if few.any():
+            limits[few] = np.partition(piece[few], least - 1, axis=1)[:, least - 1]
+            order = cls._within(piece, limits, right, hidden)
+        return order
+
+    @classmethod
+    def _within(
+        cls, piece: np.ndarray, limits: np.ndarray, right: Pairs, hidden: Pairs
+    ) -> Order:
+        """All that is not beyond the limits (n,): one sort of whole numbers made of query, bits of
+        the distance, gallery index, whether hidden, whether right.
+        """
+        far = piece > limits[:, None]
+        near = np.logical_not(far, out=far)
         places = np.flatnonzero(near)
         count, gallery = piece.shape
+        rows = np.arange(count)
         bounds = np.searchsorted(places, np.arange(count + 1) * gallery)
-        query = np.repeat(np.arange(count), np.diff(bounds))
+        sizes = np.diff(bounds)
         keys = _codes(piece.reshape(-1)[places])
-        keys += (query << 32) + 2**31
-        index = max(1, (gallery - 1).bit_length())
-        keys <<= index
-        keys += places - query * gallery
-        keys <<= 1
-        if right is not None:
-            keys[np.searchsorted(places, right.query * gallery + right.gallery)] += 1
+        keys += np.repeat((rows << 32) + 2**31, sizes)
+        bits = max(1, (gallery - 1).bit_length())
+        keys <<= bits
+        index = np.repeat(rows * gallery, sizes)
+        keys += np.subtract(places, index, out=index)
+        keys <<= 2
+        for flag, marked in ((1, right), (2, hidden)):
+            flat = (marked.query * gallery + marked.gallery)[near[marked.query, marked.gallery]]
+            keys[np.searchsorted(places, flat)] += flag
+        del places, index
         keys.sort()
-        flags = (keys & 1).astype(bool)
-        keys >>= 1
-        keys &= (1 << index) - 1
-        return cls(keys, flags, bounds)
+        flags = (keys & 3).astype(np.uint8)
+        keys >>= 2
+        keys &= (1 << bits) - 1
+        return cls(keys, (flags & 1).astype(bool), flags > 1, bounds)
+
+    def first(self, k: int) -> np.ndarray:
+        """Gallery indices (n, k) of the nearest, hidden or not."""
+        return self.gallery[self.bounds[:-1, None] + np.arange(k)]
+
+    def ranks(self) -> tuple[np.ndarray, np.ndarray]:
+        """Queries and 0-based ranks among the images not hidden, (P,) each, of the right images:
+        query by query, ascending in each.
+        """
+        found = np.flatnonzero(self.right)
+        query = np.searchsorted(self.bounds, found, side="right") - 1
+        seen = np.concatenate([[0], np.cumsum(~self.hidden)])
+        return query, seen[found] - seen[self.bounds[query]]
+
+
+class Orders:
+    """The orders of one pass over distances, for all who look at a piece of it in turn. matches:
+    of what is ranked; least: as of ``Order.of``.
+    """
+
+    def __init__(self, matches: Matches, least: int = 0) -> None:
+        self.matches, self.least = matches, least
+        self._last: tuple[tuple[int, ...], Order] | None = None
+
+    def of(self, start: int, piece: np.ndarray) -> Order:
+        """The order of distances (n, G) of the queries from ``start`` on."""
+        asked = (start, len(piece), piece.__array_interface__["data"][0])
+        if self._last is None or self._last[0] != asked:
+            right, hidden = self.matches.pairs(start, start + len(piece))
+            self._last = asked, Order.of(piece, right, hidden, least=self.least)
+        return self._last[1]
+
+
+def nearest(piece: np.ndarray, k: int) -> np.ndarray:
+    """Gallery indices (n, k) of the k smallest distances of each row of (n, G), k at most G,
+    nearest first, ties by index.
+    """
+    none = Pairs(*np.zeros((2, 0), np.int64), np.zeros(len(piece) + 1, np.int64))
+    return Order.of(piece, none, none, least=k).first(k)
 
 
 def _codes(values: np.ndarray) -> np.ndarray:
@@ -97,19 +149,9 @@ def ordered_bits(values: np.ndarray) -> np.ndarray:
     return bits
 
 
-def ranks(piece: np.ndarray, right: Pairs, hidden: Pairs) -> tuple[Order, np.ndarray]:
-    """0-based ranks (P,) of the right images among those not hidden, query by query as in
-    ``right``, ascending in each; and the order as far as the last of them. No sort of the gallery:
-    only distances up to that of the last right image matter. A query without one has no order.
-    """
-    order = Order.within(piece, farthest(piece, right), hidden, right)
-    found = np.flatnonzero(order.right)
-    return order, found - order.bounds[right.query]
-
-
-def farthest(piece: np.ndarray, right: Pairs) -> np.ndarray:
-    """The distance (n,) of each query's last right image, NaN where one is NaN; less than all
-    distances where there is none.
+def _farthest(piece: np.ndarray, right: Pairs) -> np.ndarray:
+    """The distance (n,) of each query's last right image, NaN where one is NaN; the least there is
+    where a query has none.
     """
     least = -np.inf if piece.dtype.kind == "f" else np.iinfo(piece.dtype).min
     limits = np.full(len(piece), least, piece.dtype)
@@ -120,21 +162,12 @@ def farthest(piece: np.ndarray, right: Pairs) -> np.ndarray:
     return limits
 
 
-def nearest(piece: np.ndarray, k: int) -> np.ndarray:
-    """Gallery indices (n, k) of the k smallest distances of each row of (n, G), k at most G,
-    nearest first, ties by index.
-    """
+def _reach(piece: np.ndarray, k: int) -> np.ndarray:
+    """Distances (n,) within which the k nearest of each row most likely lie, k at most G."""
     gallery = piece.shape[1]
     if k >= gallery:
-        limits = piece.max(axis=1)
-    else:
-        step = max(1, min(SAMPLED, gallery // (4 * k)))
-        # So many of the sampled ones are hardly ever all among the k nearest.
-        place = k - 1 if step == 1 else int(k / step + 3 * (k / step) ** 0.5) + 1
-        limits = np.partition(piece[:, ::step], place, axis=1)[:, place]
-    order = Order.within(piece, limits)
-    few = np.diff(order.bounds) < k
-    if few.any():
-        limits[few] = np.partition(piece[few], k - 1, axis=1)[:, k - 1]
-        order = Order.within(piece, limits)
-    return order.gallery[order.bounds[:-1, None] + np.arange(k)]
+        return piece.max(axis=1)
+    step = max(1, min(SAMPLED, gallery // (4 * k)))
+    # So many of the sampled ones are hardly ever all among the k nearest.
+    place = k - 1 if step == 1 else int(k / step + 3 * (k / step) ** 0.5) + 1
+    return np.partition(piece[:, ::step], place, axis=1)[:, place]

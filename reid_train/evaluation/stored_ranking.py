@@ -12,7 +12,7 @@ from pipeline.artifacts.arrays import read_arrays, write_arrays
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics
-from reid_train.evaluation.order import nearest, pieces
+from reid_train.evaluation.order import Orders, nearest, pieces
 from reid_train.evaluation.similarity import similarities
 from reid_train.evaluation.tracks import Tracks
 from reid_train.models import COSINE
@@ -27,6 +27,7 @@ class RankingRecorder:
     Images hidden by the exclusion rule are listed too, flagged ``junk``: so many extra places are
     kept (50 at most) that the first 50 ranks that count are there in any usual case. matches: of
     images. A gallery of tracks lists each track by its image that is nearest to the query.
+    orders: of the images, for all who look at these distances; without tracks as far as is listed.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class RankingRecorder:
         places = min(TOP + min(int(hidden.max(initial=0)), SHOWN_JUNK), ranked)
         self.indices = np.full((len(q_pids), places), -1, np.int32)
         self.similarities = np.full(self.indices.shape, np.nan, np.float32)
+        self.orders = Orders(matches, places)
         self.correct = np.zeros(self.indices.shape, bool)
         self.junk = np.zeros(self.indices.shape, bool)
 
@@ -57,7 +59,7 @@ class RankingRecorder:
 
     def _note(self, first: int, piece: np.ndarray) -> None:
         rows = slice(first, first + len(piece))
-        chosen = self._nearest(piece)
+        chosen = self._nearest(first, piece)
         near = np.take_along_axis(piece, chosen, axis=1)
         queries = np.arange(first, first + len(piece))[:, None]
         self.indices[rows] = chosen
@@ -66,11 +68,12 @@ class RankingRecorder:
         self.correct[rows] = self.g_pids[chosen] == self.q_pids[queries]
         self.correct[rows] &= ~self.junk[rows]
 
-    def _nearest(self, piece: np.ndarray) -> np.ndarray:
+    def _nearest(self, first: int, piece: np.ndarray) -> np.ndarray:
+        places = self.indices.shape[1]
         if self.tracks is None:
-            return nearest(piece, self.indices.shape[1])
+            return self.orders.of(first, piece).first(places)
         best = np.stack([self.tracks.nearest(row) for row in piece])
-        shown = nearest(np.take_along_axis(piece, best, axis=1), self.indices.shape[1])
+        shown = nearest(np.take_along_axis(piece, best, axis=1), places)
         return np.take_along_axis(best, shown, axis=1)
 
     def nearest(self) -> np.ndarray:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reid_train.evaluation.exclusion import Matches, Pairs
-from reid_train.evaluation.order import Order, farthest, pieces
+from reid_train.evaluation.order import Order, Orders, pieces
 
 
 @dataclass(frozen=True)
@@ -27,49 +26,40 @@ class CameraFigures:
 class CameraRanks:
     """Notes in passing where the right matches of each query stand among their camera's images.
 
-    matches: the exclusion rule; what it hides is hidden here too. g_camids: (G,) int, -1 where not
-    known: such images are in no pair. Exact; equal distances rank by ascending gallery index. What
-    is kept grows with the right matches alone.
+    orders: of what is ranked; what their rule hides is hidden here too. g_camids: (G,) int, -1
+    where not known: such images are in no pair. Exact; equal distances rank by ascending gallery
+    index. What is kept grows with the right matches alone.
     """
 
-    def __init__(self, matches: Matches, g_camids: np.ndarray) -> None:
-        self.matches = matches
+    def __init__(self, orders: Orders, g_camids: np.ndarray) -> None:
+        self.orders = orders
         names, codes = np.unique(g_camids, return_inverse=True)
         self.names = names
         self.codes = codes.astype(np.int64)
         self.known = g_camids >= 0
-        self.complete = bool(self.known.all())
         self.noted: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def watch(self, chunks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
         """Pass on chunks of distances (n, G), finite float32."""
         for start, chunk in chunks:
             for first, piece in pieces(start, chunk):
-                right, hidden = self.matches.pairs(first, first + len(piece))
-                if not self.complete:
-                    right = right.part(self.known[right.gallery])
-                if len(right):
-                    self.noted.append(self._ranks(first, piece, right, hidden))
+                self._note(first, self.orders.of(first, piece))
             yield start, chunk
 
-    def _ranks(
-        self, first: int, piece: np.ndarray, right: Pairs, hidden: Pairs
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Queries (P,), ascending, numbers of cameras (P,), ascending in each, and 0-based ranks
-        (P,) among the camera's images, ascending in each, of the right images.
+    def _note(self, first: int, order: Order) -> None:
+        """Keep queries, ascending, numbers of cameras, ascending in each, and 0-based ranks among
+        the camera's images, ascending in each, of the right images: (P,) each.
         """
-        order = Order.within(piece, farthest(piece, right), hidden, right)
-        query = np.repeat(np.arange(len(piece)), np.diff(order.bounds))
-        groups = query * len(self.names) + self.codes[order.gallery]
+        seen = np.flatnonzero(~order.hidden)
+        gallery = order.gallery[seen]
+        query = np.searchsorted(order.bounds, seen, side="right") - 1
+        groups = query * len(self.names) + self.codes[gallery]
         by_camera = np.argsort(groups, kind="stable")
-        groups = groups[by_camera]
-        places = np.flatnonzero(order.right[by_camera])
+        groups, right = groups[by_camera], order.right[seen] & self.known[gallery]
+        places = np.flatnonzero(right[by_camera])
         found = groups[places]
-        return (
-            first + found // len(self.names),
-            found % len(self.names),
-            places - np.searchsorted(groups, found),
-        )
+        query, camera = np.divmod(found, len(self.names))
+        self.noted.append((first + query, camera, places - np.searchsorted(groups, found)))
 
     def figures(self) -> CameraFigures:
         """What was noted, by query and camera."""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_train.evaluation.exclusion import Pairs
-from reid_train.evaluation.order import nearest, ordered_bits, piece_rows, pieces, ranks
+from reid_train.evaluation.order import Order, nearest, ordered_bits, piece_rows, pieces
 
 TYPES = ("float16", "float32", "float64", "int64")
 
@@ -31,25 +31,32 @@ def test_ranks_are_those_of_a_stable_sort(seed, levels, kind, shape):
     piece = rng.integers(-levels, levels, shape).astype(kind)
     draw = rng.random(shape)
     right, hidden = draw < 0.2, draw > 0.8
-    _, found = ranks(piece, pairs(right), pairs(hidden))
+    least = min(shape[1], seed % 70)
+    order = Order.of(piece, pairs(right), pairs(hidden), least=least)
+    query, found = order.ranks()
     expected = []
     for row, good, out in zip(piece, right, hidden, strict=True):
-        order = [g for g in np.argsort(row, kind="stable") if not out[g]]
-        expected += [place for place, g in enumerate(order) if good[g]]
+        seen = [g for g in np.argsort(row, kind="stable") if not out[g]]
+        expected += [place for place, g in enumerate(seen) if good[g]]
     assert found.tolist() == expected
+    assert query.tolist() == np.nonzero(right)[0].tolist()
+    near = np.argsort(piece, axis=1, kind="stable")[:, :least]
+    assert order.first(least).tolist() == near.tolist()
+    part = slice(*order.bounds[:2])
+    assert order.hidden[part].tolist() == hidden[0][order.gallery[part]].tolist()
 
 
 def test_infinite_distances_have_ranks():
     row = np.array([[np.inf, 0, np.inf, 1, np.inf]])
     right, hidden = (pairs(np.isin(np.arange(5), chosen)[None]) for chosen in ([2, 3], [0]))
-    assert ranks(row, right, hidden)[1].tolist() == [1, 2]
+    assert Order.of(row, right, hidden).ranks()[1].tolist() == [1, 2]
 
 
 def test_what_is_no_number_is_last():
     row = np.array([[np.nan, 3, 1, np.nan, 2, np.inf]], np.float32)
     for kind in (np.float32, np.float64):
-        order, found = ranks(row.astype(kind), pairs(row == 2), pairs(row == 1))
-        assert order.gallery.tolist() == [4, 0, 3] and found.tolist() == [0]
+        order = Order.of(row.astype(kind), pairs(row == 2), pairs(row == 1))
+        assert order.gallery.tolist() == [2, 4, 0, 3] and order.ranks()[1].tolist() == [0]
     assert nearest(row, 6).tolist() == [[2, 4, 1, 5, 0, 3]]
     assert ordered_bits(-row)[0, 0] == 2**31 - 1
 

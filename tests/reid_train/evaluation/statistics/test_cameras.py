@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_train.evaluation import Embeddings
+from reid_train.evaluation.order import Orders
 from reid_train.evaluation.ranking import match_rule
 from reid_train.evaluation.statistics.cameras import CameraRanks
 from reid_train.evaluation.statistics.summary import camera_pairs
@@ -18,7 +19,8 @@ def noted(dist, q_pids, g_pids, q_camids, g_camids, exclude="same-camera"):
         Embeddings(np.empty((len(pids), 0)), pids, camids)
         for pids, camids in ((q_pids, q_camids), (g_pids, g_camids))
     ]
-    ranks = CameraRanks(match_rule(sides[0], sides[1], exclude), np.asarray(g_camids))
+    orders = Orders(match_rule(sides[0], sides[1], exclude))
+    ranks = CameraRanks(orders, np.asarray(g_camids))
     half = len(dist) // 2
     chunks = [(0, dist[:half]), (half, dist[half:])]
     assert [start for start, _ in ranks.watch(iter(chunks))] == [0, half]
