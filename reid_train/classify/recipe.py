@@ -111,7 +111,7 @@ class LearnerRecipe(Part):
     view: View = View()
     training: Training | None = None
     test_batch: Count = 100
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
     expected: tuple[Accuracies, ...] = ()
 
     UNKEYED = frozenset({"name", *TOLD})
