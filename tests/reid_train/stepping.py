@@ -70,7 +70,7 @@ def recorded(task: ReidTask, stage: Stage, runtime: Runtime, folder: Path, *, ep
 
 def assert_moved_alike(own: Tensor, expected: Tensor, start: Tensor, *, what: str) -> None:
     """Whether two values of a tensor stand at the same place, as seen from where it began. Single
-    numbers may differ more: Adam divides gradients that are hardly more than rounding by themselves.
+    numbers may differ more: Adam blows up gradients that are hardly more than rounding.
     """
     moved, apart = (expected - start).norm(), (own - expected).norm()
     assert apart <= 1e-5 * moved + 1e-10 * start.numel() ** 0.5, f"{what}: {apart} of {moved}"

@@ -36,7 +36,7 @@ def kept_masks(task: torch.nn.Module, into: list[Tensor]) -> None:
     def keep(module: torch.nn.Module, given: tuple[Tensor, ...], result: Tensor) -> None:
         del module
         torch.testing.assert_close(result[result != 0], given[0][result != 0] * KEPT)
-        into.append((result.detach() != 0) * KEPT)
+        into.append((result.detach() != 0).double() * KEPT)
 
     for module in task.modules():
         if isinstance(module, Dropout):
