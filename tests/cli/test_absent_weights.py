@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_a_network_of_timm_is_looked_for_first(console: Console, monkeypatch):
 
     made = timm.create_model
 
-    def offline(*words: object, pretrained: bool = False, **options: object) -> object:
+    def offline(*words: Any, pretrained: bool = False, **options: Any) -> Any:
         if pretrained:
             raise OSError("no route to host")
         return made(*words, **options)
