@@ -56,6 +56,13 @@ def test_nothing_is_made_for_weights_that_cannot_be_had(
     assert not (console.root / "artifacts").exists()
 
 
+def test_nothing_is_made_for_a_parser_without_weights(console: Console):
+    for words in (("parse", "mannequins", "--model"), ("train", "pi-vl-tiny", "--parsing")):
+        line = console.mistake(*words, "schp")
+        assert "found no weights for parser 'schp'" in line
+        assert not (console.root / "artifacts").exists()
+
+
 def test_a_tag_of_open_clip_is_looked_for_first(console: Console, monkeypatch):
     def offline(_: object) -> str:
         raise OSError("no route to host")

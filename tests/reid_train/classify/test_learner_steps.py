@@ -106,7 +106,11 @@ def with_vectors(words: Tensor, vectors: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("split", "opening"), [("all", " ".join(["X"] * 16)), ("base-new", "a photo of a")]
+    ("split", "opening"),
+    [
+        ("all", " ".join(["X"] * 16)),
+        pytest.param("base-new", "a photo of a", marks=pytest.mark.slow),
+    ],
 )
 def test_coop(split: str, opening: str, tmp_path: Path):
     found, first = follow("coop", split, 70, tmp_path)  # two batches of 32, six images left
@@ -147,7 +151,10 @@ def test_cocoop(tmp_path: Path):
     expected(found, first, logits, lr=0.002, epochs=10)
 
 
-@pytest.mark.parametrize(("split", "lr", "epochs"), [("base-new", 0.0035, 5), ("cross", 0.0026, 2)])
+@pytest.mark.parametrize(
+    ("split", "lr", "epochs"),
+    [("base-new", 0.0035, 5), pytest.param("cross", 0.0026, 2, marks=pytest.mark.slow)],
+)
 def test_maple(split: str, lr: float, epochs: int, tmp_path: Path):
     # The small towers have 4 blocks; published are 9 of 12, and 3 for other data sets.
     found, first = follow("maple", split, 9, tmp_path, depth="3")

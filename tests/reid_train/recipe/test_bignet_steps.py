@@ -43,7 +43,10 @@ def kept_masks(task: torch.nn.Module, into: list[Tensor]) -> None:
             module.register_forward_hook(keep)
 
 
-@pytest.mark.parametrize("name", ["bignet", "bignet-aug", "slicenet1", "slicenet2"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("bignet-aug", "slicenet1")]
+
+
+@pytest.mark.parametrize("name", ["bignet", "slicenet2", *SLOW])
 def test_the_first_steps(name: str, tmp_path: Path):
     recipe = load_recipe(name, {"input.size": str(list(SIZE))})
     ids, shots = (8, 4) if name == "bignet" else (4, 4)  # 32 images, of which 16 are mirrored

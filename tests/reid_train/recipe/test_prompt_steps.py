@@ -85,7 +85,7 @@ def test_the_first_steps(tmp_path: Path):
     for step, batch in enumerate(found.batches):
         labels, rate = batch["labels"], published_rate(step // 2 + 1)
         sentence = "A photo of a X X X X person."
-        given = prompt_rows(tower, learnt[CONTEXT][labels], sentence)
+        given = prompt_rows(tower, learnt[CONTEXT], sentence)[labels]
         loss = contrast(batch["projected"], given, labels)
         loss = loss + contrast(given, batch["projected"], labels)
         assert found.loss[step] == pytest.approx(loss.item(), rel=1e-11)
