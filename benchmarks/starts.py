@@ -31,6 +31,7 @@ CACHED = ("demo", "eval")
 TURNS = 7
 GOAL = 0.4
 _SET_CHILD_SUBREAPER = 36
+FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
 
 class Spent(NamedTuple):
@@ -72,15 +73,15 @@ def command(workspace: Path, *words: str) -> list[str]:
     return ["-m", "reid_train", "--workspace", str(workspace), *words]
 
 
-def cached(workspace: Path, name: str, folders: Sequence[Path], turns: int) -> list[float]:
-    """Median CPU seconds beyond the interpreter of a command that is made already, per checkout;
-    all in turn.
+def cached(name: str, places: Sequence[tuple[Path, Path]], turns: int) -> list[float]:
+    """Median CPU seconds beyond the interpreter of a command that finds all made, of each checkout
+    (its folder, a workspace); all in turn.
     """
     empty: list[float] = []
-    found: list[list[float]] = [[] for _ in folders]
+    found: list[list[float]] = [[] for _ in places]
     for _ in range(turns):
         empty.append(spent(["-c", "pass"]).cpu)
-        for folder, taken in zip(folders, found, strict=True):
+        for (folder, workspace), taken in zip(places, found, strict=True):
             taken.append(spent(command(workspace, name), folder).cpu)
     return [statistics.median(taken) - statistics.median(empty) for taken in found]
 
@@ -100,41 +101,38 @@ def rows(workspace: Path | None = None, turns: int = TURNS) -> Iterable[Row]:
     with made(workspace) as (place, first):
         if first is not None:
             yield Row(
-                "demo in an empty workspace, all processes",
+                "demo in an empty workspace, all its processes",
                 first.cpu,
                 "CPU s",
-                f"{first.wall:.0f} s on the clock",
+                f"and {first.wall:.0f} s on the clock",
                 "",
-                "two cores never idle: half of its CPU seconds on the clock",
+                "half of the CPU seconds on the clock, were two cores never idle",
                 None,
             )
         for name in CACHED:
-            (seconds,) = cached(place, name, [ROOT], turns)
+            (seconds,) = cached(name, [(ROOT, place)], turns)
             yield Row(
                 f"cached {name}", seconds, "CPU s", "beyond the interpreter", f"{GOAL}", "", None
             )
 
 
 @click.command()
-@click.option("--workspace", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option("--against", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--workspace", type=FOLDER, help="Where a demo has been made.")
+@click.option("--against", type=FOLDER, help="Another checkout of this project, measured in turn.")
 @click.option("--turns", default=TURNS, show_default=True)
 def main(workspace: Path | None, against: Path | None, turns: int) -> None:
-    """Print CPU seconds of cached commands, and of the demo where none was given."""
-    if against is None:
-        for row in rows(workspace, turns):
-            click.echo(f"{row.work}: {row.measured:.2f} {row.unit} ({row.against})")
-        return
-    folders = [ROOT, against.resolve()]
+    """Print CPU seconds of the demo, where it had to be made, and of cached commands."""
+    folders = [ROOT, *([against.resolve()] if against else [])]
     with contextlib.ExitStack() as stack:
+        places = []
+        for folder in folders:
+            place, first = stack.enter_context(made(workspace, folder))
+            places.append((folder, place))
+            if first is not None:
+                click.echo(f"demo in {folder}: {first.cpu:.0f} CPU s, {first.wall:.0f} s")
         for name in CACHED:
-            found = []
-            for folder in folders:
-                place, first = stack.enter_context(made(workspace, folder))
-                found.append((place, first))
-            told = [cached(place, name, [folder], turns)[0]
-                    for folder, (place, _) in zip(folders, found, strict=True)]  # fmt: skip
-            click.echo(f"cached {name}: {told[0]:.2f} CPU s, there {told[1]:.2f}")
+            told = " / ".join(f"{seconds:.2f}" for seconds in cached(name, places, turns))
+            click.echo(f"cached {name}: {told} CPU s beyond the interpreter")
 
 
 if __name__ == "__main__":

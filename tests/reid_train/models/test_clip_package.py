@@ -1,4 +1,4 @@
-"""open_clip's modules without its package: what a process loads, and that they are the same ones."""
+"""open_clip's modules without its package: what a process loads, and that they are the same."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ LATER = (
     "import open_clip, torchvision\n"
     "same = open_clip.transformer.VisionTransformer is VisionTransformer\n"
     "found = [callable(open_clip.create_model), callable(torchvision.ops.nms), same,\n"
-    "         'open_clip.factory' in sys.modules, type(open_clip).__name__, hasattr(open_clip, 'no')]\n"
+    "         'open_clip.factory' in sys.modules, type(open_clip).__name__,\n"
+    "         hasattr(open_clip, 'no')]\n"
     "print(json.dumps([ids, loaded, found]))\n"
 )
 
