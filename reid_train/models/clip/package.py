@@ -29,7 +29,7 @@ class Postponed(ModuleType):
         return ModuleType.__getattribute__(self, name)
 
 
-def _execute(package: Postponed) -> None:
+def _execute(package: ModuleType) -> None:
     spec = package.__spec__
     assert spec is not None and spec.loader is not None
     vars(package)[_BEGUN] = True
