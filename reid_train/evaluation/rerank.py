@@ -11,7 +11,8 @@ import numpy as np
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.distances import Distances, unit_rows
 from reid_train.evaluation.embeddings import Embeddings, to_numpy
-from reid_train.evaluation.ranking import nearest_first
+from reid_train.evaluation.neighbours import Neighbours
+from reid_train.evaluation.overlap import pairs_sharing, shared_mass
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -46,27 +47,27 @@ def rerank_distances(
     if normalise:
         features = unit_rows(features)
     original = np.empty((queries, len(gallery)), np.float32)
-    nearest = max(k1 + 1, k2)
-    neighbours = np.empty((total, nearest), np.int64)
-    farthest = np.empty(total, np.float32)
+    farthest = np.full(total, -np.inf, np.float32)
+    nearest = Neighbours(total, max(k1 + 1, k2))
     search = Distances(features, features, normalise=False, memory_mib=MEMORY_MIB)
-    for start, chunk in search.chunks():
-        for place, row in enumerate(chunk, start):
-            farthest[place] = row.max()
-            neighbours[place] = nearest_first(row, nearest)
-            if place < queries:
-                original[place] = row[queries:]
+    for start, block in search.upper():
+        nearest.add(start, block)
+        stop = start + len(block)
+        np.maximum(farthest[start:stop], block.max(axis=1), out=farthest[start:stop])
+        np.maximum(farthest[start:], block.max(axis=0), out=farthest[start:])
+        if start < queries:
+            asked = min(stop, queries)
+            original[start:asked] = block[: asked - start, queries - start :]
+    neighbours = nearest.indices()
     farthest[farthest <= 0] = 1  # all images identical: every distance is 0
 
     def weights(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return np.exp(-_pair_distances(features, rows, columns) / farthest[rows])
 
     encoding = _encode(neighbours, k1 + 1, _half(k1), k2, weights)
-    inverted = encoding[queries:].tocsc()
     original *= lam / farthest[:queries, None]
-    for place in range(queries):
-        shared = _shared_mass(encoding, inverted, place)
-        original[place] += (1 - lam) * (1 - shared / (2 - shared))
+    for start, shared in shared_mass(encoding[:queries], encoding[queries:].T.tocsr()):
+        original[start : start + len(shared)] += (1 - lam) * (1 - shared / (2 - shared))
     return original
 
 
@@ -84,31 +85,26 @@ def jaccard_graph(features: Any, *, k1: int = 30, k2: int = 6, within: float = 1
 
     features = np.ascontiguousarray(to_numpy(features), dtype=np.float32)
     _check(len(features), k1, k2, k1, "give smaller k1, k2, which a recipe's hook may set")
-    nearest = max(k1, k2)
-    neighbours = np.empty((len(features), nearest), np.int64)
+    nearest = Neighbours(len(features), max(k1, k2))
     search = Distances(features, features, normalise=False, memory_mib=MEMORY_MIB)
-    for start, chunk in search.chunks():
-        for place, row in enumerate(chunk, start):
-            neighbours[place] = nearest_first(row, nearest)
+    for start, block in search.upper():
+        nearest.add(start, block)
+    neighbours = nearest.indices()
 
     def weights(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return np.exp(-_pair_distances(features, rows, columns))
 
     encoding = _encode(neighbours, k1, _half(k1), k2, weights)
-    inverted = encoding.tocsc()
-    columns, values, bounds = [], [], [0]
-    for place in range(len(features)):
-        shared = _shared_mass(encoding, inverted, place)
-        near = np.flatnonzero(shared)
-        mass = shared[near]
-        distances = np.maximum(1 - mass / (2 - mass), 0).astype(np.float32)
+    # Of a distance that is float32 afterwards.
+    least = max(2 * (1 - within) / (2 - within) - 1e-6, 0)
+    rows, columns, values = [], [], []
+    for images, others, shared in pairs_sharing(encoding, least):
+        distances = np.maximum(1 - shared / (2 - shared), 0).astype(np.float32)
         kept = distances <= within
-        near = near[kept]
-        columns.append(near.astype(np.int32))
+        rows.append(images[kept].astype(np.int32))
+        columns.append(others[kept].astype(np.int32))
         values.append(distances[kept])
-        bounds.append(bounds[-1] + len(near))
-    size = (len(features), len(features))
-    return csr_matrix((np.concatenate(values), np.concatenate(columns), bounds), shape=size)
+    return _both_ways(*map(np.concatenate, (rows, columns, values)), len(features))
 
 
 def check_rerank(images: int, k1: int, k2: int) -> None:
@@ -220,13 +216,18 @@ def _pair_distances(features: np.ndarray, rows: np.ndarray, columns: np.ndarray)
     return result
 
 
-def _shared_mass(encoding: csr_matrix, inverted: Any, place: int) -> np.ndarray:
-    """Sum over j of min(V[place, j], V[g, j]) for each row g of ``inverted`` (CSC): float64."""
-    own = slice(encoding.indptr[place], encoding.indptr[place + 1])
-    columns, values = encoding.indices[own], encoding.data[own]
-    starts, counts = inverted.indptr[columns], np.diff(inverted.indptr)[columns]
-    # Positions of the listed columns' entries, one after another.
-    offsets = np.repeat(starts - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
-    entries = offsets + np.arange(len(offsets))
-    smaller = np.minimum(inverted.data[entries], np.repeat(values, counts))
-    return np.bincount(inverted.indices[entries], smaller, minlength=inverted.shape[0])
+def _both_ways(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, size: int) -> csr_matrix:
+    """The symmetric matrix of what is on and above its diagonal, row after row."""
+    from scipy.sparse import csr_matrix
+
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=size))])
+    # Sums leave out zeros, and two images may be at distance 0: its bits and 1 are none.
+    bits = values.view(np.int32) + 1
+    above = csr_matrix((bits, columns, bounds), shape=(size, size))
+    below = rows < columns
+    both = csr_matrix(
+        above + csr_matrix((bits[below], (columns[below], rows[below])), shape=(size, size))
+    )
+    return csr_matrix(
+        ((both.data - 1).view(np.float32), both.indices, both.indptr), shape=both.shape
+    )
