@@ -20,9 +20,8 @@ class Neighbours:
     """Collects the k nearest of each of N images from blocks of ``Distances.upper``.
 
     A block has distances of a few images to all that come after them, so an image meets those
-    before it in the columns of earlier blocks. Kept are the k nearest met so far, as keys
-    ``_keys``; what is beyond the k-th of them is left out by one comparison.
-    Memory: 8 k bytes an image and about 30 MiB.
+    before it in the columns of earlier blocks. Kept are the k nearest met so far; what is beyond
+    the k-th of them is left out by one comparison. Memory: 8 k bytes an image and about 30 MiB.
     """
 
     def __init__(self, count: int, k: int) -> None:
@@ -39,18 +38,15 @@ class Neighbours:
         if first == 0 and count < width:
             self._bound(later, block[:, count:])
         waiting: list[tuple[np.ndarray, np.ndarray]] = []
-        size = 0
         step = max(1, PIECE // width)
         for start in range(0, count, step):
             piece = block[start : start + step]
             images = np.arange(first + start, first + start + len(piece))
             self._rows(images, first, piece)
-            columns, keys = _below(piece[:, count:], self.limits[later], images)
-            waiting.append((columns, keys))
-            size += len(keys)
-            if size > WAITING:
+            waiting.append(_below(piece[:, count:], self.limits[later], images))
+            if sum(len(keys) for _, keys in waiting) > WAITING:
                 self._columns(later, waiting)
-                waiting, size = [], 0
+                waiting = []
         self._columns(later, waiting)
 
     def indices(self) -> np.ndarray:
@@ -82,14 +78,14 @@ class Neighbours:
         if least.shape[1] >= self.k:
             least = np.partition(least, self.k - 1, axis=1)[:, self.k - 1]
             limits = np.minimum(limits, least)
-        near = piece <= limits[:, None]
-        counts = np.count_nonzero(near, axis=1)
-        places = np.flatnonzero(near)
-        columns = places - np.repeat(np.arange(len(piece)) * width, counts)
+        places, rows, columns = nonzero(piece <= limits[:, None])
+        counts = np.bincount(rows, minlength=len(images))
         self._merge(images, counts, _keys(piece.ravel()[places], columns + first))
 
     def _columns(self, later: slice, waiting: list[tuple[np.ndarray, np.ndarray]]) -> None:
         """The images of columns of distances meet those of the rows."""
+        if not any(len(keys) for _, keys in waiting):
+            return
         columns = np.concatenate([columns for columns, _ in waiting])
         # Of small integers the sort is one by digits.
         kind = np.min_scalar_type(later.stop - later.start)
@@ -119,11 +115,19 @@ def _below(
     piece: np.ndarray, limits: np.ndarray, images: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Columns of what is not above the limit of its column; its keys, by the image of its row."""
-    near = piece <= limits
-    counts = np.count_nonzero(near, axis=1)
-    rows = np.repeat(np.arange(len(piece)), counts)
-    columns = np.flatnonzero(near) - rows * piece.shape[1]
+    _, rows, columns = nonzero(piece <= limits)
     return columns.astype(np.int32), _keys(piece[rows, columns], images[rows])
+
+
+def nonzero(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Places in a flat mask, rows and columns of what is true in it, row after row: numpy's own for
+    two axes takes several times as long where little is.
+    """
+    height, width = mask.shape
+    places = np.flatnonzero(mask)
+    ends = np.searchsorted(places, np.arange(height + 1) * width)
+    rows = np.repeat(np.arange(height), np.diff(ends))
+    return places, rows, places - rows * width
 
 
 def _parts(counts: np.ndarray, size: int, more: int) -> Iterator[tuple[slice, slice]]:

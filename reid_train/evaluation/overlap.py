@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reid_train.evaluation.neighbours import nonzero
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
@@ -21,16 +23,19 @@ ROWS = 480
 EXTRA = 0.1
 
 
-def shared_mass(rows: csr_matrix, inverted: csr_matrix) -> Iterator[tuple[int, np.ndarray]]:
+def shared_mass(
+    rows: csr_matrix, inverted: csr_matrix, others: int
+) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (first row, float64 (n, G)): sums over j of min(rows[i, j], inverted[j, g]).
 
-    Sums of shares above 2e-9, in float32, are exact, so that no order of summation matters.
+    rows: CSR (n, N). inverted: CSR (N, G), the columns of G = ``others`` images. Sums of shares
+    above 2e-9, in float32, are exact, so that no order of summation matters.
     """
-    others = inverted.shape[1]
+    count = len(rows.indptr) - 1
     lengths = np.diff(inverted.indptr)[rows.indices]
     ends = np.concatenate([[0], np.cumsum(lengths)])[rows.indptr]
     start = 0
-    while start < rows.shape[0]:
+    while start < count:
         stop = int(np.searchsorted(ends, ends[start] + BATCH, side="right")) - 1
         stop = max(start + 1, min(stop, start + BATCH // others))
         part = slice(rows.indptr[start], rows.indptr[stop])
@@ -54,28 +59,26 @@ def pairs_sharing(
     encoding: CSR (N, N), rows sum to 1. The largest shares of an image are compared first: what is
     left of it bounds what a pair can share besides.
     """
-    for start in range(0, encoding.shape[0], ROWS):
+    count = len(encoding.indptr) - 1
+    for start in range(0, count, ROWS):
         rest = encoding[start:]
         rows = rest[:ROWS]
         largest, left = _largest(rows, 1 - least + EXTRA)
         found: list[tuple[np.ndarray, ...]] = []
-        for first, sums in shared_mass(largest, rest.T.tocsr()):
+        for first, sums in shared_mass(largest, rest.T.tocsr(), count - start):
             bounds = np.maximum(least - left[first : first + len(sums)], np.finfo(float).tiny)
-            near = sums >= bounds[:, None]
-            places = np.flatnonzero(near)
-            images = np.repeat(np.arange(len(sums)), np.count_nonzero(near, axis=1))
-            others = places - images * sums.shape[1]
+            places, images, others = nonzero(sums >= bounds[:, None])
             images += first
             after = others >= images
             found.append((images[after], others[after], sums.ravel()[places[after]]))
         images, others, shared = map(np.concatenate, zip(*found, strict=True))
         if largest is not rows:
-            shared = _pair_mass(rest, images, others)
+            shared = _pair_mass(rest, images, others, count)
         yield images + start, others + start, shared
 
 
 def _largest(rows: csr_matrix, mass: float) -> tuple[csr_matrix, np.ndarray]:
-    """The largest entries of every row, ``mass`` of it at least, and the sum of the others, (n,)."""
+    """The largest entries of every row, ``mass`` of it at least; the sum of the others, (n,)."""
     from scipy.sparse import csr_matrix
 
     count, bounds = len(rows.indptr) - 1, rows.indptr
@@ -94,9 +97,10 @@ def _largest(rows: csr_matrix, mass: float) -> tuple[csr_matrix, np.ndarray]:
     return csr_matrix(parts, shape=rows.shape), left
 
 
-def _pair_mass(encoding: csr_matrix, images: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """What pairs share, (n,) float64. images: ascending."""
-    size = encoding.shape[1]
+def _pair_mass(
+    encoding: csr_matrix, images: np.ndarray, others: np.ndarray, size: int
+) -> np.ndarray:
+    """What pairs share, (n,) float64. encoding: CSR of ``size`` columns. images: ascending."""
     lengths = np.diff(encoding.indptr)[others]
     ends = np.concatenate([[0], np.cumsum(lengths)])
     shared = np.empty(len(images))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 MEMORY_MIB = 512
+# Numbers of the pairs compared at once: 256 KiB, twice.
+PAIRS = 2**16
 
 
 def rerank_distances(
@@ -46,19 +48,7 @@ def rerank_distances(
     features = np.concatenate([np.asarray(side.features, np.float32) for side in (query, gallery)])
     if normalise:
         features = unit_rows(features)
-    original = np.empty((queries, len(gallery)), np.float32)
-    farthest = np.full(total, -np.inf, np.float32)
-    nearest = Neighbours(total, max(k1 + 1, k2))
-    search = Distances(features, features, normalise=False, memory_mib=MEMORY_MIB)
-    for start, block in search.upper():
-        nearest.add(start, block)
-        stop = start + len(block)
-        np.maximum(farthest[start:stop], block.max(axis=1), out=farthest[start:stop])
-        np.maximum(farthest[start:], block.max(axis=0), out=farthest[start:])
-        if start < queries:
-            asked = min(stop, queries)
-            original[start:asked] = block[: asked - start, queries - start :]
-    neighbours = nearest.indices()
+    neighbours, original, farthest = _compare(features, queries, max(k1 + 1, k2))
     farthest[farthest <= 0] = 1  # all images identical: every distance is 0
 
     def weights(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -66,7 +56,8 @@ def rerank_distances(
 
     encoding = _encode(neighbours, k1 + 1, _half(k1), k2, weights)
     original *= lam / farthest[:queries, None]
-    for start, shared in shared_mass(encoding[:queries], encoding[queries:].T.tocsr()):
+    inverted = encoding[queries:].T.tocsr()
+    for start, shared in shared_mass(encoding[:queries], inverted, len(gallery)):
         original[start : start + len(shared)] += (1 - lam) * (1 - shared / (2 - shared))
     return original
 
@@ -81,14 +72,12 @@ def jaccard_graph(features: Any, *, k1: int = 30, k2: int = 6, within: float = 1
     The encoding of SpCL / ClusterContrast: unlike re-ranking the neighbour list has k1 entries
     (the image itself included) and weights are a soft-max of negative squared distances.
     """
-    from scipy.sparse import csr_matrix
-
     features = np.ascontiguousarray(to_numpy(features), dtype=np.float32)
     _check(len(features), k1, k2, k1, "give smaller k1, k2, which a recipe's hook may set")
     nearest = Neighbours(len(features), max(k1, k2))
-    search = Distances(features, features, normalise=False, memory_mib=MEMORY_MIB)
-    for start, block in search.upper():
+    for start, block in _search(features):
         nearest.add(start, block)
+        del block  # with its memory, after the last
     neighbours = nearest.indices()
 
     def weights(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -104,7 +93,33 @@ def jaccard_graph(features: Any, *, k1: int = 30, k2: int = 6, within: float = 1
         rows.append(images[kept].astype(np.int32))
         columns.append(others[kept].astype(np.int32))
         values.append(distances[kept])
-    return _both_ways(*map(np.concatenate, (rows, columns, values)), len(features))
+    joined = np.concatenate(rows), np.concatenate(columns), np.concatenate(values)
+    return _both_ways(*joined, len(features))
+
+
+def _search(features: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    return Distances(features, features, normalise=False, memory_mib=MEMORY_MIB).upper()
+
+
+def _compare(
+    features: np.ndarray, queries: int, k: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The k nearest of N images (N, k), distances of the first ``queries`` to the others, and the
+    largest distance of each image (N,).
+    """
+    count = len(features)
+    nearest = Neighbours(count, k)
+    original = np.empty((queries, count - queries), np.float32)
+    farthest = np.full(count, -np.inf, np.float32)
+    for start, block in _search(features):
+        nearest.add(start, block)
+        stop = start + len(block)
+        farthest[start:stop] = np.maximum(farthest[start:stop], block.max(axis=1))
+        farthest[stop:] = np.maximum(farthest[stop:], block[:, stop - start :].max(axis=0))
+        if start < queries:
+            asked = min(stop, queries)
+            original[start:asked] = block[: asked - start, queries - start :]
+    return nearest.indices(), original, farthest
 
 
 def check_rerank(images: int, k1: int, k2: int) -> None:
@@ -203,16 +218,28 @@ def _encode(
 def _pair_distances(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Squared distances of the pairs (rows[n], columns[n]): (n,) float32.
 
-    rows: ascending. Differences, summed pair by pair: in a product the bits of a pair would depend
-    on how many others share its row.
+    The pairs are different and ascend. Differences, summed pair by pair: in a product the bits of a
+    pair would depend on how many others share its row. Of a pair and its mirror one is computed.
     """
     result = np.empty(len(rows), np.float32)
-    bounds = np.searchsorted(rows, np.arange(len(features) + 1))
-    for row, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-        apart = features[columns[start:stop]]
-        apart -= features[row]
+    codes = rows * np.int64(len(features)) + columns
+    mirrored = columns * np.int64(len(features)) + rows
+    below = np.flatnonzero(rows > columns)
+    places = np.minimum(np.searchsorted(codes, mirrored[below]), len(codes) - 1)
+    known = codes[places] == mirrored[below]
+    asked = np.delete(np.arange(len(rows)), below[known])
+    height = max(1, PAIRS // features.shape[1])
+    room = np.empty((2, height, features.shape[1]), np.float32)
+    for start in range(0, len(asked), height):
+        part = asked[start : start + height]
+        apart, others = room[:, : len(part)]
+        # Without ``mode`` numpy would write to a buffer first.
+        features.take(columns[part], axis=0, out=apart, mode="clip")
+        features.take(rows[part], axis=0, out=others, mode="clip")
+        apart -= others
         apart *= apart
-        apart.sum(axis=1, out=result[start:stop])
+        result[part] = apart.sum(axis=1)
+    result[below[known]] = result[places[known]]
     return result
 
 
