@@ -8,8 +8,9 @@ The dense method, written from the description of the published ones (SpCL, Clus
 neighbours some rows at a time and then holds two N x N matrices, 4 GB each at 32,621 images. The
 ratio is taken at ``--dense`` images, both in one process and in turn; ours alone is then timed at
 ``--images``, if that is more. ``--peers``: a folder with their checkout ``cluster-contrast-reid``
-(faiss-cpu is needed), which then takes the place of the dense method. Seconds are CPU seconds, so set OMP_NUM_THREADS=1 for the cost of one
-core; memory is what numpy holds at most beside the features.
+(faiss-cpu is needed), which then takes the place of the dense method. Seconds are CPU seconds, so
+set OMP_NUM_THREADS=1 for the cost of one core; memory is what numpy holds at most beside the
+features.
 """
 
 from __future__ import annotations
