@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from functools import cache
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ from reid_train.evaluation.order import pieces
 # 1.4x faster than one product over a large gallery.
 BLOCK = 8000
 CHUNK = 480
+# Rows whose squares are added at once, so that the sums stay in the cache.
+FEW = 8
 # The limit of BLAS threads belongs to the process: who sets it has to be alone.
 _ALONE = threading.Lock()
 
@@ -114,6 +117,26 @@ class Distances:
                         row *= self.scales
                     row += np.add(self.squares, square, out=sums)
                 yield start + first, piece
+
+    def upper(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (first, distances (n, N - first) float32) of N rows among themselves: of n rows
+        from ``first`` on to these and all after them; the array is reused by the next chunk.
+
+        So each pair is multiplied once, but for those inside a chunk: a distance has the same bits
+        the other way round. Only where ``query`` is ``gallery`` and not ``normalise``.
+        """
+        assert self.query is self.gallery and not self.normalise
+        room = np.empty(self.chunk * len(self.gallery), np.float32)
+        for start in range(0, len(self.gallery), self.chunk):
+            rest = copy(self)
+            rest.gallery, rest.squares = self.gallery[start:], self.squares[start:]
+            query = np.asarray(rest.gallery[: self.chunk], dtype=np.float32)
+            width = len(rest.gallery)
+            out = rest._multiply(query, room[: self.chunk * width].reshape(self.chunk, width))
+            for few in range(0, len(out), FEW):
+                part = slice(few, min(few + FEW, len(out)))
+                out[part] += rest.squares + rest.squares[part, None]
+            yield start, out
 
     def _multiply(self, query: np.ndarray, buffer: np.ndarray) -> np.ndarray:
         """Write -2 q.g of ``query`` (n, D) into n rows of ``buffer`` (chunk, G), return those."""

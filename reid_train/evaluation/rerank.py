@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +11,15 @@ import numpy as np
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.distances import Distances, unit_rows
 from reid_train.evaluation.embeddings import Embeddings, to_numpy
-from reid_train.evaluation.ranking import nearest_first
+from reid_train.evaluation.neighbours import Neighbours
+from reid_train.evaluation.overlap import pairs_sharing, shared_mass
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 MEMORY_MIB = 512
+# Numbers of the pairs compared at once: 256 KiB, twice.
+PAIRS = 2**16
 
 
 def rerank_distances(
@@ -45,28 +48,17 @@ def rerank_distances(
     features = np.concatenate([np.asarray(side.features, np.float32) for side in (query, gallery)])
     if normalise:
         features = unit_rows(features)
-    original = np.empty((queries, len(gallery)), np.float32)
-    nearest = max(k1 + 1, k2)
-    neighbours = np.empty((total, nearest), np.int64)
-    farthest = np.empty(total, np.float32)
-    search = Distances(features, features, normalise=False, memory_mib=MEMORY_MIB)
-    for start, chunk in search.chunks():
-        for place, row in enumerate(chunk, start):
-            farthest[place] = row.max()
-            neighbours[place] = nearest_first(row, nearest)
-            if place < queries:
-                original[place] = row[queries:]
+    neighbours, original, farthest = _compare(features, queries, max(k1 + 1, k2))
     farthest[farthest <= 0] = 1  # all images identical: every distance is 0
 
     def weights(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return np.exp(-_pair_distances(features, rows, columns) / farthest[rows])
 
     encoding = _encode(neighbours, k1 + 1, _half(k1), k2, weights)
-    inverted = encoding[queries:].tocsc()
     original *= lam / farthest[:queries, None]
-    for place in range(queries):
-        shared = _shared_mass(encoding, inverted, place)
-        original[place] += (1 - lam) * (1 - shared / (2 - shared))
+    inverted = encoding[queries:].T.tocsr()
+    for start, shared in shared_mass(encoding[:queries], inverted, len(gallery)):
+        original[start : start + len(shared)] += (1 - lam) * (1 - shared / (2 - shared))
     return original
 
 
@@ -80,35 +72,54 @@ def jaccard_graph(features: Any, *, k1: int = 30, k2: int = 6, within: float = 1
     The encoding of SpCL / ClusterContrast: unlike re-ranking the neighbour list has k1 entries
     (the image itself included) and weights are a soft-max of negative squared distances.
     """
-    from scipy.sparse import csr_matrix
-
     features = np.ascontiguousarray(to_numpy(features), dtype=np.float32)
     _check(len(features), k1, k2, k1, "give smaller k1, k2, which a recipe's hook may set")
-    nearest = max(k1, k2)
-    neighbours = np.empty((len(features), nearest), np.int64)
-    search = Distances(features, features, normalise=False, memory_mib=MEMORY_MIB)
-    for start, chunk in search.chunks():
-        for place, row in enumerate(chunk, start):
-            neighbours[place] = nearest_first(row, nearest)
+    nearest = Neighbours(len(features), max(k1, k2))
+    for start, block in _search(features):
+        nearest.add(start, block)
+        del block  # with its memory, after the last
+    neighbours = nearest.indices()
 
     def weights(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return np.exp(-_pair_distances(features, rows, columns))
 
     encoding = _encode(neighbours, k1, _half(k1), k2, weights)
-    inverted = encoding.tocsc()
-    columns, values, bounds = [], [], [0]
-    for place in range(len(features)):
-        shared = _shared_mass(encoding, inverted, place)
-        near = np.flatnonzero(shared)
-        mass = shared[near]
-        distances = np.maximum(1 - mass / (2 - mass), 0).astype(np.float32)
+    # Of a distance that is float32 afterwards.
+    least = max(2 * (1 - within) / (2 - within) - 1e-6, 0)
+    rows, columns, values = [], [], []
+    for images, others, shared in pairs_sharing(encoding, least):
+        distances = np.maximum(1 - shared / (2 - shared), 0).astype(np.float32)
         kept = distances <= within
-        near = near[kept]
-        columns.append(near.astype(np.int32))
+        rows.append(images[kept].astype(np.int32))
+        columns.append(others[kept].astype(np.int32))
         values.append(distances[kept])
-        bounds.append(bounds[-1] + len(near))
-    size = (len(features), len(features))
-    return csr_matrix((np.concatenate(values), np.concatenate(columns), bounds), shape=size)
+    joined = np.concatenate(rows), np.concatenate(columns), np.concatenate(values)
+    return _both_ways(*joined, len(features))
+
+
+def _search(features: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    return Distances(features, features, normalise=False, memory_mib=MEMORY_MIB).upper()
+
+
+def _compare(
+    features: np.ndarray, queries: int, k: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The k nearest of N images (N, k), distances of the first ``queries`` to the others, and the
+    largest distance of each image (N,).
+    """
+    count = len(features)
+    nearest = Neighbours(count, k)
+    original = np.empty((queries, count - queries), np.float32)
+    farthest = np.full(count, -np.inf, np.float32)
+    for start, block in _search(features):
+        nearest.add(start, block)
+        stop = start + len(block)
+        farthest[start:stop] = np.maximum(farthest[start:stop], block.max(axis=1))
+        farthest[stop:] = np.maximum(farthest[stop:], block[:, stop - start :].max(axis=0))
+        if start < queries:
+            asked = min(stop, queries)
+            original[start:asked] = block[: asked - start, queries - start :]
+    return nearest.indices(), original, farthest
 
 
 def check_rerank(images: int, k1: int, k2: int) -> None:
@@ -207,26 +218,43 @@ def _encode(
 def _pair_distances(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Squared distances of the pairs (rows[n], columns[n]): (n,) float32.
 
-    rows: ascending. Differences, summed pair by pair: in a product the bits of a pair would depend
-    on how many others share its row.
+    The pairs are different and ascend. Differences, summed pair by pair: in a product the bits of a
+    pair would depend on how many others share its row. Of a pair and its mirror one is computed.
     """
     result = np.empty(len(rows), np.float32)
-    bounds = np.searchsorted(rows, np.arange(len(features) + 1))
-    for row, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-        apart = features[columns[start:stop]]
-        apart -= features[row]
+    codes = rows * np.int64(len(features)) + columns
+    mirrored = columns * np.int64(len(features)) + rows
+    below = np.flatnonzero(rows > columns)
+    places = np.minimum(np.searchsorted(codes, mirrored[below]), len(codes) - 1)
+    known = codes[places] == mirrored[below]
+    asked = np.delete(np.arange(len(rows)), below[known])
+    height = max(1, PAIRS // features.shape[1])
+    room = np.empty((2, height, features.shape[1]), np.float32)
+    for start in range(0, len(asked), height):
+        part = asked[start : start + height]
+        apart, others = room[:, : len(part)]
+        # Without ``mode`` numpy would write to a buffer first.
+        features.take(columns[part], axis=0, out=apart, mode="clip")
+        features.take(rows[part], axis=0, out=others, mode="clip")
+        apart -= others
         apart *= apart
-        apart.sum(axis=1, out=result[start:stop])
+        result[part] = apart.sum(axis=1)
+    result[below[known]] = result[places[known]]
     return result
 
 
-def _shared_mass(encoding: csr_matrix, inverted: Any, place: int) -> np.ndarray:
-    """Sum over j of min(V[place, j], V[g, j]) for each row g of ``inverted`` (CSC): float64."""
-    own = slice(encoding.indptr[place], encoding.indptr[place + 1])
-    columns, values = encoding.indices[own], encoding.data[own]
-    starts, counts = inverted.indptr[columns], np.diff(inverted.indptr)[columns]
-    # Positions of the listed columns' entries, one after another.
-    offsets = np.repeat(starts - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
-    entries = offsets + np.arange(len(offsets))
-    smaller = np.minimum(inverted.data[entries], np.repeat(values, counts))
-    return np.bincount(inverted.indices[entries], smaller, minlength=inverted.shape[0])
+def _both_ways(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, size: int) -> csr_matrix:
+    """The symmetric matrix of what is on and above its diagonal, row after row."""
+    from scipy.sparse import csr_matrix
+
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=size))])
+    # Sums leave out zeros, and two images may be at distance 0: its bits and 1 are none.
+    bits = values.view(np.int32) + 1
+    above = csr_matrix((bits, columns, bounds), shape=(size, size))
+    below = rows < columns
+    both = csr_matrix(
+        above + csr_matrix((bits[below], (columns[below], rows[below])), shape=(size, size))
+    )
+    return csr_matrix(
+        ((both.data - 1).view(np.float32), both.indices, both.indptr), shape=both.shape
+    )
