@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +18,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from reid_train.engine.checkpoint import load_strict
+from reid_train.models.clip.blocks import KeysValues, block
 from reid_train.models.clip.tags import activation_layer, check_sizes, tag_of, usual_activation
 from reid_train.models.pretrained import text_state
-
-KeysValues = tuple[Tensor, Tensor]  # of one block, each N,heads,L,width/heads
 
 
 class ClipText(TextTransformer):
@@ -150,17 +148,17 @@ class ClipText(TextTransformer):
             raise ValueError(f"rows differ within their first {common} positions")
         seen = _causal(common, x)
         memory: list[KeysValues | None] = []
-        for block in self.transformer.resblocks:
-            shared, keys_values = _block(block, shared, seen, None, None)
+        for module in self.transformer.resblocks:
+            shared, keys_values = block(module, shared, seen)
             memory.append(keys_values)
         return memory
 
     def _at(self, x: Tensor, seen: Tensor, past: list[KeysValues | None], rows: Tensor) -> Tensor:
         """x N,L,width with positions added, through all blocks; projected at rows N,R -> N,R,D."""
         blocks = list(self.transformer.resblocks)
-        for block, memory in zip(blocks[:-1], past[:-1], strict=True):
-            x, _ = _block(block, x, seen, memory, None)
-        x, _ = _block(blocks[-1], x, seen, past[-1], rows)
+        for module, memory in zip(blocks[:-1], past[:-1], strict=True):
+            x, _ = block(module, x, seen, memory)
+        x, _ = block(blocks[-1], x, seen, past[-1], rows)
         assert isinstance(self.text_projection, Tensor)
         return self.ln_final(x) @ self.text_projection
 
@@ -168,37 +166,6 @@ class ClipText(TextTransformer):
 def _causal(length: int, like: Tensor) -> Tensor:
     """bool L,L: True where a row may attend to a column."""
     return torch.ones(length, length, dtype=torch.bool, device=like.device).tril()
-
-
-def _block(
-    block: Any, x: Tensor, seen: Tensor, past: KeysValues | None, rows: Tensor | None
-) -> tuple[Tensor, KeysValues]:
-    """One residual block at every position, or at ``rows`` N,R only (-> N,R,width).
-
-    ``seen`` bool L,Lp+L says which keys, those of ``past`` (1,heads,Lp,...) first, a position sees.
-    Also returns the keys and values of x.
-    """
-    normed = block.ln_1(x)
-    weight, bias, width = block.attn.in_proj_weight, block.attn.in_proj_bias, x.shape[-1]
-    if rows is None:
-        query, key, value = F.linear(normed, weight, bias).chunk(3, dim=-1)
-    else:
-        index = torch.arange(len(x), device=x.device)[:, None], rows
-        query = F.linear(normed[index], weight[:width], bias[:width])
-        key, value = F.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
-        x, seen = x[index], seen[rows][:, None]  # N,R,width and N,1,R,Lp+L
-    query, key, value = (
-        y.unflatten(-1, (block.attn.num_heads, -1)).transpose(1, 2) for y in (query, key, value)
-    )  # N,heads,L,width/heads
-    keys_values = key, value
-    if past is not None:
-        key, value = (
-            torch.cat([old.expand(len(x), -1, -1, -1), new], dim=2)
-            for old, new in zip(past, keys_values, strict=True)
-        )
-    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
-    x = x + block.attn.out_proj(attended.transpose(1, 2).flatten(2))
-    return x + block.mlp(block.ln_2(x)), keys_values
 
 
 def chunked(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int) -> Tensor:
