@@ -76,8 +76,8 @@ class Tokens(NamedTuple):
 
 
 class Features(dict[str, Tensor]):
-    """Named features of images, each N,D. ``levels``, the maps N,C,h,w that a fusion head reads, are
-    made when they are asked for: nothing else needs them.
+    """Named features of images, each N,D. ``levels``, the maps N,C,h,w that a fusion head reads,
+    are made when they are asked for: nothing else needs them.
     """
 
     def __init__(
