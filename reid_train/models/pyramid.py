@@ -44,10 +44,21 @@ def resample(
         _operator(target, source, *span, maps)
         for target, source, span in zip(grid, maps.shape[2:], spans, strict=True)
     ]
-    for axis, operator in zip((2, 3), operators, strict=True):
-        if operator is not None:
-            maps = maps @ operator.T if axis == 3 else operator @ maps
-    return maps
+    if operators == [None, None]:
+        return maps
+    count, channels, height, width = maps.shape
+    rows, columns = operators
+    x = maps.permute(0, 2, 3, 1)  # as convolutions leave it: products with long rows, no copy
+    if rows is not None:
+        x = _products(rows, x.reshape(count, height, -1)).unflatten(2, (width, channels))
+    if columns is not None:
+        x = _products(columns, x.reshape(-1, width, channels)).unflatten(0, (count, -1))
+    return x.permute(0, 3, 1, 2)
+
+
+def _products(operator: Tensor, x: Tensor) -> Tensor:
+    """A,B times each of N,B,C -> N,A,C."""
+    return torch.bmm(operator.expand(len(x), -1, -1), x)
 
 
 def _operator(target: int, source: int, start: float, end: float, like: Tensor) -> Tensor | None:
