@@ -56,7 +56,7 @@ def main(only: tuple[str, ...], peers: Path | None) -> None:
 
 def chosen(only: tuple[str, ...]) -> list[str]:
     """Names of the benchmarks that have one of some words in their name; of all without words."""
-    names = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("__"))
+    names = sorted(path.stem for path in HERE.glob("*.py") if path.stem[0] != "_" and path.stem != "row")
     return [name for name in names if not only or any(word in name for word in only)]
 
 

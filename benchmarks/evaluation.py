@@ -159,7 +159,8 @@ def score_all(query: Embeddings, gallery: Embeddings, *, with_statistics: bool) 
     cameras = (query.camids, gallery.camids) if with_statistics else None
     watchers = Watchers.of(query, gallery, "same-camera", COSINE, matches=matches, cameras=cameras)
     chunks = distances_between(query, gallery, COSINE).chunks()
-    metrics = score(watchers.watch(chunks), len(query), matches, 50)
+    seen = watchers.watch(chunks)
+    metrics = score(seen, len(query), matches, 50, orders=watchers.orders)
     watchers.pairs.summary()
     if with_statistics:
         chance = chance_map(matches, metrics.valid, len(gallery), STANDARD)
