@@ -125,6 +125,24 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class Doubling(nn.ConvTranspose2d):
+    """A 2x2 deconvolution with stride 2, N,C,h,w -> N,D,2h,2w. Its outputs do not overlap: it is
+    one matrix product, laid out anew, and computed as such. Parameters are torch's.
+    """
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 2, stride=2)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        del output_size
+        count, channels, height, width = input.shape
+        rows = input.permute(0, 2, 3, 1).reshape(-1, channels)
+        product = rows @ self.weight.permute(0, 2, 3, 1).reshape(channels, -1)
+        split = product.view(count, height, width, 2, 2, -1).transpose(2, 3)
+        out = split.reshape(count, 2 * height, 2 * width, -1)
+        return (out + self.bias).permute(0, 3, 1, 2)
+
+
 class _OfTokens(nn.Module):
     """Maps made from the one map of a ViT's tokens N,width,h,w, brought to ``grid`` where their
     cells lie on the image.
@@ -232,14 +250,14 @@ def _scaled(width: int, scale: float) -> tuple[list[nn.Module], int]:
     if scale == 4:
         half, quarter = width // 2, width // 4
         layers = [
-            nn.ConvTranspose2d(width, half, 2, stride=2),
+            Doubling(width, half),
             ChannelNorm(half, eps=1e-6),
             nn.GELU(),
-            nn.ConvTranspose2d(half, quarter, 2, stride=2),
+            Doubling(half, quarter),
         ]
         return layers, quarter
     if scale == 2:
-        return [nn.ConvTranspose2d(width, width // 2, 2, stride=2)], width // 2
+        return [Doubling(width, width // 2)], width // 2
     if scale == 1:
         return [], width
     if scale == 0.5:

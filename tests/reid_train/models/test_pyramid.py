@@ -12,6 +12,7 @@ from torch import nn
 from reid_train.models.pyramid import (
     ChannelNorm,
     ConvFusion,
+    Doubling,
     SimplePyramid,
     SingleMap,
     TokenFusion,
@@ -141,6 +142,14 @@ def test_channel_norm_sees_one_position_at_a_time():
     torch.testing.assert_close(y.mean(1), torch.zeros(2, 3, 4), atol=1e-6, rtol=0)
     torch.testing.assert_close(y.var(1, correction=0), torch.ones(2, 3, 4), rtol=1e-4, atol=0)
     assert torch.equal(norm(x[:, :, :1, :1]), y[:, :, :1, :1])
+
+
+def test_doubling_is_a_deconvolution():
+    torch.manual_seed(0)
+    doubling, x = Doubling(6, 4), _random(2, 6, 3, 2)
+    expected = F.conv_transpose2d(x, doubling.weight, doubling.bias, stride=2)
+    for map_ in (x, x.contiguous(memory_format=torch.channels_last)):
+        torch.testing.assert_close(doubling(map_), expected)
 
 
 def test_token_fusion_is_the_papers_equations_on_vitdets_maps():
