@@ -21,14 +21,14 @@ import tempfile
 import threading
 import time
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from benchmarks.products import HEIGHT, WIDTH, Way, of_images, of_prompts
 from benchmarks.row import Row
 from pipeline.labels.sets import LIP
 from reid_train.engine import loop
@@ -44,9 +44,8 @@ from reid_train.recipe.prompt_task import OUTPUTS, PromptTask
 from reid_train.recipe.stages import build_stage
 from reid_train.recipe.texts import build_texts
 
-IDENTITIES, HEIGHT, WIDTH = 751, 256, 128
+IDENTITIES = 751
 TRUNKS = {"RN50": "rn50", "ViT-B/16": "vit"}
-Way = Callable[[], None]
 
 
 def main() -> None:
@@ -76,13 +75,14 @@ def measured(
         work = f"CLIP-ReID stage 1 step, {trunk}, {labels} images"
         if only in work:
             ours, theirs = _stage1(name, labels, peers)
-            times = in_turn({"ours": ours, "theirs": theirs}, rounds)
-            limit = f"in {times['ours']:.2f} CPU s"
+            prompts = of_prompts(len(ours.batch["labels"].unique()))
+            times = in_turn({"ours": ours, "theirs": theirs, "limit": prompts}, rounds)
+            limit = f"products alone {times['theirs'] / times['limit']:.1f}x"
             yield Row(work, times["theirs"] / times["ours"], "x", against, "15x", limit, None)
         work = f"CLIP-ReID stage 2 step, {trunk}, batch {batch}"
         if only in work:
             ours, theirs = _stage2(name, batch, peers)
-            ways = {"ours": ours, "theirs": theirs, "limit": products(name, batch)}
+            ways = {"ours": ours, "theirs": theirs, "limit": of_images(name, batch)}
             times = in_turn(ways, rounds)
             limit = f"products and convolutions alone {times['theirs'] / times['limit']:.2f}x"
             yield Row(work, times["theirs"] / times["ours"], "x", against, "1.3x", limit, None)
@@ -343,58 +343,6 @@ class Authors:
             (logits.max(1)[1] == labels).float().mean()
 
         return step
-
-
-# ------------------------------------------------------------------ the limit
-
-
-def products(name: str, batch: int) -> Way:
-    """Convolutions or matrix products of a step forward and backward, each on inputs of its own."""
-    calls: list[Way] = []
-    if name == "vit":
-        tokens, width = HEIGHT * WIDTH // 256 + 1, 768
-        for rows, inner, outer, times in (
-            (batch * tokens, width, 3 * width, 11),
-            (batch * tokens, width, width, 11),
-            (batch * tokens, width, 4 * width, 11),
-            (batch * tokens, 4 * width, width, 11),
-            (batch * (tokens - 1), 3 * 256, width, 1),
-        ):
-            x, weight = torch.randn(rows, inner), torch.randn(outer, inner)
-            given = torch.randn(rows, outer)
-            calls += [lambda x=x, w=weight, g=given: _linear(x, w, g)] * times
-        return lambda: run_all(calls)
-    trunk: Any = build_task(load_recipe("baseline-rn50"), classes=2).model.trunk
-    trunk = trunk.to(memory_format=torch.channels_last)
-    seen: list[tuple[nn.Conv2d, Tensor, Tensor]] = []
-    for module in trunk.modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(
-                lambda m, x, y: seen.append((m, x[0].detach(), y.detach()))
-            )
-    images = torch.randn(batch, 3, HEIGHT, WIDTH).to(memory_format=torch.channels_last)
-    with torch.no_grad():
-        trunk(images)
-    calls = [lambda one=one: _convolution(*one) for one in seen]
-    return lambda: run_all(calls)
-
-
-def run_all(calls: Iterable[Way]) -> None:
-    for call in calls:
-        call()
-
-
-def _linear(x: Tensor, weight: Tensor, given: Tensor) -> None:
-    F.linear(x, weight)
-    _ = given @ weight, given.T @ x
-
-
-def _convolution(module: nn.Conv2d, x: Tensor, given: Tensor) -> None:
-    module(x)
-    torch.ops.aten.convolution_backward(
-        given, x, module.weight, None, module.stride, module.padding, module.dilation, False,
-        [0, 0], 1, [x.shape[1] != 3, True, False],
-    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -271,7 +271,7 @@ def test_a_frozen_tower_reads_the_first_words_once(texts, monkeypatch):
     assert times == [5]
     # Weights that are replaced are read again.
     with torch.no_grad():
-        tower.positional_embedding[0] += 1
+        tower.positional_embedding[0, ::2] += 1
     changed = texts(labels)
     assert len(times) == 2
     tower.requires_grad_(True)
