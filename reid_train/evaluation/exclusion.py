@@ -10,7 +10,6 @@ import numpy as np
 from pipeline.datasets.exclusion import RULES, Rule
 from pipeline.terminal.errors import ReidpipeError, nearest
 
-
 # Images that are listed at one time.
 LISTED = 2**18
 

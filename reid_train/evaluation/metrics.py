@@ -108,8 +108,9 @@ def score(
 ) -> RetrievalMetrics:
     """Metrics from (first query, distances (n, G)) chunks that cover all queries.
 
-    orders: of ``matches``, where others have looked at these chunks. people: identities (G,), for a CMC that counts other people and not their images; mAP and mINP
-    count images all the same (SYSU-MM01, Wu et al., ICCV 2017).
+    orders: of ``matches``, where others have looked at these chunks. people: identities (G,), for
+    a CMC that counts other people and not their images; mAP and mINP count images all the same
+    (SYSU-MM01, Wu et al., ICCV 2017).
     """
     ap = np.full(queries, np.nan)
     inp = np.full(queries, np.nan)

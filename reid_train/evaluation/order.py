@@ -9,9 +9,9 @@ import numpy as np
 
 from reid_train.evaluation.exclusion import Matches, Pairs
 
-# Distances that are looked at together: half a MiB of them stays in the caches of one core
-# while all that is noted of them is noted.
-PIECE = 2**17
+# Distances that are looked at together: 1 MiB of them stays in the caches of one core while all
+# that is noted of them is noted. Of those at most so many, beside one query's, are sorted at once.
+PIECE, SORTED = 2**18, 2**15
 # Of the rows of a piece every SAMPLED-th distance is looked at, to guess how far k images reach.
 SAMPLED = 16
 
@@ -33,7 +33,7 @@ class Order:
     """The nearest gallery images of each of n queries, nearest first; equal distances by gallery
     index. Of query k they are those from ``bounds[k]`` to ``bounds[k+1]``.
 
-    gallery: (C,) int64 gallery indices. right, hidden: (C,) bool, which of them are right matches,
+    gallery: (C,) int32 gallery indices. right, hidden: (C,) bool, which of them are right matches,
     and which are left out where ranks are counted. bounds: (n + 1,) int64.
     """
 
@@ -59,14 +59,14 @@ class Order:
         return order
 
     @classmethod
-    def _within(
-        cls, piece: np.ndarray, limits: np.ndarray, right: Pairs, hidden: Pairs
-    ) -> Order:
+    def _within(cls, piece: np.ndarray, limits: np.ndarray, right: Pairs, hidden: Pairs) -> Order:
         """All that is not beyond the limits (n,): one sort of whole numbers made of query, bits of
         the distance, gallery index, whether hidden, whether right.
         """
         far = piece > limits[:, None]
         near = np.logical_not(far, out=far)
+        if len(piece) > 1 and np.count_nonzero(near) > SORTED:
+            return cls._halves(piece, limits, right, hidden)
         places = np.flatnonzero(near)
         count, gallery = piece.shape
         rows = np.arange(count)
@@ -79,15 +79,31 @@ class Order:
         index = np.repeat(rows * gallery, sizes)
         keys += np.subtract(places, index, out=index)
         keys <<= 2
-        for flag, marked in ((1, right), (2, hidden)):
-            flat = (marked.query * gallery + marked.gallery)[near[marked.query, marked.gallery]]
-            keys[np.searchsorted(places, flat)] += flag
+        keys[np.searchsorted(places, right.query * gallery + right.gallery)] += 1
+        left_out = (hidden.query * gallery + hidden.gallery)[near[hidden.query, hidden.gallery]]
+        keys[np.searchsorted(places, left_out)] += 2
         del places, index
         keys.sort()
         flags = (keys & 3).astype(np.uint8)
         keys >>= 2
         keys &= (1 << bits) - 1
-        return cls(keys, (flags & 1).astype(bool), flags > 1, bounds)
+        return cls(keys.astype(np.int32), (flags & 1).view(bool), flags > 1, bounds)
+
+    @classmethod
+    def _halves(cls, piece: np.ndarray, limits: np.ndarray, right: Pairs, hidden: Pairs) -> Order:
+        count = len(piece)
+        upper, lower = (
+            cls._within(
+                piece[start:end], limits[start:end], right.of(start, end), hidden.of(start, end)
+            )
+            for start, end in ((0, count // 2), (count // 2, count))
+        )
+        columns = zip(
+            (upper.gallery, upper.right, upper.hidden, upper.bounds),
+            (lower.gallery, lower.right, lower.hidden, lower.bounds[1:] + upper.bounds[-1]),
+            strict=True,
+        )
+        return cls(*(np.concatenate(column) for column in columns))
 
     def first(self, k: int) -> np.ndarray:
         """Gallery indices (n, k) of the nearest, hidden or not."""
@@ -99,8 +115,9 @@ class Order:
         """
         found = np.flatnonzero(self.right)
         query = np.searchsorted(self.bounds, found, side="right") - 1
-        seen = np.concatenate([[0], np.cumsum(~self.hidden)])
-        return query, seen[found] - seen[self.bounds[query]]
+        hidden, begin = np.flatnonzero(self.hidden), self.bounds[query]
+        before = np.searchsorted(hidden, found) - np.searchsorted(hidden, begin)
+        return query, found - begin - before
 
 
 class Orders:
