@@ -37,12 +37,10 @@ def of_images(name: str, batch: int) -> Way:
         return lambda: run_all(calls)
     trunk: Any = build_task(load_recipe("baseline-rn50"), classes=2).model.trunk
     trunk = trunk.to(memory_format=torch.channels_last)
-    seen: list[tuple[nn.Conv2d, Tensor, Tensor]] = []
+    seen: list[Any] = []  # convolution, input, output
     for module in trunk.modules():
         if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(
-                lambda m, x, y: seen.append((m, x[0].detach(), y.detach()))
-            )
+            module.register_forward_hook(lambda m, x, y: seen.append((m, x[0], y)))
     images = torch.randn(batch, 3, HEIGHT, WIDTH).to(memory_format=torch.channels_last)
     with torch.no_grad():
         trunk(images)

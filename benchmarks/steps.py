@@ -335,8 +335,9 @@ class Authors:
             adam.zero_grad()
             scores, features, projected = self.model(x=images, label=labels)
             logits = projected @ texts.t()
-            total = sum(self.cross(score, labels) for score in [*scores, logits])
-            total = total + sum(self.triplet(feature, labels)[0] for feature in features)
+            terms = [self.cross(score, labels) for score in [*scores, logits]]
+            terms += [self.triplet(feature, labels)[0] for feature in features]
+            total: Any = sum(terms)
             total.backward()
             adam.step()
             total.item()

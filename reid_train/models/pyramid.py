@@ -139,6 +139,7 @@ class Doubling(nn.ConvTranspose2d):
         rows = input.permute(0, 2, 3, 1).reshape(-1, channels)
         product = rows @ self.weight.permute(0, 2, 3, 1).reshape(channels, -1)
         split = product.view(count, height, width, 2, 2, -1).transpose(2, 3)
+        assert self.bias is not None
         out = split.reshape(count, 2 * height, 2 * width, -1)
         return (out + self.bias).permute(0, 3, 1, 2)
 

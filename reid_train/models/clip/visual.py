@@ -201,6 +201,11 @@ class ClipVit(nn.Module):
         encoder = self.image_encoder
         return encoder.ln_post(block(encoder.transformer.resblocks[-1], last)[0])
 
+    def _projected(self, final: Tensor) -> Tensor:
+        projection = self.image_encoder.proj
+        assert projection is not None
+        return final @ projection
+
     def _levels(self, final: Tensor) -> list[Tensor]:
         return [token_map(final[:, 1:], self.grid)]
 
@@ -210,7 +215,7 @@ class ClipVit(nn.Module):
         """All of them, after every stage."""
         last = self._last(x, camids, views)
         final = self._final(last)
-        return Tokens(last, final, final @ self.image_encoder.proj, self._levels(final))
+        return Tokens(last, final, self._projected(final), self._levels(final))
 
     def cells(self, input_size: tuple[int, int]) -> CellGrid:
         """Which pixels each position of the token grid shows."""
@@ -222,7 +227,7 @@ class ClipVit(nn.Module):
         encoder, last = self.image_encoder, self._last(x, camids, views)
         final = encoder.ln_post(first_row(encoder.transformer.resblocks[-1], last))
         return Features(
-            last[:, 0], final, final @ encoder.proj, lambda: self._levels(self._final(last))
+            last[:, 0], final, self._projected(final), lambda: self._levels(self._final(last))
         )
 
 
@@ -361,7 +366,9 @@ class ClipResNet(nn.Module):
     ) -> dict[str, Tensor]:
         del camids, views
         levels, final = self._maps(x)
-        projected = self.image_encoder.attnpool.pooled(final)
+        pool = self.image_encoder.attnpool
+        assert isinstance(pool, DensePool)
+        projected = pool.pooled(final)
         return Features(levels[-1].mean((2, 3)), final.mean((2, 3)), projected, lambda: levels)
 
 
