@@ -125,10 +125,11 @@ def to_cells(
     row, row_inside = _pixels(grid.rows, device)
     column, column_inside = _pixels(grid.columns, device)
     places = (slice(None), row[:, None, :, None], column[None, :, None, :])
-    slots = (labels[places].flatten(3).long() + 1) % 256  # N,h,w,K; ignored is slot 0
-    votes = _COUNT + (confidence[places].flatten(3).float() * _STEPS).round().long()
+    slots = (labels[places] + 1).flatten(3).long()  # N,h,w,K, u1 wraps: ignored is slot 0
+    votes = (confidence[places].float() * _STEPS).round_().long().add_(_COUNT).flatten(3)
     inside = row_inside[:, None, :, None] & column_inside[None, :, None, :]
-    votes = votes * inside.flatten(2)
+    if not bool(inside.all()):
+        votes *= inside.flatten(2)
     scores = votes.new_zeros(*slots.shape[:3], parts + 1).scatter_add_(3, slots, votes)
     best, slot = scores.max(3)  # the first of equal scores
     return Cells((slot - 1) % 256, (best % _COUNT).float() / _STEPS / (best // _COUNT).float())

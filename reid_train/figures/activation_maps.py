@@ -136,10 +136,9 @@ def class_activation(
         return kept[-1]
 
     if type(trunk).__name__ == "ClipVit":
-        block: nn.Module = trunk.image_encoder.transformer.resblocks[-1]
-        handle = block.register_forward_pre_hook(
-            lambda _module, given: (keep(given[0]), *given[1:])
-        )
+        # Beside its norm the last block takes the class token alone from what enters it.
+        norm: nn.Module = trunk.image_encoder.transformer.resblocks[-1].ln_1
+        handle = norm.register_forward_pre_hook(lambda _module, given: (keep(given[0]),))
     elif type(trunk).__name__ in _LAST_LAYERS:
         layer = trunk.get_submodule(_LAST_LAYERS[type(trunk).__name__])
         handle = layer.register_forward_hook(lambda _module, _given, found: keep(found))

@@ -64,6 +64,7 @@ HEADS = Door(
         "text-rows": "reid_train.models.text_table:TextRows",
         "conv-fusion": "reid_train.models.pyramid:ConvFusion",
         "simple-pyramid": "reid_train.models.pyramid:SimplePyramid",
+        "token-fusion": "reid_train.models.pyramid:TokenFusion",
         "single-map": "reid_train.models.pyramid:SingleMap",
     },
 )

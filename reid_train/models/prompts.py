@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.terminal.errors import ReidpipeError
+from reid_train.models.clip.blocks import KeysValues
 from reid_train.models.clip.text import ClipText
 
 if TYPE_CHECKING:
@@ -172,11 +173,12 @@ class IdentityTexts(nn.Module):
     """
 
     def __init__(
-        self, text_encoder: ClipText, prompt_learner: IdentityPrompts, *, chunk: int = 16
+        self, text_encoder: ClipText, prompt_learner: IdentityPrompts, *, chunk: int | None = None
     ) -> None:
         super().__init__()
         self.text_encoder, self.prompt_learner = text_encoder, prompt_learner
         self.chunk = chunk
+        self._kept: tuple[list[tuple[int, int]], list[KeysValues]] | None = None
         self.register_load_state_dict_post_hook(_refresh)
 
     @property
@@ -187,8 +189,24 @@ class IdentityTexts(nn.Module):
         ids, inverse = labels.unique(return_inverse=True)
         return self._rows(ids)[inverse]
 
+    def _past(self) -> list[KeysValues] | None:
+        """The words before the learnt vectors in every block: of a frozen tower computed once, and
+        again when a weight has been replaced.
+        """
+        tower, prefix = self.text_encoder, self.prompt_learner.token_prefix
+        weights = list(tower.parameters())
+        if torch.is_inference_mode_enabled() or any(weight.requires_grad for weight in weights):
+            return None
+        stamp = [(value.data_ptr(), value._version) for value in (prefix, *weights)]
+        stamp.append((0, int(torch.is_autocast_enabled(prefix.device.type))))
+        if self._kept is None or self._kept[0] != stamp:
+            self._kept = stamp, tower.keys_values(prefix)
+        return self._kept[1]
+
     def _rows(self, ids: Tensor) -> Tensor:
-        return self.text_encoder.encode(*self.prompt_learner(ids), common=self._common)
+        return self.text_encoder.encode(
+            *self.prompt_learner(ids), common=self._common, past=self._past()
+        )
 
     def parts(self, labels: Tensor, names: Sequence[str]) -> PartTexts:
         """The part prompts ``names`` of every identity in ``labels`` int64 N, once each."""
@@ -198,7 +216,12 @@ class IdentityTexts(nn.Module):
         prompts, tower = self.prompt_learner, self.text_encoder
         suffixes, ends = prompts.part_suffixes(tower, names)
         rows = tower.encode_shared(
-            prompts.prefix(ids), suffixes, ends, common=self._common, chunk=self.chunk
+            prompts.prefix(ids),
+            suffixes,
+            ends,
+            common=self._common,
+            past=self._past(),
+            chunk=self.chunk,
         )
         return PartTexts(ids, rows)
 

@@ -44,10 +44,21 @@ def resample(
         _operator(target, source, *span, maps)
         for target, source, span in zip(grid, maps.shape[2:], spans, strict=True)
     ]
-    for axis, operator in zip((2, 3), operators, strict=True):
-        if operator is not None:
-            maps = maps @ operator.T if axis == 3 else operator @ maps
-    return maps
+    if operators == [None, None]:
+        return maps
+    count, channels, height, width = maps.shape
+    rows, columns = operators
+    x = maps.permute(0, 2, 3, 1)  # as convolutions leave it: products with long rows, no copy
+    if rows is not None:
+        x = _products(rows, x.reshape(count, height, -1)).unflatten(2, (width, channels))
+    if columns is not None:
+        x = _products(columns, x.reshape(-1, width, channels)).unflatten(0, (count, -1))
+    return x.permute(0, 3, 1, 2)
+
+
+def _products(operator: Tensor, x: Tensor) -> Tensor:
+    """A,B times each of N,B,C -> N,A,C."""
+    return torch.bmm(operator.expand(len(x), -1, -1), x)
 
 
 def _operator(target: int, source: int, start: float, end: float, like: Tensor) -> Tensor | None:
@@ -114,19 +125,96 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class SimplePyramid(nn.Module):
-    """ViTDet's simple feature pyramid (Li et al. 2022) on the last patch tokens, fused to one map.
+class Doubling(nn.ConvTranspose2d):
+    """A 2x2 deconvolution with stride 2, N,C,h,w -> N,D,2h,2w. Its outputs do not overlap: it is
+    one matrix product, laid out anew, and computed as such. Parameters are torch's.
+    """
 
-    From tokens N,width,h,w at stride 16 come maps at 1/4 (2x2 deconvolution to width/2, layer norm,
-    GELU, another to width/4), 1/8 (one deconvolution), 1/16 (as they are) and 1/32 (2x2 max pooling
-    that keeps an odd last row); on each a 1x1 and a 3x3 convolution to ``dim`` without bias, layer
-    norm after both. They are resampled to ``grid`` and summed [choice], as the levels of
-    convolutional trunks are. ``scales`` takes fewer of 4, 2, 1, 0.5 [choice; the 3x3 convolution at
-    1/4 costs most].
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 2, stride=2)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        del output_size
+        count, channels, height, width = input.shape
+        rows = input.permute(0, 2, 3, 1).reshape(-1, channels)
+        product = rows @ self.weight.permute(0, 2, 3, 1).reshape(channels, -1)
+        split = product.view(count, height, width, 2, 2, -1).transpose(2, 3)
+        assert self.bias is not None
+        out = split.reshape(count, 2 * height, 2 * width, -1)
+        return (out + self.bias).permute(0, 3, 1, 2)
+
+
+class _OfTokens(nn.Module):
+    """Maps made from the one map of a ViT's tokens N,width,h,w, brought to ``grid`` where their
+    cells lie on the image.
 
     With overlapping patches (``stride`` 12: 21x10 tokens over 256x128) tokens stand where their
     patches' centres are, at 12 i + 8 pixels, and are resampled from there; ``input_size`` is needed
     for that, and only for that.
+    """
+
+    def __init__(
+        self, grid: tuple[int, int], input_size: tuple[int, int], patch: int, stride: int
+    ) -> None:
+        super().__init__()
+        self.grid, self.input_size, self.patch, self.stride = grid, input_size, patch, stride
+
+    def _placed(self, level: Tensor, scale: float) -> Tensor:
+        begin = (self.patch - self.stride) / 2
+        (top, bottom), (left, right) = (
+            (begin / pixels, (begin + self.stride * cells / scale) / pixels)
+            for pixels, cells in zip(self.input_size, level.shape[2:], strict=True)
+        )
+        return resample(level, self.grid, spans=((top, bottom), (left, right)))
+
+
+class TokenFusion(_OfTokens):
+    """``ConvFusion`` of a ViT: v1's eq. 9 and 10 on the maps that ViTDet's simple feature pyramid
+    (Li et al. 2022) makes of the last tokens, as :func:`_scaled` has them, at the strides of conv2
+    to conv4: a 1x1 convolution per level, resampling to ``grid``, the sum.
+
+    [choice] ViTDet's own convolutions on each level and its fourth, ``SimplePyramid``, stand in
+    none of the paper's equations, whose head is "light-weight"; they cost more than the tower. A
+    level finer than ``grid`` is pooled before its convolution, as in ``ConvFusion``.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        dim: int,
+        grid: tuple[int, int],
+        input_size: tuple[int, int] = (256, 128),
+        patch: int = 16,
+        stride: int = 16,
+    ) -> None:
+        super().__init__(grid, input_size, patch, stride)
+        self.scales = (4.0, 2.0, 1.0)
+        made = [_scaled(width, scale) for scale in self.scales]
+        self.levels = nn.ModuleList(nn.Sequential(*layers) for layers, _ in made)
+        self.laterals = nn.ModuleList(nn.Conv2d(channels, dim, 1) for _, channels in made)
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """levels: the one map of tokens N,width,h,w (see :func:`token_map`)."""
+        _expect(levels, 1)
+        (tokens,) = levels
+        fused = []
+        for level, lateral, scale in zip(self.levels, self.laterals, self.scales, strict=True):
+            map_ = level(tokens)
+            finer = map_.shape[2] * map_.shape[3] > self.grid[0] * self.grid[1]
+            fused.append(
+                lateral(self._placed(map_, scale)) if finer else self._placed(lateral(map_), scale)
+            )
+        return sum(fused[1:], fused[0])
+
+
+class SimplePyramid(_OfTokens):
+    """ViTDet's simple feature pyramid (Li et al. 2022) on the last patch tokens, fused to one map.
+
+    On each of its maps (:func:`_scaled`) a 1x1 and a 3x3 convolution to ``dim`` without bias, layer
+    norm after both. They are resampled to ``grid`` and summed [choice], as the levels of
+    convolutional trunks are. ``scales`` takes fewer of 4, 2, 1, 0.5 [choice; the 3x3 convolution at
+    1/4 costs most].
     """
 
     def __init__(
@@ -140,8 +228,7 @@ class SimplePyramid(nn.Module):
         stride: int = 16,
         scales: Sequence[float] = (4.0, 2.0, 1.0, 0.5),
     ) -> None:
-        super().__init__()
-        self.grid, self.input_size, self.patch, self.stride = grid, input_size, patch, stride
+        super().__init__(grid, input_size, patch, stride)
         self.scales = tuple(scales)
         self.levels = nn.ModuleList(_level(width, dim, scale) for scale in scales)
 
@@ -155,33 +242,32 @@ class SimplePyramid(nn.Module):
         ]
         return sum(fused[1:], fused[0])
 
-    def _placed(self, level: Tensor, scale: float) -> Tensor:
-        begin = (self.patch - self.stride) / 2
-        (top, bottom), (left, right) = (
-            (begin / pixels, (begin + self.stride * cells / scale) / pixels)
-            for pixels, cells in zip(self.input_size, level.shape[2:], strict=True)
-        )
-        return resample(level, self.grid, spans=((top, bottom), (left, right)))
+
+def _scaled(width: int, scale: float) -> tuple[list[nn.Module], int]:
+    """What makes ViTDet's map of one scale from tokens N,width,h,w at stride 16, and its channels:
+    1/4 (2x2 deconvolution to width/2, layer norm, GELU, another to width/4), 1/8 (one
+    deconvolution), 1/16 (as they are) and 1/32 (2x2 max pooling that keeps an odd last row).
+    """
+    if scale == 4:
+        half, quarter = width // 2, width // 4
+        layers = [
+            Doubling(width, half),
+            ChannelNorm(half, eps=1e-6),
+            nn.GELU(),
+            Doubling(half, quarter),
+        ]
+        return layers, quarter
+    if scale == 2:
+        return [Doubling(width, width // 2)], width // 2
+    if scale == 1:
+        return [], width
+    if scale == 0.5:
+        return [nn.MaxPool2d(2, ceil_mode=True)], width
+    raise ValueError(f"scale {scale}; it must be one of [4, 2, 1, 0.5]")
 
 
 def _level(width: int, dim: int, scale: float) -> nn.Sequential:
-    if scale == 4:
-        half, quarter = width // 2, width // 4
-        first = [
-            nn.ConvTranspose2d(width, half, 2, stride=2),
-            ChannelNorm(half, eps=1e-6),
-            nn.GELU(),
-            nn.ConvTranspose2d(half, quarter, 2, stride=2),
-        ]
-        channels = quarter
-    elif scale == 2:
-        first, channels = [nn.ConvTranspose2d(width, width // 2, 2, stride=2)], width // 2
-    elif scale == 1:
-        first, channels = [], width
-    elif scale == 0.5:
-        first, channels = [nn.MaxPool2d(2, ceil_mode=True)], width
-    else:
-        raise ValueError(f"scale {scale}; it must be one of [4, 2, 1, 0.5]")
+    first, channels = _scaled(width, scale)
     return nn.Sequential(
         *first,
         nn.Conv2d(channels, dim, 1, bias=False),

@@ -12,15 +12,15 @@ from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.engine.checkpoint import read_state_dict
 from reid_train.models.clip.architectures import image_sizes, quick_gelu, text_sizes
 from reid_train.models.clip.package import (
-    QuickGELU,
     download_pretrained,
     get_pretrained_cfg,
     list_pretrained,
     list_pretrained_tags_by_model,
 )
+from reid_train.models.clip.quick_gelu import QuickGelu
 
 PREFIX = "open_clip:"
-ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGelu, "gelu": nn.GELU}
 
 
 class Tag(NamedTuple):

@@ -8,9 +8,8 @@ it in one sequence whose attention mask is a tree. The last block is evaluated a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +17,14 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from reid_train.engine.checkpoint import load_strict
+from reid_train.models.clip.blocks import KeysValues, block
 from reid_train.models.clip.package import TextTransformer
 from reid_train.models.clip.tags import activation_layer, check_sizes, tag_of, usual_activation
 from reid_train.models.pretrained import text_state
 
-KeysValues = tuple[Tensor, Tensor]  # of one block, each N,heads,L,width/heads
+# Numbers, one for each position, channel and block, whose activations are half a gigabyte: about 80
+# bytes each, inputs, products and gates of a block together.
+_KEPT = 16 * 12 * 512 * 78
 
 
 class ClipText(TextTransformer):
@@ -78,12 +80,21 @@ class ClipText(TextTransformer):
         ids = ids[:, : int(ends.max()) + 1]
         return self.encode(self.token_embedding(ids), ends, common=common)
 
-    def encode(self, embedded: Tensor, ends: Tensor, *, common: int = 0) -> Tensor:
+    def encode(
+        self,
+        embedded: Tensor,
+        ends: Tensor,
+        *,
+        common: int = 0,
+        past: list[KeysValues] | None = None,
+    ) -> Tensor:
         """Token embeddings N,L,width (positions not yet added) and the position of each row's end
         token, int64 N -> N,D.
 
         L is at most the context length. ``common`` leading positions, fewer than the first end,
-        are the same in every row and computed once; their gradient goes to row 0.
+        are the same in every row and computed once; their gradient goes to row 0. ``past``: what
+        :meth:`keys_values` gave for them, where nothing about them changes: they are not computed
+        again, and have no gradient.
         Raises ValueError when L is too great or the rows differ within ``common``.
         """
         length = int(ends.max()) + 1
@@ -93,9 +104,9 @@ class ClipText(TextTransformer):
                 f"expected it among them and at most {self.context_length} positions"
             )
         x = embedded[:, :length] + self.positional_embedding[:length]
-        past = self._memory(x, common)
+        memory = past or self._memory(x, common)
         seen = _causal(length, x)[common:]  # what each remaining position attends to
-        return self._at(x[:, common:], seen, past, (ends - common)[:, None])[:, 0]
+        return self._at(x[:, common:], seen, memory, (ends - common)[:, None])[:, 0]
 
     def encode_shared(
         self,
@@ -104,17 +115,19 @@ class ClipText(TextTransformer):
         ends: Tensor,
         *,
         common: int = 0,
-        chunk: int = 16,
+        past: list[KeysValues] | None = None,
+        chunk: int | None = None,
     ) -> Tensor:
         """Every prefix continued by every suffix: embeddings C,L0,width and P,L1,width, and the
         position of each end token within its suffix, int64 P -> C,P,D.
 
         Equals :meth:`encode` of the C*P joined rows. A prefix is computed once for its P suffixes;
         they lie beside it in one sequence, each at positions L0 and on, seeing the prefix and
-        itself, so gradients reach the prefix from all. ``common`` as in :meth:`encode`, over the
-        prefixes. With more than ``chunk`` prefixes the backward pass computes the activations of
-        ``chunk`` of them at a time again instead of keeping all (12 blocks of width 512 and 20 body
-        parts: about 30 MB per prefix in float32).
+        itself, so gradients reach the prefix from all. ``common`` and ``past`` as in
+        :meth:`encode`, over the prefixes. With more than ``chunk`` prefixes the backward pass
+        computes the activations of ``chunk`` of them at a time again instead of keeping all (12
+        blocks of width 512 and 20 body parts: about 30 MB per prefix in float32). None: as many
+        as that takes half a gigabyte, 16 of such a tower.
         Raises ValueError when L0 + L1 exceeds the context length.
         """
         first, depth = prefix.shape[1], suffixes.shape[1]
@@ -128,7 +141,7 @@ class ClipText(TextTransformer):
         place = self.positional_embedding
         branches = (suffixes + place[first : first + depth])[row, step]  # S,width
         stem = prefix + place[:first]  # C,L0,width
-        past = self._memory(stem, common)
+        memory = past or self._memory(stem, common)
         beside = (row[:, None] == row) & (step <= step[:, None])  # S,S
         seen = torch.cat([beside.new_ones(len(row), first), beside], dim=1)
         above = F.pad(_causal(first, stem)[common:], (0, len(row)))
@@ -137,11 +150,21 @@ class ClipText(TextTransformer):
 
         def part(stems: Tensor) -> Tensor:
             x = torch.cat([stems, branches.expand(len(stems), -1, -1)], dim=1)
-            return self._at(x, seen, past, rows.expand(len(stems), -1))
+            return self._at(x, seen, memory, rows.expand(len(stems), -1))
 
+        if chunk is None:
+            numbers = len(self.transformer.resblocks) * self.width * (len(row) + first)
+            chunk = max(1, _KEPT // numbers)
         return chunked(part, stem[:, common:], chunk)
 
-    def _memory(self, x: Tensor, common: int) -> list[KeysValues | None]:
+    @torch.no_grad()
+    def keys_values(self, embedded: Tensor) -> list[KeysValues]:
+        """Keys and values in every block of leading token embeddings 1,L,width, for ``past``."""
+        length = embedded.shape[1]
+        memory = self._memory(embedded + self.positional_embedding[:length], length)
+        return [pair for pair in memory if pair is not None]
+
+    def _memory(self, x: Tensor, common: int) -> Sequence[KeysValues | None]:
         """Keys and values of the first ``common`` positions in every block, from row 0 of x."""
         if not common:
             return [None] * len(self.transformer.resblocks)
@@ -150,17 +173,19 @@ class ClipText(TextTransformer):
             raise ValueError(f"rows differ within their first {common} positions")
         seen = _causal(common, x)
         memory: list[KeysValues | None] = []
-        for block in self.transformer.resblocks:
-            shared, keys_values = _block(block, shared, seen, None, None)
+        for module in self.transformer.resblocks:
+            shared, keys_values = block(module, shared, seen)
             memory.append(keys_values)
         return memory
 
-    def _at(self, x: Tensor, seen: Tensor, past: list[KeysValues | None], rows: Tensor) -> Tensor:
+    def _at(
+        self, x: Tensor, seen: Tensor, past: Sequence[KeysValues | None], rows: Tensor
+    ) -> Tensor:
         """x N,L,width with positions added, through all blocks; projected at rows N,R -> N,R,D."""
         blocks = list(self.transformer.resblocks)
-        for block, memory in zip(blocks[:-1], past[:-1], strict=True):
-            x, _ = _block(block, x, seen, memory, None)
-        x, _ = _block(blocks[-1], x, seen, past[-1], rows)
+        for module, memory in zip(blocks[:-1], past[:-1], strict=True):
+            x, _ = block(module, x, seen, memory)
+        x, _ = block(blocks[-1], x, seen, past[-1], rows)
         assert isinstance(self.text_projection, Tensor)
         return self.ln_final(x) @ self.text_projection
 
@@ -168,37 +193,6 @@ class ClipText(TextTransformer):
 def _causal(length: int, like: Tensor) -> Tensor:
     """bool L,L: True where a row may attend to a column."""
     return torch.ones(length, length, dtype=torch.bool, device=like.device).tril()
-
-
-def _block(
-    block: Any, x: Tensor, seen: Tensor, past: KeysValues | None, rows: Tensor | None
-) -> tuple[Tensor, KeysValues]:
-    """One residual block at every position, or at ``rows`` N,R only (-> N,R,width).
-
-    ``seen`` bool L,Lp+L says which keys, those of ``past`` (1,heads,Lp,...) first, a position sees.
-    Also returns the keys and values of x.
-    """
-    normed = block.ln_1(x)
-    weight, bias, width = block.attn.in_proj_weight, block.attn.in_proj_bias, x.shape[-1]
-    if rows is None:
-        query, key, value = F.linear(normed, weight, bias).chunk(3, dim=-1)
-    else:
-        index = torch.arange(len(x), device=x.device)[:, None], rows
-        query = F.linear(normed[index], weight[:width], bias[:width])
-        key, value = F.linear(normed, weight[width:], bias[width:]).chunk(2, dim=-1)
-        x, seen = x[index], seen[rows][:, None]  # N,R,width and N,1,R,Lp+L
-    query, key, value = (
-        y.unflatten(-1, (block.attn.num_heads, -1)).transpose(1, 2) for y in (query, key, value)
-    )  # N,heads,L,width/heads
-    keys_values = key, value
-    if past is not None:
-        key, value = (
-            torch.cat([old.expand(len(x), -1, -1, -1), new], dim=2)
-            for old, new in zip(past, keys_values, strict=True)
-        )
-    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=seen)
-    x = x + block.attn.out_proj(attended.transpose(1, 2).flatten(2))
-    return x + block.mlp(block.ln_2(x)), keys_values
 
 
 def chunked(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int) -> Tensor:

@@ -38,7 +38,8 @@ class NeckedFeatures(nn.Module):
             self.bottleneck(features["feature"]),
             self.bottleneck_proj(features["projected"]),
         ]
-        return {**features, "embedding": torch.cat(after, dim=1)}
+        features["embedding"] = torch.cat(after, dim=1)
+        return features
 
 
 def clip_vit(*, neck: str = "before", architecture: str = "ViT-B-16", **options: Any) -> nn.Module:

@@ -8,6 +8,7 @@ of the authors' checkpoints (``image_encoder.*``, ``cv_embed``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.data.cells import CellGrid
 from reid_train.engine.checkpoint import load_strict
+from reid_train.models.clip.blocks import asked, block, first_row
 from reid_train.models.clip.package import AttentionPool2d, ModifiedResNet, VisionTransformer
 from reid_train.models.clip.tags import activation_layer, check_sizes, tag_of, usual_activation
 from reid_train.models.pretrained import visual_state
@@ -72,16 +74,28 @@ class Tokens(NamedTuple):
     levels: list[Tensor]
 
 
-def _features(
-    last: Tensor, feature: Tensor, projected: Tensor, levels: list[Tensor]
-) -> dict[str, Tensor]:
-    return {
-        "last": last,
-        "feature": feature,
-        "projected": projected,
-        "embedding": torch.cat([feature, projected], dim=1),
-        "levels": levels,  # type: ignore[dict-item]
-    }
+class Features(dict[str, Tensor]):
+    """Named features of images, each N,D. ``levels``, the maps N,C,h,w that a fusion head reads,
+    are made when they are asked for: nothing else needs them.
+    """
+
+    def __init__(
+        self,
+        last: Tensor,
+        feature: Tensor,
+        projected: Tensor,
+        levels: Callable[[], list[Tensor]],
+    ) -> None:
+        super().__init__(last=last, feature=feature, projected=projected)
+        self["embedding"] = torch.cat([feature, projected], dim=1)
+        self._levels = levels
+
+    def __missing__(self, name: str) -> Any:
+        if name != "levels":
+            raise KeyError(name)
+        levels: Any = self._levels()
+        self[name] = levels
+        return levels
 
 
 class ClipVit(nn.Module):
@@ -167,9 +181,8 @@ class ClipVit(nn.Module):
             index = camids * self.views + views
         return self.sie_coefficient * self.cv_embed[index]  # N,width
 
-    def tokens(
-        self, x: Tensor, camids: Tensor | None = None, views: Tensor | None = None
-    ) -> Tokens:
+    def _last(self, x: Tensor, camids: Tensor | None, views: Tensor | None) -> Tensor:
+        """Tokens N,1+T,width after the last block but one."""
         encoder = self.image_encoder
         patches = encoder.conv1(x).flatten(2).transpose(1, 2)  # N,T,width
         token = encoder.class_embedding.to(patches.dtype).expand(len(x), 1, -1)
@@ -178,12 +191,30 @@ class ClipVit(nn.Module):
             token = token + side.to(patches.dtype)[:, None]
         tokens = torch.cat([token, patches], dim=1) + encoder.positional_embedding
         tokens = encoder.ln_pre(tokens)
-        blocks = encoder.transformer.resblocks
-        for block in blocks[:-1]:
-            tokens = block(tokens)
-        final = encoder.ln_post(blocks[-1](tokens))
-        levels = [token_map(final[:, 1:], self.grid)]
-        return Tokens(tokens, final, final @ encoder.proj, levels)
+        for module in encoder.transformer.resblocks[:-1]:
+            tokens, _ = block(module, tokens)
+        return tokens
+
+    def _final(self, last: Tensor) -> Tensor:
+        """Those tokens after the last block and its norm, N,1+T,width."""
+        encoder = self.image_encoder
+        return encoder.ln_post(block(encoder.transformer.resblocks[-1], last)[0])
+
+    def _projected(self, final: Tensor) -> Tensor:
+        projection = self.image_encoder.proj
+        assert projection is not None
+        return final @ projection
+
+    def _levels(self, final: Tensor) -> list[Tensor]:
+        return [token_map(final[:, 1:], self.grid)]
+
+    def tokens(
+        self, x: Tensor, camids: Tensor | None = None, views: Tensor | None = None
+    ) -> Tokens:
+        """All of them, after every stage."""
+        last = self._last(x, camids, views)
+        final = self._final(last)
+        return Tokens(last, final, self._projected(final), self._levels(final))
 
     def cells(self, input_size: tuple[int, int]) -> CellGrid:
         """Which pixels each position of the token grid shows."""
@@ -192,8 +223,11 @@ class ClipVit(nn.Module):
     def forward(
         self, x: Tensor, camids: Tensor | None = None, views: Tensor | None = None
     ) -> dict[str, Tensor]:
-        last, final, projected, levels = self.tokens(x, camids, views)
-        return _features(last[:, 0], final[:, 0], projected[:, 0], levels)
+        encoder, last = self.image_encoder, self._last(x, camids, views)
+        final = encoder.ln_post(first_row(encoder.transformer.resblocks[-1], last))
+        return Features(
+            last[:, 0], final, self._projected(final), lambda: self._levels(self._final(last))
+        )
 
 
 class DensePool(AttentionPool2d):
@@ -226,9 +260,25 @@ class DensePool(AttentionPool2d):
         count = grid[0] * grid[1] + 1
         self.positional_embedding = nn.Parameter(torch.randn(count, embed_dim) / embed_dim**0.5)
 
+    def _positions(self, x: Tensor) -> Tensor:
+        """Map N,C,h,w -> N,1+h*w,C: its mean, then its positions, each with its embedding."""
+        x = x.flatten(2).transpose(1, 2)
+        return torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positional_embedding
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Row 0 of ``forward`` alone, N,D: its key and value projections are not computed."""
+        positions = self._positions(x)
+        attended = asked(
+            self.q_proj(positions[:, 0]),
+            positions,
+            (self.k_proj.weight, self.v_proj.weight),
+            (self.k_proj.bias, self.v_proj.bias),
+            heads=self.num_heads,
+        )
+        return self.c_proj(attended)
+
     def forward(self, x: Tensor) -> Tensor:
-        x = x.flatten(2).transpose(1, 2)  # N,h*w,C
-        x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positional_embedding
+        x = self._positions(x)
         count, length, _ = x.shape
         query, key, value = (
             layer(x)
@@ -290,16 +340,21 @@ class ClipResNet(nn.Module):
             state = visual_state(pretrained, architecture, weights=weights)
             load_tower(encoder, state, "attnpool.positional_embedding", grid, pretrained)
 
-    def tokens(
-        self, x: Tensor, camids: Tensor | None = None, views: Tensor | None = None
-    ) -> Tokens:
-        del camids, views
+    def _maps(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps after layer1 to layer3, and after layer4."""
         encoder = self.image_encoder
         first = encoder.layer1(encoder.stem(x))
         second = encoder.layer2(first)
         last = encoder.layer3(second)
-        final = encoder.layer4(last)
-        return Tokens(last, final, encoder.attnpool(final), [first, second, last])
+        return [first, second, last], encoder.layer4(last)
+
+    def tokens(
+        self, x: Tensor, camids: Tensor | None = None, views: Tensor | None = None
+    ) -> Tokens:
+        """All of them, after every stage."""
+        del camids, views
+        levels, final = self._maps(x)
+        return Tokens(levels[-1], final, self.image_encoder.attnpool(final), levels)
 
     def cells(self, input_size: tuple[int, int]) -> CellGrid:
         """Which pixels each position of the token grid shows."""
@@ -308,8 +363,12 @@ class ClipResNet(nn.Module):
     def forward(
         self, x: Tensor, camids: Tensor | None = None, views: Tensor | None = None
     ) -> dict[str, Tensor]:
-        last, final, projected, levels = self.tokens(x, camids, views)
-        return _features(last.mean((2, 3)), final.mean((2, 3)), projected[:, 0], levels)
+        del camids, views
+        levels, final = self._maps(x)
+        pool = self.image_encoder.attnpool
+        assert isinstance(pool, DensePool)
+        projected = pool.pooled(final)
+        return Features(levels[-1].mean((2, 3)), final.mean((2, 3)), projected, lambda: levels)
 
 
 def _fitting(pretrained: str, sizes: dict[str, Any]) -> tuple[tuple[float, ...], ...] | None:

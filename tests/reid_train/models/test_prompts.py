@@ -247,3 +247,33 @@ def test_stage_one_is_the_recorded_step(network, dim, published, golden, golden_
     chosen = gradient[[0, 7, 300, 750]][:, :, ::8].numpy()
     np.testing.assert_allclose(chosen, recorded, rtol=0, atol=1e-3 * np.abs(recorded).max())
     np.testing.assert_allclose(gradient.norm(), expected["stage1_grad_norm"], rtol=1e-3)
+
+
+def test_a_frozen_tower_reads_the_first_words_once(texts, monkeypatch):
+    tower, prompts = texts.text_encoder, texts.prompt_learner
+    labels = torch.tensor([3, 1, 3])
+
+    def rows_and_gradient():
+        prompts.cls_ctx.grad = None
+        rows = texts(labels)
+        parts = texts.parts(labels, NAMES).rows
+        (rows.square().sum() + parts.square().sum()).backward()
+        return rows.detach(), parts.detach(), prompts.cls_ctx.grad
+
+    learning = rows_and_gradient()
+    times = []
+    known = tower.keys_values
+    monkeypatch.setattr(tower, "keys_values", lambda x: times.append(x.shape[1]) or known(x))
+    tower.requires_grad_(False)
+    for _ in range(2):
+        for frozen, usual in zip(rows_and_gradient(), learning, strict=True):
+            assert torch.equal(frozen, usual)
+    assert times == [5]
+    # Weights that are replaced are read again.
+    with torch.no_grad():
+        tower.positional_embedding[0, ::2] += 1
+    changed = texts(labels)
+    assert len(times) == 2
+    tower.requires_grad_(True)
+    torch.testing.assert_close(changed, texts(labels))
+    assert not torch.allclose(changed, learning[0])

@@ -12,8 +12,10 @@ from torch import nn
 from reid_train.models.pyramid import (
     ChannelNorm,
     ConvFusion,
+    Doubling,
     SimplePyramid,
     SingleMap,
+    TokenFusion,
     fused_grid,
     resample,
     token_map,
@@ -140,6 +142,48 @@ def test_channel_norm_sees_one_position_at_a_time():
     torch.testing.assert_close(y.mean(1), torch.zeros(2, 3, 4), atol=1e-6, rtol=0)
     torch.testing.assert_close(y.var(1, correction=0), torch.ones(2, 3, 4), rtol=1e-4, atol=0)
     assert torch.equal(norm(x[:, :, :1, :1]), y[:, :, :1, :1])
+
+
+def test_doubling_is_a_deconvolution():
+    torch.manual_seed(0)
+    doubling, x = Doubling(6, 4), _random(2, 6, 3, 2)
+    expected = F.conv_transpose2d(x, doubling.weight, doubling.bias, stride=2)
+    for map_ in (x, x.contiguous(memory_format=torch.channels_last)):
+        torch.testing.assert_close(doubling(map_), expected)
+
+
+def test_token_fusion_is_the_papers_equations_on_vitdets_maps():
+    torch.manual_seed(0)
+    fusion = TokenFusion(width=8, dim=5, grid=(8, 4), input_size=(64, 32))
+    tokens = _random(2, 8, 4, 2)
+    first, norm, gelu, second = fusion.levels[0]
+    finest = second(gelu(norm(first(tokens))))
+    maps = [finest, fusion.levels[1](tokens), tokens]
+    assert [tuple(m.shape[1:]) for m in maps] == [(2, 16, 8), (4, 8, 4), (8, 4, 2)]
+    fine, same, coarse = (lateral(m) for lateral, m in zip(fusion.laterals, maps, strict=True))
+    expected = F.avg_pool2d(fine, 2) + same
+    expected = expected + F.interpolate(coarse, (8, 4), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(fusion([tokens]), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [16, 12])
+def test_token_fusion_trains_every_level_of_overlapping_patches_too(stride):
+    grid = {16: (16, 8), 12: (21, 10)}[stride]
+    fusion = TokenFusion(width=16, dim=8, grid=fused_grid((256, 128)), stride=stride)
+    tokens = token_map(_random(1, grid[0] * grid[1], 16), grid).requires_grad_()
+    fused = fusion([tokens])
+    assert fused.shape == (1, 8, 32, 16)
+    fused.square().sum().backward()
+    for leaf in (tokens, *fusion.parameters()):
+        assert leaf.grad is not None and leaf.grad.abs().sum() > 0
+
+
+def test_resampling_is_the_same_in_both_orders_of_memory():
+    x = _random(2, 6, 16, 8)
+    last = x.contiguous(memory_format=torch.channels_last)
+    for grid in ((8, 4), (32, 16), (5, 8)):
+        torch.testing.assert_close(resample(last, grid), resample(x, grid))
+        assert resample(last, grid).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_pyramid_levels_have_vitdets_scales():
