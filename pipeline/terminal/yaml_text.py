@@ -13,6 +13,8 @@ from pipeline.terminal.errors import ReidpipeError
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Far more than a person writes; a few lines of aliases of aliases would fill the memory.
 LONGEST, DEEPEST, MOST_NODES = 1_000_000, 50, 100_000
+# Of a number: of one with 4,300 decimal digits, whatever it was written in, Python makes no text.
+LONGEST_NUMBER = 1_000
 
 
 def read_yaml(text: str) -> Any:
@@ -72,6 +74,8 @@ def _measure(text: str) -> None:
             count += sizes[event.anchor]
         elif isinstance(event, yaml.ScalarEvent):
             count += 1
+            if len(event.value) > LONGEST_NUMBER and _is_number(event):
+                raise yaml.YAMLError(f"a number of {len(event.value)} characters")
             if event.anchor:
                 sizes[event.anchor] = 1
         elif isinstance(event, yaml.CollectionStartEvent):
@@ -88,6 +92,14 @@ def _measure(text: str) -> None:
             raise yaml.YAMLError(f"more than {DEEPEST} levels")
         if count > MOST_NODES:
             raise yaml.YAMLError(f"more than {MOST_NODES} values")
+
+
+def _is_number(event: yaml.ScalarEvent) -> bool:
+    """Whether a long text may stand for one: plain or called one, and in one piece."""
+    called = event.tag is not None and event.tag.endswith((":int", ":float"))
+    plain = event.tag is None and not event.style
+    text = event.value.strip()
+    return (called or plain) and text[:1] in set("+-.0123456789") and len(text.split()) == 1
 
 
 def _first_line(error: Exception) -> str:

@@ -22,6 +22,10 @@ NOBODY_WRITES = {
     "open brackets": "[" * 3000,
     "braces": "{a: " * 3000,
     "a number without end": "a: " + "9" * 5000,
+    "a hexadecimal number without end": "a: 0x" + "f" * 4000,
+    "a text that is called a number": 'a: !!int "0b' + "1" * 20_000 + '"',
+    "sixties of sixties": "a: " + ":".join(["1"] * 3000),
+    "nothing, called a number": 'a: !!int "' + " " * 2000 + '"',
     "no such day": "a: 2024-13-45",
     "a key that is a list": "? [1]\n: 2",
     "a key that is a mapping": "? {a: 1}\n: 2",
@@ -42,6 +46,11 @@ def test_what_nobody_writes_is_no_yaml(text: str, tmp_path: Path):
     with pytest.raises(ReidpipeError, match="x.yaml") as told:
         read_yaml_file(path)
     assert "\n" not in str(told.value) and time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("text", ["5 " * 3000, '"0x' + "f" * 4000 + '"', "|\n  " + "7" * 4000])
+def test_a_long_text_is_no_number(text: str):
+    assert isinstance(read_yaml("a: " + text)["a"], str)
 
 
 def test_an_alias_of_something_is_that_thing():
