@@ -19,6 +19,7 @@ from parsing_models.parsers.warp import GrownBox, Placement, Size, to_grid, to_i
 from pipeline.labels.sets import LabelSet
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.engine.runtime import Runtime, free_memory, on_cpu
+from reid_train.engine.units import computed_in
 
 log = logging.getLogger(__name__)
 
@@ -271,7 +272,9 @@ class Reduced:
 
 def in_precision(parser: Parser, precision: str) -> Parser:
     """``parser`` with its network in ``fp32``, ``bf16`` or ``fp16``, weights shared; the warps
-    around it stay as they are."""
+    around it stay as they are. A CPU without units for it computes in fp32, and its ``precision``
+    says so.
+    """
     if not isinstance(parser, Parser):
         if precision != "fp32":
             raise ReidpipeError(
@@ -280,6 +283,8 @@ def in_precision(parser: Parser, precision: str) -> Parser:
             )
         return parser
     network = parser.network.network if isinstance(parser.network, Reduced) else parser.network
+    if on_cpu(parser.device):
+        precision = computed_in(precision)
     if precision != "fp32":
         network = Reduced(network, Runtime(parser.device, precision))
     return replace(parser, network=network, precision=precision)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.options import check_device
+from reid_train.engine.units import computed_in
 
 PRECISIONS = ("fp32", "bf16", "fp16", "fp64")
 
@@ -58,6 +59,7 @@ class Runtime:
         """Resolve ``auto | cpu | cuda | cuda:<n>`` and ``auto | fp32 | bf16 | fp16 | fp64``.
 
         ``auto`` takes a GPU when there is one, and bf16 where the GPU computes in it, else fp32.
+        A CPU without units for bf16 or fp16 computes in fp32 instead, and a warning says so.
         ``join`` is for work that all processes of ``torchrun`` do together: the process group is
         joined (NCCL on GPUs, Gloo on CPUs). Without it a process works alone, whoever waits for it.
         Raises ReidpipeError for an unknown name and for a GPU that is not there.
@@ -73,6 +75,8 @@ class Runtime:
                 f"found precision '{precision}'; expected auto, {', '.join(PRECISIONS)}; "
                 "type --set precision=fp32"
             )
+        if chosen.type == "cpu":
+            precision = computed_in(precision)
         if threads is not None:
             torch.set_num_threads(threads)
         if chosen.type == "cuda":
