@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-all chaos fuzz kernels docs lint types check clean
+.PHONY: demo test test-all chaos fuzz kernels bench docs lint types check clean
 
 demo: $(READY)
 	$(BIN)/reidpipe demo
@@ -27,6 +27,10 @@ fuzz: $(READY)
 kernels: $(READY)
 	OPENBLAS_CORETYPE=$$($(BIN)/python -m tests.other_kernel) $(BIN)/python -m pytest -m "not slow" \
 	  tests/reid_train/evaluation tests/reid_train/losses tests/reid_train/models
+
+# The table of speeds in its small form, one thread: each row beside its goal. docs/benchmarks.md
+bench: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(if $(PEERS),--peers $(PEERS))
 
 # The site, without a network; a warning stops it. Open site/index.html.
 docs: $(READY)
