@@ -28,12 +28,15 @@ def voc_palette(classes: int) -> tuple[tuple[int, int, int], ...]:
 
 def nearest_resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A label map or its confidence (h, w) at ``size`` (H, W): for each cell the value of the pixel
-    its centre lies in, since labels must not be blended."""
+    its centre lies in, since labels must not be blended. The plane itself where it has that size.
+    """
+    if plane.shape == tuple(size):
+        return plane
     rows, columns = (
         ((np.arange(target) + 0.5) * source / target).astype(np.int64)
         for source, target in zip(plane.shape, size, strict=True)
     )
-    return plane[rows[:, None], columns]
+    return plane.take(rows, 0).take(columns, 1)
 
 
 @dataclass(frozen=True)

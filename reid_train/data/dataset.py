@@ -115,8 +115,7 @@ class TrainingSet:
 
     def _read_map(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         assert self.maps is not None
-        label, confidence = self.maps[key]
-        steps = np.rint(confidence * CONFIDENCE_STEPS).astype(np.uint8)
+        label, steps = self.maps.stored(key)
         return nearest_resized(label, self.size), nearest_resized(steps, self.size)
 
 
