@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.images.appearance import Shown, UnknownRange, as_seen, as_stored
 from pipeline.images.decoding import Decoding
+from pipeline.images.jpeg import plain_jpeg
 from pipeline.images.originals import DamagedImage, Original, read_bytes
 from pipeline.terminal.errors import ReidpipeError, nearest
 
@@ -62,6 +63,8 @@ def read_image(
         data, name = source.read(), name or str(source.path)
     else:
         data, name = read_bytes(Path(source)), name or str(source)
+    if (pixels := plain_jpeg(data)) is not None:
+        return Shown(Image.fromarray(pixels), ())
     try:
         with Image.open(io.BytesIO(data), formats=known_formats()) as image:
             return as_seen(image, data) if decoding == "as-seen" else as_stored(image)
