@@ -75,6 +75,13 @@ def _is_plain_frame(frame: bytes) -> bool:
     return sampled and 0 < height * width <= MOST_PIXELS
 
 
+def decoder() -> str:
+    """What decodes plain JPEGs on this machine, in words."""
+    if _decoder() is not None:
+        return "simplejpeg, with Pillow's pixels"
+    return "Pillow alone, several times slower: no simplejpeg, or one with other pixels"
+
+
 @lru_cache(maxsize=1)
 def _decoder() -> Callable[[bytes], np.ndarray] | None:
     """What decodes, where it is installed and agrees with the PIL of this machine."""
