@@ -86,7 +86,8 @@ def _image_stage(
 ) -> Stage:
     assert not isinstance(stage.data, schema.Features)
     augmentation = Augmentation(**stage.data.augment.model_dump())
-    batches = ReidBatches(data, _sampler(stage, data, seed), augmentation, seed=seed)
+    made = {} if runtime is None else {"threads": runtime.loaders, "staging": runtime.staging}
+    batches = ReidBatches(data, _sampler(stage, data, seed), augmentation, seed=seed, **made)
     if not stage.hooks:
         return build_stage(stage, batches)
     if runtime is None:
