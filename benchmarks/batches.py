@@ -76,12 +76,12 @@ class People:
         self.rows, self.images = rows, PackedImages.open(folder)
         self.maps = LabelMapReader(folder)
 
-    def batches(self, maps: bool, runtime: Runtime, threads: int = 1) -> ReidBatches:
+    def batches(self, *, maps: bool, planar: bool) -> ReidBatches:
         data = TrainingSet(self.images, self.rows, maps=self.maps if maps else None)
         sampler = IdentitySampler(
             data.labels, ids=PEOPLE_PER_BATCH, images_per_id=PER_PERSON, seed=0
         )
-        return ReidBatches(data, sampler, AUGMENT, seed=0, threads=threads, staging=runtime.staging)
+        return ReidBatches(data, sampler, AUGMENT, seed=0, planar=planar)
 
 
 def _row(number: int) -> ImageRow:
@@ -155,23 +155,24 @@ class Comparison:
         model = ReidModel(_Pixels(), mean=MEAN, std=STD, input_size=SIZE)
         self.task = RecipeTask(model, {}, {})
         peer = plain_peer(people) if peers is None else their_own(people, peers)
-        self.chosen = people.batches(False, self.runtime).sampler.epoch(0).tolist()
+        self.chosen = people.batches(maps=False, planar=False).sampler.epoch(0).tolist()
         self.images = sum(map(len, self.chosen))
         self.ways: dict[str, Callable[[], Any]] = {
             "peer": lambda: [peer(positions) for positions in self.chosen],
-            "device": self._through(False, lambda _: None),
-            "maps": self._through(True, lambda _: None),
+            "device": self._through(False, None),
+            "maps": self._through(True, None),
             "cpu": self._through(False, self._all),
             "cpu with maps": self._through(True, self._all),
         }
         self.ways |= limits(self.images)
 
-    def _through(self, maps: bool, use: Callable[[dict[str, Tensor]], Any]) -> Callable[[], Any]:
-        source = self.people.batches(maps, self.runtime)
+    def _through(self, maps: bool, use: Callable[[dict[str, Tensor]], Any] | None) -> Any:
+        source = self.people.batches(maps=maps, planar=use is not None)
 
         def run() -> None:
             for batch in source.epoch(0, 0, 1):
-                use(batch)
+                if use is not None:
+                    use(batch)
 
         return run
 

@@ -134,7 +134,7 @@ class Draws:
         """Enlarge, mirror and crop uint8 N,H,W,3; what comes from outside the image is black.
 
         places: rows of ``images``, which may be a memory map of all there are; without them N are
-        given. out: where the result goes, the same shape.
+        given. out: where the result goes, of the same shape, in any order of memory.
         """
         return self._moved(images, places, out, self._resampled, _reversed, 0)
 
@@ -195,6 +195,7 @@ class Draws:
         count = len(self.flips)
         if out is None:
             out = np.empty((count, *batch.shape[1:]), batch.dtype)
+        batch = np.asarray(batch)  # a view of a memory map is made ten times as slowly
         offsets, flips = self.offsets.tolist(), self.flips.tolist()
         windows = [(-1, -1)] * count if self.windows is None else self.windows.tolist()
         for row, place in enumerate(range(count) if places is None else places):
@@ -235,8 +236,8 @@ def _shift(image: np.ndarray, offset: Sequence[int], out: np.ndarray, fill: int)
         out[y0 - y : y1 - y, x1 - x :] = fill
         out[y0 - y : y1 - y, : x0 - x] = fill
     inside, seen = out[y0 - y : y1 - y, x0 - x : x1 - x], image[y0:y1, x0:x1]
-    if image.ndim == 3 and image.strides[1] < 0:
-        # Mirrored pixels are copied three bytes at a time; a channel of them, a row at a time.
+    if image.ndim == 3 and (image.strides[1] < 0 or out.strides[2] != 1):
+        # numpy would copy such pixels three bytes at a time; of a channel it copies whole rows.
         for channel in range(image.shape[2]):
             inside[..., channel] = seen[..., channel]
     else:

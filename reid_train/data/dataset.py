@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from pipeline.labels.sets import nearest_resized
 from pipeline.labels.shards import CONFIDENCE_STEPS
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.data.augmentation import Augmentation, Draws
+from reid_train.data.buffers import Buffers
 from reid_train.data.prefetch import prefetch
 from reid_train.data.sampler import Sampler
 from reid_train.engine.runtime import derive_seed
@@ -162,14 +163,16 @@ class ReidBatches:
         *,
         seed: int,
         threads: int = 1,
-        staging: Callable[[Sequence[int], torch.dtype], Tensor] | None = None,
+        pinned: bool = False,
+        planar: bool = False,
     ) -> None:
-        """threads: that make batches, which are the same whatever their number. staging: gives
-        memory of a shape and type for them (``Runtime.staging``).
+        """threads: that make batches, which are the same whatever their number. pinned: in memory
+        that a GPU reads by itself. planar: images lie in memory in the order N,3,H,W, for who
+        computes in it on a CPU, else as N,H,W,3, as they are stored.
         """
         self.data, self.sampler, self.augmentation, self.seed = data, sampler, augmentation, seed
-        self.threads = threads
-        self.staging = staging or _plain
+        self.threads, self.planar = threads, planar
+        self.buffers = Buffers(pinned=pinned)
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -191,39 +194,46 @@ class ReidBatches:
         return self._changed(positions[rows], draws.of(rows))
 
     def _changed(self, positions: np.ndarray, draws: Draws) -> dict[str, Tensor]:
-        data, shape = self.data, (len(positions), *self.data.size)
-        images = self.staging((*shape, 3), torch.uint8)
-        draws.move(data.images.pixels, data.rows(positions), images.numpy())
+        data = self.data
         batch = {
-            "images": images.permute(0, 3, 1, 2),
-            "labels": self._staged(data.labels[positions]),
-            "positions": self._staged(positions),
-            "cameras": self._staged(data.cameras[positions]),
+            "images": self._images(positions, draws),
+            "labels": self._tensor(data.labels[positions]),
+            "positions": self._tensor(positions.copy()),
+            "cameras": self._tensor(data.cameras[positions]),
         }
         for name, numbers in (("camids", data.camids), ("views", data.views)):
             if numbers is not None:
-                batch[name] = self._staged(numbers[positions])
+                batch[name] = self._tensor(numbers[positions])
         if self.augmentation.colours:
-            batch["factors"] = self._staged(draws.factors)
+            batch["factors"] = self._tensor(draws.factors)
         if self.augmentation.erase > 0:
-            batch["erased"] = self._staged(draws.boxes[:, :4])
-            batch["filling"] = self.staging((draws.filled, 3), torch.float32)
+            batch["erased"] = self._tensor(np.ascontiguousarray(draws.boxes[:, :4]))
+            batch["filling"] = self.buffers((draws.filled, 3), torch.float32)
             draws.filling(batch["filling"].numpy())
         if data.maps is not None:
-            labels, confidence = (
-                self.staging(shape, kind) for kind in (torch.uint8, torch.float32)
-            )
-            maps, steps, places = data.stored_maps(positions)
-            moved = labels.numpy(), np.empty(shape, np.uint8)
-            draws.move_maps(maps, steps, data.maps.label_set.mirrored, places, moved)
-            in_confidence(moved[1], confidence.numpy())
-            batch["label_maps"], batch["confidence"] = labels, confidence
+            batch["label_maps"], batch["confidence"] = self._maps(positions, draws)
         return batch
 
-    def _staged(self, array: np.ndarray) -> Tensor:
-        source = torch.from_numpy(np.ascontiguousarray(array))
-        return self.staging(source.shape, source.dtype).copy_(source)
+    def _images(self, positions: np.ndarray, draws: Draws) -> Tensor:
+        count, (height, width) = len(positions), self.data.size
+        if self.planar:
+            images = self.buffers((count, 3, height, width), torch.uint8)
+        else:
+            images = self.buffers((count, height, width, 3), torch.uint8).permute(0, 3, 1, 2)
+        pixels = self.data.images.pixels
+        draws.move(pixels, self.data.rows(positions), images.permute(0, 2, 3, 1).numpy())
+        return images
 
+    def _maps(self, positions: np.ndarray, draws: Draws) -> tuple[Tensor, Tensor]:
+        assert self.data.maps is not None
+        shape = (len(positions), *self.data.size)
+        labels, confidence = (self.buffers(shape, kind) for kind in (torch.uint8, torch.float32))
+        moved = labels.numpy(), self.buffers(shape, torch.uint8).numpy()
+        maps, steps, places = self.data.stored_maps(positions)
+        draws.move_maps(maps, steps, self.data.maps.label_set.mirrored, places, moved)
+        in_confidence(moved[1], confidence.numpy())
+        return labels, confidence
 
-def _plain(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    return torch.empty(tuple(shape), dtype=dtype)
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory() if self.buffers.pinned else tensor

@@ -127,11 +127,10 @@ class Runtime:
         order = torch.channels_last if channels_last else torch.contiguous_format
         return value.contiguous(memory_format=order)
 
-    def staging(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Memory on the CPU for a batch, not initialised, from which the device takes it fastest:
-        page-locked for a GPU, where ``move`` then copies nothing on the CPU.
-        """
-        return torch.empty(tuple(shape), dtype=dtype, pin_memory=self.device.type == "cuda")
+    @property
+    def pins(self) -> bool:
+        """Whether batches belong in page-locked memory, which the device reads by itself."""
+        return self.device.type == "cuda"
 
     @property
     def loaders(self) -> int:
@@ -146,7 +145,7 @@ class Runtime:
         for tensor in tensors:
             source = tensor.detach()
             # From a GPU all at once: page-locked memory is written while this goes on.
-            copy = torch.empty_like(source, device="cpu", pin_memory=not on_cpu(source.device))
+            copy = torch.empty_like(source, device="cpu", pin_memory=source.is_cuda)
             copies.append(copy.copy_(source, non_blocking=True))
         self.synchronise()
         return copies
