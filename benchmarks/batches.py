@@ -205,7 +205,7 @@ def limits(images: int) -> dict[str, Callable[[], Any]]:
 
     def normalised() -> None:
         for _ in range(images // len(batch)):
-            ((batch - 0.5) / 0.5).sum_to_size(batch.shape)
+            (batch - 0.5).div_(0.5)
 
     return {
         "limit: copied": copied,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from reid_train.data.augmentation import colour, erase
@@ -130,7 +131,7 @@ class RecipeTask(ReidTask):
 
     def pixels(self, batch: dict[str, Tensor]) -> Tensor:
         """The batch's images N,3,H,W in 0..1, with the changes that are made to floats."""
-        images = self._floats(batch["images"]).div_(255)
+        images = self._floats(batch["images"])
         if "factors" in batch:
             images = colour(images, batch["factors"])
         if "erased" in batch:
@@ -139,13 +140,15 @@ class RecipeTask(ReidTask):
         return images
 
     def _floats(self, images: Tensor) -> Tensor:
-        """As the model's type, in the same order of memory; a CPU's in memory that is used again:
-        it takes longer to be given fresh memory for floats than to fill it.
+        """Bytes as the model's type in 0..1, in the same order of memory. On a CPU in memory that
+        is used again, and in one pass (torch would make two): a batch is larger than its caches.
         """
         dtype = self.model.mean.dtype
         if not on_cpu(images.device):
-            return images.to(dtype)
-        if images.is_contiguous():
-            return self.buffers(images.shape, dtype).copy_(images)
-        last = images.permute(0, 2, 3, 1)
-        return self.buffers(last.shape, dtype).permute(0, 3, 1, 2).copy_(images)
+            return images.to(dtype).div_(255)
+        planar = images.is_contiguous()
+        stored = images if planar else images.permute(0, 2, 3, 1)
+        floats = self.buffers(stored.shape, dtype)
+        found = floats.numpy()
+        np.divide(stored.numpy(), found.dtype.type(255), out=found, dtype=found.dtype)
+        return floats if planar else floats.permute(0, 3, 1, 2)
