@@ -7,7 +7,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -130,6 +130,29 @@ class Runtime:
             return value
         order = torch.channels_last if channels_last else torch.contiguous_format
         return value.contiguous(memory_format=order)
+
+    @property
+    def pins(self) -> bool:
+        """Whether batches belong in page-locked memory, which the device reads by itself."""
+        return self.device.type == "cuda"
+
+    @property
+    def loaders(self) -> int:
+        """How many threads make batches beside the one that trains: one where the model computes on
+        the CPU, which takes far longer than its batches, else those of a step.
+        """
+        return 1 if on_cpu(self.device) else self.threads
+
+    def copied(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Each as it is now, on the CPU, in memory of its own."""
+        copies = []
+        for tensor in tensors:
+            source = tensor.detach()
+            # From a GPU all at once: page-locked memory is written while this goes on.
+            copy = torch.empty_like(source, device="cpu", pin_memory=source.is_cuda)
+            copies.append(copy.copy_(source, non_blocking=True))
+        self.synchronise()
+        return copies
 
     @contextmanager
     def isolated_randomness(self) -> Iterator[None]:
