@@ -46,7 +46,7 @@ KINDS: dict[str, Kind] = {
     "text": Kind("reid_train.recipe.work:text", 2, gpu=True),
     "model": Kind("reid_train.recipe.work:model", 2, resumable=True, collective=True, gpu=True),
     "epoch": Kind("pipeline.artifacts.epochs:take", 1),
-    "evaluation": Kind("reid_train.evaluation.work:evaluate", 4, gpu=True),
+    "evaluation": Kind("reid_train.evaluation.work:evaluate", 5, gpu=True),
     "report": Kind("reid_train.figures.work:report", 6, gpu=True),
     "activations": Kind("reid_train.figures.paper.work:activations", 1, gpu=True),
     "cells": Kind("reid_train.figures.paper.work:cells", 1),
