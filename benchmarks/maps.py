@@ -4,7 +4,8 @@
 
 The maps are those of schp-tiny on drawn people, 256 x 128, each stored under many keys. Written:
 findings, one-class guard, packing, shards and their check, less the network. Read: from a folder
-just opened, in random order, by its reader and by the training set, which keeps them as bytes.
+just opened, in random order, by its reader, which gives confidence in 0..1, and by the training
+set, which keeps both as bytes.
 Beside them what cannot be passed: zlib's packing and unpacking of the same maps with their
 checksums, and h5py's own way, which opens both datasets for every map.
 """
@@ -72,8 +73,8 @@ def rows() -> Iterator[Row]:
 
 
 def measured(count: int, rounds: int) -> dict[str, float]:
-    """Maps per CPU second of each way, the ways in turn; the median over the rounds after the first,
-    which fills caches and is not counted.
+    """Maps per CPU second of each way, the ways in turn; the median over the rounds after the
+    first, which fills caches and is not counted.
     """
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -160,7 +161,7 @@ class Stored:
         data = TrainingSet(NoImages(), self.rows, maps=LabelMapReader(self.folder / str(self.turn)))  # type: ignore[arg-type]
         order = np.random.default_rng(0).permutation(len(self.rows))
         for start in range(0, len(order), BATCH):
-            data.read_maps(order[start : start + BATCH])
+            data.stored_maps(order[start : start + BATCH])
 
     def unpack(self) -> None:
         for place in range(len(self.rows)):
@@ -185,6 +186,7 @@ class NoImages:
     size = work.GRID
 
     def row(self, key: str) -> int:
+        del key
         return 0
 
 

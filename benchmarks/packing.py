@@ -113,7 +113,9 @@ class Files:
             some = self.paths[start : start + CHUNK]
             found += _measure(some, root=self.folder, decoding="as-stored")
         self.rows = [
-            ImageRow(path, path, "train", 1, 0, None, "", None, fact.width, fact.height, fact.digest)
+            ImageRow(
+                path, path, "train", 1, 0, None, "", None, fact.width, fact.height, fact.digest
+            )
             for path, fact in zip(self.paths, found, strict=True)
         ]
 

@@ -80,7 +80,7 @@ class OneClassGuard:
         return len(self._labels)
 
     def add(self, label: np.ndarray) -> None:
-        """Look at the labels of an image, u1 (H, W), when ``check`` is called; it is kept till then."""
+        """Keep the labels of an image, u1 (H, W), until ``check`` looks at them."""
         self._labels.append(label)
 
     def check(self) -> None:

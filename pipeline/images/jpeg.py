@@ -23,8 +23,7 @@ _START, _BASELINE, _SCAN, _JFIF = b"\xff\xd8\xff", 0xC0, 0xDA, 0xE0
 _OF_NO_INTEREST = frozenset((0xDB, 0xC4, 0xDD, 0xFE))
 # Numbers of Y, Cb, Cr and how each is sampled.
 _FRAMES = frozenset(
-    [b"\x01\x11"]
-    + [b"\x01" + luma + b"\x02\x11\x03\x11" for luma in (b"\x11", b"\x21", b"\x22")]
+    [b"\x01\x11"] + [b"\x01" + luma + b"\x02\x11\x03\x11" for luma in (b"\x11", b"\x21", b"\x22")]
 )
 
 

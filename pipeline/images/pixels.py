@@ -115,8 +115,8 @@ def decode(source: Source, *, decoding: Decoding = "as-seen") -> np.ndarray:
 def resize(image: Image | np.ndarray, size: Sequence[int], filter: str) -> np.ndarray:
     """Resize to ``size`` = (H, W) with PIL's antialiased ``filter``: uint8 (H, W, 3).
 
-    ``image`` is uint8 (h, w, 3) or a PIL image of mode RGB. Bit-equal to ``PIL.Image.resize``, which the
-    published pipelines use; other libraries differ by up to 5 levels.
+    ``image`` is uint8 (h, w, 3) or a PIL image of mode RGB. Bit-equal to ``PIL.Image.resize``,
+    which the published pipelines use; other libraries differ by up to 5 levels.
     """
     from PIL import Image
 

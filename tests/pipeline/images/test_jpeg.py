@@ -64,7 +64,9 @@ def test_what_is_not_plain_is_left_to_pil(how: dict[str, Any]):
     mode = how.pop("mode", "RGB")
     data = saved(noise(30, 20).convert(mode), **how)
     assert plain_jpeg(data) is None
-    assert np.array_equal(np.asarray(read_image(data, "a", decoding="as-stored").image), by_pil(data))
+    assert np.array_equal(
+        np.asarray(read_image(data, "a", decoding="as-stored").image), by_pil(data)
+    )
 
 
 def test_other_files_are_no_jpegs():
