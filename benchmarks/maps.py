@@ -175,7 +175,8 @@ class Stored:
         for key in self.order:
             number, row = divmod(int(key[6:13]), 256)
             file: Any = opened[number]
-            file["label"][row], file["confidence"][row]
+            for name in ("label", "confidence"):
+                file[name][row].tobytes()
         for file in opened:
             file.close()
 

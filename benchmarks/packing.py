@@ -131,7 +131,7 @@ class Files:
     def alone(self) -> None:
         for data in self.bytes:
             Image.open(io.BytesIO(data)).load()
-            Image.open(io.BytesIO(data)).resize(SIZE[::-1], Image.Resampling.BICUBIC)
+            Image.open(io.BytesIO(data)).resize((SIZE[1], SIZE[0]), Image.Resampling.BICUBIC)
 
     def decode(self) -> None:
         for data in self.bytes:

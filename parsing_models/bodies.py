@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def findings(label: np.ndarray) -> list[str]:
     ``no_person``: background alone. ``little_person``: under 5 % of the pixels are foreground.
     ``one_class``: all of the foreground has one class. ``two_bodies``: as ``standing_bodies``.
     """
-    foreground = np.count_nonzero(label)
+    foreground = int(np.count_nonzero(label))
     if not foreground:
         return [NO_PERSON]
     found = [LITTLE_PERSON] if foreground < LITTLE * label.size else []
@@ -144,9 +145,10 @@ def _surely_one(label: np.ndarray, foreground: int) -> bool:
     blocks = rows.view(np.uint16) == 0x0101  # both columns
     if not blocks.any():
         return False
-    pieces, count = ndimage.label(blocks, structure=_CORNERS, output=np.int32)
+    pieces = np.empty(blocks.shape, np.int32)
+    count: Any = ndimage.label(blocks, structure=_CORNERS, output=pieces)
     most = np.count_nonzero(blocks) if count == 1 else np.bincount(pieces.ravel())[1:].max()
-    return foreground - 8 * most < SECOND * 8 * most
+    return bool(foreground - 8 * most < SECOND * 8 * most)
 
 
 def _body(pieces: np.ndarray, number: int, pixels: int, box: tuple[slice, slice]) -> Body:
