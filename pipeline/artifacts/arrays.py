@@ -1,4 +1,4 @@
-"""Arrays on disk, .npy and .npz: a writer, and one reader, which runs nothing that lies in a file."""
+"""Arrays on disk, .npy and .npz: a writer, and a reader, which runs nothing that lies in a file."""
 
 from __future__ import annotations
 

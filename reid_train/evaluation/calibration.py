@@ -20,7 +20,7 @@ class Part(BaseModel):
     """Base of what is stored beside features: no value is bent into another type. Unknown fields
     are passed over, so that a later version may add some."""
 
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class Threshold(Part):

@@ -142,7 +142,8 @@ def nearest(piece: np.ndarray, k: int) -> np.ndarray:
     """Gallery indices (n, k) of the k smallest distances of each row of (n, G), k at most G,
     nearest first, ties by index.
     """
-    none = Pairs(*np.zeros((2, 0), np.int64), np.zeros(len(piece) + 1, np.int64))
+    empty = np.empty(0, np.int64)
+    none = Pairs(empty, empty, np.zeros(len(piece) + 1, np.int64))
     return Order.of(piece, none, none, least=k).first(k)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from pipeline.artifacts.atomic import sha256_file
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.engine.checkpoint import read_state_dict
+from reid_train.models.clip.package import get_pretrained_url
 from reid_train.models.clip.tags import read_tag, tag_of
 from reid_train.models.published_file import published_file
 from reid_train.models.token_rows import expand
@@ -29,8 +30,6 @@ def published(architecture: str) -> tuple[str, str]:
     """Address and sha256 of OpenAI's file for "ViT-B-16", "RN50" and others, as open_clip lists
     them; both empty for an architecture that OpenAI did not publish.
     """
-    from open_clip.pretrained import get_pretrained_url
-
     url = get_pretrained_url(f"{architecture.removesuffix('-quickgelu')}-quickgelu", "openai")
     return url, url.split("/")[-2] if url else ""
 

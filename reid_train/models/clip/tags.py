@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from open_clip import list_pretrained, list_pretrained_tags_by_model
-from open_clip.pretrained import download_pretrained, get_pretrained_cfg
-from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.engine.checkpoint import read_state_dict
 from reid_train.models.clip.architectures import image_sizes, quick_gelu, text_sizes
+from reid_train.models.clip.package import (
+    QuickGELU,
+    download_pretrained,
+    get_pretrained_cfg,
+    list_pretrained,
+    list_pretrained_tags_by_model,
+)
 
 PREFIX = "open_clip:"
 ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
