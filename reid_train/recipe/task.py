@@ -70,7 +70,7 @@ class RecipeTask(ReidTask):
         self.texts = texts
         self.cell_grid = None if grid is None else CellGrid.even(model.input_size, grid)
         self.active: list[Term] = []
-        self.buffers = Buffers()
+        self.room = Buffers()
 
     def begin_stage(self, name: str) -> None:
         self.active = self.terms[name]
@@ -148,7 +148,7 @@ class RecipeTask(ReidTask):
             return images.to(dtype).div_(255)
         planar = images.is_contiguous()
         stored = images if planar else images.permute(0, 2, 3, 1)
-        floats = self.buffers(stored.shape, dtype)
+        floats = self.room(stored.shape, dtype)
         found = floats.numpy()
         np.divide(stored.numpy(), found.dtype.type(255), out=found, dtype=found.dtype)
         return floats if planar else floats.permute(0, 3, 1, 2)
