@@ -180,6 +180,7 @@ def doctor(terminal: Terminal) -> None:
         threads_of,
     )
     from pipeline.artifacts.store import versions
+    from pipeline.images.jpeg import decoder
     from pipeline.terminal.errors import ReidpipeError
     from pipeline.terminal.tables import human_bytes
     from reid_train.engine.runtime import list_devices
@@ -188,6 +189,7 @@ def doctor(terminal: Terminal) -> None:
     found = versions()
     for package, number in found.items():
         terminal.say(f"{package} {number}")
+    terminal.say(f"JPEGs by {(jpegs := decoder())}")
     devices = list_devices()
     for name in devices:
         terminal.say(f"device {name}")
@@ -225,6 +227,7 @@ def doctor(terminal: Terminal) -> None:
     terminal.result(
         {
             "versions": found,
+            "jpegs": jpegs,
             "devices": devices,
             "threads": threads,
             "cores": cores,

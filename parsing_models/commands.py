@@ -307,7 +307,12 @@ def _told_maps(
     terminal.say(f"{summary['images']} maps of {dataset} by {kind} in {folder}")
     if parsed in outcome.made:
         terminal.say(f"  {summary['seconds']:.1f} s, {summary['images_per_s']:.1f} images/s")
-    if summary.get("same_as_fp32") is not None:
+    if summary.get("computed_in") is not None:
+        terminal.say(
+            f"  computed in {summary['computed_in']}: the CPU had no units for "
+            f"{parsed.params['precision']}, which would take several times as long"
+        )
+    elif summary.get("same_as_fp32") is not None:
         terminal.say(
             f"  {parsed.params['precision']}: {summary['same_as_fp32']:.2%} of the labels of the "
             "first images as in fp32"

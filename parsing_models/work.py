@@ -87,7 +87,8 @@ def parse(job: Job) -> dict[str, Any]:
     Returns the summary: ``images`` stored, ``made`` now, ``seconds``, ``images_per_s``; names of
     images of whose maps ``parsing_models.bodies.findings`` says something, by finding, and of those
     that ``failed`` (file damaged or changed since ``prepare``), which have no map;
-    ``same_as_fp32``, the share of equal labels on the first images, with another precision.
+    ``same_as_fp32``, the share of equal labels on the first images, with another precision, and
+    ``computed_in``, the precision of a CPU that has no units for the one asked for.
     Raises ``ReidpipeError`` when no image at all can be read, when a GPU labels images otherwise
     than the CPU, or gives them all one class.
     """
@@ -119,7 +120,10 @@ def parse(job: Job) -> dict[str, Any]:
         "failed": sorted(failed),
     }
     if work.precision != "fp32":
-        summary["same_as_fp32"] = LabelMapReader(job.folder).attributes["same_as_fp32"]
+        made = LabelMapReader(job.folder).attributes
+        summary["same_as_fp32"] = made["same_as_fp32"]
+        if made["precision"] != work.precision:
+            summary["computed_in"] = made["precision"]
     if len(summary[NO_PERSON]) > 0.5 * stored:
         log.warning(
             "no person was found in %d of %d images: are they upright crops of one person each, "
@@ -297,6 +301,8 @@ def _checked(work: Work, parser: Parser, images: list[np.ndarray]) -> dict[str, 
         check_device(full, reference, images, GRID)
     if work.precision == "fp32":
         return {}
+    if parser.precision == "fp32":  # of a CPU without units for another
+        return {"same_as_fp32": 1.0}
     return {"same_as_fp32": check_precision(parser, full, images, GRID)}
 
 

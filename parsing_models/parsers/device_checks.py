@@ -71,27 +71,30 @@ class OneClassGuard:
     device: Any
     folder: Path
     enough: int = ENOUGH_IMAGES
-    images: int = field(default=0, init=False)
-    _counts: np.ndarray = field(init=False)
+    _labels: list[np.ndarray] = field(default_factory=list, init=False)
     _warned: bool = field(default=False, init=False)
 
-    def __post_init__(self) -> None:
-        self._counts = np.zeros(256, np.int64)
+    @property
+    def images(self) -> int:
+        """How many were added since the last check."""
+        return len(self._labels)
 
     def add(self, label: np.ndarray) -> None:
-        """Count the labels of an image, u1 (H, W)."""
-        self._counts += np.bincount(label.ravel(), minlength=256)
-        self.images += 1
+        """Keep the labels of an image, u1 (H, W), until ``check`` looks at them."""
+        self._labels.append(label)
 
     def check(self) -> None:
         """Judge the images since the last check; raises ``ReidpipeError`` on other than a CPU."""
         from reid_train.engine.runtime import on_cpu
 
-        counts, images = self._counts, self.images
-        self.__post_init__()
-        self.images = 0
+        labels, self._labels = self._labels, []
+        images = len(labels)
         if images < self.enough:
             return
+        background = 1 - sum(map(np.count_nonzero, labels)) / sum(label.size for label in labels)
+        if 1 - ONE_CLASS_SHARE < background <= ONE_CLASS_SHARE:
+            return  # too much for another class to have so large a share, and too little
+        counts = np.bincount(np.concatenate([label.ravel() for label in labels]), minlength=256)
         top = int(counts.argmax())
         share = counts[top] / counts.sum()
         if share <= ONE_CLASS_SHARE:

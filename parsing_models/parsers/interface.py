@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from parsing_models.parsers.warp import GrownBox, Placement, Size, to_grid, to_i
 from pipeline.labels.sets import LabelSet
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.engine.runtime import Runtime, free_memory, on_cpu
+from reid_train.engine.units import computed_in
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,10 @@ FLOATS_PER_PIXEL = 256
 # On a CPU: one image of 473x473 at a time, a dozen of 192x96. Larger slices take longer per image,
 # as what a network holds is then fetched anew from the system and leaves the cache.
 MEMORY_MIB = 256
+# About a core's second-level cache, which holds logits at the grid of one image.
+IN_CACHE_MIB = 4
+# Images that a CPU warps together, in float64: more leave the cache too.
+WARPED = 2
 
 
 @dataclass(frozen=True)
@@ -190,13 +195,14 @@ class Parser:
             for values in (given.mean, given.std)
         )
         inputs = torch.empty(len(images), 3, *given.input_size, device=self.device)
-        for shape, rows in _by_size(images).items():
+        for shape, equal in _by_size(images).items():
             similarity = self.placement.similarity(shape, given.input_size)
-            pixels = self._uploaded(np.stack([images[row] for row in rows]))
-            part = to_input(pixels.permute(0, 3, 1, 2), given.input_size, similarity)
-            if given.channel_order == "bgr":
-                part = part.flip(1)
-            inputs[rows] = similarity.pad_((part / 255).sub_(mean).div_(std))
+            for rows in _parts(equal, WARPED if on_cpu(self.device) else len(equal)):
+                pixels = self._uploaded(np.stack([images[row] for row in rows]))
+                part = to_input(pixels.permute(0, 3, 1, 2), given.input_size, similarity)
+                if given.channel_order == "bgr":
+                    part = part.flip(1)
+                inputs[rows] = similarity.pad_(part.div_(255).sub_(mean).div_(std))
         return inputs
 
     def _uploaded(self, pixels: np.ndarray) -> Tensor:
@@ -229,9 +235,9 @@ class Parser:
         for shape, rows in _by_size(images).items():
             grid = size or shape
             # On a CPU, logits at the grid that leave the cache cost more than the network.
-            mib = 16 if on_cpu(self.device) else self.memory_mib
+            mib = IN_CACHE_MIB if on_cpu(self.device) else self.memory_mib
             step = max(1, mib * 2**20 // (4 * len(self.label_set) * grid[0] * grid[1]))
-            for part in (rows[start : start + step] for start in range(0, len(rows), step)):
+            for part in _parts(rows, step):
                 found.append((part, *_decided(self._at_grid(logits, part, shape, grid))))
         # Fetched last: each fetch waits for a GPU, which until then has work queued.
         maps: list[Any] = [None] * len(images)
@@ -271,7 +277,9 @@ class Reduced:
 
 def in_precision(parser: Parser, precision: str) -> Parser:
     """``parser`` with its network in ``fp32``, ``bf16`` or ``fp16``, weights shared; the warps
-    around it stay as they are."""
+    around it stay as they are. A CPU without units for it computes in fp32, and its ``precision``
+    says so.
+    """
     if not isinstance(parser, Parser):
         if precision != "fp32":
             raise ReidpipeError(
@@ -280,6 +288,8 @@ def in_precision(parser: Parser, precision: str) -> Parser:
             )
         return parser
     network = parser.network.network if isinstance(parser.network, Reduced) else parser.network
+    if on_cpu(parser.device):
+        precision = computed_in(precision)
     if precision != "fp32":
         network = Reduced(network, Runtime(parser.device, precision))
     return replace(parser, network=network, precision=precision)
@@ -298,18 +308,22 @@ def _out_of_memory(error: RuntimeError | MemoryError) -> bool:
 def _decided(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Logits N,C,H,W -> the first of the largest classes u1 N,H,W, and its soft-max f4 N,H,W.
 
-    The same as ``softmax(1).max(1)`` in a third of the time on a CPU.
+    The same as ``softmax(1).max(1)`` in a third of the time on a CPU; the logits are overwritten.
     """
     top = logits.amax(1)
     label = torch.zeros_like(top, dtype=torch.uint8)
     for number in range(logits.shape[1] - 1, -1, -1):
         label.masked_fill_(logits[:, number] == top, number)
     # exp is ten times slower where its result is denormal; e^-60 adds nothing to a sum above 1.
-    return label, (logits - top[:, None]).clamp_min_(-60).exp_().sum(1).reciprocal_()
+    return label, logits.sub_(top[:, None]).clamp_min_(-60).exp_().sum(1).reciprocal_()
 
 
 def _rescale(inputs: Tensor, scale: float) -> Tensor:
     return F.interpolate(inputs, scale_factor=scale, mode="bilinear", align_corners=True)
+
+
+def _parts(rows: list[int], size: int) -> Iterator[list[int]]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def _by_size(images: Sequence[np.ndarray]) -> dict[Size, list[int]]:

@@ -110,7 +110,7 @@ def _blend(
     shape = [1] * images.ndim
     shape[axis] = cells
     near, far = (_taken(images, axis, index) for index in (below, below + 1))
-    return torch.addcmul(near, weight.view(shape), far - near).float().double()
+    return far.sub_(near).mul_(weight.view(shape)).add_(near).float().double()
 
 
 def _taken(images: Tensor, axis: int, index: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ def _taken(images: Tensor, axis: int, index: Tensor) -> Tensor:
     inside = (index >= 0) & (index < size)
     shape = [1] * images.ndim
     shape[axis] = len(index)
-    return images.index_select(axis, index.clamp(0, size - 1)) * inside.view(shape)
+    return images.index_select(axis, index.clamp(0, size - 1)).mul_(inside.view(shape))
 
 
 def to_grid(

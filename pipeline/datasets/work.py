@@ -21,7 +21,7 @@ from pipeline.datasets.repeats import may_repeat
 from pipeline.datasets.sharing import Shared
 from pipeline.images.decoding import Decoding
 from pipeline.images.originals import DamagedImage, read_bytes
-from pipeline.images.pixels import read_image
+from pipeline.images.pixels import read_size
 from pipeline.images.work import WORTHWHILE
 from pipeline.mannequins import render
 from pipeline.terminal.errors import ReidpipeError
@@ -131,12 +131,12 @@ def _measure(paths: list[str], *, root: Path, decoding: Decoding) -> list[Measur
     for path in paths:
         try:
             data = read_bytes(root / path)
-            image, told = read_image(data, path, decoding=decoding)
+            width, height, told = read_size(data, path, decoding=decoding)
         except DamagedImage as error:
             results.append(Measured(0, 0, "", str(error)))
         else:
             digest = hashlib.sha256(data).hexdigest()
-            results.append(Measured(image.width, image.height, digest, "", told))
+            results.append(Measured(width, height, digest, "", told))
     return results
 
 

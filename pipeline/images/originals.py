@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import shlex
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -53,9 +54,10 @@ def read_bytes(path: Path) -> bytes:
     whose bytes one would wait for ever.
     """
     try:
-        if path.exists() and not path.is_file():
+        if not stat.S_ISREG(path.stat().st_mode):
             raise DamagedImage(f"found no plain file at {path}; expected an image")
-        return path.read_bytes()
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a third of Path's time
+            return file.read()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise DamagedImage(f"found no file at {path}; expected an image") from error
     except OSError as error:

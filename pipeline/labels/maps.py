@@ -129,14 +129,19 @@ class LabelMapReader:
         return iter(self._places)
 
     def __getitem__(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        label, steps = self.stored(key)
+        return label, steps.astype(np.float32) / CONFIDENCE_STEPS
+
+    def stored(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """A map as it lies in its shard: label u1 (H, W), confidence in steps u1 (H, W), 0 to
+        ``CONFIDENCE_STEPS``.
+        """
         number, row = self._place(key)
         chunks = self._lying(number)
         if chunks is not None:
-            label, steps = chunks.read(row, key)
-        else:
-            with self._shard(number) as shard:
-                label, steps = shard.label(row), shard.confidence(row)
-        return label, steps.astype(np.float32) / CONFIDENCE_STEPS
+            return chunks.read(row, key)
+        with self._shard(number) as shard:
+            return shard.label(row), shard.confidence(row)
 
     def read(self, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Maps of several images: label u1 (N,H,W), confidence f4 (N,H,W)."""

@@ -28,12 +28,15 @@ def voc_palette(classes: int) -> tuple[tuple[int, int, int], ...]:
 
 def nearest_resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A label map or its confidence (h, w) at ``size`` (H, W): for each cell the value of the pixel
-    its centre lies in, since labels must not be blended."""
+    its centre lies in, since labels must not be blended. The plane itself where it has that size.
+    """
+    if plane.shape == tuple(size):
+        return plane
     rows, columns = (
         ((np.arange(target) + 0.5) * source / target).astype(np.int64)
         for source, target in zip(plane.shape, size, strict=True)
     )
-    return plane[rows[:, None], columns]
+    return plane.take(rows, 0).take(columns, 1)
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,15 @@ class LabelSet:
         return np.array(self.palette, dtype=np.uint8)
 
     def mirrored(self, labels: np.ndarray) -> np.ndarray:
-        """Label maps u1 (..., W) of the left-right mirrored images."""
-        return self.flip_order.astype(np.uint8)[labels[..., ::-1]]
+        """Label maps u1 (..., W) of the left-right mirrored images. Raises IndexError for a label
+        that is not of this set.
+        """
+        if labels.size and (highest := int(labels.max())) >= len(self):
+            raise IndexError(f"label {highest} in a set of {len(self)}")
+        table = self.flip_order.astype(np.uint8).tobytes().ljust(256, b"\0")
+        # A table of bytes is walked through five times as fast as an array is indexed.
+        turned = bytearray(np.ascontiguousarray(labels[..., ::-1])).translate(table)
+        return np.frombuffer(turned, np.uint8).reshape(labels.shape)
 
     def map_to(self, other: LabelSet) -> np.ndarray:
         """uint8 (C,) table: ``table[label_map]`` in the classes of ``other``; every class has one.

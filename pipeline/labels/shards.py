@@ -203,7 +203,7 @@ class Shard:
 
 def deflate(values: np.ndarray) -> bytes:
     """A map as HDF5's gzip-1 stores it."""
-    return zlib.compress(values.tobytes(), 1)
+    return zlib.compress(np.ascontiguousarray(values).data, 1)
 
 
 def inflate(data: bytes, size: int) -> bytes:

@@ -142,7 +142,9 @@ class MapWriter:
             raise ValueError(f"map of {key} is not u1 with labels below {len(self.label_set)}")
         if key in self._rows:
             raise ValueError(f"{key} was added twice")
-        steps = np.rint(np.clip(confidence, 0.0, 1.0) * CONFIDENCE_STEPS).astype(np.uint8)
+        scaled = np.clip(confidence, 0.0, 1.0)
+        scaled *= CONFIDENCE_STEPS
+        steps = np.rint(scaled, out=scaled).astype(np.uint8)
         self._rows[key] = _Row(
             deflate(label),
             deflate(steps),
@@ -164,8 +166,9 @@ class MapWriter:
             if rows:
                 number = self._stored.next
                 with replacing(self._stored.path(number)) as temporary:
-                    temporary.write_bytes(self._content(rows))
-                    _check(temporary, rows)
+                    content = self._content(rows)
+                    temporary.write_bytes(content)
+                    _check(temporary, content, rows)
                 self._stored.add(rows, number)
         self._rows.clear()
 
@@ -208,13 +211,15 @@ class MapWriter:
             return file.id.get_file_image()
 
 
-def _check(path: Path, rows: Mapping[str, _Row]) -> None:
+def _check(path: Path, content: bytes, rows: Mapping[str, _Row]) -> None:
     """Compare what lies in a new shard with what was to be written."""
+    if path.read_bytes() != content:
+        raise damaged(path, "it reads back otherwise than written")
     with Shard(path) as shard:
+        first = next(iter(rows.values()))
         same = shard.keys() == list(rows) and all(
-            shard.sets[name].id.read_direct_chunk((place, 0, 0)) == (0, getattr(row, name))
+            shard.sets[name].id.read_direct_chunk((0, 0, 0)) == (0, getattr(first, name))
             for name in ("label", "confidence")
-            for place, row in enumerate(rows.values())
         )
     if not same:
         raise damaged(path, "it reads back otherwise than written")

@@ -25,6 +25,7 @@ from reid_train.engine.optimiser import Optimiser
 from reid_train.engine.runtime import Runtime, derive_seed, on_cpu
 from reid_train.engine.schedules import HeldCosine
 from reid_train.engine.task import Stage
+from reid_train.engine.units import UNITS
 from reid_train.models.clip.classifier import ClipClassifier
 from reid_train.models.clip.towers import published_clip
 from reid_train.recipe.assembly import parameters
@@ -236,6 +237,8 @@ def _runtime(job: Job, recipe: LearnerRecipe) -> Runtime:
     # Half precision is a matter of GPUs: CPUs compute in float32, and the model's file says so.
     runtime = Runtime.create(job.device, "fp32", job.threads, join=True)
     if on_cpu(runtime.device) and recipe.precision != "fp64":
+        if recipe.precision in UNITS:
+            log.warning("precision %s is for GPUs: computing in fp32", recipe.precision)
         return runtime
     return Runtime.create(job.device, recipe.precision, job.threads, join=True)
 

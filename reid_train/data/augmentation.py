@@ -9,7 +9,7 @@ the whole global batch, so several processes see what one would.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.labels.sets import IGNORE
+from reid_train.engine.runtime import on_cpu
 
 
 @dataclass(frozen=True)
@@ -124,52 +125,84 @@ class Draws:
             windows=None if self.windows is None else self.windows[rows],
         )
 
-    def move(self, images: np.ndarray) -> np.ndarray:
-        """Enlarge, mirror and crop uint8 N,H,W,3; what comes from outside the image is black."""
-        images = self._zoomed(images, self._resampled)
-        return self._shift(images, lambda image: image[:, ::-1], 0)
+    def move(
+        self,
+        images: np.ndarray,
+        places: Sequence[int] | np.ndarray | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Enlarge, mirror and crop uint8 N,H,W,3; what comes from outside the image is black.
+
+        places: rows of ``images``, which may be a memory map of all there are; without them N are
+        given. out: where the result goes, of the same shape, in any order of memory.
+        """
+        return self._moved(images, places, out, self._resampled, _reversed, 0)
 
     def move_maps(
-        self, labels: np.ndarray, confidence: np.ndarray, mirrored: Callable
+        self,
+        labels: np.ndarray,
+        confidence: np.ndarray,
+        mirrored: Callable,
+        places: Sequence[int] | np.ndarray | None = None,
+        out: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The same for label maps u1 N,H,W and their confidence f4 N,H,W, erased pixels included.
+        """The same for label maps u1 N,H,W and their confidence N,H,W of any type, erased pixels
+        included.
 
         ``mirrored(labels)`` mirrors and exchanges left and right (``LabelSet.mirrored``). Pixels
         from outside and erased ones get label ``IGNORE`` and confidence 0. Enlarged maps take the
         nearest pixel.
         """
-        labels, confidence = (self._zoomed(m, self._nearest) for m in (labels, confidence))
-        labels = self._shift(labels, mirrored, IGNORE)
-        confidence = self._shift(confidence, lambda one: one[:, ::-1], 0)
-        for row, (top, left, h, w, _) in enumerate(self.boxes):
+        first, second = out if out is not None else (None, None)
+        labels = self._moved(labels, places, first, self._nearest, mirrored, IGNORE)
+        confidence = self._moved(confidence, places, second, self._nearest, _reversed, 0)
+        for row, (top, left, h, w, _) in enumerate(self.boxes.tolist()):
             labels[row, top : top + h, left : left + w] = IGNORE
             confidence[row, top : top + h, left : left + w] = 0
         return labels, confidence
 
-    def erasure(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """The erased pixels of images of ``size``: their flat places in N,H,W, int64 M, and what
-        they are filled with, in units of the normalised image, float32 M,3.
-        """
-        height, width = size
-        places, values = [np.empty(0, np.int64)], [np.empty((0, 3), np.float32)]
-        for row, (top, left, h, w, seed) in enumerate(self.boxes):
-            ys, xs = np.arange(top, top + h)[:, None], np.arange(left, left + w)
-            places.append(((row * height + ys) * width + xs).ravel())
-            filling = np.zeros((h * w, 3), np.float32)
-            if self.fill == "noise":
-                np.random.default_rng(seed).standard_normal(out=filling, dtype=np.float32)
-            elif self.fill != "mean":
-                filling[:] = self.fill
-            values.append(filling)
-        return np.concatenate(places), np.concatenate(values)
+    @property
+    def filled(self) -> int:
+        """Rows of ``filling``: erased pixels, or 1 of a constant fill."""
+        return int((self.boxes[:, 2] * self.boxes[:, 3]).sum()) if self.fill == "noise" else 1
 
-    def _zoomed(self, batch: np.ndarray, window: Callable) -> np.ndarray:
-        """``batch`` with ``window(image, row, column)`` in place of the images to enlarge."""
-        if self.windows is None:
-            return batch
-        out = batch.copy()
-        for row in np.flatnonzero(self.windows[:, 0] >= 0):
-            out[row] = window(batch[row], *self.windows[row])
+    def filling(self, out: np.ndarray | None = None) -> np.ndarray:
+        """What erased pixels are filled with, in units of the normalised image: float32 M,3, box
+        after box and row after row in it; of a constant fill 1,3. out: where it goes.
+        """
+        values = np.empty((self.filled, 3), np.float32) if out is None else out
+        if self.fill != "noise":
+            values[:] = 0 if self.fill == "mean" else self.fill
+            return values
+        end = 0
+        for _, _, h, w, seed in self.boxes.tolist():
+            if h:
+                start, end = end, end + h * w
+                generator = np.random.default_rng(seed)
+                generator.standard_normal(out=values[start:end], dtype=np.float32)
+        return values
+
+    def _moved(
+        self,
+        batch: np.ndarray,
+        places: Sequence[int] | np.ndarray | None,
+        out: np.ndarray | None,
+        window: Callable,
+        mirrored: Callable,
+        fill: int,
+    ) -> np.ndarray:
+        """Image by image in one pass: a batch does not stay in a processor's cache."""
+        count = len(self.flips)
+        if out is None:
+            out = np.empty((count, *batch.shape[1:]), batch.dtype)
+        batch = np.asarray(batch)  # a view of a memory map is made ten times as slowly
+        offsets, flips = self.offsets.tolist(), self.flips.tolist()
+        windows = [(-1, -1)] * count if self.windows is None else self.windows.tolist()
+        for row, place in enumerate(range(count) if places is None else places):
+            image = batch[place]
+            if windows[row][0] >= 0:
+                image = window(image, *windows[row])
+            _shift(mirrored(image) if flips[row] else image, offsets[row], out[row], fill)
         return out
 
     def _resampled(self, image: np.ndarray, top: int, left: int) -> np.ndarray:
@@ -184,14 +217,31 @@ class Draws:
         columns = ((np.arange(width) + left + 0.5) * width / self.enlarged[1]).astype(int)
         return plane[rows[:, None], columns]
 
-    def _shift(self, batch: np.ndarray, mirrored: Callable, fill: int) -> np.ndarray:
-        out = np.full_like(batch, fill)
-        height, width = batch.shape[1:3]
-        for row, (y, x) in enumerate(self.offsets):
-            image = mirrored(batch[row]) if self.flips[row] else batch[row]
-            y0, y1, x0, x1 = max(y, 0), min(y + height, height), max(x, 0), min(x + width, width)
-            out[row, y0 - y : y1 - y, x0 - x : x1 - x] = image[y0:y1, x0:x1]
-        return out
+
+def _reversed(image: np.ndarray) -> np.ndarray:
+    return image[:, ::-1]
+
+
+def _shift(image: np.ndarray, offset: Sequence[int], out: np.ndarray, fill: int) -> None:
+    """Write the window of ``image`` that begins at ``offset`` into ``out``, ``fill`` around it."""
+    (y, x), (height, width) = offset, image.shape[:2]
+    if abs(y) >= height or abs(x) >= width:
+        out[:] = fill
+        return
+    y0, y1, x0, x1 = max(y, 0), min(y + height, height), max(x, 0), min(x + width, width)
+    if y:
+        out[y1 - y :] = fill
+        out[: y0 - y] = fill
+    if x:
+        out[y0 - y : y1 - y, x1 - x :] = fill
+        out[y0 - y : y1 - y, : x0 - x] = fill
+    inside, seen = out[y0 - y : y1 - y, x0 - x : x1 - x], image[y0:y1, x0:x1]
+    if image.ndim == 3 and (image.strides[1] < 0 or out.strides[2] != 1):
+        # numpy would copy such pixels three bytes at a time; of a channel it copies whole rows.
+        for channel in range(image.shape[2]):
+            inside[..., channel] = seen[..., channel]
+    else:
+        inside[:] = seen
 
 
 # Weights of ITU-R 601 luma, as PIL converts RGB to L.
@@ -213,16 +263,42 @@ def colour(images: Tensor, factors: Tensor) -> Tensor:
     return (grey + (images - grey) * saturation).clamp(0, 1)
 
 
-def erase(images: Tensor, places: Tensor, values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Images N,3,H,W in 0..1 with the pixels ``places`` (see ``Draws.erasure``) replaced, in place.
+def erase(images: Tensor, boxes: Tensor, filling: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Images N,3,H,W in 0..1 with what is in ``boxes`` replaced, in place.
 
+    boxes: int64 N,4 (top, left, height, width). filling: float M,3 or 1,3 (``Draws.filling``).
     mean, std: 1,3,1,1, the constants the model normalises by. Noise leaves 0..1: it is a standard
     normal value after normalisation.
     """
-    height, width = images.shape[2:]
-    pixels = places % (height * width)
+    values = mean.view(1, 3) + std.view(1, 3) * filling
+    if not on_cpu(images.device):
+        return erase_at_once(images, boxes, values)
+    end = 0
+    for image, (top, left, h, w) in zip(images, boxes.tolist(), strict=True):
+        if h:
+            start, end = end, end + h * w
+            inside = values if len(values) == 1 else values[start:end]
+            box = inside.expand(h * w, 3).view(h, w, 3).permute(2, 0, 1)
+            image[:, top : top + h, left : left + w] = box
+    return images
+
+
+def erase_at_once(images: Tensor, boxes: Tensor, values: Tensor) -> Tensor:
+    """``erase`` with values that are those of the images, in a few calls however many boxes there
+    are, and without asking a GPU what is in them, which waits for all it has to do.
+    """
+    count, _, height, width = images.shape
+    top, left, h, w = boxes.unbind(1)
+    if len(values) == 1:
+        y = torch.arange(height, device=images.device)[None, :, None] - top[:, None, None]
+        x = torch.arange(width, device=images.device)[None, None, :] - left[:, None, None]
+        rows, columns = (y >= 0) & (y < h[:, None, None]), (x >= 0) & (x < w[:, None, None])
+        return images.copy_(torch.where((rows & columns)[:, None], values.view(1, 3, 1, 1), images))
+    areas = h * w
+    number = torch.arange(count, device=images.device)
+    image = torch.repeat_interleave(number, areas, output_size=len(values))
+    place = torch.arange(len(values), device=images.device) - (areas.cumsum(0) - areas)[image]
+    y, x = top[image] + place // w[image], left[image] + place % w[image]
     # Advanced indices on both sides of a slice put their dimension first: M,3.
-    images[places // (height * width), :, pixels // width, pixels % width] = (
-        mean.view(1, 3) + std.view(1, 3) * values
-    )
+    images[image, :, y, x] = values
     return images

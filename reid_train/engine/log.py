@@ -207,11 +207,13 @@ class Log:
             self.lines.validation(entry)
 
     def position(self) -> int:
-        """Bytes of ``log.jsonl``, all of them on the disk: what a state remembers."""
-        if not self.main:
-            return 0
-        os.fsync(self.file.fileno())
-        return self.path.stat().st_size
+        """Bytes of ``log.jsonl``: what a state remembers, once they are on the disk (``flush``)."""
+        return self.path.stat().st_size if self.main else 0
+
+    def flush(self) -> None:
+        """Everything that was logged is on the disk. Any thread may call it."""
+        if self.main:
+            os.fsync(self.file.fileno())
 
     def close(self) -> None:
         """Of a run that ended or failed."""

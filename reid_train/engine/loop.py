@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -24,6 +24,7 @@ from pipeline.artifacts.running import SILENT, Running
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.watching import QUIET, Watching
 from reid_train.engine.arithmetic import full, stored
+from reid_train.engine.averaging import average, averaged
 from reid_train.engine.checkpoint import (
     check_order,
     is_whole_state,
@@ -34,6 +35,7 @@ from reid_train.engine.checkpoint import (
 from reid_train.engine.log import Log
 from reid_train.engine.reached import EpochEnd, TrainResult
 from reid_train.engine.runtime import Runtime, derive_seed
+from reid_train.engine.saving import Saving
 from reid_train.engine.task import ReidTask, Stage
 
 STATE = "state.pt"
@@ -59,10 +61,12 @@ def train(
 
     ``folder`` gets ``log.jsonl``, ``log.csv`` and ``state.pt``; when a state is there, training
     goes on from it. The state is written at the end of every epoch, every ``save_every`` batches
-    and when ``save_seconds`` have passed. ``watching``: what is told on stderr and to trackers;
+    and when ``save_seconds`` have passed, while training goes on: what goes wrong in it is raised
+    when the next one is due, or at the end. ``watching``: what is told on stderr and to trackers;
     ``progress`` draws a bar there if it is a terminal; ``running`` is told each step.
-    ``after_epoch`` is called by the first process while the others wait, and again by a run that
-    goes on where that had begun; whatever it draws at random, training draws the same.
+    ``after_epoch`` is called by the first process, once the state is on the disk, while the others
+    wait, and again by a run that goes on where that had begun; whatever it draws at random,
+    training draws the same.
 
     Raises ReidpipeError when a loss or gradient is not finite (its batch is saved as
     ``nan-batch.pt``), when the state belongs to another run, or when a stage's patterns match
@@ -129,10 +133,13 @@ class _Loop:
             running=self.running,
             main=self.runtime.main,
         )
+        self.saving = Saving(self.runtime, self._write)
         try:
             for index in range(first, len(self.stages)):
                 self._stage(index, state if index == first else None)
+            self.saving.wait()
         finally:
+            self.saving.close()
             self.log.close()
         if self.runtime.dtype != torch.float32:
             self.task.float()  # weights are kept in float32, whatever they were computed in
@@ -187,7 +194,7 @@ class _Loop:
         )
         self.trained = [parameters[name] for name in multipliers]
         self.scaler = self.runtime.scaler()
-        self.ema = _averaged(task) if stage.ema is not None else None
+        self.ema = averaged(task) if stage.ema is not None else None
         epoch, step = 0, 0
         if state is not None:
             check_order(state, self.names, self.optimiser, self.folder / STATE)
@@ -247,6 +254,7 @@ class _Loop:
     def _look(self, index: int, epoch: int) -> None:
         """Call ``after_epoch``: its time counts as nobody's training."""
         if self.after_epoch is not None and self.runtime.main:
+            self.saving.wait()
             number = sum(stage.epochs for stage in self.stages[:index]) + epoch + 1
             last = number == sum(stage.epochs for stage in self.stages)
             weights = {**self.task.state_dict(), **(self.ema or {})}
@@ -288,7 +296,7 @@ class _Loop:
             for hook in stage.hooks:
                 hook.after_step(self.task)
             if self.ema is not None and stage.ema is not None:
-                _average(self.ema, self.task, stage.ema)
+                average(self.ema, self.task, stage.ema)
         self.steps += 1
         # Reading the values waits for the device: they are read when the next step is queued.
         self._settle(index, epoch)
@@ -356,8 +364,7 @@ class _Loop:
             return
         self._settle(index, epoch)  # a state with weights that a NaN has reached is worth nothing
         self._tick()
-        save_state(
-            self.folder / STATE,
+        self.saving.begin(
             {
                 "identity": self._identity(),
                 "stage": index,
@@ -374,25 +381,15 @@ class _Loop:
                 "steps": self.steps,
                 "seconds": self.seconds,
                 "log_bytes": self.log.position(),
-            },
+            }
         )
         self.saved_at = time.monotonic()
+
+    def _write(self, state: Mapping[str, Any]) -> None:
+        self.log.flush()  # a state must not remember more of the log than is there
+        save_state(self.folder / STATE, state)
 
 
 def _no_sync(module: nn.Module) -> Any:
     """Gradients of all but the last batch of an accumulated step stay in the process."""
     return module.no_sync() if hasattr(module, "no_sync") else nullcontext()  # type: ignore[operator]
-
-
-def _float_state(task: ReidTask) -> Iterator[tuple[str, Tensor]]:
-    return ((k, v.detach()) for k, v in task.state_dict().items() if v.is_floating_point())
-
-
-def _averaged(task: ReidTask) -> dict[str, Tensor]:
-    return {key: value.clone() for key, value in _float_state(task)}
-
-
-@torch.no_grad()
-def _average(ema: dict[str, Tensor], task: ReidTask, decay: float) -> None:
-    for key, value in _float_state(task):
-        ema[key].lerp_(value, 1 - decay)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import atexit
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.options import check_device
+from reid_train.engine.units import computed_in
 
 PRECISIONS = ("fp32", "bf16", "fp16", "fp64")
 
@@ -58,6 +59,7 @@ class Runtime:
         """Resolve ``auto | cpu | cuda | cuda:<n>`` and ``auto | fp32 | bf16 | fp16 | fp64``.
 
         ``auto`` takes a GPU when there is one, and bf16 where the GPU computes in it, else fp32.
+        A CPU without units for bf16 or fp16 computes in fp32 instead, and a warning says so.
         ``join`` is for work that all processes of ``torchrun`` do together: the process group is
         joined (NCCL on GPUs, Gloo on CPUs). Without it a process works alone, whoever waits for it.
         Raises ReidpipeError for an unknown name and for a GPU that is not there.
@@ -73,6 +75,8 @@ class Runtime:
                 f"found precision '{precision}'; expected auto, {', '.join(PRECISIONS)}; "
                 "type --set precision=fp32"
             )
+        if chosen.type == "cpu":
+            precision = computed_in(precision)
         if threads is not None:
             torch.set_num_threads(threads)
         if chosen.type == "cuda":
@@ -126,6 +130,29 @@ class Runtime:
             return value
         order = torch.channels_last if channels_last else torch.contiguous_format
         return value.contiguous(memory_format=order)
+
+    @property
+    def pins(self) -> bool:
+        """Whether batches belong in page-locked memory, which the device reads by itself."""
+        return self.device.type == "cuda"
+
+    @property
+    def loaders(self) -> int:
+        """How many threads make batches beside the one that trains: one where the model computes on
+        the CPU, which takes far longer than its batches, else those of a step.
+        """
+        return 1 if on_cpu(self.device) else self.threads
+
+    def copied(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Each as it is now, on the CPU, in memory of its own."""
+        copies = []
+        for tensor in tensors:
+            source = tensor.detach()
+            # From a GPU all at once: page-locked memory is written while this goes on.
+            copy = torch.empty_like(source, device="cpu", pin_memory=source.is_cuda)
+            copies.append(copy.copy_(source, non_blocking=True))
+        self.synchronise()
+        return copies
 
     @contextmanager
     def isolated_randomness(self) -> Iterator[None]:

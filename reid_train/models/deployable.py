@@ -95,7 +95,7 @@ class ReidModel(nn.Module):
         if not self.training and not torch.compiler.is_exporting():
             for name, count in self.side_tables.items():
                 _check_ids(name, camids if name == "camids" else views, count)
-        return self.trunk((images - self.mean) / self.std, camids=camids, views=views)
+        return self.trunk((images - self.mean).div_(self.std), camids=camids, views=views)
 
     def forward(
         self, images: Tensor, camids: Tensor | None = None, views: Tensor | None = None

@@ -14,7 +14,7 @@ from reid_train.data.dataset import ReidBatches, TrainingSet
 from reid_train.data.sampler import Sampler
 from reid_train.engine import SCHEDULES
 from reid_train.engine.optimiser import Optimiser
-from reid_train.engine.runtime import Runtime, derive_seed
+from reid_train.engine.runtime import Runtime, derive_seed, on_cpu
 from reid_train.engine.schedules import Schedule
 from reid_train.engine.task import BatchSource, Hook, Stage
 from reid_train.hooks import HOOKS
@@ -51,8 +51,12 @@ def build_stages(
     recipe: schema.Recipe, data: TrainingSet, *, seed: int, runtime: Runtime | None = None
 ) -> list[Stage]:
     """The recipe's stages over images. ``runtime``: where hooks compute; they need one."""
+    where: dict[str, Any] = {}
+    if runtime is not None:
+        planar = on_cpu(runtime.device) and not recipe.channels_last
+        where = {"threads": runtime.loaders, "pinned": runtime.pins, "planar": planar}
     return [
-        _image_stage(stage, data, derive_seed(seed, "data", stage.name), runtime)
+        _image_stage(stage, data, derive_seed(seed, "data", stage.name), runtime, where)
         for stage in recipe.image_stages
     ]
 
@@ -82,11 +86,16 @@ def build_schedule(stage: schema.Stage) -> Schedule:
 
 
 def _image_stage(
-    stage: schema.Stage, data: TrainingSet, seed: int, runtime: Runtime | None
+    stage: schema.Stage,
+    data: TrainingSet,
+    seed: int,
+    runtime: Runtime | None,
+    where: dict[str, Any],
 ) -> Stage:
+    """where: what of ``ReidBatches`` follows from the device."""
     assert not isinstance(stage.data, schema.Features)
     augmentation = Augmentation(**stage.data.augment.model_dump())
-    batches = ReidBatches(data, _sampler(stage, data, seed), augmentation, seed=seed)
+    batches = ReidBatches(data, _sampler(stage, data, seed), augmentation, seed=seed, **where)
     if not stage.hooks:
         return build_stage(stage, batches)
     if runtime is None:

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from reid_train.data.augmentation import colour, erase
+from reid_train.data.buffers import Buffers
 from reid_train.data.cells import CellGrid, to_cells
-from reid_train.engine.runtime import gather
+from reid_train.engine.runtime import gather, on_cpu
 from reid_train.engine.task import Losses, ReidTask, Report
 from reid_train.losses.memory import CameraPrototypes, PrototypeMemory
 from reid_train.models.deployable import ReidModel
@@ -68,6 +70,7 @@ class RecipeTask(ReidTask):
         self.texts = texts
         self.cell_grid = None if grid is None else CellGrid.even(model.input_size, grid)
         self.active: list[Term] = []
+        self.room = Buffers()
 
     def begin_stage(self, name: str) -> None:
         self.active = self.terms[name]
@@ -128,10 +131,24 @@ class RecipeTask(ReidTask):
 
     def pixels(self, batch: dict[str, Tensor]) -> Tensor:
         """The batch's images N,3,H,W in 0..1, with the changes that are made to floats."""
-        images = batch["images"].to(self.model.mean.dtype).div_(255)
+        images = self._floats(batch["images"])
         if "factors" in batch:
             images = colour(images, batch["factors"])
         if "erased" in batch:
             mean, std = self.model.mean, self.model.std
             images = erase(images, batch["erased"], batch["filling"], mean, std)
         return images
+
+    def _floats(self, images: Tensor) -> Tensor:
+        """Bytes as the model's type in 0..1, in the same order of memory. On a CPU in memory that
+        is used again, and in one pass (torch would make two): a batch is larger than its caches.
+        """
+        dtype = self.model.mean.dtype
+        if not on_cpu(images.device):
+            return images.to(dtype).div_(255)
+        planar = images.is_contiguous()
+        stored = images if planar else images.permute(0, 2, 3, 1)
+        floats = self.room(stored.shape, dtype)
+        found = floats.numpy()
+        np.divide(stored.numpy(), found.dtype.type(255), out=found, dtype=found.dtype)
+        return floats if planar else floats.permute(0, 3, 1, 2)

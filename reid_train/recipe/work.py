@@ -288,7 +288,7 @@ def model(job: Job) -> dict[str, Any]:
         watching=job.watching,
         running=job.running,
         channels_last=recipe.channels_last,
-        after_epoch=observer,
+        after_epoch=observer if observer.asked else None,
     )
     if runtime.main:
         observer.finish()

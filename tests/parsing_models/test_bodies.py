@@ -79,3 +79,20 @@ def test_corners_connect_and_size_does_not_matter():
     assert findings(diagonal) == ["one_class"]
     small = drawn(BODY, (30, 230, 95, 120))[::4, ::4]
     assert "two_bodies" in findings(small)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_short_way_finds_as_many_bodies(seed: int):
+    """Boxes, holes and crumbs anywhere, of odd sizes too: findings are those of all the pieces."""
+    rng = np.random.default_rng(seed)
+    label = np.zeros(rng.integers(1, 90, 2), np.uint8)
+    for value in rng.integers(0, 3, 6):
+        top, left = rng.integers(0, label.shape[0]), rng.integers(0, label.shape[1])
+        label[top : top + rng.integers(1, 60), left : left + rng.integers(1, 40)] = value
+    label[rng.random(label.shape) < 0.05 * (seed % 3)] = 0
+    found = findings(label)
+    assert ("two_bodies" in found) == (len(standing_bodies(label)[1]) > 1)
+    present = set(np.unique(label)) - {0}
+    assert ("no_person" in found) == (not present)
+    assert ("one_class" in found) == (len(present) == 1)
+    assert findings(np.asfortranarray(label)) == findings(label[::-1][::-1]) == found

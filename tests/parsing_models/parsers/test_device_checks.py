@@ -17,6 +17,7 @@ from pipeline.labels import shards, writing
 from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.sets import LIP
 from pipeline.terminal.errors import ReidpipeError
+from reid_train.engine import units
 from tests.parsing_models.test_work import make_job, weights  # noqa: F401
 
 IMAGES = list(np.random.default_rng(1).integers(0, 256, (3, 40, 20, 3), dtype=np.uint8))
@@ -106,7 +107,11 @@ def test_black_maps_never_reach_the_disk(
     assert all(reader[key][0].any() for key in sorted(reader)[64:])
 
 
-def test_precision_shares_the_weights_and_keeps_the_warps(weights: Path):  # noqa: F811
+def test_precision_shares_the_weights_and_keeps_the_warps(
+    weights: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(units, "has_units", lambda _: True)  # also where they are emulated
     full = load_parser("schp", weights, input_size=SIZE)
     reduced = in_precision(full, "bf16")
     assert reduced.precision == "bf16" and full.precision == "fp32"
@@ -127,6 +132,7 @@ def test_precision_shares_the_weights_and_keeps_the_warps(weights: Path):  # noq
 def test_low_agreement_with_fp32_is_warned_about(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
+    monkeypatch.setattr(units, "has_units", lambda _: True)
     full = load_parser("schp-tiny")
     reduced = in_precision(full, "bf16")
     monkeypatch.setattr(reduced, "parse", lambda *a, **k: black(None, *a, **k))
@@ -138,7 +144,9 @@ def test_agreement_is_kept_in_the_cache_and_told(
     tmp_path: Path,
     weights: Path,  # noqa: F811
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.setattr(units, "has_units", lambda _: True)
     caplog.set_level(logging.ERROR)
     job = make_job(tmp_path, weights, 5, precision="bf16")
     summary = work.parse(job)
@@ -146,3 +154,23 @@ def test_agreement_is_kept_in_the_cache_and_told(
     assert facts["precision"] == "bf16"
     assert 0.9 < summary["same_as_fp32"] == facts["same_as_fp32"] < 1
     assert work.parse(job)["same_as_fp32"] == summary["same_as_fp32"]
+
+
+def test_a_cpu_without_units_computes_in_fp32_and_says_so(
+    tmp_path: Path,
+    weights: Path,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(units, "has_units", lambda precision: precision == "fp32")
+    full = load_parser("schp", weights, input_size=SIZE)
+    asked = in_precision(full, "bf16")
+    assert asked.precision == "fp32" and asked.network is full.network
+    assert "no units for bf16" in caplog.text
+    work._parser.cache_clear()  # of a test before, which had them
+    job = make_job(tmp_path, weights, 3, precision="bf16")
+    for _ in range(2):  # made, then found made
+        summary = work.parse(job)
+        assert summary["computed_in"] == "fp32" and summary["same_as_fp32"] == 1
+    assert LabelMapReader(job.folder).attributes["precision"] == "fp32"
+    work._parser.cache_clear()

@@ -176,7 +176,7 @@ def test_other_images_are_refused(image: np.ndarray):
 def test_decisions_are_argmax_and_its_softmax_ties_to_the_first():
     logits = torch.randn(3, 20, 8, 4, generator=torch.Generator().manual_seed(0)) * 4
     logits[0, 7] = logits[0, 3] = 50.0
-    label, confidence = _decided(logits)
+    label, confidence = _decided(logits.clone())
     assert label.dtype == torch.uint8 and torch.equal(label.long(), logits.argmax(1))
     assert (label[0] == 3).all()
     assert torch.allclose(confidence, logits.softmax(1).amax(1), atol=1e-6)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.labels.sets import IGNORE, LIP
-from reid_train.data.augmentation import Augmentation, Draws, colour, erase
+from reid_train.data.augmentation import Augmentation, Draws, colour, erase, erase_at_once
 
 SIZE = (12, 8)
 
@@ -89,7 +89,7 @@ def test_doing_nothing_is_the_default():
     draws = draws_of(Augmentation(), 0)
     assert np.array_equal(draws.move(images), images)
     assert np.array_equal(draws.move_maps(labels, confidence, LIP.mirrored)[0], labels)
-    assert draws.erasure(SIZE)[0].size == 0
+    assert draws.filled == len(draws.filling()) == 0
     x = torch.rand(3, 3, *SIZE)
     torch.testing.assert_close(colour(x, torch.from_numpy(draws.factors)), x)
 
@@ -112,12 +112,12 @@ def test_erased_pixels_are_filled_and_ignored():
     draws = draws_of(Augmentation(erase=1.0), 4)
     moved_labels, moved_confidence = draws.move_maps(labels, confidence, LIP.mirrored)
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-    places, values = (torch.from_numpy(part) for part in draws.erasure(SIZE))
+    boxes, values = torch.from_numpy(draws.boxes[:, :4]), torch.from_numpy(draws.filling())
     mean = torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1)
     std = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
-    done = erase(pixels.clone(), places, values, mean, std)
+    done = erase(pixels.clone(), boxes, values, mean, std)
     erased = torch.from_numpy(moved_labels == IGNORE)
-    assert erased.sum() == len(places) > 0
+    assert erased.sum() == len(values) > 0
     assert ((done != pixels).all(1) == erased).all()
     assert (moved_confidence[erased.numpy()] == 0).all()
     assert torch.equal(done.permute(0, 2, 3, 1)[~erased], pixels.permute(0, 2, 3, 1)[~erased])
@@ -129,16 +129,31 @@ def test_erased_pixels_are_filled_and_ignored():
 def test_noise_is_standard_normal_and_belongs_to_the_image():
     augmentation = Augmentation(erase=1.0)
     draws = augmentation.draw(64, (64, 32), np.random.default_rng(0))
-    _, values = draws.erasure((64, 32))
+    values = draws.filling()
     assert values.mean() == pytest.approx(0, abs=0.02) and values.std() == pytest.approx(
         1, abs=0.02
     )
     # The same image in another share of the batch is filled with the same noise.
     start = int((draws.boxes[:10, 2] * draws.boxes[:10, 3]).sum())
-    _, part = draws.of(slice(10, 20)).erasure((64, 32))
+    part = draws.of(slice(10, 20)).filling()
     assert np.array_equal(part, values[start : start + len(part)])
     grey = replace(draws, fill="mean")
-    assert (grey.erasure((64, 32))[1] == 0).all()
+    assert grey.filling().tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize("fill", ["noise", "mean", (0.5, 0.25, -1.0)])
+def test_a_gpu_erases_the_same_without_asking_for_the_boxes(fill):
+    draws = draws_of(Augmentation(erase=0.6, erase_fill=fill), 3, count=9)
+    assert 0 < (draws.boxes[:, 2] > 0).sum() < 9
+    boxes, values = torch.from_numpy(draws.boxes[:, :4]), torch.from_numpy(draws.filling())
+    mean = torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1)
+    std = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
+    images = torch.rand(9, 3, *SIZE)
+    expected = images.clone()
+    for image, pixels in zip(erase(expected, boxes, values, mean, std), images, strict=True):
+        assert torch.equal(image, pixels) or (image != pixels).all(0).any()
+    there = mean.view(1, 3) + std.view(1, 3) * values
+    assert torch.equal(erase_at_once(images, boxes, there), expected)
 
 
 def test_colour_by_hand():
@@ -159,6 +174,22 @@ def test_colour_factors_are_per_image_and_bounded():
     assert 0.8 <= low[0] < 0.82 and 1.18 < high[0] <= 1.2
     assert low[1] == high[1] == 1.0
     assert 0.5 <= low[2] < 0.55 and 1.45 < high[2] <= 1.5
+
+
+def test_images_are_moved_from_rows_of_all_into_given_memory():
+    """And those that lie wholly outside are black, not what was in that memory."""
+    labels, confidence, images = maps_and_images(6, count=7)
+    draws = draws_of(Augmentation(flip=0.5, pad=5, erase=0.5), 2, count=4)
+    draws.offsets[3] = (SIZE[0], 0)
+    places = np.array([5, 0, 5, 2])
+    out = np.full((4, *SIZE, 3), 9, np.uint8)
+    assert draws.move(images, places, out) is out
+    assert np.array_equal(out, draws.move(images[places])) and not out[3].any() and out[0].any()
+    maps = np.full((4, *SIZE), 9, np.uint8), np.full((4, *SIZE), 9, np.float32)
+    draws.move_maps(labels, confidence, LIP.mirrored, places, maps)
+    expected = draws.move_maps(labels[places], confidence[places], LIP.mirrored)
+    assert all(np.array_equal(a, b) for a, b in zip(maps, expected, strict=True))
+    assert (maps[0][3] == IGNORE).all()
 
 
 def test_one_share_of_a_batch_is_changed_like_the_whole():

@@ -89,12 +89,13 @@ def test_a_share_of_a_batch_is_enlarged_like_the_whole():
 def test_rectangles_of_one_colour_are_that_colour_after_normalisation():
     fill = (0.4914, 0.4822, 0.4465)
     draws = draws_of(Augmentation(erase=1.0, erase_fill=fill), count=3, size=(32, 16))
-    places, values = (torch.from_numpy(part) for part in draws.erasure((32, 16)))
+    boxes, values = torch.from_numpy(draws.boxes[:, :4]), torch.from_numpy(draws.filling())
     mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
-    images = erase(torch.zeros(3, 3, 32, 16), places, values, mean, std)
-    seen = ((images - mean) / std).permute(0, 2, 3, 1).reshape(-1, 3)[places]
-    assert len(seen) > 0
+    images = erase(torch.full((3, 3, 32, 16), 9.0), boxes, values, mean, std)
+    erased = (images != 9).all(1)
+    assert erased.sum() == int((boxes[:, 2] * boxes[:, 3]).sum()) > 0
+    seen = ((images - mean) / std).permute(0, 2, 3, 1)[erased]
     torch.testing.assert_close(seen, torch.tensor(fill).expand_as(seen))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +12,6 @@ from pipeline.labels.sets import IGNORE
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.data.augmentation import Augmentation
 from reid_train.data.dataset import ReidBatches, TrainingSet
-from reid_train.data.prefetch import prefetch
 from reid_train.data.sampler import IdentitySampler, ShuffledSampler
 from tests.reid_train.people import LEFT_LEG, RIGHT_LEG, people
 
@@ -46,11 +43,12 @@ def test_labels_are_numbered_in_the_order_of_identities(crowd):
 def test_batches_have_what_they_promise(crowd):
     batch = next(batches_of(crowd).epoch(0, 0, 1))
     described = {key: (value.dtype, tuple(value.shape)) for key, value in batch.items()}
-    pixels = described.pop("erased")[1][0]
-    assert described.pop("filling") == (torch.float32, (pixels, 3))
+    pixels = int(batch["erased"][:, 2:].prod(1).sum())
+    assert described.pop("filling") == (torch.float32, (pixels, 3)) and pixels > 0
     assert described == {
         "images": (torch.uint8, (8, 3, 32, 16)),
         "labels": (torch.int64, (8,)),
+        "erased": (torch.int64, (8, 4)),
         "camids": (torch.int64, (8,)),
         "cameras": (torch.int64, (8,)),
         "positions": (torch.int64, (8,)),
@@ -81,9 +79,9 @@ def test_two_processes_see_the_batches_of_one(crowd):
     for whole, first, second in zip(
         source.epoch(0, 0, 1), source.epoch(0, 0, 2), source.epoch(0, 1, 2), strict=True
     ):
-        for key in ("images", "labels", "positions", "factors", "label_maps", "confidence"):
+        for key in ("images", "labels", "positions", "factors", "label_maps", "confidence",
+                    "erased", "filling"):  # fmt: skip
             assert torch.equal(whole[key], torch.cat([first[key], second[key]])), key
-        assert torch.equal(whole["filling"], torch.cat([first["filling"], second["filling"]]))
 
 
 def test_maps_stay_on_their_people(crowd):
@@ -167,41 +165,23 @@ def test_errors_name_the_image_and_the_cure(tmp_path, crowd):
         )
 
 
-def test_prefetching_keeps_order_and_raises_in_place():
-    def faulty():
-        yield from range(5)
-        raise ValueError("damaged image")
-
-    items = prefetch(faulty())
-    assert [next(items) for _ in range(5)] == list(range(5))
-    with pytest.raises(ValueError, match="damaged image"):
-        next(items)
-
-
-def test_prefetching_stops_when_nobody_listens():
-    made = []
-
-    def endless():
-        number = 0
-        while True:
-            made.append(number)
-            yield number
-            number += 1
-
-    items = prefetch(endless(), depth=2)
-    next(items)
-    items.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "prefetch"]
-    assert len(made) <= 5
+@pytest.mark.parametrize("options", [{"threads": 3}, {"planar": True}])
+def test_batches_do_not_depend_on_who_makes_them_and_where_they_lie(crowd, options):
+    plain = batches_of(crowd, flipped_copies=True)
+    other = ReidBatches(plain.data, plain.sampler, STRONG, seed=0, **options)
+    # Of an epoch that is gone on with, the first ones are thrown away.
+    for first, second in zip(plain.epoch(2, 0, 1), other.epoch(2, 0, 1), strict=True):
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+        assert second["images"].is_contiguous() == ("planar" in options)
 
 
-def test_prefetching_overlaps():
-    def slow():
-        for number in range(5):
-            time.sleep(0.05)
-            yield number
-
-    begin = time.monotonic()
-    for _ in prefetch(slow()):
-        time.sleep(0.05)
-    assert time.monotonic() - begin < 0.45  # 0.5 one after the other, 0.3 overlapped
+def test_a_batch_that_is_kept_stays_as_it_was(crowd):
+    """Memory of batches is used again, but not under who looks at them."""
+    source = batches_of(crowd)
+    kept = list(source.epoch(0, 0, 1))
+    copies = [{name: value.clone() for name, value in batch.items()} for batch in kept]
+    for epoch in (1, 2):
+        list(source.epoch(epoch, 0, 1))
+    for batch, copy in zip(kept, copies, strict=True):
+        assert all(torch.equal(batch[name], copy[name]) for name in copy)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline.terminal.errors import ReidpipeError
+from reid_train.engine import units
 from reid_train.engine.checkpoint import load_state
 from reid_train.engine.log import LOG
 from reid_train.engine.loop import NAN_BATCH, STATE, train
@@ -275,7 +276,8 @@ def test_dropout_depends_on_the_seed_alone(tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precisions_train_to_about_the_same(tmp_path, precision):
+def test_half_precisions_train_to_about_the_same(tmp_path, monkeypatch, precision):
+    monkeypatch.setattr(units, "has_units", lambda _: True)  # also where they are emulated
     results = {}
     for name in ("fp32", precision):
         runtime = Runtime.create("cpu", name)

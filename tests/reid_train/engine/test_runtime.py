@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pipeline.terminal.errors import ReidpipeError
+from reid_train.engine import units
 from reid_train.engine.runtime import Runtime, derive_seed, gather
 
 
@@ -47,7 +48,8 @@ def test_facts_name_what_sums_depend_on():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_autocast_decides_the_type_of_products(precision):
+def test_autocast_decides_the_type_of_products(monkeypatch, precision):
+    monkeypatch.setattr(units, "has_units", lambda _: True)  # also where they are emulated
     runtime = Runtime.create("cpu", precision)
     with runtime.autocast():
         product = torch.ones(2, 2) @ torch.ones(2, 2)

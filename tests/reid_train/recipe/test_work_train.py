@@ -12,7 +12,7 @@ from pipeline.artifacts.atomic import write_json
 from pipeline.artifacts.steps import Job
 from pipeline.datasets.index import Index, write_index
 from reid_train import load_model
-from reid_train.engine import loop
+from reid_train.engine import loop, units
 from reid_train.engine.checkpoint import load_state, read_state_dict
 from reid_train.recipe import work
 from reid_train.recipe.loading import load_recipe
@@ -108,7 +108,8 @@ def test_label_maps_are_read_when_they_are_given(tmp_path, inputs):
     assert work.model(job)["steps"] == 12
 
 
-def test_colour_and_half_precision_and_channels_last(tmp_path, inputs):
+def test_colour_and_half_precision_and_channels_last(tmp_path, inputs, monkeypatch):
+    monkeypatch.setattr(units, "has_units", lambda _: True)  # also where they are emulated
     strong: dict[str, Any] = {
         "channels_last": "true",
         "stages.0.data.augment": "{flip: 0.5, pad: 4, brightness: 0.2, contrast: 0.2, "
