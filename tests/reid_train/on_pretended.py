@@ -1,0 +1,119 @@
+"""Whole commands on a GPU that is not there: ``python -m tests.reid_train.on_pretended FOLDER``
+prints, by command, the error it ended with (none: null) and how often a step's host waited.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+from pipeline.artifacts.steps import Job
+from pipeline.mannequins import DEFAULTS, checked, render
+from reid_train.engine import runtime as place
+from reid_train.engine.runtime import Runtime
+from reid_train.recipe.loading import load_recipe
+from tests.cli.conftest import SMALL, Console
+from tests.conftest import PROJECT
+from tests.reid_train.pretended import NAME, Pretended, begin, gpu
+
+PARTS = ("input.size=[64,32]",)
+
+
+def main(folder: str, *chosen: str) -> None:
+    begin()
+    people = Path(folder) / "people"
+    people.mkdir()
+    render(Job(folder=people, params=checked(DEFAULTS | SMALL), inputs={}, workspace=people))
+    (people / "dataset.json").unlink()
+    console = Console(Path(folder) / "workspace")
+    console("prepare", "folder", "--root", people)
+    told: dict[str, Any] = {}
+    for words in COMMANDS:
+        if chosen and not any(c in words for c in chosen):
+            continue
+        told[" ".join(words)] = ended(lambda words=words: console(*words))
+    print(json.dumps(told))
+
+
+SMALL_TEXT = ("width=32", "layers=2", "heads=2", "output_dim=16")
+OF_TRUNK = {
+    "clip-vit-b16": ("width=32", "layers=2", "heads=2", "output_dim=16"),
+    "clip-rn50": ("width=8", "layers=[1,1,1,1]", "heads=4", "output_dim=16"),
+    "resnet50": ("layers=[1,1,1,1]",),
+    "ianet": ("layers=[1,1,1,1]",),
+}
+
+
+def settings(name: str) -> list[str]:
+    """Words that make a recipe's training short and its networks small."""
+    recipe = load_recipe(name)
+    found = [f"model.options.{part}" for part in OF_TRUNK.get(recipe.model.trunk, ())]
+    if recipe.model.text is not None and recipe.model.text.architecture != "clip-tiny":
+        found += [f"model.text.options.{part}" for part in SMALL_TEXT]
+    if recipe.model.teacher is not None:
+        found += [f"model.teacher.options.{part}" for part in OF_TRUNK["clip-rn50"]]
+        found.append("model.teacher.pretrained=none")
+    if recipe.input.size[0] > 128:
+        found.append("input.size=[64,32]")
+    for stage in recipe.stages:
+        data = stage.data
+        found.append(f"stages.{stage.name}.epochs=1")
+        if data.kind == "identity-batches":
+            found += [f"stages.{stage.name}.data.ids=2", f"stages.{stage.name}.data.images_per_id=2"]
+            if data.iterations is not None:
+                found.append(f"stages.{stage.name}.data.iterations=2")
+        else:
+            found.append(f"stages.{stage.name}.data.batch=8")
+    if recipe.model.pretrained in ("openai", "imagenet"):
+        return [word for part in found for word in ("--set", part)] + ["--pretrained", "none"]
+    return [word for part in found for word in ("--set", part)]
+
+
+RECIPES = (
+    "baseline-tiny", "bignet", "slicenet1", "slicenet2-plus", "resnet50-triplet", "resnet50-circle",
+    "ianet-cosface", "baseline-lite", "clip-reid-tiny", "pi-vl-tiny-w", "clip-reid-vit",
+    "clip-reid-vit-sie-olp", "clip-reid-rn50", "pi-vl-vit-w", "pi-vl-rn50", "pi-vl-vit-h",
+    "pcl-clip", "pcl-clip-usl-tiny", "distill-mobilenet-pi-vl",
+)  # fmt: skip
+COMMANDS: list[tuple[str, ...]] = [
+    ("parse", "folder"),
+    *(("train", name, "--dataset", "folder", *settings(name)) for name in RECIPES),
+    ("eval",),
+]
+
+
+def ended(work: Callable[[], Any]) -> dict[str, Any]:
+    """How a piece of work ends on the device."""
+
+    def create(device: str = "auto", precision: str = "fp32", *_: Any, **__: Any) -> Runtime:
+        del device
+        return Runtime(torch.device(NAME, 0), "bf16" if precision == "auto" else precision)
+
+    with (
+        gpu() as mode,
+        mock.patch.object(Runtime, "create", create),
+        # The threads that compute label maps begin with it.
+        mock.patch.object(place, "own_stream", lambda _: Pretended().__enter__()),
+        mock.patch.object(torch.Tensor, "pin_memory", lambda tensor: tensor),
+    ):
+        try:
+            work()
+        except Exception as error:
+            lines = [line for line in str(error).splitlines() if "rror" in line] or [str(error)]
+            frames = traceback.extract_tb(error.__traceback__)
+            ours = [f for f in frames if str(PROJECT) in f.filename and ".venv" not in f.filename]
+            places = [f"{Path(f.filename).name}:{f.lineno}" for f in ours[-5:]]
+            told = f"{type(error).__name__}: {lines[0][:400]} at {', '.join(places)}"
+            return {"error": told, "waits": dict(mode.waits)}
+    return {"error": None, "waits": dict(mode.waits)}
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
