@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+# Two test processes, of one thread each, and a file's tests in one of them.
+PROCESSES ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 .PHONY: demo test test-all chaos fuzz kernels docs lint types check clean
 
@@ -10,10 +13,10 @@ demo: $(READY)
 	$(BIN)/reidpipe demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # Kills, full disks, signals and crowds: half an hour on a quiet core. docs/reliability.md
 chaos: $(READY)
@@ -25,7 +28,7 @@ fuzz: $(READY)
 
 # What is compared by numbers, on the kernels of another processor than this one.
 kernels: $(READY)
-	OPENBLAS_CORETYPE=$$($(BIN)/python -m tests.other_kernel) $(BIN)/python -m pytest -m "not slow" \
+	OPENBLAS_CORETYPE=$$($(BIN)/python -m tests.other_kernel) $(PYTEST) -m "not slow" \
 	  tests/reid_train/evaluation tests/reid_train/losses tests/reid_train/models
 
 # The site, without a network; a warning stops it. Open site/index.html.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,21 +28,29 @@ def check(client: Client, workspace: Path | None) -> None:
     Python and dask, and see ``workspace`` under the same path; the line names one that does not.
     """
     found: Any = client.get_versions()
-    mine = _spoken(found["client"])
-    scheduler = ("the scheduler", found["scheduler"])
-    for who, info in (scheduler, *((f"worker {a}", i) for a, i in found["workers"].items())):
-        _check_spoken(who, _spoken(info), mine)
+    _check_spoken("the scheduler", _spoken(found["scheduler"]), _spoken(found["client"]))
+    for error in unfit(client, workspace, list(found["workers"])).values():
+        raise error
+
+
+def unfit(
+    client: Client, workspace: Path | None, addresses: Sequence[str]
+) -> dict[str, ReidpipeError]:
+    """Those of the workers at ``addresses`` that cannot do this program's work, and why not."""
+    found: Any = client.get_versions()
+    mine, refused = _spoken(found["client"]), {}
     with _token(workspace) as (path, text):
         run: Any = client.run
-        answers: dict[str, Any] = run(looked_at_there(), str(path or ""), on_error="return")
-    for address, answer in answers.items():
-        if isinstance(answer, BaseException):
-            raise ReidpipeError(
-                f"found worker {address}, which cannot say what it has "
-                f"({type(answer).__name__}); expected one that was started in this environment; "
-                "start it again there"
-            ) from answer
-        _check_answer(f"worker {address} on {answer['host']}", answer, workspace, text)
+        answers: dict[str, Any] = run(
+            looked_at_there(), str(path or ""), workers=list(addresses), on_error="return"
+        )
+    for address in addresses:
+        try:
+            _check_spoken(f"worker {address}", _spoken(found["workers"].get(address)), mine)
+            _check_answer(address, answers.get(address), workspace, text)
+        except ReidpipeError as error:
+            refused[address] = error
+    return refused
 
 
 def _spoken(info: Mapping[str, Any] | None) -> dict[str, str]:
@@ -60,8 +68,14 @@ def _check_spoken(who: str, theirs: Mapping[str, str], mine: Mapping[str, str]) 
             )
 
 
-def _check_answer(who: str, answer: Mapping[str, Any], workspace: Path | None, text: str) -> None:
-    python = answer["executable"]
+def _check_answer(address: str, answer: Any, workspace: Path | None, text: str) -> None:
+    if not isinstance(answer, dict):
+        raise ReidpipeError(
+            f"found worker {address}, which cannot say what it has "
+            f"({type(answer).__name__}); expected one that was started in this environment; "
+            "start it again there"
+        ) from (answer if isinstance(answer, BaseException) else None)
+    who, python = f"worker {address} on {answer['host']}", answer["executable"]
     if answer["kinds"] is None:
         raise ReidpipeError(
             f"found no package reidpipe at {who} ({python}); expected this one; install it "

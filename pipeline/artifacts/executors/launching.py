@@ -12,7 +12,6 @@ import logging
 import shlex
 import shutil
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.artifacts.executors.certificates import check_folder, from_folder, temporary
 from pipeline.artifacts.executors.cluster import CONNECT_SECONDS, Cluster, quiet
 from pipeline.artifacts.executors.needs import GPU
+from pipeline.artifacts.executors.scratch import scratch
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 if TYPE_CHECKING:
@@ -233,8 +233,8 @@ def _security(cluster: Cluster) -> Iterator[Security]:
         check_folder(cluster.tls)
         yield from_folder(cluster.tls)
         return
-    with tempfile.TemporaryDirectory(prefix=".cluster-", dir=_folder(cluster)) as name:
-        yield temporary(Path(name))
+    with scratch(_folder(cluster), ".cluster-") as folder:
+        yield temporary(folder)
 
 
 def _folder(cluster: Cluster) -> Path:

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -72,12 +73,14 @@ class Pool:
         """What makes ``todo``."""
         execution = self._execution
         if execution.cluster is not None:
+            from pipeline.artifacts.executors import fitness
             from pipeline.artifacts.executors.cluster import connect
             from pipeline.artifacts.executors.workers import Workers
 
             if self._client is None:
                 self._client = self._stack.enter_context(connect(execution.cluster))
-            return Workers(self._client, self._workspace, execution)
+            unfit = partial(fitness.unfit, self._client, execution.cluster.workspace)
+            return Workers(self._client, self._workspace, execution, unfit)
         if self._local is None or width(todo) < 2:
             return ThisProcess(self._workspace, execution)
         from pipeline.artifacts.executors.workers import Workers

@@ -1,4 +1,4 @@
-"""The folder in the temporary one where local workers write what nobody reads later."""
+"""A folder that nobody reads later: what local workers write, certificates of a started cluster."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PREFIX = "reidpipe-workers-"
 
 
 @contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """An empty folder that this user alone can enter; it goes when this is left. Those that killed
-    commands of this user have left go before.
+def scratch(place: Path | None = None, prefix: str = PREFIX) -> Iterator[Path]:
+    """An empty folder in ``place`` (None: the temporary folder) that this user alone can enter; it
+    goes when this is left. Those that killed commands of this user have left go before.
     """
-    place = Path(tempfile.gettempdir())
-    _sweep(place)
-    name = PREFIX + secrets.token_hex(8)
+    place = place or Path(tempfile.gettempdir())
+    _sweep(place, prefix)
+    name = prefix + secrets.token_hex(8)
     # A name nobody can guess: in a folder that all may write a link could stand there.
     lock = place / f"{name}.lock"
     try:
@@ -37,9 +37,9 @@ def scratch() -> Iterator[Path]:
         lock.unlink(missing_ok=True)
 
 
-def _sweep(place: Path) -> None:
+def _sweep(place: Path, prefix: str) -> None:
     """The lock, which dies with its holder, is there before its folder."""
-    for folder in place.glob(f"{PREFIX}*/"):
+    for folder in place.glob(f"{prefix}*/"):
         lock = folder.with_name(f"{folder.name}.lock")
         with contextlib.suppress(OSError):
             if folder.is_symlink() or folder.stat().st_uid != os.getuid() or is_held(lock):

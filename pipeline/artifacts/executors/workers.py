@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,8 @@ from pipeline.terminal.errors import ReidpipeError
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+log = logging.getLogger(__name__)
+
 
 class Workers:
     """The engine on a client of dask; workers may come and go meanwhile.
@@ -27,7 +31,16 @@ class Workers:
     takes nothing with it that it was not at work on.
     """
 
-    def __init__(self, client: Client, workspace: Workspace, execution: Execution) -> None:
+    def __init__(
+        self,
+        client: Client,
+        workspace: Workspace,
+        execution: Execution,
+        unfit: Callable[[Sequence[str]], Mapping[str, Exception]] | None = None,
+    ) -> None:
+        """unfit: says of addresses of workers which of them cannot do this work, and why; asked of
+        each when it is first seen. None: all can.
+        """
         self._client, self._workspace = client, workspace
         self._execution = replace(execution, jobs=1, cluster=None, progress=False, apart=True)
         self._topic = f"reidpipe-{secrets.token_hex(8)}"
@@ -35,7 +48,10 @@ class Workers:
         self._given = tuple(plugin.reference for plugin in plugins.given())
         self._at_work: dict[str, tuple[Step, Future]] = {}
         self._told: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._gpus: list[float] = []  # of each worker
+        self._unfit = unfit
+        self._known: set[str] = set()
+        self._refused: set[str] = set()
+        self._gpus: dict[str, float] = {}  # of each worker that can do the work
         client.subscribe_topic(self._topic, lambda event: self._told.put(("started", event[1])))
         client.subscribe_topic("all", self._of_the_cluster)
         self._look()
@@ -55,7 +71,7 @@ class Workers:
         if needed is None:
             return True
         taken = sum((self._needed(other) or {GPU: 0.0})[GPU] for other, _ in self._at_work.values())
-        return not taken or taken + needed[GPU] <= sum(self._gpus)
+        return not taken or taken + needed[GPU] <= sum(self._gpus.values())
 
     def begin(self, step: Step) -> None:
         """Hand it to the scheduler."""
@@ -68,6 +84,9 @@ class Workers:
             serialize_bytes(task),
             key=name,
             resources=self._needed(step),
+            # The others where all of these are gone: no step waits for a worker that never comes.
+            workers=sorted(self._gpus) if self._refused else None,
+            allow_other_workers=bool(self._refused),
             pure=False,
         )
         self._at_work[name] = step, future
@@ -115,12 +134,23 @@ class Workers:
         return Ended(step, performed.seconds, performed.error)
 
     def _needed(self, step: Step) -> dict[str, float] | None:
-        most, processes = max(self._gpus, default=0.0), self._execution.processes
+        most, processes = max(self._gpus.values(), default=0.0), self._execution.processes
         return resources(step.kind, self._execution.device, most, processes)
 
     def _look(self) -> None:
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        self._gpus = [float(worker.get("resources", {}).get(GPU, 0.0)) for worker in workers]
+        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        come = sorted(workers.keys() - self._known)
+        self._known.update(come)
+        if come and self._unfit is not None:
+            for address, why in self._unfit(come).items():
+                self._refused.add(address)
+                log.warning("%s; the others go on without it", why)
+        self._refused &= workers.keys()
+        self._gpus = {
+            address: float(worker.get("resources", {}).get(GPU, 0.0))
+            for address, worker in workers.items()
+            if address not in self._refused
+        }
 
     def _of_the_cluster(self, event: tuple[float, Any]) -> None:
         """In the client's thread: what the scheduler says of its workers."""

@@ -13,7 +13,7 @@ from pipeline.terminal.errors import ReidpipeError
 
 KINDS |= {
     name: Kind(f"{__name__}:{name}", 1, resumable=name == "died_once")
-    for name in ("counted", "mistaken", "broken", "died_once", "deadly", "long")
+    for name in ("counted", "mistaken", "broken", "died_once", "deadly", "long", "placed")
 }
 
 
@@ -66,3 +66,10 @@ def long(job: Job) -> dict[str, Any]:
     (job.workspace / f"pid-{job.params['value']}").write_text(str(os.getpid()))
     time.sleep(600)
     return {}
+
+
+def placed(job: Job) -> dict[str, Any]:
+    """Say at which worker of dask it was made."""
+    from distributed import get_worker
+
+    return {"worker": get_worker().address}

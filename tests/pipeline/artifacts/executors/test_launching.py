@@ -94,7 +94,7 @@ def test_jobs_of_slurm_work_and_end(slurm: Path) -> None:
     with connect(cluster) as client:
         pid: Any = client.submit(os.getpid).result(timeout=60)
         assert pid != os.getpid()
-        assert len(list((slurm / "w").glob(".cluster-*"))) == 1
+        assert len(list((slurm / "w").glob(".cluster-*/"))) == 1
     deadline = time.monotonic() + 20
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
