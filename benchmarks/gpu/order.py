@@ -14,7 +14,9 @@ TRAJECTORY, FIRST = "trajectory_", "clipreid_vit_stage2"
 # What the processes of measurements are forked from has imported it all.
 MODULES = (
     STEPS, WAITS, PARSING, RETRIEVAL, "benchmarks.gpu.batches", "benchmarks.gpu.checks",
-    "benchmarks.gpu.drift",
+    "benchmarks.gpu.drift", "reid_train.models.clip.trunks", "reid_train.models.clip.text",
+    "reid_train.models.prompts", "parsing_models.parsers.schp", "parsing_models.parsers.solider",
+    "parsing_models.parsers.invpt", "timm", "torch._dynamo",
 )  # fmt: skip
 
 

@@ -71,9 +71,10 @@ def network_alone(given: Given, parser: Any, runtime: Runtime) -> tuple[float, f
     count = given.sizes.network_batch
     images = torch.randn(count, 3, *parser.input_size, device=runtime.device)
     images = images.contiguous(memory_format=torch.channels_last)
+    # In inference mode the counter would take einsum apart where autocast no longer sees it.
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        parser.network(images[:2])
     with torch.inference_mode():
-        with FlopCounterMode(display=False) as counter:
-            parser.network(images[:2])
         seconds = device.seconds_of(
             lambda: parser.network(images), runtime, least=given.sizes.least
         )

@@ -19,7 +19,9 @@ class Sizes:
     makes a network small, and its input. retrieval: queries, gallery, dimensions; reranked: how
     many of the queries are ranked anew. embedded: images whose features are taken. product, mib,
     least: of ``device.machine`` and of other repeated work. batches: of the source of batches.
-    profiled: steps in a trace. tests: files of the GPU's tests (none: all that have some).
+    profiled: steps in a trace. compiler: backend of torch.compile; the one of a rehearsal traces
+    forward and backward alike and leaves out the compiler, which takes minutes on a CPU. tests:
+    files of the GPU's tests (none: all that have some).
     """
 
     identities: int = 256
@@ -44,6 +46,7 @@ class Sizes:
     least: float = 1.0
     batches: int = 400
     profiled: int = 8
+    compiler: str = "inductor"
     tests: tuple[str, ...] = ()
 
 
@@ -96,6 +99,7 @@ REHEARSAL = Sizes(
     least=0.01,
     batches=3,
     profiled=2,
+    compiler="aot_eager",
     tests=("tests/test_gpu.py",),
     resnet50={"model.options.layers": "[1, 1, 1, 1]"},
 )

@@ -95,7 +95,7 @@ def of_images(given: Given, recipe: str, precision: str, compiled: bool = False)
     task, stage, channels_last = image_stage(given, recipe, runtime)
     operations = count_operations(task, stage, runtime)
     if compiled:
-        task.model.trunk.compile()  # type: ignore[union-attr]
+        task.model.trunk.compile(backend=given.sizes.compiler)
     found = taken(given, task, stage, runtime, channels_last=channels_last)
     return {"recipe": recipe, "precision": precision, **rates(given, found, operations)}
 

@@ -21,9 +21,9 @@ from reid_train.engine.runtime import Runtime
 from reid_train.recipe.loading import load_recipe
 from tests.cli.conftest import SMALL, Console
 from tests.conftest import PROJECT
-from tests.reid_train.pretended import NAME, Pretended, begin, gpu
+from tests.reid_train.pretended import begin, gpu
 
-PARTS = ("input.size=[64,32]",)
+DEVICE = torch.device("privateuseone", 0)  # which ``begin`` calls ``NAME``
 
 
 def main(folder: str, *chosen: str) -> None:
@@ -39,7 +39,14 @@ def main(folder: str, *chosen: str) -> None:
         if chosen and not any(c in words for c in chosen):
             continue
         told[" ".join(words)] = ended(lambda words=words: console(*words))
-    print(json.dumps(told))
+    before = dict(DEFAULTS)
+    DEFAULTS.update(SMALL)
+    if not chosen or "schp" in chosen:
+        told["published training of SCHP"] = ended(lambda: trained_parser(Path(folder) / "schp"))
+    DEFAULTS.update(before)
+    with gpu():
+        told["mistakes"] = {"error": None, "waits": seen()}
+    sys.stdout.write(json.dumps(told) + "\n")
 
 
 SMALL_TEXT = ("width=32", "layers=2", "heads=2", "output_dim=16")
@@ -49,6 +56,42 @@ OF_TRUNK = {
     "resnet50": ("layers=[1,1,1,1]",),
     "ianet": ("layers=[1,1,1,1]",),
 }
+
+
+# Each is an error on a GPU.
+MISTAKES: dict[str, Callable[[], Any]] = {
+    "two devices": lambda: _there() + torch.ones(3),
+    "numpy of what is elsewhere": lambda: _there().numpy(),
+    "a generator of the CPU": lambda: torch.rand(3, generator=torch.Generator(), device=DEVICE),
+    "indices on the GPU for rows on the CPU": lambda: torch.ones(3)[_there().long()],
+    "a half and a float": lambda: _there().half()[None] @ _there()[:, None],
+}
+
+
+def _there() -> torch.Tensor:
+    return torch.ones(3).to(DEVICE)
+
+
+def seen() -> dict[str, int]:
+    """Mistakes that are made on purpose: 1 where it was an error."""
+    found = {}
+    for name, mistake in MISTAKES.items():
+        try:
+            mistake()
+            found[name] = 0
+        except RuntimeError:
+            found[name] = 1
+    return found
+
+
+def trained_parser(folder: Path) -> None:
+    """SCHP's own training: both phases, one cycle."""
+    from parsing_models.training.published import main
+
+    words = ["--dataset", "mannequins", "--workspace", str(folder), "--out", str(folder / "schp")]
+    words += ["--network", "schp-tiny", "--input-size", "64", "32", "--batch", "4"]
+    words += ["--epochs", "1", "--cycles", "1", "1", "--workers", "1"]
+    main(words, standalone_mode=False)
 
 
 def settings(name: str) -> list[str]:
@@ -66,7 +109,10 @@ def settings(name: str) -> list[str]:
         data = stage.data
         found.append(f"stages.{stage.name}.epochs=1")
         if data.kind == "identity-batches":
-            found += [f"stages.{stage.name}.data.ids=2", f"stages.{stage.name}.data.images_per_id=2"]
+            found += [
+                f"stages.{stage.name}.data.ids=2",
+                f"stages.{stage.name}.data.images_per_id=2",
+            ]
             if data.iterations is not None:
                 found.append(f"stages.{stage.name}.data.iterations=2")
         else:
@@ -85,8 +131,28 @@ RECIPES = (
 COMMANDS: list[tuple[str, ...]] = [
     ("parse", "folder"),
     *(("train", name, "--dataset", "folder", *settings(name)) for name in RECIPES),
-    ("eval",),
+    ("eval", "--rerank"),
+    ("report",),
+    ("classify", "zero-shot-tiny", "coop-tiny", "cocoop-tiny", "--split", "people", "--shots", "1"),
 ]
+
+
+KEPT: list[Any] = []
+
+
+def _for_this_thread(device: Any) -> None:
+    del device
+    KEPT.append(gpu())
+    KEPT[-1].__enter__()
+
+
+def _no_grad(context: Any) -> None:
+    context.instead = torch.no_grad()
+    context.instead.__enter__()
+
+
+def _grad_again(context: Any, *error: Any) -> None:
+    context.instead.__exit__(*error)
 
 
 def ended(work: Callable[[], Any]) -> dict[str, Any]:
@@ -94,14 +160,17 @@ def ended(work: Callable[[], Any]) -> dict[str, Any]:
 
     def create(device: str = "auto", precision: str = "fp32", *_: Any, **__: Any) -> Runtime:
         del device
-        return Runtime(torch.device(NAME, 0), "bf16" if precision == "auto" else precision)
+        return Runtime(DEVICE, "bf16" if precision == "auto" else precision)
 
     with (
         gpu() as mode,
         mock.patch.object(Runtime, "create", create),
         # The threads that compute label maps begin with it.
-        mock.patch.object(place, "own_stream", lambda _: Pretended().__enter__()),
+        mock.patch.object(place, "own_stream", _for_this_thread),
         mock.patch.object(torch.Tensor, "pin_memory", lambda tensor: tensor),
+        # There operations come in one piece, and autocast never sees what they are made of.
+        mock.patch.object(torch.inference_mode, "__enter__", _no_grad),
+        mock.patch.object(torch.inference_mode, "__exit__", _grad_again),
     ):
         try:
             work()

@@ -24,7 +24,7 @@ NAME = "gpu"
 LIBRARY, ANY = torch.library.Library("aten", "IMPL"), torch.library.Library("_", "IMPL")
 aten = torch.ops.aten
 # Whose tensors may lie apart: copies, and what takes its indices from a CPU.
-COPIES = {aten.copy_.default, aten._to_copy.default, aten.set_.source_Tensor}
+COPIES = {aten.copy_, aten._to_copy, aten.to, aten.set_}
 INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default,
            aten._index_put_impl_.default, aten._unsafe_index.Tensor}  # fmt: skip
 # What CUDA's autocast computes in half precision, and in float32 (torch's own lists, as far as the
@@ -77,8 +77,8 @@ class There(Tensor):
 
 
 class Pretended(TorchDispatchMode):
-    """Makes tensors on the device ``NAME`` where they are asked for; ``waits`` counts by operation how often
-    the host waited for a value.
+    """Makes tensors on the device ``NAME`` where they are asked for; ``waits`` counts by operation
+    how often the host waited for a value.
     """
 
     def __init__(self) -> None:
@@ -94,11 +94,12 @@ def computed(func: Any, args: Any, kwargs: dict[str, Any], waits: Counter[str]) 
     flat, _ = tree_flatten((args, kwargs))
     tensors = [value for value in flat if isinstance(value, Tensor)]
     there = [value for value in tensors if isinstance(value, There)]
-    asked = kwargs.get("device")
-    goes = torch.device(asked).type == NAME if asked is not None else bool(there)
+    asked = next((value for value in flat if isinstance(value, torch.device)), None)
+    goes = asked.type == NAME if asked is not None else bool(there)
     # A number on the CPU goes with everything.
     here = [value for value in tensors if not isinstance(value, There) and value.ndim]
-    if there and here and func not in COPIES:
+    copies = func.overloadpacket in COPIES
+    if there and here and not copies:
         first = tensors[0]
         if func not in INDEXED or not isinstance(first, There):
             shapes = [(tuple(t.shape), t.device.type) for t in tensors]
@@ -107,11 +108,9 @@ def computed(func: Any, args: Any, kwargs: dict[str, Any], waits: Counter[str]) 
     if generator is not None and goes:
         raise RuntimeError(f"{func}: a generator of the CPU for numbers of the GPU")
     masked = func in INDEXED and any(t.dtype == torch.bool for t in tensors[1:])
-    fetched = func in COPIES and not goes_to(func, args, asked)
+    fetched = copies and there and not (goes if asked is not None else isinstance(args[0], There))
     if there and (func in WAITS or masked or fetched):
         waits[str(func)] += 1
-    if "device" in kwargs and goes:
-        kwargs = {**kwargs, "device": torch.device("cpu")}
     inner_args, inner_kwargs = tree_map(_inner, (args, kwargs))
     found = func(*inner_args, **inner_kwargs)
     if not goes:
@@ -120,14 +119,9 @@ def computed(func: Any, args: Any, kwargs: dict[str, Any], waits: Counter[str]) 
     return return_and_correct_aliasing(func, args, kwargs, wrapped) if there else wrapped
 
 
-def goes_to(func: Any, args: Any, asked: Any) -> bool:
-    """Whether what a copy gives lies on the device."""
-    if asked is not None:
-        return torch.device(asked).type == NAME
-    return isinstance(args[0], There)
-
-
 def _inner(value: Any) -> Any:
+    if isinstance(value, torch.device):
+        return torch.device("cpu")
     return value.inner if isinstance(value, There) else value
 
 
@@ -163,8 +157,9 @@ class _Module(_DummyBackendModule):
 
 @contextmanager
 def gpu() -> Iterator[Pretended]:
-    """Inside, the device ``NAME`` can be used as if there were one, by what torch does with tensors; CUDA's own
-    functions (streams, generators, memory) it is not asked for. Once ``begin`` was called.
+    """Inside, and in this thread, the device ``NAME`` can be used as if there were one, by what
+    torch does with tensors; CUDA's own functions (streams, generators, memory) it is not asked for.
+    Once ``begin`` was called.
     """
     # torch.tensor(..., device=GPU) then asks the mode too.
     before = torch._C._only_lift_cpu_tensors()
