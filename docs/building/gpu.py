@@ -34,10 +34,7 @@ def section(lines: Mapping[str, Line]) -> str:
     parts = [_machine(lines.get("machine", {})), _tests(lines.get("tests", {}))]
     for title, heads, prefixes, cells in TABLES:
         rows = [
-            [
-                f"`{name}`",
-                *(cells(line) if _taken(line) else [_untaken(line), *[""] * (len(heads) - 1)]),
-            ]
+            [f"`{name}`", *(cells(line) if _taken(line) else _empty(line, len(heads)))]
             for name, line in lines.items()
             if name.startswith(prefixes)
         ]
@@ -53,6 +50,10 @@ def _taken(line: Line) -> bool:
 def _untaken(line: Line) -> str:
     reason = line.get("reason", "")
     return f"{line['outcome']}{f': {reason[:120]}' if reason else ''}".replace("|", "/")
+
+
+def _empty(line: Line, cells: int) -> list[str]:
+    return [_untaken(line), *[""] * (cells - 1)]
 
 
 def _machine(line: Line) -> str:
@@ -120,23 +121,17 @@ def _waits(line: Line) -> list[str]:
 
 def _drift(line: Line) -> list[str]:
     return [
-        ", ".join(f"{value:.0e}" for value in line["drift"][way][what])
+        ", ".join(f"{value:.0e}" for value in line["drift"][way]["loss"])
         for way in ("fp32", "tf32", "bf16", "fp16")
-        for what in ("loss",)
     ]
 
 
 def _retrieval(line: Line) -> list[str]:
-    size = (
-        f"{line['queries']:,} x {line['gallery']:,}, D {line['dims']}" if "queries" in line else ""
-    )
-    rate = _number(line.get("images_per_s"))
-    return [
-        size,
-        _number(line.get("seconds"), ".1f"),
-        _number(line.get("cpu_seconds"), ".1f"),
-        rate,
-    ]
+    size = ""
+    if "queries" in line:
+        size = f"{line['queries']:,} x {line['gallery']:,}, D {line['dims']}"
+    seconds = (_number(line.get(name), ".1f") for name in ("seconds", "cpu_seconds"))
+    return [size, *seconds, _number(line.get("images_per_s"))]
 
 
 TABLES: tuple[tuple[str, Sequence[str], tuple[str, ...], Callable[[Line], list[str]]], ...] = (
