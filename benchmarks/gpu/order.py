@@ -74,7 +74,8 @@ def order(trajectories: list[str]) -> list[Measurement]:
         for name in trajectories or [FIRST]
     ]
     return [
-        Measurement("machine", "benchmarks.gpu.device:machine", 30),
+        # Waits for what the processes are forked from, which imports meanwhile.
+        Measurement("machine", "benchmarks.gpu.device:machine", 60),
         Measurement("tests", "benchmarks.gpu.checks:of", 110),
         _step("stage2-vit-bf16", vit, "bf16"),
         _maps("schp", "bf16", 60),

@@ -78,7 +78,7 @@ def run(
 
 def in_process(measurement: Measurement, given: Given, method: str) -> dict[str, Any]:
     """What one measurement came to, with its ``outcome``; never later than its limit."""
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(
         target=_work,

@@ -25,7 +25,7 @@ from reid_train.models.text_table import TextTable
 from reid_train.recipe.assembly import build_prompt_terms, build_task, count_sides
 from reid_train.recipe.loading import load_recipe
 from reid_train.recipe.prompt_task import OUTPUTS, PromptTask
-from reid_train.recipe.schema import Recipe
+from reid_train.recipe.schema import Features, Recipe
 from reid_train.recipe.stages import build_stage, build_stages, training_set
 from reid_train.recipe.texts import build_texts, tower_sizes
 
@@ -161,6 +161,7 @@ def prompt_stage(given: Given, name: str, number: int) -> tuple[Any, Stage]:
     recipe = load_recipe(name, settings_of(given, name))
     assert recipe.model.text is not None
     stage = recipe.prompt_stages[number]
+    assert isinstance(stage.data, Features)
     texts = build_texts(recipe.model.text, classes=sizes.identities, pretrained="none")
     frozen = people.features(
         sizes, tower_sizes(recipe.model.text)["output_dim"], parts=stage.data.parts

@@ -145,7 +145,7 @@ def _cast(operation: Any, dtype: torch.dtype | None, *args: Any, **kwargs: Any) 
         eligible = isinstance(value, There) and value.is_floating_point()
         return value.to(target) if eligible and value.dtype != torch.float64 else value
 
-    key = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
+    key = torch._C.DispatchKeySet(torch._C._dispatch_key_parse("AutocastPrivateUse1"))
     with torch._C._ExcludeDispatchKeyGuard(key):
         return operation(*tree_map(cast, args), **tree_map(cast, kwargs))
 

@@ -27,7 +27,7 @@ def started(out: Path, *words: str) -> subprocess.Popen[str]:
 @pytest.mark.slow
 def test_every_measurement_is_taken(tmp_path: Path):
     out = tmp_path / "lines.jsonl"
-    process = started(out, "--seconds", "2000")
+    process = started(out, "--seconds", "5000")
     told, errors = process.communicate(timeout=800)
     assert process.returncode == 0, errors
     lines = {line["measurement"]: line for line in map(json.loads, out.read_text().splitlines())}
