@@ -95,7 +95,7 @@ def order(trajectories: list[str]) -> list[Measurement]:
         *drifts[1:4],
         _maps("schp", "fp32", 60),
         _maps("solider", "bf16", 45),
-        _maps("invpt", "bf16", 60),
+        _maps("invpt", "bf16", 80),
         Measurement("evaluation", f"{RETRIEVAL}:evaluation", 60),
         Measurement("batches-maps", "benchmarks.gpu.batches:of", 30, {"recipe": "pi-vl-vit"}),
         _step("stage2-rn50-fp16", rn50, "fp16"),
