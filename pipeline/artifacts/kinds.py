@@ -57,5 +57,13 @@ KINDS: dict[str, Kind] = {
     "accuracy": Kind("reid_train.classify.work:evaluate", 2, gpu=True),
     "retrieval": Kind("reid_train.classify.people:retrieve", 2, gpu=True),
 }
+# Kinds that load published weights: what finds these, or downloads them, called as ``f(steps,
+# folder)`` with all such steps of a request before any is executed; it raises where it cannot.
+WEIGHTS = {
+    **dict.fromkeys(("features", "prompts", "text", "model"), "reid_train.recipe.weights:bring"),
+    **dict.fromkeys(
+        ("class-features", "learner", "accuracy", "retrieval"), "reid_train.classify.weights:bring"
+    ),
+}
 # Without what tests add.
 BUILT_IN = tuple(KINDS)

@@ -49,28 +49,12 @@ def read_clip(
     """
     if tag_of(source) is not None:
         return read_tag(str(source))
-    url, digest = published(architecture)
-    path = Path(source)
-    if source == "openai":
-        if not url:
-            raise ReidpipeError(
-                f"found pretrained openai for architecture '{architecture}', which OpenAI did not "
-                "publish; expected open_clip:ARCH/TAG, a file or none; type --pretrained "
-                f"open_clip:{architecture}/TAG"
-            )
-        path = published_file(
-            url,
-            digest,
-            weights,
-            cache=Path.home() / ".cache" / "clip",
-            what="OpenAI's CLIP",
-            source="openai/CLIP clip.py",
-        )
+    path = openai_file(architecture, weights) if source == "openai" else Path(source)
     if not path.is_file():
         raise ReidpipeError(
             f"found no file {path}; expected CLIP weights; type --pretrained openai, none or a path"
         )
-    if source == "openai" or sha256_file(path) == digest:
+    if source == "openai" or sha256_file(path) == published(architecture)[1]:
         state = torch.jit.load(str(path), map_location="cpu").state_dict()
     else:
         state = expand(read_state_dict(path))
@@ -79,6 +63,31 @@ def read_clip(
         for key, value in state.items()
         if key not in DESCRIPTIONS
     }
+
+
+def openai_file(
+    architecture: str, weights: Path | None, *, instead: str = "--pretrained none"
+) -> Path:
+    """Where OpenAI's file for an architecture is, downloaded into ``weights`` when it is nowhere.
+
+    Raises ReidpipeError for an architecture that OpenAI did not publish, and as ``published_file``.
+    """
+    url, digest = published(architecture)
+    if not url:
+        raise ReidpipeError(
+            f"found pretrained openai for architecture '{architecture}', which OpenAI did not "
+            "publish; expected open_clip:ARCH/TAG, a file or none; type --pretrained "
+            f"open_clip:{architecture}/TAG"
+        )
+    return published_file(
+        url,
+        digest,
+        weights,
+        cache=Path.home() / ".cache" / "clip",
+        what="OpenAI's CLIP",
+        source="openai/CLIP clip.py",
+        instead=instead,
+    )
 
 
 def visual_state(

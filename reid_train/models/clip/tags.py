@@ -120,8 +120,8 @@ def read_tag(pretrained: str) -> dict[str, Tensor]:
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 
-def fetched(tag: Tag) -> Path:
-    """The file of a tag, by open_clip's own loader."""
+def fetched(tag: Tag, *, instead: str = "--pretrained none") -> Path:
+    """The file of a tag, by open_clip's own loader. instead: what to type to do without it."""
     known = get_pretrained_cfg(tag.architecture, tag.name)
     place = known.get("url") or "open_clip"
     if known.get("hf_hub"):
@@ -133,5 +133,5 @@ def fetched(tag: Tag) -> Path:
         reason = reason if len(reason) <= 200 else reason[:197] + "..."
         raise ReidpipeError(
             f"found no weights {tag.text} at {place} or in its cache ({reason}); expected to "
-            "download them there; type --pretrained FILE, or --pretrained none"
+            f"download them there; type --pretrained FILE, or {instead}"
         ) from error
