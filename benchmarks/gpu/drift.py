@@ -16,6 +16,7 @@ from benchmarks.gpu.device import plain_float32
 from benchmarks.gpu.given import Given, Skipped
 from benchmarks.gpu.order import TRAJECTORY
 from benchmarks.gpu.sizes import small_settings
+from reid_train.recipe.loading import load_recipe
 from tests.golden import fill_module, shared_folder
 from tests.reid_train.recipe.trajectories import (
     PROMPTS,
@@ -56,8 +57,12 @@ def _recorded(name: str) -> tuple[Mapping[str, np.ndarray], Any]:
 def _small(given: Given, name: str) -> dict[str, str]:
     """Settings that make the networks small, in a rehearsal; the images keep their size."""
     recipe = PROMPTS[name] if name in PROMPTS else RECIPES[name][0]
-    settings = small_settings(given.sizes, recipe)
-    return {key: value for key, value in settings.items() if key != "input.size"}
+    text = load_recipe(recipe).model.text is not None
+    return {
+        key: value
+        for key, value in small_settings(given.sizes, recipe).items()
+        if key != "input.size" and (text or not key.startswith("model.text."))
+    }
 
 
 class Drawn:
