@@ -193,20 +193,31 @@ def random_schp(path: Path) -> Path:
     somewhere."""
     torch.manual_seed(0)
     network = SCHP().eval()
+    random_blocks(network)
+    even_classes(network.fushion[3], lambda: network(2 * torch.randn(2, 3, 193, 193)).fusion)
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def random_blocks(network: nn.Module) -> None:
+    """Draw a network's convolutions, in place."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
         elif isinstance(module, Bottleneck):
             # Else sums of thirty blocks grow without bound.
             nn.init.constant_(module.bn3.weight, 0.2)
-    classifier: Any = network.fushion[3]
-    with torch.no_grad():
-        logits = network(2 * torch.randn(2, 3, 193, 193)).fusion
-        spread = logits.std((0, 2, 3)) + 1e-6
-        classifier.weight *= 3 / spread[:, None, None, None]
-        classifier.bias.copy_(3 * (classifier.bias - logits.mean((0, 2, 3))) / spread)
-    torch.save(network.state_dict(), path)
-    return path
+
+
+@torch.no_grad()
+def even_classes(classifier: Any, logits: Callable[[], torch.Tensor]) -> None:
+    """Scale and shift a last convolution, in place, so that all classes win somewhere of the
+    N,C,h,w that ``logits`` gives.
+    """
+    found = logits()
+    spread = found.std((0, 2, 3)) + 1e-6
+    classifier.weight *= 3 / spread[:, None, None, None]
+    classifier.bias.copy_(3 * (classifier.bias - found.mean((0, 2, 3))) / spread)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 from collections.abc import Callable
@@ -13,6 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from tests.golden import fill_module, shared_folder
+
 PROJECT = Path(__file__).resolve().parent.parent
 # Kernels of a lesser processor, asked of torch, are asked of oneDNN too: it looks at the processor.
 if os.environ.get("ATEN_CPU_CAPABILITY") in ("avx2", "default"):
@@ -22,10 +23,6 @@ os.environ.setdefault("REIDPIPE_JOBS", "1")
 # How long an example takes is no property: a busy machine is slow, not wrong.
 settings.register_profile("reidpipe", deadline=None)
 settings.load_profile("reidpipe")
-
-
-def shared_folder() -> Path:
-    return Path(os.environ.get("REIDPIPE_SHARED", PROJECT.parent / "shared")).resolve()
 
 
 @pytest.fixture(scope="session")
@@ -51,11 +48,7 @@ def golden(shared: Path) -> Callable[[str], dict[str, np.ndarray]]:
 @pytest.fixture(scope="session")
 def fill(shared: Path) -> Any:
     """The module that rebuilds recorded checkpoints: ``fill``, ``image``, ``state_dict``."""
-    spec = importlib.util.spec_from_file_location("golden_fill", shared / "golden" / "fill.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return fill_module(shared / "golden")
 
 
 @pytest.fixture(scope="session")

@@ -18,10 +18,17 @@ from reid_train.engine.runtime import Runtime
 from tests.cli.conftest import TRAIN, Console, people, same_threads  # noqa: F401
 from tests.cli.test_torchrun import PARTS
 from tests.reid_train.engine.test_loop import Interrupt
+from tests.reid_train.on_pretended import settings
 from tests.reid_train.toy import Toy, toy_stages
 
 pytestmark = pytest.mark.gpu
 GPU = "cuda"
+
+
+@pytest.fixture(autouse=True)
+def float32_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch lets cuDNN take TF32, of 10 bits, for float32: no measure of what is compared here."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.fixture
@@ -54,6 +61,26 @@ def test_every_precision_begins_where_the_cpu_does(prepared: Console, precision:
 def test_part_informed_training_runs(prepared: Console):
     words = ("train", "pi-vl-tiny", "--dataset", "folder", *TRAIN[:2], *PARTS, "--device", GPU)
     assert np.isfinite(prepared.json(*words)["loss"])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "precision"),
+    [
+        ("resnet50-triplet", "fp16"),
+        ("slicenet2-plus", "bf16"),
+        ("clip-reid-vit-sie-olp", "fp16"),
+        ("pi-vl-vit-w", "bf16"),
+        ("pi-vl-rn50", "fp16"),
+        ("pcl-clip", "bf16"),
+        ("pcl-clip-usl-tiny", "fp16"),
+    ],
+)
+def test_recipes_of_every_family_take_steps(prepared: Console, recipe: str, precision: str):
+    """Small: tensors and types that do not fit are an error at any size."""
+    words = ("train", recipe, "--dataset", "folder", *settings(recipe), "--device", GPU)
+    found = prepared.json(*words, "--set", f"precision={precision}")
+    assert np.isfinite(found["loss"]) and found["precision"] == precision
+    assert np.isfinite(prepared.json("eval", "--device", GPU)["mAP"])
 
 
 def test_features_are_those_of_the_cpu(prepared: Console):

@@ -169,7 +169,7 @@ class Parser:
             logits = self.logits(self.to_input(images), flip=flip, scales=scales)
             return self._to_maps(logits, images, size)
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if len(images) == 1:
                 raise ReidpipeError(
@@ -295,8 +295,9 @@ def in_precision(parser: Parser, precision: str) -> Parser:
     return replace(parser, network=network, precision=precision)
 
 
-def _out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    """torch's own error for GPUs; allocators of CPUs and libraries have only a text."""
+def out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """Whether it says so: torch's own error for GPUs; allocators of CPUs and libraries have only a
+    text."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()

@@ -122,7 +122,7 @@ class Runtime:
         return {key: self._move(value, channels_last) for key, value in batch.items()}
 
     def _move(self, value: Tensor, channels_last: bool) -> Tensor:
-        if self.device.type == "cuda":
+        if not on_cpu(self.device):
             value = value.pin_memory().to(self.device, non_blocking=True)
         if self.precision == "fp64" and value.is_floating_point():
             value = value.double()

@@ -18,6 +18,7 @@ from pipeline.images.packed import PackedImages
 from pipeline.labels.maps import LabelMapReader
 from pipeline.plugins import described
 from pipeline.terminal.errors import DamagedFile
+from pipeline.terminal.watching import QUIET
 from reid_train.data.cells import pool, to_cells
 from reid_train.data.dataset import TrainingSet
 from reid_train.data.features import FeatureBatches, FrozenFeatures
@@ -29,6 +30,7 @@ from reid_train.engine.checkpoint import (
     save_model,
     save_tensors,
 )
+from reid_train.engine.lines import Lines
 from reid_train.engine.runtime import Runtime, derive_seed
 from reid_train.exchange.work import convert
 from reid_train.models.deployable import build_model
@@ -40,6 +42,7 @@ from reid_train.recipe.assembly import Assembly, assemble, build_prompt_terms, p
 from reid_train.recipe.loading import from_plain
 from reid_train.recipe.making import fresh
 from reid_train.recipe.observer import Observer, parted
+from reid_train.recipe.precision import Precision
 from reid_train.recipe.prompt_task import OUTPUTS, PromptTask
 from reid_train.recipe.stages import build_stage
 from reid_train.recipe.start import continue_heads
@@ -240,6 +243,7 @@ def model(job: Job) -> dict[str, Any]:
     recipe, seed = from_plain(job.params["recipe"]), int(job.params["seed"])
     continues = job.params["pretrained"] == RUN
     runtime = Runtime.create(job.device, recipe.precision, job.threads, join=True)
+    precision = Precision.of(job.params["recipe"], runtime)
     # Of one who goes on: no batch and no augmentation comes as it came before.
     drawn = derive_seed(seed, "continued", job.inputs["start"].name) if continues else seed
     training = assemble(
@@ -270,12 +274,14 @@ def model(job: Job) -> dict[str, Any]:
     }
 
     def summary(result: loop.TrainResult) -> dict[str, Any]:
-        return _summary(training, index.dataset, result)
+        return {**_summary(training, index.dataset, result), **precision.facts()}
 
     def about(result: loop.TrainResult) -> dict[str, Any]:
         figures = result.figures  # of training, means over the last epoch
         return {**constant, "training": summary(result), "metrics": figures}
 
+    for line in precision.lines():
+        Lines(job.watching if runtime.main else QUIET, bar=False).say(line)
     stages = {stage.name: stage.epochs for stage in training.stages}
     observer = Observer(job, stages, about)
     result = loop.train(

@@ -15,7 +15,7 @@ from reid_train.recipe.schema.model import Input, Model
 from reid_train.recipe.schema.part import Count, Part, RunName
 from reid_train.recipe.schema.stage import HOOKS, MEMORIES, Features, Stage
 
-TOLD = {"summary", "citation", "suits", "expected", "deviations"}
+TOLD = {"summary", "citation", "suits", "expected", "deviations", "authors_precision"}
 
 
 class Test(Part):
@@ -54,8 +54,8 @@ class Suits(Part):
 
 class Recipe(Part):
     """A method. precision: ``auto`` is bf16 on a GPU that has it, else fp32; ``fp64``, to compare
-    trainings step by step. deviations: what it
-    does otherwise than its source, and why, a sentence each.
+    trainings step by step. authors_precision: what its authors' code trains in, empty where that is
+    not known. deviations: what it does otherwise than its source, and why, a sentence each.
     """
 
     name: RunName
@@ -66,6 +66,7 @@ class Recipe(Part):
     input: Input
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
+    authors_precision: str = ""
     channels_last: bool = False
     test: Test = Test()
     expected: tuple[Expected, ...] = ()

@@ -11,28 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import shared_folder
+from tests.golden import shared_folder
 from tests.reid_train.recipe import trajectories
-from tests.reid_train.recipe.trajectories import Trajectory
+from tests.reid_train.recipe.trajectories import PROMPTS, RECIPES, Trajectory
 
-CLIP = {"stages.image.data.ids": "4", "stages.image.data.images_per_id": "4"}
-SIMPLE = {"stages.0.data.ids": "4", "stages.0.data.images_per_id": "4"}
-# File without "trajectory_" -> recipe and what its few identities ask for.
-RECIPES = {
-    "clipreid_vit_stage2": ("clip-reid-vit", CLIP),
-    "clipreid_vit_stage2_sie_olp": (
-        "clip-reid-vit-sie-olp",
-        {**CLIP, "model.options.cameras": str(trajectories.CAMERAS)},
-    ),
-    "clipreid_rn50_stage2": ("clip-reid-rn50", CLIP),
-    "pcl_vit": ("pcl-clip", {**CLIP, "stages.image.data.iterations": "2"}),
-    "simple_ce_triplet": ("resnet50-triplet", SIMPLE),
-    "simple_ce_contrastive": ("resnet50-contrastive", SIMPLE),
-    "simple_ce_cosface": ("resnet50-cosface", SIMPLE),
-    "simple_arcface_triplet": ("resnet50-arcface", SIMPLE),
-    "simple_circle_paircircle": ("resnet50-circle", SIMPLE),
-}
-PROMPTS = {"clipreid_vit_stage1": "clip-reid-vit"}
 # Of the first step, and of later ones: a random ReLU network grows the rounding of the processor's
 # kernels, to 3e-12 on one without AVX-512.
 LOSS, LATER, MOVED = 1e-12, 1e-11, 1e-10

@@ -29,12 +29,30 @@ from reid_train.recipe.loading import load_recipe
 from reid_train.recipe.prompt_task import OUTPUTS, PromptTask
 from reid_train.recipe.schema import Recipe
 from reid_train.recipe.stages import build_stage, build_stages
-from reid_train.recipe.texts import build_texts
+from reid_train.recipe.texts import build_texts, tower_sizes
 from tests.reid_train.stepping import steps_of
 
 TOKENS = "text_encoder.token_embedding.weight"
 PEOPLE, SHOTS, CAMERAS, SIZE = 8, 8, 6, (128, 64)
 EPOCHS = 2
+CLIP = {"stages.image.data.ids": "4", "stages.image.data.images_per_id": "4"}
+SIMPLE = {"stages.0.data.ids": "4", "stages.0.data.images_per_id": "4"}
+# File without "trajectory_" -> recipe and what its few identities ask for.
+RECIPES = {
+    "clipreid_vit_stage2": ("clip-reid-vit", CLIP),
+    "clipreid_vit_stage2_sie_olp": (
+        "clip-reid-vit-sie-olp",
+        {**CLIP, "model.options.cameras": str(CAMERAS)},
+    ),
+    "clipreid_rn50_stage2": ("clip-reid-rn50", CLIP),
+    "pcl_vit": ("pcl-clip", {**CLIP, "stages.image.data.iterations": "2"}),
+    "simple_ce_triplet": ("resnet50-triplet", SIMPLE),
+    "simple_ce_contrastive": ("resnet50-contrastive", SIMPLE),
+    "simple_ce_cosface": ("resnet50-cosface", SIMPLE),
+    "simple_arcface_triplet": ("resnet50-arcface", SIMPLE),
+    "simple_circle_paircircle": ("resnet50-circle", SIMPLE),
+}
+PROMPTS = {"clipreid_vit_stage1": "clip-reid-vit"}
 BATCHES = (
     (((0, 1, 2, 3), (0, 1, 2, 3)), ((4, 5, 6, 7), (0, 1, 2, 3))),
     (((0, 2, 4, 6), (4, 5, 6, 7)), ((1, 3, 5, 7), (4, 5, 6, 7))),
@@ -82,12 +100,18 @@ def probe(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def follow(
-    name: str, overrides: Mapping[str, str], fill: Any, folder: Path, *, precision: str = "fp64"
+    name: str,
+    overrides: Mapping[str, str],
+    fill: Any,
+    folder: Path,
+    *,
+    precision: str = "fp64",
+    device: str = "cpu",
 ) -> Trajectory:
     """The image stage of recipe ``name``: two epochs of two steps."""
     settings = {"input.size": str(list(SIZE)), **overrides}
     recipe = load_recipe(name, settings)
-    runtime = Runtime.create("cpu", precision)
+    runtime = Runtime.create(device, precision)
     texts = None
     if recipe.model.text is not None:
         rows = _texts(recipe, fill, runtime).table()
@@ -102,22 +126,31 @@ def follow(
     return _run(task, stage, runtime, folder)
 
 
-def follow_prompts(name: str, fill: Any, folder: Path) -> Trajectory:
+def follow_prompts(
+    name: str,
+    fill: Any,
+    folder: Path,
+    *,
+    overrides: Mapping[str, str] | None = None,
+    precision: str = "fp64",
+    device: str = "cpu",
+) -> Trajectory:
     """The first stage of recipe ``name``, identity prompts: two epochs of three steps."""
-    recipe = load_recipe(name, {"input.size": str(list(SIZE))})
-    runtime = Runtime.create("cpu", "fp64")
-    image = build_task(
-        recipe, classes=PEOPLE, texts=TextTable(torch.zeros(PEOPLE, 512), list(range(PEOPLE)))
-    )
+    recipe = load_recipe(name, {"input.size": str(list(SIZE)), **(overrides or {})})
+    runtime = Runtime.create(device, precision)
+    assert recipe.model.text is not None
+    rows = torch.zeros(PEOPLE, tower_sizes(recipe.model.text)["output_dim"])
+    image = build_task(recipe, classes=PEOPLE, texts=TextTable(rows, list(range(PEOPLE))))
     fill_all(image, fill)
     runtime.place(image)
     image.eval()
     data = _training_set(fill, folder / "images")
-    pixels = torch.from_numpy(data.read(np.arange(len(data)))).permute(0, 3, 1, 2).double() / 255
+    pixels = torch.from_numpy(data.read(np.arange(len(data)))).to(runtime.device)
+    pixels = pixels.permute(0, 3, 1, 2).to(runtime.dtype) / 255
     with torch.no_grad():
         trunk = image.model.trunk
         x = (pixels - image.model.mean) / image.model.std
-        features = trunk.tokens(x).projected[:, 0]  # type: ignore[operator]
+        features = trunk.tokens(x).projected[:, 0].cpu()  # type: ignore[operator]
     stage = recipe.prompt_stages[0]
     terms = {stage.name: build_prompt_terms(stage, OUTPUTS)}
     task = PromptTask(_texts(recipe, fill, runtime), terms)
@@ -191,21 +224,21 @@ class _Recorder:
         for name, parameter in named.items():
             given = authors_name(name)
             rates[given], self.into.weight_decay[given] = rule.get(name, (0.0, 0.0))
-            moved = (parameter.detach() - self.start[name]).numpy()
+            moved = (parameter.detach().cpu() - self.start[name].cpu()).numpy()
             norms[given] = float(np.linalg.norm(moved.ravel()))
             dots[given] = float((moved * probe(given, moved.shape)).sum())
         self.into.lr.append(rates)
         self.into.norm.append(norms)
         self.into.dot.append(dots)
         self.into.statistics = {
-            authors_name(name): value.clone()
+            authors_name(name): value.cpu().clone()
             for name, value in task.named_buffers()
             if "running" in name
         }
-        self.into.parameters = {authors_name(n): p.detach().clone() for n, p in named.items()}
+        self.into.parameters = {authors_name(n): p.detach().cpu().clone() for n, p in named.items()}
         for memory in task.active_losses():
             if isinstance(memory, PrototypeMemory):
-                self.into.memories.append(memory.prototypes.clone())
+                self.into.memories.append(memory.prototypes.cpu().clone())
 
 
 def _run(task: ReidTask, stage: Stage, runtime: Runtime, folder: Path) -> Trajectory:
