@@ -21,7 +21,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.row import Row
+from benchmarks.row import Row, line
 
 HERE = Path(__file__).parent
 
@@ -56,7 +56,7 @@ def main(only: tuple[str, ...], peers: Path | None) -> None:
 
 def chosen(only: tuple[str, ...]) -> list[str]:
     """Names of the benchmarks that have one of some words in their name; of all without words."""
-    names = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("__"))
+    names = sorted({path.stem for path in HERE.glob("*.py")} - {"__main__", "row", "peers"})
     return [name for name in names if not only or any(word in name for word in only)]
 
 
@@ -66,16 +66,6 @@ def made(module: object, peers: Path | None) -> Iterable[Row]:
     if rows is None:
         return ()
     return rows(peers=peers) if "peers" in inspect.signature(rows).parameters else rows()
-
-
-def line(row: Row) -> str:
-    parts = [
-        f"{row.work}: {row.measured:.3g}{'' if row.unit == 'x' else ' '}{row.unit} {row.against}",
-        f"goal {row.goal or 'none'}",
-        f"limit {row.limit or 'not known'}",
-        "memory not measured" if row.memory_mib is None else f"{row.memory_mib:.0f} MiB",
-    ]
-    return " | ".join(parts)
 
 
 if __name__ == "__main__":

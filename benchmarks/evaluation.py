@@ -3,6 +3,7 @@
     python -m benchmarks.evaluation --scale 0.25         # a quarter of the queries, whole gallery
     python -m benchmarks.evaluation --scale 0.1 --dims 3072 --rerank
     python -m benchmarks.evaluation --statistics --scale 1 --dims 512    # what intervals cost
+    python -m benchmarks.evaluation --rows --scale 1 [--peers FOLDER]    # beside other people's
 
 Market-1501 size: 3368 queries, 15913 gallery images, 751 identities, 6 cameras; features are
 identity centres + camera offsets + noise. ``--scale`` takes that share of the queries for the
@@ -10,20 +11,27 @@ evaluation and of all images for re-ranking. Seconds are CPU seconds of this pro
 OMP_NUM_THREADS=1 for the cost of one core. The other evaluator is written from the description
 of the published ones: squared distances as one matrix, one argsort of it all, a gather of the
 matches, AP per query. ``--statistics`` takes what step "evaluation" does with distances, with and
-without all that ``statistics.json`` needs, in turn.
+without all that ``statistics.json`` needs, in turn. ``--rows`` are those of the table of
+``python -m benchmarks``; with ``--peers`` beside other people's own evaluators
+(``benchmarks/peers.py``).
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.peers import evaluators, from_features
+from benchmarks.row import Row, line
+from pipeline.artifacts import atomic
 from reid_train.evaluation import Embeddings, evaluate, evaluate_distances, rerank_distances
 from reid_train.evaluation.metrics import score
 from reid_train.evaluation.protocols import STANDARD
@@ -34,6 +42,8 @@ from reid_train.evaluation.watchers import Watchers, distances_between
 from reid_train.models import COSINE
 
 QUERIES, GALLERY, IDENTITIES, CAMERAS = 3368, 15913, 751, 6
+TRAINED = 2.58  # noise at which 1280 features have mAP .86, as trained ones
+GOALS = {"CLIP-ReID's": "30x", "torchreid's compiled": "20x", "fast-reid's compiled": "15x"}
 
 
 def main() -> None:
@@ -45,7 +55,13 @@ def main() -> None:
     parser.add_argument("--gallery", type=int, default=GALLERY)
     parser.add_argument("--rerank", action="store_true", help="also k-reciprocal re-ranking")
     parser.add_argument("--statistics", action="store_true", help="with and without intervals")
+    parser.add_argument("--rows", action="store_true", help="the rows of the table alone")
+    parser.add_argument("--peers", type=Path, help="folder of other people's checkouts")
     options = parser.parse_args()
+    if options.rows:
+        for row in rows(options.peers, scale=options.scale, repeat=options.repeat):
+            print(line(row))
+        return
     queries = max(1, round(QUERIES * options.scale))
     rng = np.random.default_rng(0)
     query, gallery = people(rng, (queries, options.gallery), options.dims, options.noise)
@@ -80,6 +96,83 @@ def main() -> None:
           f"{peak(lambda: evaluate(query, gallery, memory_mib=64)):.0f} MiB at 64")  # fmt: skip
     if options.rerank:
         compare_reranking(rng, options)
+
+
+def rows(peers: Path | None = None, *, scale: float = 0.25, repeat: int = 3) -> Iterator[Row]:
+    """Evaluation given distances; ``eval`` from features beside one product, and beside an
+    evaluator of the usual kind.
+    """
+    queries, size = max(1, round(QUERIES * scale)), f"{round(QUERIES * scale)} x {GALLERY}"
+    query, gallery = people(np.random.default_rng(0), (queries, GALLERY), 1280, TRAINED)
+    ids = (query.pids, gallery.pids, query.camids, gallery.camids)
+    dist = squared_distances(query.features, gallery.features)
+    others = {"the usual argsort": argsort_evaluator} | (evaluators(peers) if peers else {})
+    tasks: dict[str, Callable[[], Any]] = {
+        name: lambda other=other: other(dist, *ids) for name, other in others.items()
+    }
+    tasks |= {
+        "ours": lambda: evaluate_distances(dist, *ids),
+        "one reading": lambda: dist.max(axis=1),
+    }
+    seconds = measure(tasks, repeat, told=False)
+    memory = peak(tasks["ours"])
+    for name in others:
+        limit = seconds[name] / seconds["one reading"]
+        yield Row(
+            f"evaluation of given distances, mAP .86, {size}",
+            seconds[name] / seconds["ours"], "x", f"faster than {name}", GOALS.get(name, "30x"),
+            f"reading them once: {limit:.0f}x", memory,
+        )  # fmt: skip
+    usual = from_features(peers) if peers else None
+    tasks = {
+        "theirs": (
+            (lambda: usual(query.features, gallery.features, *ids))
+            if usual is not None
+            else lambda: argsort_evaluator(
+                squared_distances(query.features, gallery.features), *ids
+            )
+        ),
+        "product": lambda: query.features @ gallery.features.T,
+        "eval": lambda: evaluated(query, gallery, intervals=False),
+        "with intervals": lambda: evaluated(query, gallery, intervals=True),
+    }
+    seconds = measure(tasks, repeat, told=False)
+    limit = seconds["theirs"] / seconds["product"]
+    other = "CLIP-ReID's evaluator" if usual is not None else "the usual argsort"
+    for task, goals in (("eval", ("1.3x", "6x")), ("with intervals", ("", "6x"))):
+        what = f"{task.replace('eval', 'eval without intervals')}, from features, D 1280, {size}"
+        memory = peak(tasks[task])
+        yield Row(
+            what, seconds[task] / seconds["product"], "x", "the time of one matrix product",
+            goals[0], "the product: 1x", memory,
+        )  # fmt: skip
+        yield Row(
+            what, seconds["theirs"] / seconds[task], "x", f"faster than {other}", goals[1],
+            f"the product alone: {limit:.1f}x", memory,
+        )  # fmt: skip
+
+
+def evaluated(query: Embeddings, gallery: Embeddings, *, intervals: bool) -> None:
+    """What step "evaluation" makes of features, written: ranking and threshold, and with
+    ``intervals`` all of ``statistics.json``.
+    """
+    assert query.camids is not None and gallery.camids is not None
+    matches = match_rule(query, gallery, "same-camera")
+    cameras = (query.camids, gallery.camids) if intervals else None
+    watchers = Watchers.of(query, gallery, "same-camera", COSINE, matches=matches, cameras=cameras)
+    seen = watchers.watch(distances_between(query, gallery, COSINE).chunks())
+    metrics = score(seen, len(query), matches, 50, orders=watchers.orders)
+    names = [
+        [f"{folder}/{n:06d}.jpg" for n in range(len(side))]
+        for folder, side in (("query", query), ("bounding_box_test", gallery))
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        watchers.ranking.write(folder / "ranking.npz", *names, metrics=metrics)
+        atomic.write_json(folder / "threshold.json", watchers.pairs.summary())
+        if intervals:
+            chance = chance_map(matches, metrics.valid, len(gallery), STANDARD)
+            summarise([Scored(metrics, query.pids, chance)], watchers.found()).write(folder)
 
 
 def people(
@@ -159,7 +252,8 @@ def score_all(query: Embeddings, gallery: Embeddings, *, with_statistics: bool) 
     cameras = (query.camids, gallery.camids) if with_statistics else None
     watchers = Watchers.of(query, gallery, "same-camera", COSINE, matches=matches, cameras=cameras)
     chunks = distances_between(query, gallery, COSINE).chunks()
-    metrics = score(watchers.watch(chunks), len(query), matches, 50)
+    seen = watchers.watch(chunks)
+    metrics = score(seen, len(query), matches, 50, orders=watchers.orders)
     watchers.pairs.summary()
     if with_statistics:
         chance = chance_map(matches, metrics.valid, len(gallery), STANDARD)
@@ -241,7 +335,9 @@ def dense_jaccard(encoding: np.ndarray, rows: int) -> np.ndarray:
     return jaccard
 
 
-def measure(tasks: dict[str, Callable[[], Any]], repeat: int) -> dict[str, float]:
+def measure(
+    tasks: dict[str, Callable[[], Any]], repeat: int, *, told: bool = True
+) -> dict[str, float]:
     """Median CPU seconds of each task; the tasks take turns, so that noise hits all alike."""
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(repeat):
@@ -250,7 +346,7 @@ def measure(tasks: dict[str, Callable[[], Any]], repeat: int) -> dict[str, float
             task()
             times[name].append(time.process_time() - started)
     medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, value in medians.items():
+    for name, value in medians.items() if told else ():
         print(f"  {name:24s} {value:9.3f} CPU s")
     return medians
 

@@ -23,3 +23,14 @@ class Row:
     goal: str
     limit: str
     memory_mib: float | None
+
+
+def line(row: Row) -> str:
+    """A row as it is printed."""
+    parts = [
+        f"{row.work}: {row.measured:.3g}{'' if row.unit == 'x' else ' '}{row.unit} {row.against}",
+        f"goal {row.goal or 'none'}",
+        f"limit {row.limit or 'not known'}",
+        "memory not measured" if row.memory_mib is None else f"{row.memory_mib:.0f} MiB",
+    ]
+    return " | ".join(parts)

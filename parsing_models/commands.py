@@ -10,23 +10,16 @@ from typing import Any
 
 import click
 
-from parsing_models.bodies import FINDINGS
-from parsing_models.comparison import SHEET as COMPARISON_SHEET
 from parsing_models.parsers.catalogue import check_scales, entry, weights_file, weights_parts
 from parsing_models.parsers.hub import KIND
 from parsing_models.parsers.label_names import read_label_map
-from parsing_models.preview import IMAGES, SHEET
-from parsing_models.scoring import check_truth
 from pipeline.artifacts import graph, requests
 from pipeline.artifacts.atomic import replacing
 from pipeline.artifacts.graph import Outcome
 from pipeline.artifacts.steps import Step
 from pipeline.datasets.catalogue import load_manifest
-from pipeline.datasets.index import read_index
-from pipeline.datasets.layouts.rows import shortened
 from pipeline.datasets.sources import GENERATED, index_step
 from pipeline.datasets.withheld import allowed
-from pipeline.labels.garments import SCORED
 from pipeline.terminal.commandline import CONTEXT, DEVICE, JOBS, LABEL_MAP, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.options import FLAG, read_option
@@ -96,6 +89,11 @@ def parse(
     Example: reidpipe parse mannequins --score --preview
     Example: reidpipe parse mannequins --compare schp-tiny schp
     """
+    # Not above: who asks for maps alone, as a demo does, needs none of it.
+    from parsing_models.preview import IMAGES
+    from parsing_models.scoring import check_truth
+    from pipeline.datasets.index import read_index
+
     terminal.workspace.writable()
     kinds = _parsers(model, pair, weights=weights, settings=settings, label_map=label_map)
     if with_preview and not allowed(load_manifest(dataset)):
@@ -301,6 +299,9 @@ def _summary(terminal: Terminal, step: Step) -> dict[str, Any]:
 def _told_maps(
     terminal: Terminal, dataset: str, kind: str, step: Step, outcome: Outcome
 ) -> dict[str, Any]:
+    from parsing_models.bodies import FINDINGS
+    from pipeline.datasets.layouts.rows import shortened
+
     folder, parsed = terminal.workspace.folder(step), step.inputs.get("maps", step)
     summary = _summary(terminal, parsed)
     terminal.say(f"{summary['images']} maps of {dataset} by {kind} in {folder}")
@@ -344,6 +345,8 @@ def _told_scores(terminal: Terminal, scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told_preview(terminal: Terminal, dataset: str, kind: str, step: Step) -> dict[str, Any]:
+    from parsing_models.preview import SHEET
+
     folder = terminal.workspace.folder(step)
     sheet = _report(terminal, folder / SHEET, "labels", dataset, kind, step.key[:6])
     terminal.say(f"  preview: {sheet}; single images in {folder / 'overlays'}")
@@ -352,11 +355,13 @@ def _told_preview(terminal: Terminal, dataset: str, kind: str, step: Step) -> di
 
 
 def _told_comparison(terminal: Terminal, dataset: str, step: Step) -> dict[str, Any]:
+    from parsing_models.comparison import SHEET
+
     found = _summary(terminal, step)
     first, second = found["first"], found["second"]
     sheet = _report(
         terminal,
-        terminal.workspace.folder(step) / COMPARISON_SHEET,
+        terminal.workspace.folder(step) / SHEET,
         *("compare", dataset, first, second, step.key[:6]),
     )
     terminal.say(
@@ -374,6 +379,8 @@ def _told_comparison(terminal: Terminal, dataset: str, step: Step) -> dict[str, 
 
 def _classes(found: Mapping[str, Any], *columns: tuple[str, str]) -> str:
     """A table of the classes that occur, in per cent; columns: title and name of the values."""
+    from pipeline.labels.garments import SCORED
+
     rows = []
     for name in SCORED[found["label_set"]].names:
         if found["iou"][name] is not None:

@@ -193,7 +193,8 @@ def _deviations(names: Iterable[str]) -> list[str]:
     """A line per deviation, with the recipes that have it."""
     found: dict[str, list[str]] = {}
     for name in names:
-        for text in () if name in list_learners() else _recipe(name).deviations:
+        recipe = load_learner(name) if name in list_learners() else _recipe(name)
+        for text in recipe.deviations:
             found.setdefault(text, []).append(f"`{name}`")
     return [f"- {text} ({', '.join(of)})" for text, of in found.items()]
 

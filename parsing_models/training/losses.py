@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.labels.sets import IGNORE
+from reid_train.engine.arithmetic import full
 
 
 def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
@@ -19,10 +20,10 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
     labels = labels[counted]
     if labels.numel() == 0:
         return logits.sum() * 0.0
-    probabilities = logits[counted].float().softmax(1)
+    probabilities = full(logits[counted]).softmax(1)
     losses = []
     for number in labels.unique().tolist():
-        truth = (labels == number).float()
+        truth = (labels == number).to(probabilities.dtype)
         errors = (truth - probabilities[:, number]).abs()
         errors, order = errors.sort(descending=True)
         # Not a dot product: autocast would take it in bfloat16.
@@ -60,10 +61,10 @@ def edges(labels: Tensor, *, published: bool = False) -> Tensor:
 def edge_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of edge logits N,2,H,W against ``edges`` N,H,W, each side weighted by the
     other's share of the batch, as in SCHP (edges are few)."""
-    counted = target != IGNORE
-    share = target[counted].float().sum() / counted.sum().clamp(min=1)
+    counted, logits = target != IGNORE, full(logits)
+    share = target[counted].to(logits.dtype).sum() / counted.sum().clamp(min=1)
     weight = torch.stack([share, 1 - share])
-    total = F.cross_entropy(logits.float(), target, weight, ignore_index=IGNORE, reduction="sum")
+    total = F.cross_entropy(logits, target, weight, ignore_index=IGNORE, reduction="sum")
     # A batch that is ignored throughout has weight 0, not a loss of 0/0.
     return total / weight[target[counted]].sum().clamp(min=1e-6)
 
@@ -76,9 +77,9 @@ def refined_targets(logits: Tensor, labels: Tensor, trust: float) -> Tensor:
     ``IGNORE`` there is nothing to mix in (the authors turn such pixels into background, in the
     label map itself); ``soft_loss`` leaves them out.
     """
-    known = labels != IGNORE
+    known, logits = labels != IGNORE, full(logits)
     onehot = F.one_hot(labels.where(known, 0), logits.shape[1]).permute(0, 3, 1, 2)
-    mixed = trust * logits.float() + (1 - trust) * onehot * known[:, None]
+    mixed = trust * logits + (1 - trust) * (onehot * known[:, None]).to(logits.dtype)
     return mixed.softmax(1)
 
 
@@ -89,6 +90,6 @@ def soft_loss(
     over pixels times classes, as in SCHP's code, which makes it C times smaller than the
     cross-entropy it takes the place of.
     """
-    each = F.kl_div(logits.float().log_softmax(1), targets, reduction="none").sum(1)
+    each = F.kl_div(full(logits).log_softmax(1), targets, reduction="none").sum(1)
     mean = each[counted].sum() / counted.sum().clamp(min=1)
     return mean / logits.shape[1] if per_class else mean

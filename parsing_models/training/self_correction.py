@@ -95,16 +95,15 @@ class SelfCorrection(Hook):
         average = self._begun(task)
         self.cycle += 1
         for mean, parameter in zip(average.parameters(), task.network.parameters(), strict=True):
-            mean.lerp_(parameter.detach(), 1 / self.cycle)
-        device = next(average.parameters()).device
-        estimate_norms(average, self.batches, device)
+            mean.lerp_(parameter.detach().to(mean.dtype), 1 / self.cycle)
+        estimate_norms(average, self.batches)
         if self.score is not None:
             self.history.append(self.score(average))
             log.info("average of %d cycles: mIoU %.4f", self.cycle, self.history[-1])
 
 
 @torch.no_grad()
-def estimate_norms(network: nn.Module, batches: BatchSource, device: torch.device) -> None:
+def estimate_norms(network: nn.Module, batches: BatchSource) -> None:
     """Replace running means and variances by averages over one epoch of ``batches``, each batch
     counted equally; the network is left in eval mode."""
     norms = [m for m in network.modules() if isinstance(m, ABN | nn.modules.batchnorm._BatchNorm)]
@@ -117,9 +116,9 @@ def estimate_norms(network: nn.Module, batches: BatchSource, device: torch.devic
     network.train()
     for norm in norms:
         norm.momentum = 1.0  # the statistics of one batch, as it is
-    count = 0
+    count, like = 0, next(network.parameters())
     for batch in batches.epoch(0, 0, 1):
-        network(batch["images"].to(device).contiguous(memory_format=torch.channels_last))
+        network(batch["images"].to(like).contiguous(memory_format=torch.channels_last))
         for (mean, var), norm in zip(sums, norms, strict=True):
             mean += norm.running_mean  # type: ignore[operator]
             var += norm.running_var  # type: ignore[operator]

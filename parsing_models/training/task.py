@@ -19,6 +19,7 @@ from parsing_models.training.losses import (
 )
 from parsing_models.training.manner import OURS, Manner
 from pipeline.labels.sets import IGNORE
+from reid_train.engine.arithmetic import full
 from reid_train.engine.task import Losses, ReidTask, Report
 
 
@@ -126,7 +127,7 @@ class ParsingTask(ReidTask):
     def _resized(self, logits: Tensor, labels: Tensor) -> Tensor:
         corners = self.align_corners
         size = labels.shape[1:]
-        return F.interpolate(logits.float(), size, mode="bilinear", align_corners=corners)
+        return F.interpolate(full(logits), size, mode="bilinear", align_corners=corners)
 
 
 def _heads(output: Any) -> tuple[dict[str, Tensor], Tensor | None]:

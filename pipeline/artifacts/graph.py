@@ -14,6 +14,7 @@ from pipeline.artifacts.queue import sweep
 from pipeline.artifacts.steps import Step, closure
 from pipeline.artifacts.store import Execution, Workspace
 from pipeline.artifacts.telling import telling_of
+from pipeline.artifacts.weights import bring
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.machine import of_the_machine
 
@@ -151,7 +152,8 @@ def run(
     steps, and all with one job, in this process, where those with per-image work spread it over
     ``execution.workers`` processes. Nothing is imported for it when nothing is missing.
 
-    A step that fails stops what stands on it and nothing else. When the rest is made, what failed
+    Published weights that the steps will load are looked for before any of them is executed. A step
+    that fails stops what stands on it and nothing else. When the rest is made, what failed
     is raised, as ``Outcome.check`` says.
     """
     return run_checked(
@@ -200,6 +202,7 @@ def attempt(
     workspace.check_reused(closure(targets))
     if not todo:
         return Outcome((), _reused(targets, []))
+    bring(workspace, todo, elsewhere=execution.cluster is not None)
     # Wherever the steps are made: the threads of the machine that was asked.
     execution = replace(execution, threads=execution.threads or threads_of(workspace.root))
     with Pool(workspace, execution, todo) as pool:

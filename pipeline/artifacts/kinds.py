@@ -46,7 +46,7 @@ KINDS: dict[str, Kind] = {
     "text": Kind("reid_train.recipe.work:text", 2, gpu=True),
     "model": Kind("reid_train.recipe.work:model", 2, resumable=True, collective=True, gpu=True),
     "epoch": Kind("pipeline.artifacts.epochs:take", 1),
-    "evaluation": Kind("reid_train.evaluation.work:evaluate", 4, gpu=True),
+    "evaluation": Kind("reid_train.evaluation.work:evaluate", 5, gpu=True),
     "report": Kind("reid_train.figures.work:report", 6, gpu=True),
     "activations": Kind("reid_train.figures.paper.work:activations", 1, gpu=True),
     "cells": Kind("reid_train.figures.paper.work:cells", 1),
@@ -56,6 +56,14 @@ KINDS: dict[str, Kind] = {
     "learner": Kind("reid_train.classify.work:train", 3, resumable=True, collective=True, gpu=True),
     "accuracy": Kind("reid_train.classify.work:evaluate", 2, gpu=True),
     "retrieval": Kind("reid_train.classify.people:retrieve", 2, gpu=True),
+}
+# Kinds that load published weights: what finds these, or downloads them, called as ``f(steps,
+# folder)`` with all such steps of a request before any is executed; it raises where it cannot.
+WEIGHTS = {
+    **dict.fromkeys(("features", "prompts", "text", "model"), "reid_train.recipe.weights:bring"),
+    **dict.fromkeys(
+        ("class-features", "learner", "accuracy", "retrieval"), "reid_train.classify.weights:bring"
+    ),
 }
 # Without what tests add.
 BUILT_IN = tuple(KINDS)

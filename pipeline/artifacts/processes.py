@@ -259,14 +259,23 @@ def _on_cluster(
 
     from pipeline.artifacts.executors.fitness import ours_first
     from pipeline.artifacts.executors.needs import GPU, announced
+    from pipeline.artifacts.executors.threads import current
 
     first = ours_first()
+
+    # As this step's own: a worker may have been given others, or none yet.
+    threads = current()
 
     def work(task: bytes) -> list[Any]:
         first()
         from distributed.protocol.serialize import deserialize_bytes
 
-        return deserialize_bytes(task)()
+        from pipeline.artifacts.executors.threads import computing_with
+
+        if threads is None:
+            return deserialize_bytes(task)()
+        with computing_with(threads):
+            return deserialize_bytes(task)()
 
     with _client_for(scheduler) as client:
         resources = {GPU: 1} if gpu and announced(client) else None

@@ -35,12 +35,12 @@ class Rule:
     def hides(self, camera: Any, clothes: Any, cameras: Any, worn: Any) -> Any:
         """Which of N images are hidden by camera and clothes: bool (N,).
 
-        camera, clothes: the query's; cameras, worn: (N,) arrays of the images'. What the rule does
-        not look at may be None.
+        camera, clothes: the query's, or (N,) arrays of those of N queries; cameras, worn: (N,)
+        arrays of the images'. What the rule does not look at may be None.
         """
         import numpy as np
 
-        hidden = np.zeros(len(worn if cameras is None else cameras), bool)
+        hidden = np.zeros(np.shape(worn if cameras is None else cameras), bool)
         if self.camera:
             hidden |= cameras == camera
         if self.clothes is not None:

@@ -28,7 +28,7 @@ PUBLISHED_DECODING: Decoding = "as-stored"
 class Part(BaseModel):
     """Base of all parts of a manifest: no unknown field, no change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Archive(Part):

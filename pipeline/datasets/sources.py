@@ -10,15 +10,7 @@ from pipeline.artifacts import requests
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.catalogue import definition, load_manifest
-from pipeline.datasets.fingerprints import fingerprint, fingerprints
-from pipeline.datasets.layouts.rows import plain_name, walk_files
 from pipeline.datasets.manifest import Manifest
-from pipeline.datasets.roots import (
-    lists_folder,
-    registered_holdout,
-    registered_root,
-    registered_rule,
-)
 from pipeline.images.decoding import decoding_params
 
 GENERATED = "mannequins"
@@ -37,7 +29,7 @@ def index_step(
     """
     manifest = load_manifest(dataset)
     if manifest.id == GENERATED:
-        from pipeline.mannequins import DEFAULTS, checked
+        from pipeline.mannequins.parameters import DEFAULTS, checked
 
         params = checked(
             {**DEFAULTS, **manifest.generated, "dataset": manifest.dataset, **generated}
@@ -52,6 +44,15 @@ def index_params(workspace: Path, dataset: str, root: Path | None = None) -> dic
     """Parameters of the index step: a changed file, manifest, rule or list gives another key.
     root: as of ``index_step``.
     """
+    # What reads trees of images, which generated people are not.
+    from pipeline.datasets.fingerprints import fingerprint, fingerprints
+    from pipeline.datasets.roots import (
+        lists_folder,
+        registered_holdout,
+        registered_root,
+        registered_rule,
+    )
+
     manifest = load_manifest(dataset)
     own = definition(manifest)
     typed = root is not None
@@ -76,5 +77,7 @@ def index_params(workspace: Path, dataset: str, root: Path | None = None) -> dic
 
 def _rewritten_suffixes(manifest: Manifest, root: Path) -> bool:
     """Whether images are read by ``plain_name``, which earlier versions left out of the index."""
+    from pipeline.datasets.layouts.rows import plain_name, walk_files
+
     rules = [layout.rule or source.rule for layout in manifest.layouts for source in layout.sources]
     return any(rules) and any(plain_name(entry.name) != entry.name for _, entry in walk_files(root))

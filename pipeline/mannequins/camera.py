@@ -84,11 +84,18 @@ def expose(rng: np.random.Generator, picture: Image.Image, cam: Camera) -> Image
         picture = picture.filter(halo)
     picture = picture.convert("RGB", _mixing(cam)).point(_tone(cam, float(rng.uniform(0.93, 1.07))))
     if cam.noise > 0.2:
-        grain = rng.standard_normal((rows, columns, 1), dtype=np.float32) * (0.75 * cam.noise)
+        grain = rng.standard_normal((rows, columns), dtype=np.float32) * (0.75 * cam.noise)
         tint = rng.standard_normal((rows // 2 + 1, columns // 2 + 1, 3), dtype=np.float32)
-        colour = np.repeat(np.repeat(tint, 2, axis=0), 2, axis=1)[:rows, :columns]
-        noisy = np.asarray(picture, dtype=np.float32) + grain + (0.6 * cam.noise) * colour
-        picture = Image.fromarray(np.clip(noisy + 0.5, 0, 255).astype(np.uint8))
+        tint *= 0.6 * cam.noise
+        pixels, noisy = np.asarray(picture), np.empty((rows, columns, 3), np.uint8)
+        # Colour by colour: numpy is slow on planes of which the last axis has three.
+        for colour in range(3):
+            coarse = np.repeat(np.repeat(tint[..., colour], 2, axis=0), 2, axis=1)
+            level = pixels[..., colour] + grain
+            level += coarse[:rows, :columns]
+            level += 0.5
+            noisy[..., colour] = np.clip(level, 0, 255, out=level)
+        picture = Image.fromarray(noisy)
     if cam.jpeg is not None:
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=cam.jpeg)

@@ -105,7 +105,7 @@ class Canvas:
         picture = Image.fromarray(parts).convert("P")
         picture.putpalette(palette.tobytes(), "RGB")
         flat = np.asarray(picture.convert("RGB").reduce(2), dtype=np.float32)
-        inked = self._parts.point([0] + [255] * 255).reduce(2)
+        inked = Image.fromarray((np.asarray(self._parts) != 0) * np.uint8(255)).reduce(2)
         return flat, np.asarray(inked, dtype=np.float32)[..., None] / 255
 
     def shade(self) -> np.ndarray:

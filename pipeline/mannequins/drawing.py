@@ -264,9 +264,14 @@ def _lit(
     ground = ground.filter(ImageFilter.BoxBlur(2)).resize(
         (width, height), Image.Resampling.BILINEAR
     )
-    dark = np.asarray(ground, dtype=np.float32)[..., None] / 255
-    lit = flat * shade[..., None] + np.asarray(behind, dtype=np.float32) * (dark * (1 - cover))
-    return Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
+    dark = np.asarray(ground, dtype=np.float32) / 255 * (1 - cover[..., 0])
+    ground_lit, lit = np.asarray(behind), np.empty((height, width, 3), np.uint8)
+    # Colour by colour: numpy is slow on planes of which the last axis has three.
+    for colour in range(3):
+        level = flat[..., colour] * shade
+        level += ground_lit[..., colour] * dark
+        lit[..., colour] = np.clip(level, 0, 255, out=level)
+    return Image.fromarray(lit)
 
 
 def _pattern(who: Identity, size: tuple[int, int], place: Projection) -> np.ndarray | None:

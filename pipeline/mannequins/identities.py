@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -149,6 +150,7 @@ def _shifted(level: int, tone: int) -> int:
     return min(255, max(0, level + tone))
 
 
+@lru_cache(maxsize=64)  # of a person all images are drawn one after another
 def identity(seed: int, pid: int) -> Identity:
     """The person ``pid`` (1, 2, ...) of the population ``seed``; a pure function of both.
 

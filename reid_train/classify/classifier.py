@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.engine.checkpoint import load_strict, read_state_dict, unwrap
 from reid_train.engine.runtime import Runtime
 from reid_train.models.clip.classifier import ClipClassifier, CoCoOp, CoOp, Maple, ZeroShot
+from reid_train.models.clip.package import VisionTransformer
 from reid_train.models.clip.tags import tag_of
 from reid_train.models.clip.towers import Towers, clip_state, clip_towers
 from reid_train.models.learners import PHOTO, CoCoOpLearner, CoOpLearner, word_prompts

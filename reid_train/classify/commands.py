@@ -262,10 +262,13 @@ def _speed(
     device: str,
 ) -> None:
     """Images per second, measured now: nothing of it is kept."""
+    from reid_train.classify.speed import measure, speed_table
+    from reid_train.classify.weights import bring_named
+
+    named = [clips[recipe.name].params["pretrained"] for recipe in recipes]
+    bring_named(named, terminal.workspace.root / "weights")
     indices = [classes.index for classes in datasets]
     graph.run(terminal.workspace, indices, terminal.execution(device=device))
-    from reid_train.classify.speed import measure, speed_table
-
     rows = [
         measure(
             recipe,

@@ -25,7 +25,7 @@ LEARNT = ("training", "view.crop_area", "view.flip", "precision")
 SPLITS = ("all", "base-new", "cross", "domain", "people")
 FOLDER = "classify/published"
 # What is said of a recipe, and its CLIP, which enters a step by its weights.
-TOLD = {"summary", "citation", "pretrained", "expected"}
+TOLD = {"summary", "citation", "pretrained", "expected", "deviations"}
 
 
 class View(Part):
@@ -93,7 +93,9 @@ class Accuracies(Published):
 class LearnerRecipe(Part):
     """``learner`` and its options as of ``reid_train.load_prompt_classifier``. ``template``: of a
     learner; of zero-shot in place of the dataset's own. ``templates``: further ones (zero-shot:
-    their mean). ``pretrained``: the CLIP unless ``--pretrained`` says otherwise.
+    their mean). ``pretrained``: the CLIP unless ``--pretrained`` says otherwise. precision: of
+    GPUs, since CPUs compute in float32; ``fp64`` everywhere, to compare trainings step by step.
+    deviations: what it does otherwise than its source, a sentence each.
     """
 
     kind: Literal["prompt-learner"]
@@ -111,8 +113,9 @@ class LearnerRecipe(Part):
     view: View = View()
     training: Training | None = None
     test_batch: Count = 100
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
     expected: tuple[Accuracies, ...] = ()
+    deviations: tuple[str, ...] = ()
 
     UNKEYED = frozenset({"name", *TOLD})
 

@@ -16,6 +16,7 @@ from pipeline.images.originals import Original
 from reid_train.data.prefetch import prefetch
 from reid_train.data.sampler import ShuffledSampler
 from reid_train.data.views import RandomView, read_views
+from reid_train.engine.arithmetic import full
 from reid_train.engine.runtime import derive_seed
 from reid_train.engine.task import Losses, ReidTask, Report, share
 from reid_train.models.clip.classifier import ClipClassifier
@@ -45,10 +46,10 @@ class ClassificationTask(ReidTask):
         if "features" in batch:
             logits = self.model.compare(batch["features"])
         else:
-            logits = self.model(batch["images"].float() / 255)
+            logits = self.model(batch["images"].to(self.model.mean.dtype) / 255)
         labels = batch["labels"]
         right = (logits.argmax(1) == labels).float().mean()
-        return {"cross-entropy": F.cross_entropy(logits.float(), labels)}, {"accuracy": right}
+        return {"cross-entropy": F.cross_entropy(full(logits), labels)}, {"accuracy": right}
 
 
 class ShotBatches:

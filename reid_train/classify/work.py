@@ -98,6 +98,7 @@ def train(job: Job) -> dict[str, Any]:
         seed=derive_seed(seed, "init"),
         **recipe.options(),
     )
+    runtime.place(model)  # the towers too, which are no part of the task
     task = ClassificationTask(model)
     log.info("%s: %d images of %d classes", recipe.name, len(rows), len(labels))
     stage = _stage(recipe, _read(job, recipe, table, drawn, rows, model), rows, seed)
@@ -234,7 +235,7 @@ def _clip(job: Job) -> Any:
 def _runtime(job: Job, recipe: LearnerRecipe) -> Runtime:
     # Half precision is a matter of GPUs: CPUs compute in float32, and the model's file says so.
     runtime = Runtime.create(job.device, "fp32", job.threads, join=True)
-    if on_cpu(runtime.device):
+    if on_cpu(runtime.device) and recipe.precision != "fp64":
         return runtime
     return Runtime.create(job.device, recipe.precision, job.threads, join=True)
 

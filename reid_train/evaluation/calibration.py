@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 BINS = 2000
 CONFIDENCE = 0.95
 RESAMPLES = 400
+DRAWN = 2**22  # people that are drawn at one time, over all draws
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -19,7 +20,7 @@ class Part(BaseModel):
     """Base of what is stored beside features: no value is bent into another type. Unknown fields
     are passed over, so that a later version may add some."""
 
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class Threshold(Part):
@@ -192,19 +193,61 @@ def resampled_shares(
     if people < 3 or not len(bins):
         return None
     rng = np.random.default_rng(seed)
-    shares = np.full((RESAMPLES, BINS + 1), np.nan, np.float32)
-    times = np.ones(1)
     if second is None:  # few people have pairs in few bins: those are counted once
         cells, times = np.unique(first.astype(np.int64) * BINS + bins, return_counts=True)
         first, bins = np.divmod(cells, BINS)
-    for row in shares:
-        drawn = np.bincount(rng.integers(people, size=people), minlength=people).astype(np.float32)
-        weights = drawn[first] * (times if second is None else drawn[second])
-        counts = np.bincount(bins, weights=weights, minlength=BINS)
-        total = counts.sum()
-        if total:
-            row[:] = above(counts) / total
+    else:
+        times = np.ones(1)
+    order = np.argsort(bins, kind="stable")
+    first, times = first[order], times[order] if second is None else times
+    second = None if second is None else second[order]
+    used, starts = np.unique(bins[order], return_index=True)
+    parts = list(zip(used, starts, np.append(starts[1:], len(order)), strict=True))
+    shares = np.full((RESAMPLES, BINS + 1), np.nan, np.float32)
+    # Many draws at once, bin by bin: what is gathered and added lies side by side.
+    together = max(1, min(RESAMPLES, DRAWN // people))
+    for done in range(0, RESAMPLES, together):
+        rows = shares[done : done + together]
+        drawn = np.stack(
+            [np.bincount(rng.integers(people, size=people), minlength=people) for _ in rows], axis=1
+        )
+        counts = np.zeros((len(rows), BINS))
+        weigh = _Weights(drawn, first, second, times)
+        for place, start, end in parts:
+            counts[:, place] = weigh.sums(start, end)
+        total = counts.sum(axis=1)
+        seen = total > 0
+        rows[seen] = above(counts[seen]) / total[seen, None]
     return shares
+
+
+class _Weights:
+    """How often pairs count in each of R draws. drawn: (people, R) how often each was drawn; others
+    as of ``resampled_shares``, times: how often a pair of one person is there. Whole numbers, in a
+    type that holds them: exact.
+    """
+
+    def __init__(
+        self, drawn: np.ndarray, first: np.ndarray, second: np.ndarray | None, times: np.ndarray
+    ) -> None:
+        most = max(1, int(drawn.max())) ** 2
+        small = second is not None and most <= 1024
+        self.drawn = drawn.astype(np.uint16 if small else np.float64)
+        self.rows = (2**16 - 1) // most if small else 1024
+        self.first, self.second, self.times = first, second, times
+
+    def sums(self, start: int, end: int) -> np.ndarray:
+        """Of the pairs from ``start`` to ``end``, (R,) float64."""
+        found = np.zeros(self.drawn.shape[1])
+        for place in range(start, end, self.rows):
+            part = slice(place, min(place + self.rows, end))
+            weights = self.drawn[self.first[part]]
+            if self.second is None:
+                found += self.times[part] @ weights
+            else:
+                weights *= self.drawn[self.second[part]]
+                found += np.add.reduce(weights, axis=0, dtype=weights.dtype)
+        return found
 
 
 def quantiles(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

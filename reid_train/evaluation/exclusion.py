@@ -2,20 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from pipeline.datasets.exclusion import RULES, Rule
 from pipeline.terminal.errors import ReidpipeError, nearest
 
+# Images that are listed at one time.
+LISTED = 2**18
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Gallery images of each of n queries: of query k those from ``bounds[k]`` to ``bounds[k+1]``,
+    ascending. query: (P,) 0..n-1; gallery: (P,) gallery indices; bounds: (n + 1,). All int64.
+    """
+
+    query: np.ndarray
+    gallery: np.ndarray
+    bounds: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.gallery)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """How many each query has, (n,)."""
+        return np.diff(self.bounds)
+
+    def of(self, first: int, last: int) -> Pairs:
+        """Those of the queries from ``first`` to ``last``, which are numbered from 0 again."""
+        part = slice(self.bounds[first], self.bounds[last])
+        bounds = self.bounds[first : last + 1] - self.bounds[first]
+        return Pairs(self.query[part] - first, self.gallery[part], bounds)
+
+    def part(self, chosen: np.ndarray) -> Pairs:
+        """Those chosen by bool (P,)."""
+        left = np.concatenate([[0], np.cumsum(chosen)])
+        return Pairs(self.query[chosen], self.gallery[chosen], left[self.bounds])
+
 
 @dataclass(frozen=True)
 class Groups:
-    """Gallery indices by value: ``of(code)`` is the ascending list of those with that value."""
+    """Gallery indices by value: ``of(code)`` is the ascending list of those with that value.
+
+    codes: (G,) int32 the number of each image's group.
+    """
 
     order: np.ndarray
     bounds: np.ndarray
+    codes: np.ndarray
 
     @classmethod
     def build(cls, query: np.ndarray, gallery: np.ndarray) -> tuple[Groups, np.ndarray]:
@@ -24,15 +62,19 @@ class Groups:
         order = np.argsort(codes, kind="stable")
         # One more, empty group answers for values the gallery does not have.
         bounds = np.searchsorted(codes[order], np.arange(len(values) + 2))
+        groups = cls(order, bounds, codes.astype(np.int32))
         if len(values) == 0:
-            return cls(order, bounds), np.zeros(len(query), np.int64)
+            return groups, np.zeros(len(query), np.int64)
         found = np.searchsorted(values, query)
         known = values[np.minimum(found, len(values) - 1)] == query
-        return cls(order, bounds), np.where(known, found, len(values))
+        return groups, np.where(known, found, len(values))
 
-    def of(self, group: int) -> np.ndarray:
-        """Ascending gallery indices of one group."""
-        return self.order[self.bounds[group] : self.bounds[group + 1]]
+    def of(self, numbers: np.ndarray) -> Pairs:
+        """The images of the groups ``numbers`` (n,), group by group."""
+        first, sizes = self.bounds[numbers], self.bounds[numbers + 1] - self.bounds[numbers]
+        bounds = np.concatenate([[0], np.cumsum(sizes)])
+        places = np.arange(bounds[-1]) + np.repeat(first - bounds[:-1], sizes)
+        return Pairs(np.repeat(np.arange(len(numbers)), sizes), self.order[places], bounds)
 
 
 @dataclass(frozen=True)
@@ -58,6 +100,8 @@ class Matches:
     g_camids: np.ndarray | None
     q_clothes: np.ndarray | None
     g_clothes: np.ndarray | None
+    # What ``pairs`` listed last: of which queries, and theirs.
+    listed: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     @classmethod
     def build(
@@ -101,17 +145,56 @@ class Matches:
 
     def of(self, query: int) -> tuple[np.ndarray, np.ndarray]:
         """Ascending gallery indices (positives, left out) of one query."""
-        same = self.people.of(int(self.person[query]))
+        right, hidden = self.pairs(query, query + 1)
+        return right.gallery, hidden.gallery
+
+    def pairs(self, start: int, stop: int) -> tuple[Pairs, Pairs]:
+        """(Positives, left out) of the queries from ``start`` to ``stop``, numbered from 0."""
+        if not (self.listed and self.listed[0] <= start and stop <= self.listed[1]):
+            # Of many queries at once, for those who ask for the next ones, or for these again.
+            end = min(max(stop, start + self._together()), len(self.person))
+            right, hidden = self._own(start, end)
+            if self.others is not None and self.other is not None:
+                hidden = self.others.of(self.other[start:end])
+            self.listed[:] = start, end, right, hidden
+        first, _, right, hidden = self.listed
+        return right.of(start - first, stop - first), hidden.of(start - first, stop - first)
+
+    def _together(self) -> int:
+        """Of how many queries images are listed at one time."""
+        sides = (self.people, self.others)
+        most = sum(int(np.diff(side.bounds).max()) for side in sides if side is not None)
+        return max(1, LISTED // max(1, most))
+
+    def _own(self, start: int, stop: int) -> tuple[Pairs, Pairs]:
+        """Images of the queries' people: (those that count, those left out)."""
+        same = self.people.of(self.person[start:stop])
+        own = self.hides(start + same.query, same.gallery)
+        return same.part(~own), same.part(own)
+
+    def hides(self, query: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+        """Whether each query is not compared with an image: bool, of places that broadcast."""
         if self.others is not None and self.other is not None:
-            hidden = self.others.of(int(self.other[query]))
-            return np.setdiff1d(same, hidden, assume_unique=True), hidden
+            return self.others.codes[gallery] == self.other[query]
+        same = self.people.codes[gallery] == self.person[query]
         if not self.rule.camera:
-            return same, same[:0]
-        own = self.rule.hides(
+            return np.zeros_like(same)
+        return same & self.rule.hides(
             *(None if side is None else side[query] for side in (self.q_camids, self.q_clothes)),
-            *(None if side is None else side[same] for side in (self.g_camids, self.g_clothes)),
+            *(None if side is None else side[gallery] for side in (self.g_camids, self.g_clothes)),
         )
-        return same[~own], same[own]
+
+    def sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """How many gallery images of each query are (positives, left out): (Q,) each."""
+        step = self._together()
+        found = [
+            [part.sizes for part in self._own(start, min(start + step, len(self.person)))]
+            for start in range(0, len(self.person), step)
+        ]
+        right, hidden = (np.concatenate(part) for part in zip(*found, strict=True))
+        if self.others is not None and self.other is not None:
+            hidden = np.diff(self.others.bounds)[self.other]
+        return right, hidden
 
 
 def _cameras(camids: np.ndarray | None, side: str, exclude: str) -> np.ndarray:

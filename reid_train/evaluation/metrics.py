@@ -12,7 +12,8 @@ from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.distances import Distances
 from reid_train.evaluation.embeddings import Embeddings, to_numpy
 from reid_train.evaluation.exclusion import Matches
-from reid_train.evaluation.ranking import match_positions, match_rule, people_before
+from reid_train.evaluation.order import Order, Orders, pieces
+from reid_train.evaluation.ranking import match_rule
 
 
 @dataclass(frozen=True)
@@ -103,31 +104,35 @@ def score(
     matches: Matches,
     max_rank: int,
     people: np.ndarray | None = None,
+    orders: Orders | None = None,
 ) -> RetrievalMetrics:
     """Metrics from (first query, distances (n, G)) chunks that cover all queries.
 
-    people: identities (G,), for a CMC that counts other people and not their images; mAP and mINP
-    count images all the same (SYSU-MM01, Wu et al., ICCV 2017).
+    orders: of ``matches``, where others have looked at these chunks. people: identities (G,), for
+    a CMC that counts other people and not their images; mAP and mINP count images all the same
+    (SYSU-MM01, Wu et al., ICCV 2017).
     """
     ap = np.full(queries, np.nan)
     inp = np.full(queries, np.nan)
     first = np.full(queries, -1, np.int64)
-    for start, chunk in chunks:
-        for place, row in enumerate(chunk, start):
-            positives, excluded = matches.of(place)
-            if len(positives) == 0:
-                continue
-            if np.isnan(row).any():
-                raise ReidpipeError(
-                    f"found NaN distances for query {place}; expected numbers: "
-                    "the features are not finite, the model may have diverged"
-                )
-            found = match_positions(row, positives, excluded)
-            ap[place] = np.mean(np.arange(1, len(found) + 1) / (found + 1))
-            inp[place] = len(found) / (found[-1] + 1)
-            first[place] = (
-                found[0] if people is None else people_before(row, positives, excluded, people)
-            )
+    orders = orders or Orders(matches)
+    for start, piece in (part for chunk in chunks for part in pieces(*chunk)):
+        order = orders.of(start, piece)
+        query, found = order.ranks()
+        if not len(found):
+            continue
+        begin = np.flatnonzero(np.diff(query, prepend=-1))
+        end, asked = np.append(begin[1:], len(query)), query[begin]
+        _refuse_nan(piece, order, asked, start)
+        precision = (np.arange(1, len(found) + 1) - np.repeat(begin, end - begin)) / (found + 1)
+        # Query by query: what reduces parts of an array at once rounds in another way.
+        spans = zip(begin.tolist(), end.tolist(), strict=True)
+        sums = [np.add.reduce(precision[one:beyond]) for one, beyond in spans]
+        ap[start + asked] = np.array(sums) / (end - begin)
+        inp[start + asked] = (end - begin) / (found[end - 1] + 1)
+        first[start + asked] = found[begin]
+        if people is not None:
+            first[start + asked] = [_people_before(order, place, people) for place in asked]
     valid = ~np.isnan(ap)
     if not valid.any():
         raise ValueError(
@@ -145,3 +150,24 @@ def score(
         inp=inp,
         first=first,
     )
+
+
+def _people_before(order: Order, query: int, people: np.ndarray) -> int:
+    """How many identities have an image before the first right one of a query."""
+    part = slice(order.bounds[query], order.bounds[query + 1])
+    before = slice(int(order.right[part].argmax()))
+    seen = order.gallery[part][before][~order.hidden[part][before]]
+    return len(np.unique(people[seen]))
+
+
+def _refuse_nan(piece: np.ndarray, order: Order, asked: np.ndarray, start: int) -> None:
+    """Raise ReidpipeError where one of the queries ``asked`` has a distance that is no number: the
+    last of its order is.
+    """
+    last = piece[asked, order.gallery[order.bounds[asked + 1] - 1]]
+    lost = asked[np.isnan(last)]
+    if len(lost):
+        raise ReidpipeError(
+            f"found NaN distances for query {start + lost[0]}; expected numbers: "
+            "the features are not finite, the model may have diverged"
+        )

@@ -14,7 +14,8 @@ from pipeline.datasets.protocols import DRAWN_BY, apply_protocol
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics, score
-from reid_train.evaluation.ranking import match_positions, nearest_first
+from reid_train.evaluation.order import Orders, pieces
+from reid_train.evaluation.ranking import nearest_first
 
 STANDARD = Protocol(name="standard", note="same identity and camera left out, full AP")
 COURSE = Protocol(
@@ -99,19 +100,23 @@ def score_protocol(
     matches: Matches,
     protocol: Protocol,
     max_rank: int = 50,
+    orders: Orders | None = None,
 ) -> RetrievalMetrics:
-    """Metrics from (first query, distances (n, G)) chunks as ``protocol`` counts them."""
+    """Metrics from (first query, distances (n, G)) chunks as ``protocol`` counts them. orders: of
+    ``matches``, where others have looked at these chunks.
+    """
     if protocol.average_precision == "full" and protocol.top_k is None:
         people = g_pids if protocol.cmc == "identities" else None
-        return score(chunks, len(q_pids), matches, max_rank, people)
-    return _score_top(chunks, q_pids, g_pids, matches, protocol.top_k or len(g_pids), max_rank)
+        return score(chunks, len(q_pids), matches, max_rank, people, orders)
+    top_k, orders = protocol.top_k or len(g_pids), orders or Orders(matches)
+    return _score_top(chunks, q_pids, g_pids, orders, top_k, max_rank)
 
 
 def _score_top(
     chunks: Iterable[tuple[int, np.ndarray]],
     q_pids: np.ndarray,
     g_pids: np.ndarray,
-    matches: Matches,
+    orders: Orders,
     top_k: int,
     max_rank: int,
 ) -> RetrievalMetrics:
@@ -125,17 +130,18 @@ def _score_top(
     """
     ap, inp = np.zeros(len(q_pids)), np.full(len(q_pids), np.nan)
     first = np.full(len(q_pids), max_rank)
-    for start, chunk in chunks:
-        for place, row in enumerate(chunk, start):
-            positives, excluded = matches.of(place)
-            top = nearest_first(row, min(top_k, len(row)), excluded)
+    for start, piece in (part for chunk in chunks for part in pieces(*chunk)):
+        _, hidden = orders.matches.pairs(start, start + len(piece))
+        for row, place in zip(piece, range(start, start + len(piece)), strict=True):
+            left_out = hidden.gallery[slice(*hidden.bounds[place - start :][:2])]
+            top = nearest_first(row, min(top_k, len(row)), left_out)
             hits = np.flatnonzero(g_pids[top] == q_pids[place])
             if len(hits):
                 ap[place] = np.mean(np.arange(1, len(hits) + 1) / (hits + 1))
                 first[place] = hits[0]
-            if len(positives):
-                last = match_positions(row, positives, excluded)[-1]
-                inp[place] = len(positives) / (last + 1)
+        query, found = orders.of(start, piece).ranks()
+        asked, sizes = np.unique(query, return_counts=True)
+        inp[start + asked] = sizes / (found[np.cumsum(sizes) - 1] + 1)
     counts = np.bincount(first[first < max_rank], minlength=max_rank)
     if not len(ap):
         raise ValueError("no valid query: there are no queries")

@@ -1,4 +1,4 @@
-"""Positions of the right matches and the nearest gallery images, without sorting the gallery."""
+"""The nearest gallery images, without sorting the gallery."""
 
 from __future__ import annotations
 
@@ -9,41 +9,6 @@ import numpy as np
 from reid_train.evaluation.distances import Distances
 from reid_train.evaluation.embeddings import Embeddings
 from reid_train.evaluation.exclusion import Matches
-
-
-def match_positions(row: np.ndarray, positives: np.ndarray, excluded: np.ndarray) -> np.ndarray:
-    """0-based ranks of the positives of one query, ascending, among the images not excluded.
-
-    row: (G,) distances. positives, excluded: ascending, disjoint gallery indices; at least one
-    positive. Equal distances rank by ascending gallery index. Exact, and cheap: only distances up
-    to that of the last positive are sorted, as plain values; the full order is never needed.
-    """
-    targets = row[positives]
-    near = row <= targets.max()
-    near[excluded] = False
-    values = np.sort(row[near])
-    targets = np.sort(targets)
-    closer = np.searchsorted(values, targets, side="left")
-    if np.array_equal(np.searchsorted(values, targets, side="right"), closer + 1):
-        return closer
-    # Some distance occurs twice: order the near images by (distance, index).
-    candidates = np.flatnonzero(near)
-    order = candidates[np.argsort(row[candidates], kind="stable")]
-    return np.flatnonzero(np.isin(order, positives, assume_unique=True))
-
-
-def people_before(
-    row: np.ndarray, positives: np.ndarray, excluded: np.ndarray, people: np.ndarray
-) -> int:
-    """How many identities have an image before the nearest positive of one query.
-
-    Arguments as of ``match_positions``; people: (G,) identities.
-    """
-    first = positives[np.argmin(row[positives])]
-    before = row < row[first]
-    before[:first] |= row[:first] == row[first]
-    before[excluded] = False
-    return len(np.unique(people[before]))
 
 
 def nearest_first(row: np.ndarray, k: int, excluded: np.ndarray | None = None) -> np.ndarray:

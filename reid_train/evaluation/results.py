@@ -9,13 +9,11 @@ from pipeline.artifacts import requests
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.catalogue import defined
-from pipeline.datasets.index import read_index
 from pipeline.datasets.manifest import Protocol
 from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.publishing import Column, Table
-from reid_train.evaluation.needs import check_test
 from reid_train.evaluation.protocols import find_protocol
 from reid_train.models import COSINE, Distance
 
@@ -172,5 +170,8 @@ def check_evaluable(workspace: Workspace, step: Step, *, run: str | None) -> Non
     """Raise ReidpipeError, before anything is computed, for an evaluation that its index, which
     exists, has no labels or no images for. run: the run's name, for messages; None: not trained.
     """
+    from pipeline.datasets.index import read_index
+    from reid_train.evaluation.needs import check_test
+
     index = read_index(workspace.folder(step.inputs["index"]))
     check_test(index, step.params, run=run)

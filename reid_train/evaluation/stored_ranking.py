@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.artifacts import atomic
-from pipeline.artifacts.arrays import read_arrays
+from pipeline.artifacts.arrays import read_arrays, write_arrays
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics
-from reid_train.evaluation.ranking import nearest_first
+from reid_train.evaluation.order import Orders, nearest, pieces
 from reid_train.evaluation.similarity import similarities
 from reid_train.evaluation.tracks import Tracks
 from reid_train.models import COSINE
@@ -28,6 +27,7 @@ class RankingRecorder:
     Images hidden by the exclusion rule are listed too, flagged ``junk``: so many extra places are
     kept (50 at most) that the first 50 ranks that count are there in any usual case. matches: of
     images. A gallery of tracks lists each track by its image that is nearest to the query.
+    orders: of the images, for all who look at these distances; without tracks as far as is listed.
     """
 
     def __init__(
@@ -41,31 +41,40 @@ class RankingRecorder:
     ) -> None:
         self.q_pids, self.g_pids, self.matches = q_pids, g_pids, matches
         self.distance, self.tracks = distance, tracks
-        hidden = [len(matches.of(place)[1]) for place in range(len(q_pids))]
+        hidden = matches.sizes()[1]
         ranked = len(g_pids if tracks is None else tracks)
-        places = min(TOP + min(max(hidden, default=0), SHOWN_JUNK), ranked)
+        places = min(TOP + min(int(hidden.max(initial=0)), SHOWN_JUNK), ranked)
         self.indices = np.full((len(q_pids), places), -1, np.int32)
         self.similarities = np.full(self.indices.shape, np.nan, np.float32)
+        self.orders = Orders(matches, places)
         self.correct = np.zeros(self.indices.shape, bool)
         self.junk = np.zeros(self.indices.shape, bool)
 
     def watch(self, chunks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
         """Pass on chunks of squared distances (n, G), for the cosine between unit vectors."""
         for start, chunk in chunks:
-            for place, row in enumerate(chunk, start):
-                chosen = self._nearest(row)
-                self.indices[place] = chosen
-                self.similarities[place] = similarities(row[chosen], self.distance)
-                self.junk[place] = np.isin(chosen, self.matches.of(place)[1])
-                same = self.g_pids[chosen] == self.q_pids[place]
-                self.correct[place] = same & ~self.junk[place]
+            for first, piece in pieces(start, chunk):
+                self._note(first, piece)
             yield start, chunk
 
-    def _nearest(self, row: np.ndarray) -> np.ndarray:
+    def _note(self, first: int, piece: np.ndarray) -> None:
+        rows = slice(first, first + len(piece))
+        chosen = self._nearest(first, piece)
+        near = np.take_along_axis(piece, chosen, axis=1)
+        queries = np.arange(first, first + len(piece))[:, None]
+        self.indices[rows] = chosen
+        self.similarities[rows] = similarities(near, self.distance)
+        self.junk[rows] = self.matches.hides(queries, chosen)
+        self.correct[rows] = self.g_pids[chosen] == self.q_pids[queries]
+        self.correct[rows] &= ~self.junk[rows]
+
+    def _nearest(self, first: int, piece: np.ndarray) -> np.ndarray:
+        places = self.indices.shape[1]
         if self.tracks is None:
-            return nearest_first(row, self.indices.shape[1])
-        best = self.tracks.nearest(row)
-        return best[nearest_first(row[best], self.indices.shape[1])]
+            return self.orders.of(first, piece).first(places)
+        best = np.stack([self.tracks.nearest(row) for row in piece])
+        shown = nearest(np.take_along_axis(piece, best, axis=1), places)
+        return np.take_along_axis(best, shown, axis=1)
 
     def nearest(self) -> np.ndarray:
         """(Q,) int64: gallery index of each query's first rank that counts; -1 where all that is
@@ -88,21 +97,20 @@ class RankingRecorder:
         (Q, K) bool; ap, valid, inp, first (Q,) as in ``RetrievalMetrics``; pids (Q,) int64 of the
         queries.
         """
-        with atomic.replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                query_keys=np.array(query_keys),
-                gallery_keys=np.array(gallery_keys),
-                indices=self.indices,
-                similarities=self.similarities,
-                correct=self.correct,
-                junk=self.junk,
-                ap=metrics.ap,
-                valid=metrics.valid,
-                inp=metrics.inp,
-                first=metrics.first,
-                pids=self.q_pids.astype(np.int64),
-            )
+        arrays = {
+            "query_keys": np.array(query_keys),
+            "gallery_keys": np.array(gallery_keys),
+            "indices": self.indices,
+            "similarities": self.similarities,
+            "correct": self.correct,
+            "junk": self.junk,
+            "ap": metrics.ap,
+            "valid": metrics.valid,
+            "inp": metrics.inp,
+            "first": metrics.first,
+            "pids": self.q_pids.astype(np.int64),
+        }
+        write_arrays(path, arrays, plain=("indices", "similarities"))
 
 
 # Of each array the kinds of its type and its axes.

@@ -15,13 +15,15 @@ from reid_train.evaluation.calibration import (
     quantiles,
     resampled_shares,
 )
-from reid_train.evaluation.exclusion import Matches
+from reid_train.evaluation.exclusion import Matches, Pairs
+from reid_train.evaluation.order import pieces
 from reid_train.evaluation.similarity import NAMES, similarities
 from reid_train.models import COSINE
 
 RATES = (0.1, 0.01, 0.001, 0.0001)
 RATE = 0.01
 SAMPLE = 2**17  # pairs that the bootstrap sees
+ROWS = 2  # that are counted together
 
 
 class PairStatistics:
@@ -64,42 +66,63 @@ class PairStatistics:
         the cosine, between features for the Euclidean distance.
         """
         for start, chunk in chunks:
-            for place, row in enumerate(chunk, start):
-                positives, excluded = self.matches.of(place)
-                bins = self._bins(row)
-                same = np.bincount(bins[positives], minlength=BINS)
-                self.same += same
-                self.different += np.bincount(bins, minlength=BINS) - same
-                hidden = np.bincount(bins[excluded], minlength=BINS)
-                self.different -= hidden
-                self._note(place, bins, positives, excluded)
+            for first, piece in pieces(start, chunk):
+                self._count(first, piece)
             yield start, chunk
 
-    def _bins(self, row: np.ndarray) -> np.ndarray:
-        """Numbers of the bins (G,) of squared distances (G,)."""
+    def _count(self, first: int, piece: np.ndarray) -> None:
+        right, hidden = self.matches.pairs(first, first + len(piece))
+        same = self._bins(piece[right.query, right.gallery])
+        self.same += (counted := np.bincount(same, minlength=BINS))
+        self.different -= counted
+        # Few rows at a time, so that what is made of them stays in the nearest cache.
+        for start in range(0, len(piece), ROWS):
+            bins = self._bins(piece[start : start + ROWS])
+            self.different += np.bincount(bins.reshape(-1), minlength=BINS)
+        left_out = self._bins(piece[hidden.query, hidden.gallery])
+        self.different -= np.bincount(left_out, minlength=BINS)
+        if self.query is not None and self.gallery is not None:
+            self._note(first, piece, right, same, self.query, self.gallery)
+
+    def _bins(self, squared: np.ndarray) -> np.ndarray:
+        """Numbers int64 of the bins of squared distances, any shape."""
         if self.distance == COSINE:
             # d = 2 - 2 cos; bin of cos = floor((cos + 1) BINS / 2)
-            bins = ((4 - row) * (BINS / 4)).astype(np.int32)
+            places = 4 - squared
+            places *= BINS / 4
         else:
-            near = self.farthest + similarities(row, self.distance)
-            bins = (near * (BINS / self.farthest)).astype(np.int32)
-        return np.clip(bins, 0, BINS - 1)
+            places = self.farthest + similarities(squared, self.distance)
+            places *= BINS / self.farthest
+        bins = places.astype(np.int64)
+        # Hardly ever: a distance below 0 by rounding.
+        if not (places.min(initial=0) >= 0 and places.max(initial=0) < BINS):
+            np.clip(bins, 0, BINS - 1, out=bins)
+        return bins
 
     def _note(
-        self, place: int, bins: np.ndarray, positives: np.ndarray, excluded: np.ndarray
+        self,
+        first: int,
+        piece: np.ndarray,
+        right: Pairs,
+        same: np.ndarray,
+        query: np.ndarray,
+        gallery: np.ndarray,
     ) -> None:
-        """Keep every ``stride``-th pair of different people for the bootstrap, and of the same."""
-        if self.query is None or self.gallery is None:
-            return
-        right = bins[positives[place % self.thinned :: self.thinned]].astype(np.int16)
-        self.matched.append((np.full(len(right), self.query[place]), right))
-        chosen = np.arange(place % self.stride, len(bins), self.stride)
-        others = self.gallery[chosen] != self.query[place]
-        if len(excluded):
-            others &= ~np.isin(chosen, excluded, assume_unique=True)
-        chosen = chosen[others]
-        who = np.full(len(chosen), self.query[place])
-        self.pairs.append((who, self.gallery[chosen], bins[chosen].astype(np.int16)))
+        """Keep every ``stride``-th pair of different people for the bootstrap, and of the same.
+        piece: distances (n, G) of queries from ``first`` on; same: bins of the pairs ``right``.
+        """
+        places = np.arange(first, first + len(piece))
+        number = np.arange(len(right)) - right.bounds[right.query]
+        kept = number % self.thinned == places[right.query] % self.thinned
+        self.matched.append((query[places[right.query[kept]]], same[kept].astype(np.int16)))
+        chosen = (places % self.stride)[:, None] + np.arange(0, piece.shape[1], self.stride)
+        row, column = np.nonzero(chosen < piece.shape[1])
+        chosen = chosen[row, column]
+        others = gallery[chosen] != query[places[row]]
+        others &= ~self.matches.hides(places[row], chosen)
+        row, chosen = row[others], chosen[others]
+        bins = self._bins(piece[row, chosen]).astype(np.int16)
+        self.pairs.append((query[places[row]], gallery[chosen], bins))
 
     def summary(self) -> dict[str, Any]:
         """JSON values: pair counts, histograms of 100 bins, operating points and a threshold.

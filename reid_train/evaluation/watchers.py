@@ -11,6 +11,7 @@ import numpy as np
 from reid_train.evaluation.distances import Distances
 from reid_train.evaluation.embeddings import Embeddings
 from reid_train.evaluation.exclusion import Matches
+from reid_train.evaluation.order import Orders
 from reid_train.evaluation.ranking import match_rule
 from reid_train.evaluation.statistics.cameras import CameraRanks
 from reid_train.evaluation.statistics.summary import Found
@@ -31,6 +32,7 @@ class Watchers:
     ranking: RankingRecorder
     tracks: Tracks | None
     cameras: CameraRanks | None
+    orders: Orders
     q_camids: np.ndarray
     counted: bool
 
@@ -62,12 +64,13 @@ class Watchers:
         )
         for _ in pairs.watch(distances_between(*bare, distance).chunks()) if bare else ():
             pass
+        orders = recorder.orders if tracks is None else Orders(matches)
         ranks, asked = None, np.full(len(query), -1)
         if cameras is not None and (cameras[1] >= 0).any():
             asked, taken = cameras
             first = slice(None) if tracks is None else tracks.order[tracks.starts]
-            ranks = CameraRanks(matches, taken[first])
-        return cls(pairs, recorder, tracks, ranks, asked, bare is not None)
+            ranks = CameraRanks(orders, taken[first])
+        return cls(pairs, recorder, tracks, ranks, orders, asked, bare is not None)
 
     def watch(self, chunks: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
         """Chunks of squared distances (n, G) to images; passed on are those to what is ranked."""

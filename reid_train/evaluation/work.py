@@ -183,13 +183,14 @@ def _score_trial(
     tracks: Tracks | None = None,
 ) -> tuple[RetrievalMetrics, RetrievalMetrics | None]:
     chunks = _counted(distances_between(query, gallery, distance).chunks(), job, len(query))
+    orders = None
     if watchers is not None:
-        chunks = watchers.watch(chunks)
+        chunks, orders = watchers.watch(chunks), watchers.orders
     elif tracks is not None:
         chunks = tracks.watch(chunks)
     g_pids = gallery.pids if tracks is None else tracks.pids
     ids = {"q_pids": query.pids, "g_pids": g_pids, "matches": matches, "protocol": protocol}
-    plain = score_protocol(chunks, **ids)
+    plain = score_protocol(chunks, **ids, orders=orders)
     if job.params["rerank"] is None:
         return plain, None
     normalise = distance == COSINE

@@ -111,7 +111,7 @@ def confidence_weights(cells: Cells, temperature: float = 1.0) -> Tensor:
     Confidences lie in 0..1: at temperature 1 the largest ratio of two weights is e.
     """
     counted = cells.counted.flatten(1)
-    logits = (cells.confidence.float() / temperature).flatten(1).masked_fill(~counted, _NEVER)
+    logits = (full(cells.confidence) / temperature).flatten(1).masked_fill(~counted, _NEVER)
     return (logits.softmax(1) * counted).view_as(cells.confidence)
 
 
@@ -172,7 +172,8 @@ class PartAlignment(nn.Module):
         if self.confidence:
             weights = confidence_weights(cells, self.temperature).flatten(1)
         else:
-            weights = counted / counted.sum(1, keepdim=True).clamp(min=1)
+            each = counted.to(full(fused).dtype)
+            weights = each / each.sum(1, keepdim=True).clamp(min=1)
         with torch.autocast(fused.device.type, enabled=False):
             distances = self._distances(full(fused).flatten(2), cells.labels, full(text))
         if self.reduction == "mean":

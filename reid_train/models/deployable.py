@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.terminal.errors import ReidpipeError, nearest
+from reid_train.engine.arithmetic import restore
 from reid_train.models import COSINE, DISTANCES, STARTS, TRUNKS
 
 log = logging.getLogger(__name__)
@@ -59,9 +60,7 @@ class ReidModel(nn.Module):
         """
         super()._apply(fn, recurse)
         for name, values in self._constants.items():
-            own = getattr(self, name)
-            if own.dtype == torch.float64:
-                own.copy_(torch.tensor(values, dtype=own.dtype).view_as(own))
+            restore(getattr(self, name), values)
         return self
 
     @property

@@ -36,6 +36,12 @@ MOBILENET_V2_025 = Published(
     "classifier.",
 )
 
+OF_TRUNK = {
+    "ianet": RESNET50,
+    "mobilenetv2-x0.25": MOBILENET_V2_025,
+    "resnet50": RESNET50,
+}
+
 
 def imagenet_state(
     source: str | Path, published: Published, *, weights: Path | None = None
@@ -47,15 +53,18 @@ def imagenet_state(
     Raises :class:`ReidpipeError` naming address, digest and folder when it cannot be had, and when
     its bytes are others.
     """
-    path = Path(source)
-    if source == "imagenet":
-        path = published_file(
-            published.url,
-            published.sha256,
-            weights,
-            cache=Path(torch.hub.get_dir()) / "checkpoints",
-            what="ImageNet",
-            source="its file name",
-        )
+    path = imagenet_file(published, weights) if source == "imagenet" else Path(source)
     state = read_state_dict(path)
     return {k: v for k, v in state.items() if not k.startswith(published.classifier)}
+
+
+def imagenet_file(published: Published, weights: Path | None) -> Path:
+    """Where a published file is, downloaded when it is nowhere. Raises as ``imagenet_state``."""
+    return published_file(
+        published.url,
+        published.sha256,
+        weights,
+        cache=Path(torch.hub.get_dir()) / "checkpoints",
+        what="ImageNet",
+        source="its file name",
+    )

@@ -7,9 +7,9 @@ from copy import deepcopy
 from typing import NamedTuple
 
 import torch
-from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
+from reid_train.models.clip.package import VisionTransformer
 from reid_train.models.clip.text import ClipText
 from reid_train.models.learners import replace_words
 

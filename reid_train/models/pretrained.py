@@ -10,6 +10,7 @@ from torch import Tensor
 from pipeline.artifacts.atomic import sha256_file
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.engine.checkpoint import read_state_dict
+from reid_train.models.clip.package import get_pretrained_url
 from reid_train.models.clip.tags import read_tag, tag_of
 from reid_train.models.published_file import published_file
 from reid_train.models.token_rows import expand
@@ -29,8 +30,6 @@ def published(architecture: str) -> tuple[str, str]:
     """Address and sha256 of OpenAI's file for "ViT-B-16", "RN50" and others, as open_clip lists
     them; both empty for an architecture that OpenAI did not publish.
     """
-    from open_clip.pretrained import get_pretrained_url
-
     url = get_pretrained_url(f"{architecture.removesuffix('-quickgelu')}-quickgelu", "openai")
     return url, url.split("/")[-2] if url else ""
 
@@ -49,28 +48,12 @@ def read_clip(
     """
     if tag_of(source) is not None:
         return read_tag(str(source))
-    url, digest = published(architecture)
-    path = Path(source)
-    if source == "openai":
-        if not url:
-            raise ReidpipeError(
-                f"found pretrained openai for architecture '{architecture}', which OpenAI did not "
-                "publish; expected open_clip:ARCH/TAG, a file or none; type --pretrained "
-                f"open_clip:{architecture}/TAG"
-            )
-        path = published_file(
-            url,
-            digest,
-            weights,
-            cache=Path.home() / ".cache" / "clip",
-            what="OpenAI's CLIP",
-            source="openai/CLIP clip.py",
-        )
+    path = openai_file(architecture, weights) if source == "openai" else Path(source)
     if not path.is_file():
         raise ReidpipeError(
             f"found no file {path}; expected CLIP weights; type --pretrained openai, none or a path"
         )
-    if source == "openai" or sha256_file(path) == digest:
+    if source == "openai" or sha256_file(path) == published(architecture)[1]:
         state = torch.jit.load(str(path), map_location="cpu").state_dict()
     else:
         state = expand(read_state_dict(path))
@@ -79,6 +62,31 @@ def read_clip(
         for key, value in state.items()
         if key not in DESCRIPTIONS
     }
+
+
+def openai_file(
+    architecture: str, weights: Path | None, *, instead: str = "--pretrained none"
+) -> Path:
+    """Where OpenAI's file for an architecture is, downloaded into ``weights`` when it is nowhere.
+
+    Raises ReidpipeError for an architecture that OpenAI did not publish, and as ``published_file``.
+    """
+    url, digest = published(architecture)
+    if not url:
+        raise ReidpipeError(
+            f"found pretrained openai for architecture '{architecture}', which OpenAI did not "
+            "publish; expected open_clip:ARCH/TAG, a file or none; type --pretrained "
+            f"open_clip:{architecture}/TAG"
+        )
+    return published_file(
+        url,
+        digest,
+        weights,
+        cache=Path.home() / ".cache" / "clip",
+        what="OpenAI's CLIP",
+        source="openai/CLIP clip.py",
+        instead=instead,
+    )
 
 
 def visual_state(

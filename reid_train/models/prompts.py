@@ -7,20 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.models.clip.text import ClipText
+
+if TYPE_CHECKING:
+    from open_clip.tokenizer import SimpleTokenizer
 
 SUBJECTS = ("person", "vehicle")
 
 
 @cache
 def _tokenizer() -> SimpleTokenizer:
+    # Alone, which ``clip.package`` has made possible: its vocabulary is read by who has texts.
+    from open_clip.tokenizer import SimpleTokenizer
+
     return SimpleTokenizer()
 
 

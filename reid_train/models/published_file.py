@@ -12,13 +12,20 @@ from pipeline.terminal.errors import ReidpipeError
 
 
 def published_file(
-    url: str, sha256: str, weights: Path | None, *, cache: Path, what: str, source: str
+    url: str,
+    sha256: str,
+    weights: Path | None,
+    *,
+    cache: Path,
+    what: str,
+    source: str,
+    instead: str = "--pretrained none",
 ) -> Path:
     """The file of ``url`` from ``weights``, ``$REIDPIPE_WEIGHTS`` or ``cache``, where the library
     of its publishers keeps it; downloaded into ``weights`` when it is in none of them.
 
     sha256: the whole digest, or its leading digits when nobody published more. what: whose weights
-    they are, source: who published the digest.
+    they are, source: who published the digest. instead: what to type to do without them.
 
     Raises :class:`ReidpipeError` naming address, digest and folder when it cannot be had, and when
     its bytes are others.
@@ -37,7 +44,7 @@ def published_file(
             failure = str(error).split(";")[0].replace(f"{url}: ", "")
     raise ReidpipeError(
         f"found no {name} ({failure}); expected {what} weights from {url} (sha256 {sha256}) "
-        f"in {weights or '$REIDPIPE_WEIGHTS'}; put the file there, or type --pretrained none"
+        f"in {weights or '$REIDPIPE_WEIGHTS'}; put the file there, or type {instead}"
     )
 
 

@@ -16,6 +16,7 @@ import os
 import platform
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,24 +132,83 @@ def environment(**changed: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
+class _Pools:
+    """The threads of this process's libraries, which belong to all of its threads: those that ask
+    for a number may begin and end in any order. The last who is inside has what it asked for; the
+    last who leaves gives back what was there.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside: list[list[int]] = []  # a list each: equal numbers are not the same
+        self._before = contextlib.ExitStack()
+
+    def enter(self, asked: list[int]) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before.enter_context(_restored())
+            self._inside.append(asked)
+            _limit(asked[0])
+
+    def leave(self, asked: list[int]) -> None:
+        with self._lock:
+            last = self._inside[-1] is asked
+            self._inside = [one for one in self._inside if one is not asked]
+            if not self._inside:
+                self._before.close()
+            elif last:
+                _limit(self._inside[-1][0])
+
+    def current(self) -> int | None:
+        with self._lock:
+            return self._inside[-1][0] if self._inside else None
+
+
+_POOLS = _Pools()
+
+
+def current() -> int | None:
+    """The threads that whoever is inside ``computing_with`` has asked for; None: nobody is."""
+    return _POOLS.current()
+
+
 @contextlib.contextmanager
 def computing_with(threads: int) -> Iterator[None]:
     """Inside, torch, BLAS and OpenMP compute with so many threads in this process: those that are
-    loaded, and those that will be.
+    loaded, and those that will be. Also where another thread of the process, which asked for as
+    many, leaves meanwhile: a step that waits for its chunks computes nothing.
     """
+    asked = [threads]
+    _POOLS.enter(asked)
+    try:
+        yield
+    finally:
+        _POOLS.leave(asked)
+
+
+def _limit(threads: int) -> None:
     from threadpoolctl import threadpool_limits
 
     sleep_soon()
+    os.environ.update(dict.fromkeys(_AT_LOADING, str(threads)))
+    threadpool_limits(threads)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)  # threadpoolctl reaches this thread alone
+
+
+@contextlib.contextmanager
+def _restored() -> Iterator[None]:
+    """Whatever is set inside, what was set before is set afterwards."""
+    from threadpoolctl import threadpool_limits
+
     torch: Any = sys.modules.get("torch")
     kept = torch.get_num_threads() if torch is not None else None
-    try:
-        with environment(**dict.fromkeys(_AT_LOADING, str(threads))), threadpool_limits(threads):
-            if torch is not None:
-                torch.set_num_threads(threads)  # threadpoolctl reaches this thread alone
-            yield
-    finally:
-        if torch is not None:
-            torch.set_num_threads(kept)
+    unchanged = threadpool_limits(None)
+    with environment(**{name: os.environ.get(name, "") for name in _AT_LOADING}):
+        yield
+    unchanged.restore_original_limits()
+    if torch is not None:
+        torch.set_num_threads(kept)
 
 
 def _asked() -> tuple[str, int] | None:

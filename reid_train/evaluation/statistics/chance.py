@@ -52,9 +52,8 @@ def chance_top(positives: np.ndarray, images: np.ndarray, top: int) -> np.ndarra
 
 def chance_map(matches: Matches, valid: np.ndarray, gallery: int, protocol: Protocol) -> float:
     """The mean over the valid queries (Q,) bool of one trial, of ``gallery`` images each."""
-    sizes = [matches.of(int(place)) for place in np.flatnonzero(valid)]
-    positives = np.array([len(right) for right, _ in sizes])
-    images = gallery - np.array([len(hidden) for _, hidden in sizes])
+    right, hidden = matches.sizes()
+    positives, images = right[valid], gallery - hidden[valid]
     if protocol.average_precision == "full" and protocol.top_k is None:
         return float(chance_ap(positives, images).mean())
     return float(chance_top(positives, images, protocol.top_k or gallery).mean())

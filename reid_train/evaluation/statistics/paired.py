@@ -78,11 +78,11 @@ def between_recipes(differences: np.ndarray, counts: np.ndarray) -> Difference:
     with more seeds 2 to 7 %: ``benchmarks/intervals.py``). One seed tells nothing of others at all:
     ``between_runs``, over people alone.
     """
-    from scipy.special import stdtr, stdtrit
-
     seeds, people = differences.shape
     if seeds == 1 or people == 1:
         return between_runs(differences.mean(axis=0), counts)
+    from scipy.special import stdtr, stdtrit  # a quarter of a second, which a run alone is spared
+
     queries = float(counts.sum())
     by_seed = differences.sum(axis=1) / queries
     value = float(by_seed.mean())

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from open_clip import get_model_config, list_models
-
+from pipeline.artifacts.atomic import read_json
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 _VOCABULARY = 49408
+_PARTS = {"embed_dim", "vision_cfg", "text_cfg"}
 _SIZES = {
     "vision_cfg": {"layers", "width", "head_width", "patch_size", "image_size", "mlp_ratio"},
     "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"},
@@ -69,6 +72,13 @@ def quick_gelu(architecture: str) -> bool:
 
 
 def _config(architecture: str) -> Mapping[str, Any]:
+    if (path := _files().get(architecture)) is not None:
+        config = read_json(path)
+        if config.keys() >= _PARTS:
+            return config
+    # One that was added, or none.
+    from open_clip import get_model_config, list_models
+
     known = list_models()
     if architecture not in known:
         raise ReidpipeError(
@@ -79,6 +89,16 @@ def _config(architecture: str) -> Mapping[str, Any]:
     config = get_model_config(architecture)
     assert config is not None
     return config
+
+
+@cache
+def _files() -> dict[str, Path]:
+    """open_clip's configurations, which it reads itself only where all of it is imported."""
+    spec = find_spec("open_clip")
+    places = (spec.submodule_search_locations if spec is not None else None) or ()
+    return {
+        path.stem: path for place in places for path in Path(place).glob("model_configs/*.json")
+    }
 
 
 def _check(architecture: str, tower: str, part: str, given: Iterable[str]) -> None:

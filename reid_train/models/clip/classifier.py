@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.terminal.errors import ReidpipeError
+from reid_train.engine.arithmetic import restore
 from reid_train.models.clip.text import chunked
 from reid_train.models.clip.towers import Towers
 from reid_train.models.learners import (
@@ -51,7 +52,8 @@ class ClipClassifier(nn.Module):
         self.logit_scale = nn.Parameter(towers.logit_scale, requires_grad=False)
         height, width = towers.image.image_size
         self.input_size = (int(height), int(width))
-        for name, values in (("mean", towers.mean), ("std", towers.std)):
+        self._constants = {"mean": towers.mean, "std": towers.std}
+        for name, values in self._constants.items():
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         self.text_batch = text_batch
         self.prompt_learner = None
@@ -114,7 +116,10 @@ class ClipClassifier(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # another device or precision: what was kept stays behind
         self._kept = None
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)
+        for name, values in self._constants.items():
+            restore(getattr(self, name), values)
+        return self
 
     def compare(self, image_features: Tensor) -> Tensor:
         """Image features N,D of any length, as of :meth:`image_features` -> logits N,C."""

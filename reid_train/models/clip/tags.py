@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from open_clip import list_pretrained, list_pretrained_tags_by_model
-from open_clip.pretrained import download_pretrained, get_pretrained_cfg
-from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.engine.checkpoint import read_state_dict
 from reid_train.models.clip.architectures import image_sizes, quick_gelu, text_sizes
+from reid_train.models.clip.package import (
+    QuickGELU,
+    download_pretrained,
+    get_pretrained_cfg,
+    list_pretrained,
+    list_pretrained_tags_by_model,
+)
 
 PREFIX = "open_clip:"
 ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
@@ -120,8 +124,8 @@ def read_tag(pretrained: str) -> dict[str, Tensor]:
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 
-def fetched(tag: Tag) -> Path:
-    """The file of a tag, by open_clip's own loader."""
+def fetched(tag: Tag, *, instead: str = "--pretrained none") -> Path:
+    """The file of a tag, by open_clip's own loader. instead: what to type to do without it."""
     known = get_pretrained_cfg(tag.architecture, tag.name)
     place = known.get("url") or "open_clip"
     if known.get("hf_hub"):
@@ -133,5 +137,5 @@ def fetched(tag: Tag) -> Path:
         reason = reason if len(reason) <= 200 else reason[:197] + "..."
         raise ReidpipeError(
             f"found no weights {tag.text} at {place} or in its cache ({reason}); expected to "
-            "download them there; type --pretrained FILE, or --pretrained none"
+            f"download them there; type --pretrained FILE, or {instead}"
         ) from error

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import TextTransformer
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from reid_train.engine.checkpoint import load_strict
+from reid_train.models.clip.package import TextTransformer
 from reid_train.models.clip.tags import activation_layer, check_sizes, tag_of, usual_activation
 from reid_train.models.pretrained import text_state
 

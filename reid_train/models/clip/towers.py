@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.engine.checkpoint import load_strict, unwrap
 from reid_train.models.clip.architectures import image_sizes, text_sizes
+from reid_train.models.clip.package import (
+    OPENAI_DATASET_MEAN,
+    OPENAI_DATASET_STD,
+    VisionTransformer,
+)
 from reid_train.models.clip.tags import Tag, activation_layer
 from reid_train.models.clip.text import ClipText
 from reid_train.models.clip.tiny import sizes as clip_tiny

@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
-from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.data.cells import CellGrid
 from reid_train.engine.checkpoint import load_strict
+from reid_train.models.clip.package import AttentionPool2d, ModifiedResNet, VisionTransformer
 from reid_train.models.clip.tags import activation_layer, check_sizes, tag_of, usual_activation
 from reid_train.models.pretrained import visual_state
 from reid_train.models.pyramid import token_map

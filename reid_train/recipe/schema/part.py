@@ -49,7 +49,7 @@ class Part(BaseModel):
     NaN, for which a key of an artifact has no text.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
     # Fields that decide no result: names, and what is told.
     UNKEYED: ClassVar[frozenset[str]] = frozenset()
 

@@ -39,7 +39,7 @@ def test_statistics_are_the_mean_over_batches() -> None:
     network(torch.full((2, 1, 2, 2), 100.0))
     one, other = torch.tensor([1.0, 3.0]), torch.tensor([10.0, 10.0])
     source = Fixed(one.view(2, 1, 1, 1), other.view(2, 1, 1, 1))
-    estimate_norms(network, source, torch.device("cpu"))
+    estimate_norms(network, source)
     norm = network[0]
     assert isinstance(norm, nn.BatchNorm2d)
     # Means 2 and 10; unbiased variances 2 and 0.

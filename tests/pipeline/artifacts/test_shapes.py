@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.artifacts import atomic, checked
-from pipeline.artifacts.arrays import map_array, read_arrays
+from pipeline.artifacts.arrays import map_array, read_arrays, write_arrays
 from pipeline.artifacts.shapes import Each, Either, Maybe, Named, wrong
 from pipeline.artifacts.steps import Step
 from pipeline.terminal.errors import DamagedFile
@@ -93,3 +94,15 @@ def test_a_step_of_another_shape_is_damage(change: dict):
     assert Step.from_plain(whole).plain() == whole
     with pytest.raises(DamagedFile, match="found a step with"):
         Step.from_plain(whole | change)
+
+
+def test_arrays_are_written_alike_and_read_back(tmp_path: Path):
+    arrays = {"a": np.arange(6, dtype=np.int32).reshape(2, 3), "b": np.array(["x", "yy"])}
+    for name in ("x.npz", "y.npz"):
+        write_arrays(tmp_path / name, arrays, plain=("a",))
+    assert (tmp_path / "x.npz").read_bytes() == (tmp_path / "y.npz").read_bytes()
+    found = read_arrays(tmp_path / "x.npz", {"a": ("i", 2), "b": ("U", 1)})
+    assert all((found[name] == arrays[name]).all() for name in arrays)
+    with zipfile.ZipFile(tmp_path / "x.npz") as file:
+        kinds = [entry.compress_type for entry in file.infolist()]
+    assert kinds == [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from reid_train.evaluation import calibration
 from reid_train.evaluation.calibration import (
     BINS,
     Calibration,
@@ -82,6 +83,25 @@ def test_the_bootstrap_draws_people():
     assert resampled_shares(first, second, even, 2, seed=0) is None
     again = quantiles(resampled_shares(first, second, even, 10, seed=0))  # type: ignore
     np.testing.assert_array_equal(again, (low, high))
+
+
+@pytest.mark.parametrize("people", [3, 40])
+@pytest.mark.parametrize("together", [2**22, 120])
+def test_resampled_shares_are_those_of_one_draw_at_a_time(monkeypatch, people: int, together: int):
+    monkeypatch.setattr(calibration, "DRAWN", together)
+    rng = np.random.default_rng(people)
+    first, second = rng.integers(0, people, (2, 3000))
+    bins = rng.integers(900, 930, 3000)
+    for other in (second, None):
+        found = resampled_shares(first, other, bins, people, seed=4)
+        assert found is not None
+        draws = np.random.default_rng(4)
+        for row in found:
+            drawn = np.bincount(draws.integers(people, size=people), minlength=people)
+            weights = drawn[first] * (1 if other is None else drawn[other])
+            passed = [weights[bins >= place].sum() for place in (0, 915, 1999)]
+            expected = np.float32(np.array(passed) / weights.sum())
+            np.testing.assert_array_equal(row[[0, 915, 1999]], expected)
 
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_train.evaluation import Embeddings, rank
-from reid_train.evaluation.ranking import match_positions, nearest_first
+from reid_train.evaluation.ranking import nearest_first
 from tests.reid_train.evaluation.reference import plain_metrics
 
 
@@ -25,11 +25,6 @@ def test_nearest_first_is_a_stable_sort(row, k, data):
     assert nearest_first(distances, k, np.array(hidden, np.int64)).tolist() == expected
     if not hidden:
         assert nearest_first(distances, k).tolist() == expected
-
-
-def test_positions_with_infinite_distances():
-    row = np.array([np.inf, 0, np.inf, 1, np.inf])
-    assert match_positions(row, np.array([2, 3]), np.array([0])).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("exclude", ("same-camera", "none"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from reid_train.classify.recipe import load_learner
 from reid_train.figures.work import _provenance
 from reid_train.models.heads import CosineSoftmax
 from reid_train.models.maple import MapleLearner
@@ -27,7 +28,11 @@ LISTED = {
     13: (("pcl-clip-usl",), "last epoch is kept"),
     14: (("baseline-vit", "baseline-rn50", "clip-reid-rn50", "clip-reid-vit"), "largest number"),
     15: (("resnet50", "ianet"), "never holds an identity twice"),
+    16: (("resnet50", "ianet"), "half as often on the outermost"),
+    17: (("resnet50", "ianet", "pcl-clip"), "where theirs tries 100"),
     18: (("clip-reid-rn50", "clip-reid-vit", "pi-vl-rn50", "pi-vl-vit"), "float32 features"),
+    19: (("clip-reid-rn50", "clip-reid-vit", "pi-vl-rn50", "pi-vl-vit"), "no empty last batch"),
+    20: (("baseline-vit", "baseline-rn50", "clip-reid-rn50", "clip-reid-vit"), "on veri776"),
     21: (("pcl-clip-veri",), "no configuration for vehicles"),
 }
 TINY = ("-tiny", "-lite", "-plus")
@@ -49,6 +54,12 @@ def test_what_is_left_is_listed(number: int):
     prefixes, words = LISTED[number]
     for name in published(prefixes):
         assert any(words in told for told in load_recipe(name).deviations), name
+
+
+def test_what_is_left_of_the_prompt_learners_is_listed():  # 11
+    for name in ("coop", "cocoop", "maple"):
+        assert any("train half ones" in told for told in load_learner(name).deviations)
+    assert load_learner("coop-tiny").deviations == ()
 
 
 def test_prompts_follow_the_published_curve(golden):  # 10

@@ -4,11 +4,10 @@ recorded on (``golden/README.md`` in the shared folder, "Recorded training traje
 
 from __future__ import annotations
 
-import contextlib
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,8 @@ from pipeline.datasets.index import ImageRow
 from pipeline.images.packed import KEYS, PIXELS, PackedImages
 from reid_train.data.augmentation import Augmentation
 from reid_train.data.dataset import ReidBatches, TrainingSet
-from reid_train.engine import loop
-from reid_train.engine.log import LOG, read_log
-from reid_train.engine.optimiser import Optimiser
 from reid_train.engine.runtime import Runtime
-from reid_train.engine.task import Hook, ReidTask, Stage
+from reid_train.engine.task import ReidTask, Stage
 from reid_train.losses.memory import PrototypeMemory
 from reid_train.models.text_table import TextTable
 from reid_train.recipe.assembly import build_prompt_terms, build_task
@@ -34,6 +30,7 @@ from reid_train.recipe.prompt_task import OUTPUTS, PromptTask
 from reid_train.recipe.schema import Recipe
 from reid_train.recipe.stages import build_stage, build_stages
 from reid_train.recipe.texts import build_texts
+from tests.reid_train.stepping import steps_of
 
 TOKENS = "text_encoder.token_embedding.weight"
 PEOPLE, SHOTS, CAMERAS, SIZE = 8, 8, 6, (128, 64)
@@ -181,47 +178,19 @@ class _Shuffled:
             yield {"projected": self.features[chosen], "labels": self.labels[chosen]}
 
 
-class _Over(Exception):
-    """The recorded epochs are done."""
+class _Recorder:
+    """Writes a trajectory down."""
 
+    def __init__(self, into: Trajectory, task: ReidTask) -> None:
+        self.into = into
+        self.start = {n: p.detach().clone() for n, p in task.named_parameters()}
 
-@dataclass(frozen=True)
-class _Seen(Optimiser):
-    """The recipe's optimiser, whose object can be looked at afterwards."""
-
-    built: list[torch.optim.Optimizer] = field(default_factory=list)
-
-    def build(self, parameters: Any) -> torch.optim.Optimizer:
-        self.built.append(super().build(parameters))
-        return self.built[-1]
-
-
-class _Recorder(Hook):
-    """Writes a trajectory down, after the hooks of the recipe."""
-
-    def __init__(self, into: Trajectory, built: list[torch.optim.Optimizer]) -> None:
-        self.into, self.built = into, built
-        self.start: dict[str, Tensor] = {}
-
-    def begin_epoch(self, task: ReidTask, epoch: int) -> None:
-        if epoch == EPOCHS:
-            raise _Over
-        if epoch == 0:
-            self.start = {n: p.detach().clone() for n, p in task.named_parameters()}
-
-    def after_step(self, task: ReidTask) -> None:
+    def __call__(self, task: ReidTask, rule: Mapping[str, tuple[float, float]]) -> None:
         named = dict(task.named_parameters())
-        groups = {
-            id(parameter): group
-            for group in self.built[-1].param_groups
-            for parameter in group["params"]
-        }
         rates, norms, dots = {}, {}, {}
         for name, parameter in named.items():
             given = authors_name(name)
-            group = groups.get(id(parameter), {"lr": 0.0, "weight_decay": 0.0})
-            rates[given] = group["lr"]
-            self.into.weight_decay[given] = group["weight_decay"]
+            rates[given], self.into.weight_decay[given] = rule.get(name, (0.0, 0.0))
             moved = (parameter.detach() - self.start[name]).numpy()
             norms[given] = float(np.linalg.norm(moved.ravel()))
             dots[given] = float((moved * probe(given, moved.shape)).sum())
@@ -240,12 +209,8 @@ class _Recorder(Hook):
 
 
 def _run(task: ReidTask, stage: Stage, runtime: Runtime, folder: Path) -> Trajectory:
+    runtime.place(task)
     found = Trajectory()
-    fields = {f: getattr(stage.optimiser, f) for f in Optimiser.__dataclass_fields__}
-    seen = _Seen(**fields)
-    stage = replace(stage, optimiser=seen, hooks=[*stage.hooks, _Recorder(found, seen.built)])
-    with contextlib.suppress(_Over):
-        loop.train(task, [stage], runtime=runtime, folder=folder)
-    lines = read_log(folder / LOG)
-    found.loss = [entry["loss"] for entry in lines if entry["event"] == "step"]
+    after = _Recorder(found, task)
+    found.loss = steps_of(task, stage, runtime, folder, epochs=EPOCHS, after=after)
     return found

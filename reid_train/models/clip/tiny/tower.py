@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from reid_train.engine.checkpoint import load_strict
+from reid_train.models.clip.package import VisionTransformer
 from reid_train.models.clip.text import ClipText
 from reid_train.models.clip.tiny import sizes as clip_tiny
 from reid_train.models.clip.visual import ClipResNet, ClipVit, load_tower

@@ -16,6 +16,7 @@ from pipeline.artifacts.executors import threads as module
 from pipeline.artifacts.executors.threads import (
     computing_with,
     cores_here,
+    current,
     file_of,
     sleep_soon,
     suited,
@@ -139,6 +140,21 @@ def test_all_that_computes_gets_the_number_and_its_own_one_back():
     assert torch.get_num_threads() == before
     changed = {name: value for name, value in os.environ.items() if environment.get(name) != value}
     assert changed.keys() <= module._WAITING.keys()
+
+
+def test_who_leaves_first_takes_nothing_from_who_stays():
+    """As a step that waits for its chunks ends while another computes in the same process."""
+    before = torch.get_num_threads()
+    waiting, computing = computing_with(2), computing_with(2)
+    waiting.__enter__()
+    computing.__enter__()
+    waiting.__exit__(None, None, None)
+    assert torch.get_num_threads() == 2 and current() == 2
+    with computing_with(3):
+        assert torch.get_num_threads() == 3 and os.environ["OMP_NUM_THREADS"] == "3"
+    assert torch.get_num_threads() == 2 and os.environ["OMP_NUM_THREADS"] == "2"
+    computing.__exit__(None, None, None)
+    assert torch.get_num_threads() == before and current() is None
 
 
 @pytest.mark.parametrize(

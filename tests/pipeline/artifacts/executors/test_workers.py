@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 
 from pipeline.artifacts.executors import fitness
+from pipeline.artifacts.executors.threads import computing_with
 from pipeline.artifacts.executors.walking import Ended, Started
 from pipeline.artifacts.executors.workers import Workers
 from pipeline.artifacts.mark import read_mark
+from pipeline.artifacts.processes import spread
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Execution, Workspace
 from tests.pipeline.artifacts.executors import makers  # noqa: F401 - its kinds
 
 COUNT = 4
+_PAGELESS: dict[str, Any] = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard_address": None}
 
 
 def made_at(engine: Workers, workspace: Workspace, value: int) -> str:
@@ -35,14 +38,7 @@ def test_a_late_worker_that_does_not_fit_is_given_nothing(
     from distributed import Client, LocalCluster
 
     caplog.set_level(logging.WARNING)
-    cluster: Any = LocalCluster(
-        host="127.0.0.1",
-        n_workers=1,
-        threads_per_worker=1,
-        processes=False,
-        protocol="tcp://",
-        dashboard_address=None,  # type: ignore[arg-type]
-    )
+    cluster: Any = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, **_PAGELESS)
     workspace = Workspace(tmp_path)
     with cluster, Client(cluster.scheduler_address, set_as_default=False) as client:
         first = cluster.workers[0].address
@@ -67,3 +63,22 @@ def test_a_late_worker_that_does_not_fit_is_given_nothing(
         client.retire_workers([first])
         assert engine.event() is None
         assert made_at(engine, workspace, COUNT) == late
+
+
+def blas_threads(items: list[int]) -> list[int]:
+    """How many threads BLAS has in the process that is asked, for each item."""
+    import numpy as np  # noqa: F401 - with its BLAS
+    from threadpoolctl import threadpool_info
+
+    (found,) = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+    return [found for _ in items]
+
+
+def test_chunks_are_computed_with_the_threads_of_their_step() -> None:
+    """Sums depend on them: a worker that has made no step yet has threads of its own."""
+    from distributed import LocalCluster
+
+    cluster: Any = LocalCluster(n_workers=1, threads_per_worker=1, processes=True, **_PAGELESS)
+    with cluster, computing_with(2):
+        address = cluster.scheduler_address
+        assert spread(blas_threads, range(3), workers=1, scheduler=address, chunk=2) == [2, 2, 2]

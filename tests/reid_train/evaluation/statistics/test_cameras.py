@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_train.evaluation import Embeddings
+from reid_train.evaluation.order import Orders
 from reid_train.evaluation.ranking import match_rule
-from reid_train.evaluation.statistics.cameras import CameraRanks, ordered_bits
+from reid_train.evaluation.statistics.cameras import CameraRanks
 from reid_train.evaluation.statistics.summary import camera_pairs
 
 
@@ -18,7 +19,8 @@ def noted(dist, q_pids, g_pids, q_camids, g_camids, exclude="same-camera"):
         Embeddings(np.empty((len(pids), 0)), pids, camids)
         for pids, camids in ((q_pids, q_camids), (g_pids, g_camids))
     ]
-    ranks = CameraRanks(match_rule(sides[0], sides[1], exclude), np.asarray(g_camids))
+    orders = Orders(match_rule(sides[0], sides[1], exclude))
+    ranks = CameraRanks(orders, np.asarray(g_camids))
     half = len(dist) // 2
     chunks = [(0, dist[:half]), (half, dist[half:])]
     assert [start for start, _ in ranks.watch(iter(chunks))] == [0, half]
@@ -69,10 +71,3 @@ def test_equals_a_ranking_of_that_camera_alone(seed: int, levels: int, exclude: 
     places = zip(found.query.tolist(), found.camera.tolist(), strict=True)
     values = zip(found.ap.tolist(), found.first.tolist(), strict=True)
     assert dict(zip(places, values, strict=True)) == expected
-
-
-def test_bits_are_ordered_as_their_numbers():
-    values = np.array([-np.inf, -2, -1e-9, -0.0, 0.0, 1e-30, 1, 7, np.inf], np.float32)
-    bits = ordered_bits(values)
-    assert bits[3] == bits[4] and (np.diff(np.delete(bits, 3).astype(np.float64)) > 0).all()
-    assert bits.dtype == np.int32
