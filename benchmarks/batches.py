@@ -32,7 +32,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.row import Row
+from benchmarks.row import Row, line
 from pipeline.artifacts.atomic import write_json
 from pipeline.datasets.index import ImageRow
 from pipeline.images.packed import KEYS, PIXELS, PackedImages
@@ -276,8 +276,6 @@ _NAMES = {
 @click.option("--rounds", default=7)
 def main(peers: Path | None, images: int, rounds: int) -> None:
     """Print microseconds of CPU an image for every way, and the rows."""
-    from benchmarks.__main__ import line
-
     seconds, memory = measured(peers, images, rounds)
     for name, value in seconds.items():
         ratio = f"{seconds['peer'] / value:6.2f}x"
