@@ -86,7 +86,7 @@ def written(
     # Weights are random here, and their classes nearly tied: neither agreement with the CPU nor
     # maps of a single class, an error on a GPU alone, say anything of the device.
     work._checked = lambda *_: {}
-    work.OneClassGuard.check = lambda _: None
+    vars(work)["OneClassGuard"] = type("NoGuard", (work.OneClassGuard,), {"check": lambda _: None})
     index = drawn(given.folder / "parsed-people", min(sizes.parsed, 64))
     some = index.rows[: min(sizes.parsed, 64)]
     rows = [replace(some[n % len(some)], key=f"{n:06d}") for n in range(sizes.parsed)]

@@ -85,7 +85,7 @@ def test_corners_connect_and_size_does_not_matter():
 def test_the_short_way_finds_as_many_bodies(seed: int):
     """Boxes, holes and crumbs anywhere, of odd sizes too: findings are those of all the pieces."""
     rng = np.random.default_rng(seed)
-    label = np.zeros(rng.integers(1, 90, 2), np.uint8)
+    label = np.zeros((int(rng.integers(1, 90)), int(rng.integers(1, 90))), np.uint8)
     for value in rng.integers(0, 3, 6):
         top, left = rng.integers(0, label.shape[0]), rng.integers(0, label.shape[1])
         label[top : top + rng.integers(1, 60), left : left + rng.integers(1, 40)] = value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -30,8 +32,8 @@ def test_one_query_attends_without_keys_and_values():
     weights = _random(2, width, width, seed=2).unbind()
     biases = [_random(width, seed=3).requires_grad_(), _random(width, seed=4)]
     key, value = (F.linear(x, w, b) for w, b in zip(weights, biases, strict=True))
-    apart = [y.unflatten(2, (heads, -1)).transpose(1, 2) for y in (query[:, None], key, value)]
-    expected = F.scaled_dot_product_attention(*apart).transpose(1, 2).flatten(2)[:, 0]
+    q, k, v = (y.unflatten(2, (heads, -1)).transpose(1, 2) for y in (query[:, None], key, value))
+    expected = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)[:, 0]
     found = asked(query, x, weights, tuple(biases), heads=heads)
     torch.testing.assert_close(found, expected)
     # What every key has alike moves no attention; an optimiser is still told so.
@@ -77,7 +79,7 @@ def test_retrieval_features_need_one_row_of_the_last_stage():
         input_size=(64, 32), patch=8, stride=8, width=16, layers=2, heads=2, output_dim=8
     )
     seen = []
-    last = trunk.image_encoder.transformer.resblocks[-1]
+    last: Any = trunk.image_encoder.transformer.resblocks[-1]
     last.ln_2.register_forward_hook(lambda _module, _given, y: seen.append(y.shape[:-1].numel()))
     images = torch.randn(3, 3, 64, 32)
     features, tokens = trunk(images), trunk.tokens(images)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -156,7 +158,8 @@ def test_token_fusion_is_the_papers_equations_on_vitdets_maps():
     torch.manual_seed(0)
     fusion = TokenFusion(width=8, dim=5, grid=(8, 4), input_size=(64, 32))
     tokens = _random(2, 8, 4, 2)
-    first, norm, gelu, second = fusion.levels[0]
+    finest_level: Any = fusion.levels[0]
+    first, norm, gelu, second = finest_level
     finest = second(gelu(norm(first(tokens))))
     maps = [finest, fusion.levels[1](tokens), tokens]
     assert [tuple(m.shape[1:]) for m in maps] == [(2, 16, 8), (4, 8, 4), (8, 4, 2)]
