@@ -81,7 +81,7 @@ def compare(folder: Path, index: Index, images: int, rounds: int, kind: str, wei
                 target, index.root, kind, weights, "{}", False, (1.0,), work.BATCH, "cpu", 1,
                 index.decoding, precision,
             )  # fmt: skip
-            work.make_maps(about, rows)
+            work.make_maps(about, work.Missing(rows, (), (), work.SHARD_IMAGES))
             reader = LabelMapReader(target)
             return {key: reader[key][0] for key in reader}
 

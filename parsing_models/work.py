@@ -19,6 +19,7 @@ from uuid import uuid4
 import numpy as np
 
 from parsing_models.bodies import MEANING, NO_PERSON, as_bits, centred, findings
+from parsing_models.missing import Missing, Placed
 from parsing_models.outcomes import FAILED, Outcomes, outcome
 from parsing_models.parsers.catalogue import weights_file
 from parsing_models.parsers.device_checks import OneClassGuard, check_device, check_precision
@@ -53,9 +54,9 @@ CHUNKS_PER_DEVICE = 8
 class Work:
     """All that a process needs to make maps; hashable, picklable, without a tensor in it.
 
-    numbered: the first number of the shards that the command writes; those before it hold none of
-    its images. command: another for each command, so that what a worker of a cluster remembers of a
-    folder is never used for the next.
+    numbered: the first number of shards for images that come later than the others of their own
+    shard; those before it hold none of them. command: another for each command, so that what a
+    worker of a cluster remembers of a folder is never used for the next.
     """
 
     folder: Path
@@ -93,15 +94,15 @@ def parse(job: Job) -> dict[str, Any]:
     than the CPU, or gives them all one class.
     """
     index = read_index(job.inputs["index"])
-    outcomes, rows, numbered = Outcomes(), index.rows, 0
-    if made := shards(job.folder):
-        done = LabelMapReader(job.folder)
+    outcomes, made = Outcomes(), [number_of(shard) for shard in shards(job.folder)]
+    done = LabelMapReader(job.folder) if made else ()
+    if isinstance(done, LabelMapReader):
         outcomes.add_stored(done)
-        rows, numbered = [row for row in rows if row.key not in done], number_of(made[-1]) + 1
-        del done
-    work = _work(job, index.root, numbered)
+    rows = Missing(index.rows, done, made, SHARD_IMAGES)
+    del done
+    work = _work(job, index.root, max(rows.shards, *(number + 1 for number in made[-1:]), 0))
     kept, started = outcomes.stored, time.monotonic()
-    for row, told in zip(rows, _made(work, rows, job), strict=True):
+    for (_, row), told in zip(rows, _made(work, rows, job), strict=True):
         outcomes.add(row.key, told)
     _stored.cache_clear()  # the keys of a million images are of no more use here
     seconds = time.monotonic() - started
@@ -120,10 +121,10 @@ def parse(job: Job) -> dict[str, Any]:
         "failed": sorted(failed),
     }
     if work.precision != "fp32":
-        made = LabelMapReader(job.folder).attributes
-        summary["same_as_fp32"] = made["same_as_fp32"]
-        if made["precision"] != work.precision:
-            summary["computed_in"] = made["precision"]
+        told = LabelMapReader(job.folder).attributes
+        summary["same_as_fp32"] = told["same_as_fp32"]
+        if told["precision"] != work.precision:
+            summary["computed_in"] = told["precision"]
     if len(summary[NO_PERSON]) > 0.5 * stored:
         log.warning(
             "no person was found in %d of %d images: are they upright crops of one person each, "
@@ -157,7 +158,7 @@ def _work(job: Job, root: Path, numbered: int) -> Work:
     )
 
 
-def _made(work: Work, rows: list[ImageRow], job: Job) -> Iterable[str]:
+def _made(work: Work, rows: Missing, job: Job) -> Iterable[str]:
     if not rows:
         return []
     if job.scheduler is not None:
@@ -195,10 +196,10 @@ def _devices(name: str) -> list[str]:
 
 
 def make_maps(
-    work: Work, rows: Sequence[ImageRow], advance: Callable[[int], Any] | None = None
+    work: Work, rows: Sequence[Placed], advance: Callable[[int], Any] | None = None
 ) -> list[str]:
-    """Make and store the maps of ``rows``; what became of each: ``fine``, findings joined by commas
-    or ``failed: reason``.
+    """Make and store the maps of ``rows``, each in its shard; what became of each: ``fine``,
+    findings joined by commas or ``failed: reason``.
 
     Decoding, computing and writing overlap: PIL, torch and HDF5 leave the interpreter free. On a
     CPU, ``work.threads`` batches are computed side by side, each by one thread: unlike threads
@@ -233,7 +234,7 @@ def make_maps(
             side_by_side, "compute", initializer=own_stream, initargs=(parser.device,)
         ) as computing,
     ):
-        waiting: deque[tuple[Sequence[ImageRow], list[Any], Future[LabelMaps]]] = deque()
+        waiting: deque[tuple[Sequence[Placed], list[Any], Future[LabelMaps]]] = deque()
 
         def store_first() -> None:
             part, images, maps = waiting.popleft()
@@ -307,13 +308,13 @@ def _checked(work: Work, parser: Parser, images: list[np.ndarray]) -> dict[str, 
 
 
 def _decoded(
-    work: Work, rows: Sequence[ImageRow], pool: ThreadPoolExecutor
-) -> Iterator[tuple[Sequence[ImageRow], list[np.ndarray | DamagedImage]]]:
+    work: Work, rows: Sequence[Placed], pool: ThreadPoolExecutor
+) -> Iterator[tuple[Sequence[Placed], list[np.ndarray | DamagedImage]]]:
     """Batches of rows with their images, a few batches decoded ahead."""
-    waiting: deque[tuple[Sequence[ImageRow], list[Future[np.ndarray | DamagedImage]]]] = deque()
+    waiting: deque[tuple[Sequence[Placed], list[Future[np.ndarray | DamagedImage]]]] = deque()
     for start in range(0, len(rows) + AHEAD * work.batch, work.batch):
         if later := rows[start : start + work.batch]:
-            reading = [pool.submit(_read, work.root, row, work.decoding) for row in later]
+            reading = [pool.submit(_read, work.root, row, work.decoding) for _, row in later]
             waiting.append((later, reading))
         if start >= (AHEAD - 1) * work.batch and waiting:
             part, reading = waiting.popleft()
@@ -333,13 +334,14 @@ def _read(root: Path, row: ImageRow, decoding: Decoding) -> np.ndarray | Damaged
 def _store(
     writer: MapWriter,
     guard: OneClassGuard,
-    rows: Sequence[ImageRow],
+    rows: Sequence[Placed],
     images: Sequence[np.ndarray | DamagedImage],
     maps: LabelMaps,
 ) -> list[str]:
     outcomes = []
     ready = iter(zip(maps.label, maps.confidence, strict=True))
-    for row, image in zip(rows, images, strict=True):
+    for (number, row), image in zip(rows, images, strict=True):
+        writer.begin(number)
         if isinstance(image, DamagedImage):
             outcomes.append(f"{FAILED}{image}")
             continue

@@ -52,11 +52,13 @@ class Stored:
         self._keys: set[str] = set()
         self._listed = False
 
-    def look(self) -> None:
-        """Take in what others have written since. Numbers follow one another: after the first time
-        the folder is not listed again, which for each of a million images' shards would cost more
-        than writing them.
+    def look(self, number: int | None = None) -> None:
+        """Take in what others have written since, under ``number`` too. Numbers follow one another:
+        after the first time the folder is not listed again, which for each of a million images'
+        shards would cost more than writing them.
         """
+        if number is not None and (shard := self.path(number)).exists():
+            self._read(shard)
         if self._listed:
             while (shard := self.path(self.next)).exists():
                 self._read(shard)
@@ -76,7 +78,11 @@ class Stored:
     def add(self, keys: Iterable[str], number: int) -> None:
         """Keys of a shard that was written."""
         self._keys.update(keys)
-        self.next = number + 1
+        self.next = max(self.next, number + 1)
+
+    def free(self, number: int | None) -> int:
+        """``number`` where that is not taken, else the next that is free."""
+        return self.next if number is None or self.path(number).exists() else number
 
     def __contains__(self, key: object) -> bool:
         return key in self._keys
@@ -107,6 +113,7 @@ class MapWriter:
         self.attributes = dict(attributes or {})
         self.size = (int(size[0]), int(size[1]))
         self._rows: dict[str, _Row] = {}
+        self._number: int | None = None
         self._stored = stored if stored is not None else Stored(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         with _folder_lock(self.folder):
@@ -120,6 +127,14 @@ class MapWriter:
             self.flush()
             with _folder_lock(self.folder):
                 self._drop_stale_files()
+
+    def begin(self, number: int) -> None:
+        """Maps added from here on lie in the shard of this number, below ``first`` of what is
+        stored, or in a later one if that is there.
+        """
+        if number != self._number:
+            self.flush()
+            self._number = number
 
     def add(
         self,
@@ -161,10 +176,10 @@ class MapWriter:
         if not self._rows:
             return
         with _folder_lock(self.folder):
-            self._stored.look()
+            self._stored.look(self._number)
             rows = {key: row for key, row in self._rows.items() if key not in self._stored}
             if rows:
-                number = self._stored.next
+                number = self._stored.free(self._number)
                 with replacing(self._stored.path(number)) as temporary:
                     content = self._content(rows)
                     temporary.write_bytes(content)

@@ -82,9 +82,10 @@ def test_a_name_without_number_means_every_gpu(
             assert function.func is work.make_maps and given.model == "schp"
             # In turn and on the CPU, as there is no GPU here.
             part = [row for n, row in enumerate(items) if n // chunk % len(functions) == number]
-            taken[given.device] = [row.key for row in part]
+            taken[given.device] = [row.key for _, row in part]
             made[given.device] = work.make_maps(replace(given, device="cpu"), part)
-        return [made[d][taken[d].index(r.key)] for r in items for d in taken if r.key in taken[d]]
+        keys = [row.key for _, row in items]
+        return [made[d][taken[d].index(key)] for key in keys for d in taken if key in taken[d]]
 
     made: dict[str, list[str]] = {}
     monkeypatch.setattr(work, "spread_pinned", recorded)

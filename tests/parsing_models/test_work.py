@@ -23,8 +23,8 @@ from parsing_models import load_parser, work
 from parsing_models.networks.schp.network import SCHP, Widths
 from parsing_models.work import parse
 from pipeline.artifacts.steps import Job
-from pipeline.datasets.index import ImageRow, Index, write_index
-from pipeline.labels import shards
+from pipeline.datasets.index import ImageRow, Index, read_index, write_index
+from pipeline.labels import shards, writing
 from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.sets import LIP
 from pipeline.terminal.errors import ReidpipeError
@@ -120,6 +120,42 @@ def test_maps_do_not_depend_on_the_number_of_workers(tmp_path: Path, weights: Pa
     names = [path.name for path in job.folder.iterdir()]
     assert names == ["maps-00000.h5"]
     assert (job.folder / names[0]).read_bytes() == (other.folder / names[0]).read_bytes()
+
+
+def test_shards_have_the_same_bytes_whoever_makes_them_and_when(
+    tmp_path: Path, weights: Path, monkeypatch: Any
+):
+    for module in (work, writing):
+        monkeypatch.setattr(module, "SHARD_IMAGES", 8)
+    job = make_job(tmp_path, weights, 21, damaged=(4,))
+
+    def at(name: str) -> Job:
+        (tmp_path / name).mkdir()
+        return replace(job, folder=tmp_path / name)
+
+    def made(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.glob("*.h5")}
+
+    parse(job)
+    expected = made(job.folder)
+    assert sorted(expected) == [f"maps-0000{n}.h5" for n in range(3)]
+    index = read_index(tmp_path / "index")
+    # As on workers of which the last is done first.
+    rows = work.Missing(index.rows, (), (), 8)
+    about = work._work(at("backwards"), index.root, rows.shards)
+    for start in (16, 8, 0):
+        work.make_maps(about, rows[start : start + 8])
+    assert made(about.folder) == expected
+    # As after a kill that left the one in the middle.
+    again = at("killed")
+    (again.folder / "maps-00001.h5").write_bytes(expected["maps-00001.h5"])
+    assert parse(again)["made"] == 12
+    assert made(again.folder) == expected
+    # What can be read only later lies after all others.
+    write_index(tmp_path / "index", make_images(tmp_path / "images", 21))
+    assert parse(again)["made"] == 1
+    assert made(again.folder).keys() - expected.keys() == {"maps-00003.h5"}
+    assert list(LabelMapReader(again.folder))[-1] == "0004.png"
 
 
 def test_a_second_execution_makes_nothing(tmp_path: Path, weights: Path, monkeypatch: Any):
