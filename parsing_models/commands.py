@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from parsing_models.parsers.catalogue import check_scales, entry, weights_file, weights_parts
 from parsing_models.parsers.hub import KIND
 from parsing_models.parsers.label_names import read_label_map
+from parsing_models.telling import (
+    summary_of,
+    told_comparison,
+    told_maps,
+    told_preview,
+    told_scores,
+)
 from pipeline.artifacts import graph, requests
-from pipeline.artifacts.atomic import replacing
-from pipeline.artifacts.graph import Outcome
 from pipeline.artifacts.steps import Step
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.sources import GENERATED, index_step
@@ -24,7 +26,6 @@ from pipeline.terminal.commandline import CONTEXT, DEVICE, JOBS, LABEL_MAP, Term
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.options import FLAG, read_option
 from pipeline.terminal.paths import TypedPath
-from pipeline.terminal.tables import format_table
 
 DEFAULT_PARSER = "schp-tiny"
 CENTRE_PERSON = "centre_person"
@@ -145,15 +146,15 @@ def parse(
 
     parsers = []
     for kind in kinds:
-        found = _told_maps(terminal, dataset, kind, maps[kind], outcome)
+        found = told_maps(terminal, dataset, kind, maps[kind], outcome)
         if kind in scores:
-            found["score"] = _told_scores(terminal, _summary(terminal, scores[kind]))
+            found["score"] = told_scores(terminal, summary_of(terminal, scores[kind]))
         if kind in previews:
-            found["preview"] = _told_preview(terminal, dataset, kind, previews[kind])
+            found["preview"] = told_preview(terminal, dataset, kind, previews[kind])
         parsers.append(found)
     result = {"dataset": dataset, **(parsers[0] if len(parsers) == 1 else {"parsers": parsers})}
     if comparison:
-        result["compare"] = _told_comparison(terminal, dataset, comparison)
+        result["compare"] = told_comparison(terminal, dataset, comparison)
     terminal.told(outcome)
     terminal.result(result)
 
@@ -290,114 +291,3 @@ def _scales(text: str) -> tuple[float, ...]:
         ) from error
     check_scales(scales)
     return scales
-
-
-def _summary(terminal: Terminal, step: Step) -> dict[str, Any]:
-    return dict(terminal.workspace.provenance(step)["summary"])
-
-
-def _told_maps(
-    terminal: Terminal, dataset: str, kind: str, step: Step, outcome: Outcome
-) -> dict[str, Any]:
-    from parsing_models.bodies import FINDINGS
-    from pipeline.datasets.layouts.rows import shortened
-
-    folder, parsed = terminal.workspace.folder(step), step.inputs.get("maps", step)
-    summary = _summary(terminal, parsed)
-    terminal.say(f"{summary['images']} maps of {dataset} by {kind} in {folder}")
-    if parsed in outcome.made:
-        terminal.say(f"  {summary['seconds']:.1f} s, {summary['images_per_s']:.1f} images/s")
-    if summary.get("computed_in") is not None:
-        terminal.say(
-            f"  computed in {summary['computed_in']}: the CPU had no units for "
-            f"{parsed.params['precision']}, which would take several times as long"
-        )
-    elif summary.get("same_as_fp32") is not None:
-        terminal.say(
-            f"  {parsed.params['precision']}: {summary['same_as_fp32']:.2%} of the labels of the "
-            "first images as in fp32"
-        )
-    findings = {**FINDINGS, "failed": "not parsed"}
-    for name, text in findings.items():
-        if summary.get(name):
-            count = len(summary[name])
-            images = "images" if count > 1 else "image"
-            terminal.say(f"  warning: {count} {images} {text}: {shortened(summary[name], 5)}")
-    unknown = [text for name, text in findings.items() if name not in summary]
-    if unknown:
-        terminal.say(
-            f"  an older version made these maps and did not count images {', '.join(unknown)}"
-        )
-    found = {
-        "counts": {name: len(summary[name]) for name in findings if name in summary},
-        **({"centred": _summary(terminal, step)["changed"]} if parsed is not step else {}),
-    }
-    if parsed is not step:
-        terminal.say(f"  the central body alone is kept of {len(found['centred'])} images")
-    return {"model": kind, "folder": str(folder), **summary, **found}
-
-
-def _told_scores(terminal: Terminal, scores: dict[str, Any]) -> dict[str, Any]:
-    terminal.say(
-        f"  mean IoU {100 * scores['mIoU']:.1f} %, pixel accuracy "
-        f"{100 * scores['pixel_accuracy']:.1f} %, {scores['images']} images"
-    )
-    if scores["without_map"]:
-        terminal.say(f"  warning: {scores['without_map']} images with truth have no map")
-    terminal.say(_classes(scores, ("IoU %", "iou"), ("of the truth %", "share")))
-    terminal.say(f"  {scores['protocol']}")
-    return scores
-
-
-def _told_preview(terminal: Terminal, dataset: str, kind: str, step: Step) -> dict[str, Any]:
-    from parsing_models.preview import SHEET
-
-    folder = terminal.workspace.folder(step)
-    sheet = _report(terminal, folder / SHEET, "labels", dataset, kind, step.key[:6])
-    terminal.say(f"  preview: {sheet}; single images in {folder / 'overlays'}")
-    overlays = [str(folder / name) for name in _summary(terminal, step)["overlays"]]
-    return {"sheet": str(sheet), "overlays": overlays}
-
-
-def _told_comparison(terminal: Terminal, dataset: str, step: Step) -> dict[str, Any]:
-    from parsing_models.comparison import SHEET
-
-    found = _summary(terminal, step)
-    first, second = found["first"], found["second"]
-    sheet = _report(
-        terminal,
-        terminal.workspace.folder(step) / SHEET,
-        *("compare", dataset, first, second, step.key[:6]),
-    )
-    terminal.say(
-        f"{first} and {second} agree on {100 * found['pixel_accuracy']:.1f} % of the pixels of "
-        f"{found['images']} images, labels of {found['label_set']}"
-    )
-    if found["only_one"]:
-        terminal.say(f"  warning: {found['only_one']} images have a map of one of them only")
-    terminal.say(_classes(found, ("agreement (IoU) %", "iou")))
-    for worst in found["most_different"][:5]:
-        terminal.say(f"  {100 * worst['equal']:.1f} % equal: {worst['key']}")
-    terminal.say(f"  sheet: {sheet}")
-    return {**found, "sheet": str(sheet)}
-
-
-def _classes(found: Mapping[str, Any], *columns: tuple[str, str]) -> str:
-    """A table of the classes that occur, in per cent; columns: title and name of the values."""
-    from pipeline.labels.garments import SCORED
-
-    rows = []
-    for name in SCORED[found["label_set"]].names:
-        if found["iou"][name] is not None:
-            numbers = {title: 100 * found[values][name] for title, values in columns}
-            rows.append({"class": name, **numbers})
-    return format_table(rows, ["class", *(title for title, _ in columns)])
-
-
-def _report(terminal: Terminal, picture: Path, *words: str) -> Path:
-    """A picture of an artifact copied to where people look for it."""
-    name = "-".join(re.sub(r"[^\w.]+", "_", word).strip("_") for word in words)
-    target = terminal.workspace.root / "reports" / f"{name}.png"
-    with replacing(target) as temporary:
-        shutil.copyfile(picture, temporary)
-    return target

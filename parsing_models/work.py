@@ -19,7 +19,6 @@ from uuid import uuid4
 import numpy as np
 
 from parsing_models.bodies import MEANING, NO_PERSON, as_bits, centred, findings
-from parsing_models.missing import Missing, Placed
 from parsing_models.outcomes import FAILED, Outcomes, outcome
 from parsing_models.parsers.catalogue import weights_file
 from parsing_models.parsers.device_checks import OneClassGuard, check_device, check_precision
@@ -31,6 +30,7 @@ from pipeline.images.decoding import Decoding, decoding_of
 from pipeline.images.originals import DamagedImage, Original
 from pipeline.images.pixels import decode
 from pipeline.labels.maps import LabelMapReader
+from pipeline.labels.missing import Missing
 from pipeline.labels.shards import NOTES, SHARD_IMAGES, number_of, shards
 from pipeline.labels.writing import MapWriter, Stored
 from pipeline.terminal.errors import ReidpipeError
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Placed = tuple[int, ImageRow]  # with the number of the shard of its map
 GRID = (256, 128)
 BATCH = 32
 AHEAD = 3

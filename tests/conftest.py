@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,13 @@ PROJECT = Path(__file__).resolve().parent.parent
 # Kernels of a lesser processor, asked of torch, are asked of oneDNN too: it looks at the processor.
 if os.environ.get("ATEN_CPU_CAPABILITY") in ("avx2", "default"):
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+# A suite in the background ignores what a terminal sends, and so would all that it starts.
+for _number, _usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 # Tests that want worker processes say so: --jobs N.
 os.environ.setdefault("REIDPIPE_JOBS", "1")
 # How long an example takes is no property: a busy machine is slow, not wrong.

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,18 +39,27 @@ def unfit(
 ) -> dict[str, ReidpipeError]:
     """Those of the workers at ``addresses`` that cannot do this program's work, and why not."""
     found: Any = client.get_versions()
-    mine, refused = _spoken(found["client"]), {}
+    mine = _spoken(found["client"])
+    refused: dict[str, ReidpipeError] = {}
+
+    def look(address: str, check: Callable[[], None]) -> None:
+        try:
+            check()
+        except ReidpipeError as error:
+            refused[address] = error
+
+    for address in addresses:
+        theirs = _spoken(found["workers"].get(address))
+        look(address, partial(_check_spoken, f"worker {address}", theirs, mine))
+    # Those of another language would not understand what is asked.
+    asked = [address for address in addresses if address not in refused]
     with _token(workspace) as (path, text):
         run: Any = client.run
         answers: dict[str, Any] = run(
-            looked_at_there(), str(path or ""), workers=list(addresses), on_error="return"
+            looked_at_there(), str(path or ""), workers=asked, on_error="return"
         )
-    for address in addresses:
-        try:
-            _check_spoken(f"worker {address}", _spoken(found["workers"].get(address)), mine)
-            _check_answer(address, answers.get(address), workspace, text)
-        except ReidpipeError as error:
-            refused[address] = error
+    for address in asked:
+        look(address, partial(_check_answer, address, answers.get(address), workspace, text))
     return refused
 
 

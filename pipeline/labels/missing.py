@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
-from typing import overload
+from typing import Generic, Protocol, TypeVar, overload
 
 import numpy as np
 
-from pipeline.datasets.index import ImageRow
 
-Placed = tuple[int, ImageRow]
+class Keyed(Protocol):
+    """Of an index: what label maps are kept by."""
+
+    @property
+    def key(self) -> str: ...
 
 
-class Missing(Sequence[Placed]):
+Row = TypeVar("Row", bound=Keyed)
+
+
+class Missing(Sequence[tuple[int, Row]], Generic[Row]):
     """Rows without a map, each with the number of its shard: shard n holds the images n * size to
     (n + 1) * size of the index, whoever makes it and whenever. Pairs are made when they are asked
     for.
@@ -22,7 +28,7 @@ class Missing(Sequence[Placed]):
     """
 
     def __init__(
-        self, rows: Sequence[ImageRow], done: Container[str], made: Sequence[int], size: int
+        self, rows: Sequence[Row], done: Container[str], made: Sequence[int], size: int
     ) -> None:
         self._rows, self._size = rows, size
         places = np.fromiter((n for n, row in enumerate(rows) if row.key not in done), np.int64)
@@ -38,16 +44,16 @@ class Missing(Sequence[Placed]):
         return len(self._places)
 
     @overload
-    def __getitem__(self, place: int) -> Placed: ...
+    def __getitem__(self, place: int) -> tuple[int, Row]: ...
     @overload
-    def __getitem__(self, place: slice) -> Sequence[Placed]: ...
-    def __getitem__(self, place: int | slice) -> Placed | Sequence[Placed]:
+    def __getitem__(self, place: slice) -> Sequence[tuple[int, Row]]: ...
+    def __getitem__(self, place: int | slice) -> tuple[int, Row] | Sequence[tuple[int, Row]]:
         if isinstance(place, slice):
             return [self._placed(one) for one in self._places[place]]
         return self._placed(self._places[place])
 
-    def __iter__(self) -> Iterator[Placed]:
+    def __iter__(self) -> Iterator[tuple[int, Row]]:
         return (self._placed(one) for one in self._places)
 
-    def _placed(self, place: int) -> Placed:
+    def _placed(self, place: int) -> tuple[int, Row]:
         return int(place) // self._size, self._rows[place]
