@@ -273,7 +273,7 @@ def picture(phases: dict[str, Measured]) -> Any:
             axis.set_yscale("log")
             axis.plot([2e3, 128e3], [height, 64 * height], color=FAINT, linewidth=0.6)
             for along in (axis.xaxis, axis.yaxis):
-                along.set_major_formatter(lambda value, _: f"{value:,g}")
+                along.set_major_formatter(lambda value, _: f"{value:,.0f}")
             axis.set_xlabel("images")
             axis.set_ylabel(label)
             axis.grid(True)
