@@ -71,7 +71,8 @@ def apart(state: Any, runtime: Runtime) -> Any:
 
 
 def _place(tensor: torch.Tensor) -> tuple:
-    memory = tensor.untyped_storage().data_ptr(), tensor.storage_offset()
+    # By what torch.save, too, takes tensors for one: a device need not tell where its memory is.
+    memory = tensor.untyped_storage()._cdata, tensor.storage_offset()
     return *memory, tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
