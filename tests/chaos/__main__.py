@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-KINDS = ("killed", "crowd", "full", "limit", "worker", "stopped", "fresh")
+KINDS = ("killed", "crowd", "full", "limit", "worker", "stopped", "fresh", "beside")
 CROWDS: tuple[tuple[str | None, tuple[str, ...], int], ...] = (
     ("prepare", ("train",) * 2, 1),
     (None, ("run",) * 2, 1),
@@ -41,6 +41,7 @@ FULL = ("prepare", "parse", "train", "run", "eval", "embed", "search", "classify
 @click.option("--points", default=3, show_default=True, help="Full disks per command.")
 @click.option("--workers", default=6, show_default=True, help="Worker processes killed.")
 @click.option("--processes", default=20, show_default=True, help="Fresh processes struck.")
+@click.option("--beside", default=10, show_default=True, help="Commands with two jobs struck.")
 @click.option("--log", type=click.Path(path_type=Path), help="A JSON line for each as it ends.")
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
 def main(**given: Any) -> None:
@@ -115,6 +116,8 @@ def _all(ground: Any, mounting: bool, **given: Any) -> list[dict[str, Any]]:
         tell("worker", {"killed": hit, "faults": faults})
     for _ in range(given["processes"] if "fresh" in only else 0):
         tell("fresh", asdict(fresh.fresh(ground, draw)))
+    for _ in range(given["beside"] if "beside" in only else 0):
+        tell("beside", asdict(fresh.side_by_side(ground, draw)))
     return told
 
 
@@ -149,6 +152,7 @@ def _figures(told: list[dict[str, Any]], mounting: bool) -> dict[str, Any]:
         "limits that stopped it": sum(one["stopped"] for one in of["limit"]),
         "workers killed": sum(one["killed"] for one in of["worker"]),
         "fresh processes": dict(Counter(one["signal"] for one in of["fresh"])),
+        "steps side by side": dict(Counter(one["signal"] for one in of["beside"])),
         "in the first second": sum(one["after"] < 1 for one in of["fresh"]),
         "equal bytes": dict(sorted(same.items())),
         "equal but for the clock": dict(sorted(alike.items())),

@@ -113,6 +113,13 @@ def commands(photographs: Path, people: Path, root: Path) -> dict[str, Command]:
             "folder",
             0,
         ),
+        Command(
+            "several",
+            ("run", "baseline-tiny", "--dataset", "folder", *_SET, "--set",
+             "stages.image.epochs=20", "--seed", "0-2", *_CPU),
+            "folder",
+            0,
+        ),
     ]  # fmt: skip
     return {command.name: command for command in listed}
 

@@ -1,9 +1,11 @@
 """Commands as people start them, in a process that has imported nothing: struck while it starts,
-while it imports and while it works; and worker processes that are killed.
+while it imports and while it works, alone or with steps side by side; and worker processes that are
+killed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -13,11 +15,12 @@ import time
 from dataclasses import dataclass, field
 
 from tests.chaos.children import Child, Story, _left, session
+from tests.chaos.commands import Command
 from tests.chaos.ground import Ground, alone
 from tests.chaos.killed import ENDED, faults
 from tests.conftest import PROJECT
 
-COMMAND = "own"
+COMMAND, SEVERAL = "own", "several"
 
 
 @dataclass
@@ -38,16 +41,7 @@ def fresh(ground: Ground, draw: random.Random) -> Fresh:
     number = draw.choice([signal.SIGKILL, signal.SIGINT, signal.SIGINT, signal.SIGTERM])
     after = draw.uniform(0.0, 1.0) if draw.random() < 0.5 else draw.uniform(1.0, 9.0)
     told = Fresh(signal.Signals(number).name, round(after, 3))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "reid_train", "--workspace", str(ground.root), *command.words],
-        cwd=PROJECT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "REIDPIPE_JOBS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=alone,
-    )
+    process = _started(ground, command, jobs=1)
     time.sleep(after)
     running = process.poll() is None
     process.send_signal(number)
@@ -70,6 +64,63 @@ def fresh(ground: Ground, draw: random.Random) -> Fresh:
     again = ground.run(command)
     told.faults += faults(again, None) + ground.believed() + ground.compared(COMMAND).faults
     return told
+
+
+def _started(ground: Ground, command: Command, jobs: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "reid_train", "--workspace", str(ground.root), *command.words],
+        cwd=PROJECT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "REIDPIPE_JOBS": str(jobs)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=alone if jobs == 1 else None,
+    )
+
+
+def side_by_side(ground: Ground, draw: random.Random) -> Fresh:
+    """Three trainings on two workers: one of these is killed, or the command is; what one process
+    makes in peace is made in the end.
+    """
+    command = ground.commands[SEVERAL]
+    ground.left_by(SEVERAL)
+    ground.lay(command)
+    number = draw.choice([signal.SIGKILL, signal.SIGINT, signal.SIGTERM, None, None, None])
+    told = Fresh("worker" if number is None else signal.Signals(number).name, 0.0)
+    process = _started(ground, command, jobs=2)
+    began = time.monotonic()
+    while process.poll() is None and len(workers := _workers(process.pid)) < 2:
+        time.sleep(0.05)
+    time.sleep(draw.uniform(0.0, 6.0))
+    told.after = round(time.monotonic() - began, 3)
+    if number is not None:
+        process.send_signal(number)
+    elif process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(draw.choice(workers), signal.SIGKILL)
+    _, stderr = process.communicate(timeout=300)
+    told.code = process.returncode
+    told.faults += [f"left a process: {pid}" for pid in _left(process.pid)]
+    if "Traceback" in stderr or "Exception ignored" in stderr:
+        told.faults.append(f"a traceback: {stderr[-2500:]}")
+    allowed = {0} if number is None else {0, ENDED[number], -number}
+    if told.code not in allowed:
+        told.faults.append(f"exit {told.code}, expected {allowed}: {stderr[-1500:]}")
+    again = _started(ground, command, jobs=2)
+    _, stderr = again.communicate(timeout=300)
+    if again.returncode:
+        told.faults.append(f"again: exit {again.returncode}: {stderr[-1500:]}")
+    told.faults += ground.believed() + ground.compared(SEVERAL).faults
+    return told
+
+
+def _workers(leader: int) -> list[int]:
+    """Processes of dask's workers: forks of a server, which is the oldest of them."""
+    alike = sorted(
+        pid for pid, line in session(leader).items() if "multiprocessing.forkserver" in line
+    )
+    return alike[1:]
 
 
 def worker_killed(ground: Ground, draw: random.Random) -> tuple[bool, list[str]]:

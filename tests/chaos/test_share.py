@@ -20,7 +20,14 @@ COMMANDS = ("prepare", "parse", "train", "embed")
 def test_a_share_of_the_chaos():
     """In a process of its own, which forks: it must have no other thread."""
     words = ["--kills", "8", "--signals", "2", "--crowds", "1", "--points", "1", "--workers", "1"]
-    words += ["--processes", "1", "--json", *(w for name in COMMANDS for w in ("--command", name))]
+    words += [
+        "--processes",
+        "1",
+        "--beside",
+        "1",
+        "--json",
+        *(w for name in COMMANDS for w in ("--command", name)),
+    ]
     ended = subprocess.run(
         [sys.executable, "-m", "tests.chaos", *words],
         cwd=PROJECT,
