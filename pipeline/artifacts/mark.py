@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.artifacts.atomic import read_json, sha256_file
+from pipeline.artifacts.shapes import SUMMARIES
+from pipeline.artifacts.shapes import wrong as departs
 from pipeline.terminal.errors import DamagedFile
 
 MARK = "artifact.json"
@@ -38,6 +40,8 @@ def read_mark(folder: Path) -> dict[str, Any]:
     path = folder / MARK
     content = read_json(path)
     wrong = _wrong(content)
+    if not wrong and (text := departs(content["summary"], SUMMARIES.get(folder.parent.name))):
+        wrong = f"with summary: {text}"
     if wrong:
         raise DamagedFile(
             f"found {path} {wrong}; expected what the artifact's step wrote; type reidpipe cache "

@@ -163,7 +163,10 @@ def opened(address: str, security: Security | None, *, named: str) -> Iterator[C
 @contextlib.contextmanager
 def quiet(*names: str) -> Iterator[None]:
     """Without these libraries' own lines about a failure that is told in one."""
-    loggers = [logging.getLogger(name) for name in names]
+    # Those below have levels of their own: dask gives tornado.application one.
+    known = sorted(logging.root.manager.loggerDict)
+    below = [name for name in known if name.startswith(tuple(f"{above}." for above in names))]
+    loggers = [logging.getLogger(name) for name in (*names, *below)]
     before = [one.level for one in loggers]
     for one in loggers:
         one.setLevel(logging.CRITICAL + 1)

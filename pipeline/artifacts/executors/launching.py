@@ -71,7 +71,7 @@ def launched(cluster: Cluster) -> Iterator[Client]:
     if cluster.dashboard:
         dashboard_address(True)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(quiet("asyncio", "tornado"))
+        stack.enter_context(quiet("asyncio", "tornado", "concurrent.futures"))
         security = stack.enter_context(_security(cluster))
         stack.enter_context(config.set(_as_config(security)))
         start = {"slurm": slurm, "ssh": ssh}[cluster.kind]

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _END_SECONDS = 5.0
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+# They log what they meet while they end.
+_TALKING = ("distributed", "tornado", "asyncio", "concurrent.futures")
 _DASK = ("distributed.nanny", "distributed.worker", "tblib.pickling_support")
 _CONFIG: dict[str, Any] = {
     # A fork of a process that only ever imported: no threads, no GPU, and torch is there at once.
@@ -97,7 +99,9 @@ class LocalWorkers:
             folder = str(self._folder)
             ours = {"temporary-directory": folder, **_routes(self._page)}
             self._stack.enter_context(dask.config.set(_CONFIG | ours))
-            self._hush.enter_context(quiet("distributed", "tornado", "asyncio"))
+            self._hush.enter_context(
+                quiet("distributed", "tornado", "asyncio", "concurrent.futures")
+            )
             security = _security()
             protocol = "tls://" if security else "tcp://"
             place = {"host": "127.0.0.1", "protocol": protocol, "security": security}

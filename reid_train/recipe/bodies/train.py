@@ -96,7 +96,7 @@ def train(
     lines, facts = told(terminal.workspace, run.name, step)
     for line in lines:
         terminal.say(line)
-    if summary["identities"] == 0:
+    if summary.get("identities") == 0:
         terminal.say(f"next: reidpipe embed {run.name} DIR, then reidpipe search")
     else:
         terminal.say(f"next: reidpipe eval {run.name}")

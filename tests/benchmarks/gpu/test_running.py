@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
+import multiprocessing
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 import parsing_models.parsers.interface  # noqa: F401, so that forked processes have it
 from benchmarks.gpu import running
@@ -43,14 +41,13 @@ def test_what_becomes_of_one_measurement_is_told_and_the_others_go_on(tmp_path: 
 def test_a_limit_ends_what_hangs_and_all_time_is_shared(tmp_path: Path):
     given, lines = Given(tmp_path, "cpu", REHEARSAL), []
     listed = [
-        Measurement("hanging", f"{WORKS}:hanging", 3.0),
+        Measurement("hanging", f"{WORKS}:hanging", 1.0),
         Measurement("fine", f"{WORKS}:fine", 60.0),
     ]
     running.run(listed, given, seconds=50, line=lines.append, method="fork")
     assert [line["outcome"] for line in lines] == ["too slow", "measured"]
-    assert lines[0]["reason"] == "no end after 3 s" and lines[1]["limit"] < 47
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
+    assert lines[0]["reason"] == "no end after 1 s" and lines[1]["limit"] < 49
+    assert not multiprocessing.active_children()
     lines = taken(tmp_path, "hanging", "fine", seconds=0.5)
     assert [line["outcome"] for line in lines] == ["not reached", "not reached"]
 
