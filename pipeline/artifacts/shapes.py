@@ -37,6 +37,12 @@ class Either(NamedTuple):
     of: tuple[Any, ...]
 
 
+class Among(NamedTuple):
+    """One of these words."""
+
+    words: tuple[str, ...]
+
+
 NUMBER = (int, float)
 _SHARES = {"mAP": NUMBER, "mINP": NUMBER, "cmc": Named(NUMBER)}
 _INTERVALS = Named(Maybe(Each(NUMBER, 2)))
@@ -81,7 +87,7 @@ SHAPES: dict[str, Any] = {
         "points": Maybe(Each({"fpr": NUMBER, "threshold": Maybe(NUMBER)})),
         "calibration": Maybe(dict),
     },
-    "activations.json": {"method": str, "queries": Maybe(Each(str))},
+    "activations.json": {"method": Among(("gradient", "occlusion")), "queries": Maybe(Each(str))},
     "cells.json": Either(({"why": str}, {"silhouette": NUMBER, "protocol": str})),
     "parts.json": {"protocol": str, "runs": Named(Named(_CELLS))},
 }  # fmt: skip
@@ -110,6 +116,9 @@ def _departs(value: Any, shape: Any, at: str) -> str:
     if isinstance(shape, Either):
         found = [_departs(value, each, at) for each in shape.of]
         return "" if "" in found else found[-1]
+    if isinstance(shape, Among):
+        fits = isinstance(value, str) and value in shape.words
+        return "" if fits else f"{at.lstrip('.') or 'content'} {_short(value)}"
     if isinstance(shape, Maybe):
         return "" if value is None else _departs(value, shape.of, at)
     if isinstance(shape, Each):
@@ -151,7 +160,18 @@ def _is(value: Any, kinds: Any) -> bool:
         whole = isinstance(value, int)
         if not (-(2**63) <= value < 2**63 if whole else isfinite(value)):
             return False
+    if isinstance(value, str) and not _is_text(value):
+        return False
     return isinstance(value, kinds)
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written: bytes that are no UTF-8, as names of files may have, can."""
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _short(value: Any) -> str:

@@ -37,7 +37,7 @@ def newest_calibration(workspace: Workspace, how: Making) -> Calibrated:
         provenance = artifact.provenance()
         model = Step.from_plain(provenance["inputs"]["model"])
         params = provenance["params"]
-        if model.key != how.model or params["flip"] != how.flip or "distance" in params:
+        if model.key != how.model or params.get("flip") != how.flip or "distance" in params:
             continue  # "distance": compared otherwise than the model says
         path = artifact.folder / "threshold.json"
         found = read_json(path)
