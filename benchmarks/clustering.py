@@ -31,7 +31,7 @@ from benchmarks.evaluation import (
     people,
     squared_distances,
 )
-from benchmarks.foreign import package_function
+from benchmarks.peers import package_function
 from benchmarks.row import Row
 from reid_train.evaluation import jaccard_graph
 from reid_train.evaluation.distances import Distances

@@ -1,4 +1,4 @@
-"""Other people's evaluators, from a folder of their checkouts that somebody gives: none of their
+"""Other people's evaluators and distances, from a folder of their checkouts: none of their
 code is part of the project.
 
 ``FOLDER/CLIP-ReID`` is used as it is. ``FOLDER/deep-person-reid`` (torchreid) and
@@ -9,6 +9,7 @@ rank_cy.pyx`` in their folder ``rank_cylib``. What is not there is not compared 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import sys
@@ -77,6 +78,17 @@ def loaded(name: str, path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def function(path: Path, name: str) -> Callable[..., Any]:
+    """A function of one file that needs no other of its checkout."""
+    return getattr(loaded(f"peer_{path.parts[-3]}_{path.stem}", path), name)
+
+
+def package_function(folder: Path, module: str, name: str) -> Callable[..., Any]:
+    """A function of a module that imports others of its package, which lies in ``folder``."""
+    with first_on_path(folder):
+        return getattr(importlib.import_module(module), name)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.clustering import distances_once
 from benchmarks.evaluation import dense_rerank, measure, peak, people, squared_distances
-from benchmarks.foreign import function
+from benchmarks.peers import function
 from benchmarks.row import Row
 from reid_train.evaluation import Embeddings, rerank_distances
 

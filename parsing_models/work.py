@@ -101,7 +101,7 @@ def parse(job: Job) -> dict[str, Any]:
         outcomes.add_stored(done)
     rows = Missing(index.rows, done, made, SHARD_IMAGES)
     del done
-    work = _work(job, index.root, max(rows.shards, *(number + 1 for number in made[-1:]), 0))
+    work = _work(job, index.root, max([rows.shards, *(number + 1 for number in made)]))
     kept, started = outcomes.stored, time.monotonic()
     for (_, row), told in zip(rows, _made(work, rows, job), strict=True):
         outcomes.add(row.key, told)

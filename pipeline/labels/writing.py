@@ -129,8 +129,8 @@ class MapWriter:
                 self._drop_stale_files()
 
     def begin(self, number: int) -> None:
-        """Maps added from here on lie in the shard of this number, below ``first`` of what is
-        stored, or in a later one if that is there.
+        """Maps added from here on lie in the shard of this number; if that is there already, in the
+        next that is free (``Stored.first`` and after).
         """
         if number != self._number:
             self.flush()

@@ -99,9 +99,7 @@ class LocalWorkers:
             folder = str(self._folder)
             ours = {"temporary-directory": folder, **_routes(self._page)}
             self._stack.enter_context(dask.config.set(_CONFIG | ours))
-            self._hush.enter_context(
-                quiet("distributed", "tornado", "asyncio", "concurrent.futures")
-            )
+            self._hush.enter_context(quiet(*_TALKING))
             security = _security()
             protocol = "tls://" if security else "tcp://"
             place = {"host": "127.0.0.1", "protocol": protocol, "security": security}

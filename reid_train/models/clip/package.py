@@ -66,14 +66,13 @@ from open_clip.pretrained import (  # noqa: E402
     list_pretrained,
     list_pretrained_tags_by_model,
 )
-from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer  # noqa: E402
+from open_clip.transformer import TextTransformer, VisionTransformer  # noqa: E402
 
 __all__ = [
     "OPENAI_DATASET_MEAN",
     "OPENAI_DATASET_STD",
     "AttentionPool2d",
     "ModifiedResNet",
-    "QuickGELU",
     "TextTransformer",
     "VisionTransformer",
     "download_pretrained",

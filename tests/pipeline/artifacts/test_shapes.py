@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.artifacts import atomic, checked
 from pipeline.artifacts.arrays import map_array, read_arrays, write_arrays
-from pipeline.artifacts.shapes import Each, Either, Maybe, Named, wrong
+from pipeline.artifacts.mark import MARK, is_marked, read_mark
+from pipeline.artifacts.shapes import Among, Each, Either, Maybe, Named, wrong
 from pipeline.artifacts.steps import Step
 from pipeline.terminal.errors import DamagedFile
 
@@ -27,6 +28,8 @@ from pipeline.terminal.errors import DamagedFile
         ({"a": None}, {"a": int}, "a None"), ({"x": 1}, Named(int), ""),
         ([], Named(int), "content that is no mapping"),
         (["a"], Either((Each(str), {"b": int})), ""), (5, None, ""),
+        ("a", Among(("a", "b")), ""), ("A", Among(("a", "b")), "content 'A'"),
+        ("\udcff", str, ""), ("\ud800", str, "content '\\ud800'"),
     ],
 )  # fmt: skip
 def test_where_a_value_departs(value, shape, told: str):
@@ -48,12 +51,42 @@ def test_what_is_no_json_is_damage(tmp_path: Path, text: str):
         ("dataset.json", {"dataset": "x", "root": False}), ("threshold.json", {"histogram": 10**9}),
         ("model.json", {"model": {"trunk": "tiny"}}), ("parts.json", {"runs": {}}),
         ("features.json", {"pids": [[]], "part_names": []}), ("activations.json", {}),
+        ("activations.json", {"method": "GRADIENT"}),
+        ("dataset.json", {"dataset": "x", "root": "\ud800"}),
     ],
 )  # fmt: skip
 def test_a_file_of_another_shape_is_named(tmp_path: Path, name: str, content):
     (tmp_path / name).write_text(json.dumps(content))
     with pytest.raises(DamagedFile, match=name):
         checked.read_json(tmp_path / name)
+
+
+INDEX = {"counts": [{"subset": "train"}], "lines": [], "problems": []}
+MAPS = {"images": 1, "seconds": 0.5, "images_per_s": 2.0, "two_bodies": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("step", "fits", "departs", "told"),
+    [
+        ("index", INDEX, {**INDEX, "counts": [{"images": 1}]}, "no counts.0.subset"),
+        ("maps", MAPS, {**MAPS, "two_bodies": float("nan")}, "two_bodies nan"),
+        ("centred", {"changed": []}, {}, "no changed"),
+        ("of no shape", {}, {}, None),
+    ],
+)
+def test_a_summary_of_another_shape_is_no_mark(tmp_path: Path, step: str, fits, departs, told):
+    folder = tmp_path / step / "key"
+    folder.mkdir(parents=True)
+    mark = {"params": {}, "inputs": {}, "started": "", "seconds": 1.0, "files": {}}
+    (folder / MARK).write_text(json.dumps({**mark, "summary": fits}))
+    assert read_mark(folder)["summary"] == fits
+    (folder / MARK).write_text(json.dumps({**mark, "summary": departs}))
+    if told is None:
+        assert is_marked(folder)
+        return
+    assert not is_marked(folder)
+    with pytest.raises(DamagedFile, match=told):
+        read_mark(folder)
 
 
 @pytest.mark.parametrize(
