@@ -1,7 +1,7 @@
 """Ground truth: files of labels that an index names beside its images, read as they were indexed.
 
-A row's column ``label_path`` says where its label map lies, ``label_digest`` the SHA-256 of it. Maps
-that a step drew itself lie in its artifact, whose mark has their digests.
+A row's column ``label_path`` says where its label map lies, ``label_digest`` the SHA-256 of it.
+Maps that a step drew itself lie in its artifact, whose mark has their digests.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def annotation(root: Path, row: ImageRow) -> Original:
     return Original(path if digest or not path.is_file() else checked(path), digest)
 
 
-def annotations(root: Path, rows: Iterable[ImageRow]) -> Iterator[Original]:
+def indexed_annotations(root: Path, rows: Iterable[ImageRow]) -> Iterator[Original]:
     """Of each row whose label map has a digest in the index."""
     for row in rows:
         if row.extra.get(LABEL_DIGEST):

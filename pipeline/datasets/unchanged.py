@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline.artifacts.mark import read_mark
-from pipeline.datasets.annotations import annotations
+from pipeline.datasets.annotations import indexed_annotations
 from pipeline.datasets.fingerprints import fingerprint
 from pipeline.datasets.index import read_index
 from pipeline.images.originals import ChangedImage, changed
@@ -27,7 +27,7 @@ def changed_images(folder: Path, *, progress: bool = False) -> Iterator[ChangedI
     if index.root.is_relative_to(folder):
         return
     originals = {row.path: index.original(row) for row in index.rows}
-    originals |= {str(label.path): label for label in annotations(index.root, index.rows)}
+    originals |= {str(label.path): label for label in indexed_annotations(index.root, index.rows)}
     with tqdm(total=len(originals), desc="images", unit="image", disable=not progress) as bar:
 
         def passing() -> Iterator:

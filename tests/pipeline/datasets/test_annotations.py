@@ -10,7 +10,12 @@ import pytest
 from pipeline.artifacts.atomic import write_json
 from pipeline.artifacts.checked import as_made
 from pipeline.artifacts.mark import MARK
-from pipeline.datasets.annotations import annotation, annotations, digested, names_annotations
+from pipeline.datasets.annotations import (
+    annotation,
+    digested,
+    indexed_annotations,
+    names_annotations,
+)
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.index import ImageRow
 from pipeline.datasets.layouts import LayoutRow
@@ -42,7 +47,7 @@ def test_rows_get_the_digest_of_their_label_map(tmp_path: Path):
     ]
     indexed = row(**found[0])
     assert annotation(tmp_path, indexed).read() == b"labels"
-    assert [label.path for label in annotations(tmp_path, [indexed, row(), row(**found[1])])] == [
+    assert [label.path for label in indexed_annotations(tmp_path, [indexed, row(), row(**found[1])])] == [
         tmp_path / "a.png"
     ]
     flip(tmp_path / "a.png")
