@@ -47,9 +47,8 @@ def test_rows_get_the_digest_of_their_label_map(tmp_path: Path):
     ]
     indexed = row(**found[0])
     assert annotation(tmp_path, indexed).read() == b"labels"
-    assert [label.path for label in indexed_annotations(tmp_path, [indexed, row(), row(**found[1])])] == [
-        tmp_path / "a.png"
-    ]
+    several = [indexed, row(), row(**found[1])]
+    assert [label.path for label in indexed_annotations(tmp_path, several)] == [tmp_path / "a.png"]
     flip(tmp_path / "a.png")
     with pytest.raises(ChangedImage, match=r"a\.png"):
         annotation(tmp_path, indexed).read()
