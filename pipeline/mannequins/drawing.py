@@ -31,6 +31,7 @@ VIEWS = (
 
 _POOL = 160  # scenes that ``sample`` draws from: few enough to be kept, many enough to vary
 _STRANGER = 1_000_000_000  # pids of passers-by and of ``sample``: no dataset reaches them
+_BEFORE, _PASSER_BY = 0.82, 0.96  # of what is met: above these, something before the person
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,15 @@ def draw(
     *,
     view: int | None = None,
     effects: bool = True,
+    occluded: bool | None = None,
 ) -> Mannequin:
     """Image ``index`` of person ``pid`` in ``camera`` (0-based): a pure function of its arguments.
 
     ``size`` is (H, W). Views follow each other by 135 degrees from a random first one unless
     ``view`` is given. ``effects=False``: the bare colours on grey, without pattern, light, scene,
-    occluder or camera; the pose is the same.
+    occluder or camera; the pose is the same. ``occluded``: whether something stands before the
+    person, which is then drawn apart from all else: the same image with and without it. None: by
+    chance, in 18 of 100 images.
     """
     first = int(np.random.default_rng([seed, pid, camera, 4]).integers(8))
     turned = (first + 3 * index) % 8 if view is None else view
@@ -78,6 +82,8 @@ def draw(
         world=seed,
         number=camera,
         effects=effects,
+        occluded=occluded,
+        apart=None if occluded is None else np.random.default_rng([seed, pid, camera, index, 6]),
     )
 
 
@@ -146,8 +152,10 @@ def _picture(
     world: int,
     number: int,
     effects: bool,
+    occluded: bool | None = None,
+    apart: np.random.Generator | None = None,
 ) -> Mannequin:
-    height, width = size
+    """apart: draws what stands before the person where ``occluded`` says whether anything does."""
     bones = _posed(rng, who)
     place = _placed(rng, who, cam, view, size)
     canvas = Canvas(size)
@@ -156,12 +164,16 @@ def _picture(
     if effects and meeting < 0.12:
         _stranger(rng, world, canvas, place, size, before=False)
     canvas.shapes(dress(who, bones), place)
-    if effects and meeting > 0.82:
-        occluder = OCCLUDERS[int(rng.integers(len(OCCLUDERS)))] if meeting < 0.96 else "passer-by"
-        if occluder == "passer-by":
-            _stranger(rng, world, canvas, place, size, before=True)
+    if apart is not None:
+        meeting = 1 - (1 - _BEFORE) * float(apart.random()) if occluded else 0.0
+    if effects and meeting > _BEFORE:
+        drawn = rng if apart is None else apart
+        if meeting < _PASSER_BY:
+            occluder = OCCLUDERS[int(drawn.integers(len(OCCLUDERS)))]
+            occlude(drawn, canvas, occluder)
         else:
-            occlude(rng, canvas, occluder)
+            occluder = "passer-by"
+            _stranger(drawn, world, canvas, place, size, before=True)
     label = canvas.label()
     where = ""
     if effects:
