@@ -94,5 +94,5 @@ def _check_occlusion(shares: Any) -> None:
     ):
         raise ReidpipeError(
             f"found {OCCLUSION} {shares}; expected shares from 0 to 1 of {', '.join(splits)}; "
-            f'type {{"query": 0.5, "gallery": 0.5}}'
+            'type {"query": 0.5, "gallery": 0.5}'
         )

@@ -158,7 +158,20 @@ run_options = _all(
     ),
     PRETRAINED,
     SET,
+    click.option(
+        "--vary",
+        "varied",
+        multiple=True,
+        metavar="KEY=A,B",
+        help="As --set, each value a row of the table; several keys give all combinations.",
+    ),
     *SHORT,
+    click.option(
+        "--against",
+        metavar="RECIPE|'RECIPE with PARSER'",
+        help="Test the difference of each row from this one, at the same settings.  "
+        "[default: all pairs up to four rows, else each from the best]",
+    ),
     LOGS,
     click.option("--report", "with_report", is_flag=True, help="Compare the first seeds in HTML."),
     TABLE,

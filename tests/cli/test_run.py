@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,16 @@ from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.spread import spread
 from reid_train.figures.commands import shared_maps
-from reid_train.recipe.combinations import Cell, combinations, read_names, read_seeds, table
+from reid_train.recipe.combinations import (
+    Cell,
+    combinations,
+    named,
+    pairs_with,
+    read_names,
+    read_seeds,
+    table,
+)
+from reid_train.recipe.variation import read_variations
 from tests.cli.conftest import TRAIN, Console
 
 RUN = ("run", "baseline-tiny", "--dataset", "folder", *TRAIN, "--device", "cpu")
@@ -28,7 +38,12 @@ def terminal(tmp_path: Path) -> Terminal:
 
 
 def planned(
-    terminal: Terminal, tmp_path: Path, recipes: list[str], parsers: list[str], seeds: str = "0"
+    terminal: Terminal,
+    tmp_path: Path,
+    recipes: list[str],
+    parsers: list[str],
+    seeds: str = "0",
+    varied: Sequence[str] = (),
 ) -> list[Cell]:
     """The cells of a ``run``; each parser's weights are a file with its name in it."""
 
@@ -38,7 +53,13 @@ def planned(
         return requests.maps(index, model=parser, weights=weights)
 
     return combinations(
-        terminal, recipes, ["mannequins"], parsers, read_seeds([seeds]), label_maps=label_maps
+        terminal,
+        recipes,
+        ["mannequins"],
+        parsers,
+        read_seeds([seeds]),
+        label_maps=label_maps,
+        variations=read_variations(varied),
     )
 
 
@@ -100,6 +121,31 @@ def test_a_report_shows_the_maps_of_its_first_dataset(terminal: Terminal, tmp_pa
     maps = shared_maps(evaluations)
     assert maps is not None and maps.params["model"] == "invpt"
     assert shared_maps(evaluations[:1]) is None
+
+
+def test_a_setting_that_varies_is_a_row_per_value(terminal: Terminal, tmp_path: Path):
+    recipes, varied = ["clip-reid-rn50", "pi-vl-rn50"], ["stages.image.epochs=8,24"]
+    cells = planned(terminal, tmp_path, recipes, ["schp", "invpt"], "0-1", varied)
+    rows = list(dict.fromkeys(cell.row for cell in cells))
+    assert [(row.recipe, row.parsing, row.settings) for row in rows[:3]] == [
+        ("clip-reid-rn50", None, "stages.image.epochs=8"),
+        ("clip-reid-rn50", None, "stages.image.epochs=24"),
+        ("pi-vl-rn50", "schp", "stages.image.epochs=8"),
+    ]
+    assert len(rows) == 2 + 4 and len({cell.model.key for cell in cells}) == 2 * len(rows)
+    # Prompts are tuned before, whatever the epochs of the image stage.
+    assert len({key for cell in cells for key in above(cell.model)["identity-prompts"]}) == 2
+    names = named(cells)
+    pairs = pairs_with(names, "clip-reid-rn50")
+    assert pairs == {
+        frozenset((f"clip-reid-rn50 at {at}", f"pi-vl-rn50 with {parser} at {at}"))
+        for at in ("stages.image.epochs=8", "stages.image.epochs=24")
+        for parser in ("schp", "invpt")
+    }
+    assert len(pairs_with(names, "pi-vl-rn50")) == 2 * 3
+    assert len(pairs_with(names, "pi-vl-rn50 with invpt")) == 2 * 2
+    with pytest.raises(ReidpipeError, match="found --against pi-vl-rn5 .did you mean 'pi-vl-rn50'"):
+        pairs_with(names, "pi-vl-rn5")
 
 
 def test_two_recipes_of_one_name_are_refused(terminal: Terminal, tmp_path: Path):
@@ -166,6 +212,16 @@ def test_run_makes_a_row_per_recipe_and_dataset(trained: Console, few_people: No
     assert all(row["mAP"]["std"] is None for row in found["rows"])
 
 
+def test_run_makes_a_row_per_varied_setting(trained: Console):
+    words = (*RUN, "--vary", "test.flip=false,true", "--against", "baseline-tiny")
+    found = trained.json(*words)
+    assert [row["settings"] for row in found["rows"]] == ["test.flip=false", "test.flip=true"]
+    assert found["differences"] == []  # nothing stands beside the recipe
+    lines = trained(*words).stdout.splitlines()
+    assert lines[0].split()[:4] == ["recipe", "dataset", "parsing", "settings"]
+    assert "settings" not in trained(*RUN).stdout.splitlines()[0]
+
+
 def test_run_says_which_differences_are_beyond_noise(trained: Console, tmp_path: Path):
     mine = tmp_path / "mine.yaml"
     mine.write_text("base: baseline-tiny\ntest: {flip: true}\n")
@@ -197,6 +253,12 @@ def test_run_says_which_differences_are_beyond_noise(trained: Console, tmp_path:
         (("pi-vl-rn50", "--parsing", "schp-tiny,shcp"), ("parser 'shcp'", "'schp'?")),
         (("baseline-tiny", "--set", "stages.0.epoch=1"), ("did you mean 'stages.0.epochs'?",)),
         (("baseline-tiny", "--pretrained", "opnai"), ("found no file opnai",)),
+        (("baseline-tiny", "--vary", "stages.0.epochs=3"), ("two values or more",)),
+        (
+            ("baseline-tiny", "--vary", "stages.0.epoch=1,2"),
+            ("did you mean 'stages.0.epochs'?",),
+        ),
+        (("baseline-tiny", "--against", "baseline"), ("did you mean 'baseline-tiny'?",)),
     ],
     ids=lambda value: " ".join(value),
 )
