@@ -1,8 +1,8 @@
 """Label maps made worse by stated amounts, to see what depends on how good they are.
 
 Each kind of damage draws from a generator of its own name and the image's key: a map is damaged
-alike in every run, and a larger amount damages what a smaller one does and more. Left and right come
-first, then parts, then borders, then single pixels.
+alike in every run, and a larger amount damages what a smaller one does and more. Left and right
+come first, then parts, then borders, then single pixels.
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ def exchanged(
     return label_set.flip_order.astype(np.uint8)[label]
 
 
-def missing(
-    label: np.ndarray, share: float, rng: np.random.Generator, label_set: LabelSet
-) -> np.ndarray:
+def missing(label: np.ndarray, share: float, rng: np.random.Generator, _: LabelSet) -> np.ndarray:
     """This share of the classes that the map shows become background: of n classes as many as
     share * n says, and one more as often as its fraction says.
     """

@@ -1,4 +1,4 @@
-"""The parser ``exact``: the label maps that a dataset came with, in place of any found in images."""
+"""The parser ``exact``: label maps that a dataset came with, in place of any found in images."""
 
 from __future__ import annotations
 

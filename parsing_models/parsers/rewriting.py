@@ -42,7 +42,8 @@ def centre(job: Job) -> dict[str, Any]:
 def damage(job: Job) -> dict[str, Any]:
     """Worker of the step "damaged": the maps of the input ``maps``, damaged.
 
-    params: ``model``, the parser before; ``amounts``, as of ``parsing_models.parsers.typed.DAMAGE``.
+    params: ``model``, what these maps are called; ``amounts``, by name of ``DAMAGE`` in
+    ``parsing_models.parsers.typed``.
     Confidence stays the parser's, who does not know. Returns the summary: ``images``, and
     ``equal``, the share of all labels that are as before.
     """

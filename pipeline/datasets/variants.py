@@ -1,4 +1,4 @@
-"""Variants of a dataset: fields laid over the others, of several at once where it says they join."""
+"""Variants of a dataset: fields laid over the others, of several at once where they join."""
 
 from __future__ import annotations
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from itertools import product
 
 from pipeline.terminal.errors import ReidpipeError
-
-# Not within a list or a mapping: what closes next was opened before.
-BETWEEN = re.compile(r",(?![^\[{]*[\]}])")
 
 
 def read_variations(texts: Iterable[str], settings: Sequence[str] = ()) -> list[tuple[str, ...]]:
@@ -21,7 +17,7 @@ def read_variations(texts: Iterable[str], settings: Sequence[str] = ()) -> list[
     axes: dict[str, list[str]] = {}
     for text in texts:
         key, separator, values = text.partition("=")
-        found = list(dict.fromkeys(value.strip() for value in BETWEEN.split(values)))
+        found = list(dict.fromkeys(value.strip() for value in _split(values)))
         if not key or not separator or not all(found) or len(found) < 2:
             raise ReidpipeError(
                 f"found --vary {text}; expected KEY=A,B with two values or more; type --vary "
@@ -35,3 +31,15 @@ def read_variations(texts: Iterable[str], settings: Sequence[str] = ()) -> list[
             )
         axes[key] = [f"{key}={value}" for value in found]
     return list(product(*axes.values()))
+
+
+def _split(text: str) -> list[str]:
+    """At commas that are not within a list or a mapping."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts

@@ -1,4 +1,4 @@
-"""Label maps made worse: amounts, which are counted by hand, and draws, which are the image's own."""
+"""Label maps made worse: amounts, which are counted by hand, and draws of the image's own."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ def test_every_other_class_is_as_likely():
 def test_borders_move_by_whole_pixels_into_one_of_the_two():
     label = np.zeros((6, 20), np.uint8)
     label[:, 10:] = 5
-    columns = {
-        int((damaged(label, key, {"borders": 3}, LIP)[2] == 0).sum()) for key in KEYS[:40]
-    }
+    columns = {int((damaged(label, key, {"borders": 3}, LIP)[2] == 0).sum()) for key in KEYS[:40]}
     assert columns == {7, 13}
     # A pixel of the winning class becomes a square of 2 * 3 + 1.
     dot = np.zeros((15, 15), np.uint8)
@@ -82,7 +80,12 @@ def test_sides_are_exchanged_in_a_share_of_the_images():
 
 @pytest.mark.parametrize(
     ("name", "shares"),
-    [("flipped", (0.1, 0.4)), ("borders", (1, 4)), ("missing", (0.2, 0.7)), ("exchanged", (0.2, 0.7))],
+    [
+        ("flipped", (0.1, 0.4)),
+        ("borders", (1, 4)),
+        ("missing", (0.2, 0.7)),
+        ("exchanged", (0.2, 0.7)),
+    ],
 )
 def test_more_damage_is_the_lesser_and_more(name: str, shares: tuple[float, float]):
     changed = 0

@@ -37,9 +37,7 @@ def indexed(folder: Path, **labels: np.ndarray | None) -> Path:
         if label is not None:
             Image.fromarray(label).save(folder / f"{name}-truth.png")
         extra = {"label_path": "" if label is None else f"{name}-truth.png"}
-        rows.append(
-            ImageRow(name, name, "train", 1, 0, None, "", None, 2, 2, "ab" * 32, extra)
-        )
+        rows.append(ImageRow(name, name, "train", 1, 0, None, "", None, 2, 2, "ab" * 32, extra))
     write_index(folder, Index("drawn", folder, rows))
     return folder
 

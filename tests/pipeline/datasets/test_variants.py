@@ -35,7 +35,10 @@ def test_joined_variants_are_all_of_them_under_one_name():
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
-        ("few+many", "'few' and 'many' of drawn together, which differ in generated.identities.train"),
+        (
+            "few+many",
+            "'few' and 'many' of drawn together, which differ in generated.identities.train",
+        ),
         ("few+othr", "found variant 'othr' of drawn .did you mean 'other'"),
         ("few+", "found variant '' of drawn"),
     ],

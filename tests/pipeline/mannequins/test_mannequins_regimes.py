@@ -18,7 +18,9 @@ from pipeline.mannequins import Plan, camera_of, checked, draw, plan, render
 from pipeline.mannequins.identities import identity
 from pipeline.terminal.errors import ReidpipeError
 
-REGIMES = [v for v in load_manifest("mannequins").variants if v not in ("validation", "other-world")]
+REGIMES = [
+    v for v in load_manifest("mannequins").variants if v not in ("validation", "other-world")
+]
 
 
 def planned(variant: str = "") -> list[Plan]:
@@ -113,7 +115,9 @@ def test_a_larger_share_occludes_the_same_images_and_more():
 
 
 def test_an_occluder_changes_what_it_hides_and_nothing_else():
-    sharp = next(n for n in range(50) if camera_of(0, n).jpeg is None and camera_of(0, n).rows >= 200)
+    sharp = next(
+        n for n in range(50) if camera_of(0, n).jpeg is None and camera_of(0, n).rows >= 200
+    )
     hidden = alike = 0
     for pid in range(1, 9):
         free, behind = (draw(0, pid, sharp, 1, occluded=occluded) for occluded in (False, True))

@@ -16,7 +16,10 @@ def test_values_are_combined_in_the_order_typed():
 
 
 def test_lists_and_mappings_stay_whole():
-    assert read_variations(["size=[128, 64],[256,128]"]) == [("size=[128, 64]",), ("size=[256,128]",)]
+    assert read_variations(["size=[128, 64],[256,128]"]) == [
+        ("size=[128, 64]",),
+        ("size=[256,128]",),
+    ]
     found = read_variations(["options={a: 1, b: [2, 3]},null"])
     assert found == [("options={a: 1, b: [2, 3]}",), ("options=null",)]
 
