@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -19,6 +21,7 @@ from reid_train.evaluation.spread import spread
 from reid_train.figures.commands import shared_maps
 from reid_train.recipe.combinations import (
     Cell,
+    Row,
     combinations,
     named,
     pairs_with,
@@ -124,28 +127,35 @@ def test_a_report_shows_the_maps_of_its_first_dataset(terminal: Terminal, tmp_pa
 
 
 def test_a_setting_that_varies_is_a_row_per_value(terminal: Terminal, tmp_path: Path):
-    recipes, varied = ["clip-reid-rn50", "pi-vl-rn50"], ["stages.image.epochs=8,24"]
-    cells = planned(terminal, tmp_path, recipes, ["schp", "invpt"], "0-1", varied)
-    rows = list(dict.fromkeys(cell.row for cell in cells))
-    assert [(row.recipe, row.parsing, row.settings) for row in rows[:3]] == [
-        ("clip-reid-rn50", None, "stages.image.epochs=8"),
-        ("clip-reid-rn50", None, "stages.image.epochs=24"),
-        ("pi-vl-rn50", "schp", "stages.image.epochs=8"),
+    varied = ["stages.image.epochs=8,24"]
+    cells = planned(terminal, tmp_path, ["clip-reid-rn50"], [], varied=varied)
+    at = ["stages.image.epochs=8", "stages.image.epochs=24"]
+    assert [cell.row for cell in cells] == [
+        Row("clip-reid-rn50", "mannequins", None, settings) for settings in at
     ]
-    assert len(rows) == 2 + 4 and len({cell.model.key for cell in cells}) == 2 * len(rows)
-    # Prompts are tuned before, whatever the epochs of the image stage.
-    assert len({key for cell in cells for key in above(cell.model)["identity-prompts"]}) == 2
-    names = named(cells)
-    pairs = pairs_with(names, "clip-reid-rn50")
-    assert pairs == {
-        frozenset((f"clip-reid-rn50 at {at}", f"pi-vl-rn50 with {parser} at {at}"))
-        for at in ("stages.image.epochs=8", "stages.image.epochs=24")
-        for parser in ("schp", "invpt")
+    keys = [above(cell.evaluation) for cell in cells]
+    assert keys[0]["identity-prompts"] == keys[1]["identity-prompts"]
+    assert keys[0]["model"] != keys[1]["model"]
+
+
+def test_each_row_is_tested_against_those_of_a_recipe_at_the_same_settings():
+    """B on two sets of epochs, and pi-VL with two parsers on both."""
+    at = ("epochs=8", "epochs=24")
+    parsers = {"b": (None,), "p": ("schp", "exact:borders=2")}
+    rows = [Row(r, "d", m, s) for r, maps in parsers.items() for s in at for m in maps]
+    names = named([cast("Cell", SimpleNamespace(row=row)) for row in rows])
+    assert list(names.values())[::3] == ["b at epochs=8", "p with exact:borders=2 at epochs=8"]
+    assert pairs_with(names, "b") == {
+        frozenset((f"b at {settings}", f"p with {parser} at {settings}"))
+        for settings in at
+        for parser in parsers["p"]
     }
-    assert len(pairs_with(names, "pi-vl-rn50")) == 2 * 3
-    assert len(pairs_with(names, "pi-vl-rn50 with invpt")) == 2 * 2
-    with pytest.raises(ReidpipeError, match="found --against pi-vl-rn5 .did you mean 'pi-vl-rn50'"):
-        pairs_with(names, "pi-vl-rn5")
+    assert len(pairs_with(names, "p")) == 2 * 3  # each parser with B, and with the other
+    assert len(pairs_with(names, "p with schp")) == 2 * 2
+    plain = named([cast("Cell", SimpleNamespace(row=row)) for row in rows if row.parsing != "schp"])
+    assert "p at epochs=8" in plain.values()
+    with pytest.raises(ReidpipeError, match="found --against p with shcp .did you mean 'p with sc"):
+        pairs_with(names, "p with shcp")
 
 
 def test_two_recipes_of_one_name_are_refused(terminal: Terminal, tmp_path: Path):
