@@ -64,7 +64,7 @@ def borders(
     from scipy.ndimage import maximum_filter
 
     order = rng.permutation(len(label_set)).astype(np.uint8)  # a class's place; the highest wins
-    places = maximum_filter(order[label], size=2 * int(pixels) + 1, mode="nearest")
+    places: np.ndarray = maximum_filter(order[label], size=2 * int(pixels) + 1, mode="nearest")
     return np.argsort(order).astype(np.uint8)[places]
 
 
