@@ -144,7 +144,7 @@ def _seen(
 
 
 def _occluded(entries: list[Plan], share: float) -> list[Plan]:
-    """Something stands before ``share`` of the images, rounded to whole ones, and before no other.
+    """Something hides the person in ``share`` of the images, rounded to whole ones, and no other.
     Each has a number drawn for it, and the lowest are taken: of a larger share these and more.
     """
     drawn = [

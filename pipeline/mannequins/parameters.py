@@ -36,8 +36,9 @@ def checked(params: dict[str, Any]) -> dict[str, Any]:
     train on; these are then the first who are not among the others. ``train_images``: of each
     person to train on in all, in place of ``images`` before each camera. ``first_train_camera``:
     the first of the cameras to train before, those of the test being the first of the world.
-    ``occlusion``: split -> share of its images that have something before the person; those of a
-    split that is not named have it by chance, 18 of 100.
+    ``occlusion``: split -> share of its images in which something hides at least a fifth of the
+    person, and nothing in the others; before those of a split that is not named something stands by
+    chance, in 18 of 100, and may hide less.
     """
     known = [*DEFAULTS, *GIVEN]
     for name in params:

@@ -118,17 +118,17 @@ def test_an_occluder_changes_what_it_hides_and_nothing_else():
     sharp = next(
         n for n in range(50) if camera_of(0, n).jpeg is None and camera_of(0, n).rows >= 200
     )
-    hidden = alike = 0
+    alike = 0
     for pid in range(1, 9):
         free, behind = (draw(0, pid, sharp, 1, occluded=occluded) for occluded in (False, True))
         assert free.occluder == "" and behind.occluder != ""
         assert f", partly hidden by a {behind.occluder}." in behind.caption
         same = behind.label == free.label
         assert not behind.label[~same].any()  # what is hidden is background
-        hidden += int((~same).sum())
+        assert (behind.label > 0).sum() <= 0.8 * (free.label > 0).sum()
         apart = np.abs(behind.image.astype(int) - free.image).max(axis=2)
         alike += int((apart[behind.label > 0] == 0).mean() > 0.5)
-    assert hidden > 500 and alike >= 7
+    assert alike >= 7
 
 
 def test_images_without_an_occluder_are_those_that_chance_left_without():
