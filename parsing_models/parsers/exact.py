@@ -10,7 +10,7 @@ import numpy as np
 
 from parsing_models.bodies import MEANING, as_bits, findings
 from parsing_models.outcomes import FAILED, Outcomes, outcome
-from parsing_models.scoring import check_sizes, read_labels
+from parsing_models.scoring import check_sizes, read_annotation
 from parsing_models.work import GRID
 from pipeline.artifacts.running import Counter
 from pipeline.datasets.index import read_index
@@ -65,7 +65,7 @@ def read(job: Job) -> dict[str, Any]:
     params: ``truth``, the name of their label set. Confidence is 1; of pixels that were not
     annotated (255), which become background, 0. Images without a map are told as ``failed``.
     Returns the summary of the step "maps". Raises ``ReidpipeError`` where no row names a map, and
-    as ``read_labels`` and ``check_sizes``.
+    as ``read_annotation`` and ``check_sizes``.
     """
     index = read_index(job.inputs["index"])
     truth, started = TRUTHS[job.params["truth"]], time.monotonic()
@@ -87,8 +87,8 @@ def read(job: Job) -> dict[str, Any]:
     outcomes, count = Outcomes(), Counter(job.running, len(index.rows))
     with MapWriter(job.folder, truth, attributes, GRID) as writer:
         for row in index.rows:
-            if path := row.extra.get("label_path"):
-                label = nearest_resized(read_labels(index.root / path, truth), GRID)
+            if row.extra.get("label_path"):
+                label = nearest_resized(read_annotation(index.root, row, truth), GRID)
                 annotated = label != IGNORE
                 label = np.where(annotated, label, 0).astype(np.uint8)
                 found = findings(label)
