@@ -84,7 +84,7 @@ SHAPES: dict[str, Any] = {
         "threshold": Maybe(NUMBER), "threshold_fpr": Maybe(NUMBER), "similarity": Maybe(str),
         "histogram": _KIND | {"edges": Each(NUMBER)}, "side_information": Maybe(str),
         "pairs": Maybe({"same": int, "different": int}), "people": Maybe(int),
-        "points": Maybe(Each({"fpr": NUMBER, "threshold": Maybe(NUMBER)})),
+        "points": Maybe(Each(dict.fromkeys(("wanted_fpr", "fpr", "tpr", "threshold"), NUMBER))),
         "calibration": Maybe(dict),
     },
     "activations.json": {"method": Among(("gradient", "occlusion")), "queries": Maybe(Each(str))},
