@@ -149,7 +149,8 @@ def main(
         index.root, index.split("train"), truth, given, batch=batch, seed=seed, workers=workers,
         decoding=index.decoding,
     )  # fmt: skip
-    schedule = Schedule(epochs, min(10, epochs), *cycles, lr=lr, manner=MANNERS[manner])
+    warmup = min(10, max(1, epochs // 10))  # published: 10 of 100
+    schedule = Schedule(epochs, warmup, *cycles, lr=lr, manner=MANNERS[manner])
     correction = schedule.correction(
         batches, lambda average: score_network(average, size, index, truth, device)["mIoU"]
     )

@@ -102,7 +102,7 @@ def test_photographs_of_ccp_are_scored_in_the_garments_that_lip_has(drawn: Conso
 def test_truth_that_was_exchanged_is_told(drawn: Console, tmp_path: Path):
     path = tmp_path / "drawn" / "g-truth.png"
     flip(path)
-    line = drawn.mistake("parse", "folder", "--device", "cpu", "--score", notes=1)
+    line = drawn.mistake("parse", "folder", "--device", "cpu", "--score")
     assert f"other bytes in {path} than when it was indexed" in line
     assert str(path) in drawn("cache", "verify", code=1).stdout
 
