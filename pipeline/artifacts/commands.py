@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -11,12 +14,14 @@ from pipeline.artifacts import graph
 from pipeline.artifacts.checked import changed_outside
 from pipeline.artifacts.kinds import KINDS
 from pipeline.artifacts.queue import WaitingStep, waiting_steps
-from pipeline.artifacts.running import RunningStep, running_steps
+from pipeline.artifacts.running import RunningStep, looks, running_steps
 from pipeline.artifacts.runs import list_runs
-from pipeline.artifacts.store import Artifact
-from pipeline.terminal.board import bar, progress
+from pipeline.artifacts.store import Artifact, Workspace
+from pipeline.terminal.board import Board, bar, progress
+from pipeline.terminal.board import rows as lines_of
 from pipeline.terminal.commandline import CONTEXT, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.options import EVERY
 from pipeline.terminal.tables import clock, format_table, human_bytes
 
 # Of a queue, on one line.
@@ -24,14 +29,34 @@ SHOWN = 6
 
 
 @click.command(context_settings=CONTEXT)
+@click.option(
+    "--watch",
+    "every",
+    type=EVERY,
+    is_flag=False,
+    flag_value=2.0,
+    metavar="[SECONDS]",
+    help="Tell what is being made and what waits, again every 2 seconds or as many as are typed, "
+    "until that is nothing or Ctrl-C.",
+)
 @json_option
-def status(terminal: Terminal) -> None:
+def status(terminal: Terminal, every: float | None) -> None:
     """What is being made now and what waits, by whichever command and on whichever machine; what
     the workspace holds: artifacts, unfinished work, runs, and what would be made to have a run's
     model again.
 
+    \b
     Example: reidpipe status
+             reidpipe status --watch
     """
+    if every is not None:
+        if terminal.as_json:
+            raise ReidpipeError(
+                "found --watch and --json, which prints one value; expected one of them; leave "
+                "one out"
+            )
+        _follow(terminal, every)
+        return
     artifacts = terminal.workspace.artifacts()
     rows = [_describe(artifact) for artifact in artifacts]
     runs = []
@@ -95,10 +120,42 @@ def _tell_work(terminal: Terminal, running: list[RunningStep], waiting: list[Wai
         ]
         columns = ["running", "key", "about", "progress", "left", "process", "told"]
         terminal.say(format_table(rows, columns) + "\n")
-    if waiting:
-        shown = [f"{step.step} {step.key[:8]} {step.about}".rstrip() for step in waiting]
-        more = f", and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
-        terminal.say(f"{len(shown)} wait: {', '.join(shown[:SHOWN])}{more}\n")
+    for line in _queue(waiting):
+        terminal.say(f"{line}\n")
+
+
+def _queue(waiting: list[WaitingStep]) -> list[str]:
+    """A line of what waits; none where nothing does."""
+    shown = [f"{step.step} {step.key[:8]} {step.about}".rstrip() for step in waiting]
+    more = f", and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
+    return [f"{len(shown)} wait: {', '.join(shown[:SHOWN])}{more}"] if shown else []
+
+
+def _work(workspace: Workspace) -> list[str]:
+    """A line for each step at work, and one for the queue."""
+    running, waiting = running_steps(workspace), waiting_steps(workspace)
+    return [*lines_of(running, socket.gethostname()), *_queue(waiting)]
+
+
+def _follow(terminal: Terminal, every: float) -> None:
+    """In place on a terminal; elsewhere a paragraph whenever something has changed."""
+    moves = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    board = Board(sys.stdout) if moves else None
+    before: list[str] = []
+    try:
+        for lines in looks(lambda: _work(terminal.workspace), every):
+            # Between two steps what was there stays.
+            if lines and board is not None:
+                board.show(lines)
+            elif lines and lines != before:
+                terminal.say("\n".join([*lines, ""]))
+            before = lines or before
+    except KeyboardInterrupt:
+        return  # what is watched goes on
+    finally:
+        if board is not None:
+            board.close()
+    terminal.say("nothing is being made, and nothing waits")
 
 
 @click.group(context_settings=CONTEXT)

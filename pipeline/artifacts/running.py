@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.artifacts.about import About, about
 from pipeline.artifacts.atomic import read_plain
@@ -35,6 +35,10 @@ _SHARE = 0.02
 # Before that much time nobody knows how long the rest takes.
 SURE_SECONDS = 2.0
 _SIZE = 4096
+# Between two steps of a command nothing is being made for a moment.
+_IDLE_LOOKS, _IDLE_SECONDS = 3, 0.3
+
+_Found = TypeVar("_Found")
 
 
 class Running:
@@ -222,6 +226,19 @@ def running_steps(workspace: Workspace) -> list[RunningStep]:
         if read is not None and is_held(path.with_suffix(".lock")):
             found.append(read)
     return sorted(found, key=lambda step: (step.started, step.key))
+
+
+def looks(look: Callable[[], _Found], every: float) -> Iterator[_Found]:
+    """What ``look()`` finds, a look every so many seconds, until it has found nothing for a moment;
+    the last of what is given are empty or false.
+    """
+    idle = 0
+    while idle < _IDLE_LOOKS:
+        found = look()
+        idle = 0 if found else idle + 1
+        yield found
+        if idle < _IDLE_LOOKS:
+            time.sleep(_IDLE_SECONDS if idle else every)
 
 
 def read_running(path: Path) -> RunningStep | None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+import click
+
 from pipeline.terminal.errors import ReidpipeError, nearest
 
 
@@ -39,6 +41,20 @@ ANYTHING = Option("a value", lambda _: True)
 TEXT = Option("a word", lambda value: isinstance(value, str))
 RGB = Option("three numbers [R,G,B]", lambda value: _listed(value, 3, _number))
 SIZE = Option("[H,W]", lambda value: _listed(value, 2, POSITIVE.fits))
+
+
+class _Seconds(click.FloatRange):
+    """Seconds of a clock; "nan" passes the ends of any range."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        seconds = super().convert(value, param, ctx)
+        if not isfinite(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
+
+
+# Between two looks at what is being made.
+EVERY = _Seconds(0.1, 3600)
 
 
 def check_device(name: str) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
-import time
 
 import click
 
+from pipeline.artifacts.running import looks
 from pipeline.terminal.commandline import CONTEXT, Terminal, json_option
+from pipeline.terminal.options import EVERY
 
 CLEAR = "\x1b[H\x1b[2J"
-# Between two steps of a command nothing is being made for a moment.
-IDLE_LOOKS = 3
 
 
 @click.command(context_settings=CONTEXT)
@@ -20,7 +19,7 @@ IDLE_LOOKS = 3
 @click.option("--once", is_flag=True, help="Print one picture and leave.")
 @click.option(
     "--every",
-    type=click.FloatRange(0.1),
+    type=EVERY,
     default=2.0,
     show_default=True,
     metavar="SECONDS",
@@ -57,18 +56,18 @@ def watch(terminal: Terminal, *, run: str | None, once: bool, every: float) -> N
 
 
 def _follow(terminal, seen, every: float) -> None:
-    idle, before = 0, ""
-    while idle < IDLE_LOOKS:
+    def running() -> bool:
+        seen.look()
+        return seen.running
+
+    before = ""
+    for _ in looks(running, every):
         size = shutil.get_terminal_size()
         now = "\n".join(seen.picture(size.columns, size.lines))
         if now != before:
             click.echo(CLEAR, nl=False)
             terminal.say(now)
         before = now
-        idle = 0 if seen.running else idle + 1
-        if idle < IDLE_LOOKS:
-            time.sleep(every if seen.running else 0.3)
-            seen.look()
 
 
 def _print(terminal, seen) -> None:
