@@ -33,9 +33,10 @@ from parsing_models.parsers.interface import LabelMaps
 from pipeline.datasets.index import ImageRow
 from pipeline.images.pixels import decode
 from pipeline.labels.maps import LabelMapReader
+from pipeline.labels.missing import Missing
 from pipeline.labels.sets import LIP
 from pipeline.labels.shards import CONFIDENCE_STEPS
-from pipeline.labels.writing import MapWriter
+from pipeline.labels.writing import SHARD_IMAGES, MapWriter
 
 READ_GOAL, WRITTEN_GOAL = 6_000, 3_000
 DISTINCT = 64  # maps that differ; a multiple of the parser's batch
@@ -104,6 +105,7 @@ class Stored:
             ImageRow(key, key, "train", 1, 0, None, "", None, 64, 128, first.digest)
             for key in (f"train/{number:07}.png" for number in range(count))
         ]
+        self.placed = Missing(self.rows, (), (), SHARD_IMAGES)
         self.order = [row.key for row in self.rows]
         random.Random(0).shuffle(self.order)
         self.packed = [
@@ -131,10 +133,10 @@ class Stored:
         with self._writer() as writer:
             guard = OneClassGuard(LIP, "cpu", self.folder)
             for start in range(0, len(self.rows), work.BATCH):
-                some = self.rows[start : start + work.BATCH]
+                some = self.placed[start : start + work.BATCH]
                 place = slice(start % DISTINCT, start % DISTINCT + len(some))
                 maps = LabelMaps(self.label[place], self.confidence[place])
-                work._store(writer, guard, some, [self.image] * len(some), maps)  # type: ignore
+                work._store(writer, guard, some, [self.image] * len(some), maps)
 
     def write_alone(self) -> None:
         with self._writer() as writer:

@@ -93,8 +93,16 @@ def package_function(folder: Path, module: str, name: str) -> Callable[..., Any]
 
 @contextlib.contextmanager
 def first_on_path(folder: Path) -> Iterator[None]:
+    """What is imported meanwhile comes from ``folder`` first, and is forgotten by name: every
+    checkout has a ``utils`` of its own.
+    """
     sys.path.insert(0, str(folder))
+    before = set(sys.modules)
     try:
         yield
     finally:
         sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and Path(file).is_relative_to(folder):
+                del sys.modules[name]

@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.artifacts.atomic import write_json
+from pipeline.datasets.annotations import annotation
 from pipeline.datasets.index import ImageRow, Index, read_index
 from pipeline.images.pixels import known_formats
 from pipeline.labels.garments import TRUTHS, common_ground
@@ -112,7 +114,7 @@ def score_maps(folder: Path, index: Index, truth: str | None = None) -> dict[str
         )
     check_sizes(index, with_map)
     for row in with_map:
-        labels = read_labels(index.root / row.extra["label_path"], given)
+        labels = read_annotation(index.root, row, given)
         annotated += np.bincount(labels.ravel(), minlength=256)
         confusion.add(of_truth[labels], of_maps[nearest_resized(reader[row.key][0], labels.shape)])
     splits = dict(Counter(row.split for row in with_map))
@@ -151,7 +153,7 @@ def check_truth(index: Index, truth: str | None) -> None:
     """Raise what ``score_maps`` would about the ground truth, as far as its first file and the
     headers of all show."""
     rows = scored_rows(index)
-    read_labels(index.root / rows[0].extra["label_path"], TRUTHS[truth] if truth else None)
+    read_annotation(index.root, rows[0], TRUTHS[truth] if truth else None)
     check_sizes(index, rows)
 
 
@@ -217,14 +219,25 @@ def _labels_told(
     return f"labels of {given.name}{assumed}"
 
 
-def read_labels(path: Path, label_set: LabelSet | None) -> np.ndarray:
+def read_annotation(root: Path, row: ImageRow, label_set: LabelSet | None) -> np.ndarray:
+    """The ground truth of a row that has one, as ``read_labels``. Raises ReidpipeError, too, for a
+    file that is another than when it was indexed.
+    """
+    label = annotation(root, row)
+    return read_labels(label.path, label_set, BytesIO(label.read()))
+
+
+def read_labels(
+    path: Path, label_set: LabelSet | None, content: BytesIO | None = None
+) -> np.ndarray:
     """A ground-truth map: u1 (H, W) from a lossless 8-bit grey or palette image.
 
-    label_set: that of the file; None where nobody says which. 255 (not annotated) is let through.
+    content: the file's bytes, where they have been read. label_set: that of the file; None where
+    nobody says which. 255 (not annotated) is let through.
     Raises ``ReidpipeError`` for a lossy file, whatever its suffix (JPEG turns labels into other
     labels), for colours, and for labels outside the set.
     """
-    with _opened(path) as image:
+    with _opened(path, content) as image:
         labels = np.array(image)
     found = int(labels[labels != IGNORE].max(initial=0))
     if label_set is not None and found >= len(label_set):
@@ -236,23 +249,24 @@ def read_labels(path: Path, label_set: LabelSet | None) -> np.ndarray:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[PIL.Image.Image]:
+def _opened(path: Path, content: BytesIO | None = None) -> Iterator[PIL.Image.Image]:
     """A label map whose header is read; ``read_labels`` says what is raised."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with path.open("rb") as file:
+        with content or path.open("rb") as file:
             start = file.read(32)
-        with Image.open(path, formats=known_formats()) as image:
-            lossy = image.format in {"JPEG", "MPO", "JPEG2000"} or (
-                image.format == "WEBP" and b"VP8 " in start
-            )
-            if lossy or image.mode not in {"L", "P"}:
-                raise ReidpipeError(
-                    f"found label map {path} as {image.format} in mode {image.mode}; expected a "
-                    "lossless 8-bit image of class numbers; export it again as PNG"
+            file.seek(0)
+            with Image.open(file, formats=known_formats()) as image:
+                lossy = image.format in {"JPEG", "MPO", "JPEG2000"} or (
+                    image.format == "WEBP" and b"VP8 " in start
                 )
-            yield image
+                if lossy or image.mode not in {"L", "P"}:
+                    raise ReidpipeError(
+                        f"found label map {path} as {image.format} in mode {image.mode}; expected "
+                        "a lossless 8-bit image of class numbers; export it again as PNG"
+                    )
+                yield image
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
         raise ReidpipeError(
             f"found label map {path} unreadable ({' '.join(str(error).split())}); expected a "

@@ -48,13 +48,13 @@ def told_maps(
             count = len(summary[name])
             images = "images" if count > 1 else "image"
             terminal.say(f"  warning: {count} {images} {text}: {shortened(summary[name], 5)}")
-    unknown = [text for name, text in findings.items() if name not in summary]
+    unknown = [text for name, text in findings.items() if summary.get(name) is None]
     if unknown:
         terminal.say(
             f"  an older version made these maps and did not count images {', '.join(unknown)}"
         )
     found = {
-        "counts": {name: len(summary[name]) for name in findings if name in summary},
+        "counts": {name: len(summary[name]) for name in findings if summary.get(name) is not None},
         **({"centred": summary_of(terminal, step)["changed"]} if parsed is not step else {}),
     }
     if parsed is not step:

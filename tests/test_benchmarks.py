@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import __main__ as runner
+from benchmarks import maps, peers
 from benchmarks.row import Row, line
 
 ROW = Row("work", 2.345, "x", "faster than theirs", "30x", "", None)
@@ -52,3 +54,23 @@ def test_one_file_that_fails_keeps_no_other_from_being_measured(monkeypatch: pyt
     found = CliRunner().invoke(runner.main, ["--peers", "."])
     assert found.stdout.splitlines() == [line(ROW)] * 2 and given == [Path()]
     assert found.exit_code == 1 and "failed: a" in found.stderr and "broken" in found.stderr
+
+
+def test_two_checkouts_may_have_a_package_of_one_name(tmp_path: Path):
+    for name in ("one", "other"):
+        package = tmp_path / name / "utils"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("")
+        (package / "words.py").write_text(f"def said():\n    return {name!r}\n")
+        (package / f"{name}.py").write_text("from utils.words import said\n")
+    for name in ("one", "other"):
+        said = peers.package_function(tmp_path / name, f"utils.{name}", "said")
+        assert said() == name
+    assert "utils" not in sys.modules
+
+
+@pytest.mark.slow
+def test_label_maps_are_written_and_read_in_every_way():
+    rates = maps.measured(64, 1)
+    assert {"written by parse", "read by training", "unpacked by zlib alone"} <= set(rates)
+    assert all(rate > 0 for rate in rates.values())

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from parsing_models.networks.schp.network import Decoder, Edge, PyramidPooling, SCHPOutput, Widths
 from parsing_models.networks.swin import Swin, SwinSizes
+from reid_train.engine.checkpoint import extent_of
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class SoliderSizes:
         backbone = SwinSizes.of(state)
 
         def rows(key: str, default: int) -> int:
-            return state[key].shape[0] if key in state else default
+            return extent_of(state, key, 0, default)
 
         heads = Widths(
             classes=rows("fushion.4.weight", 20),

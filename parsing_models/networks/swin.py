@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_train.engine.checkpoint import extent_of
+
 WINDOW = 7
 SHIFT = 3
 MASKED = -100.0
@@ -39,14 +41,13 @@ class SwinSizes:
         default = cls()
         blocks: list[set[str]] = [set(), set(), set(), set()]
         heads = list(default.heads)
-        for key, value in state.items():
+        for key in state:
             if match := re.match(r"stages\.([0-3])\.blocks\.(\d+)\.", key):
                 blocks[int(match[1])].add(match[2])
-                if key.endswith("relative_position_bias_table") and value.ndim == 2:
-                    heads[int(match[1])] = value.shape[1]
-        patches = state.get("patch_embed.projection.weight")
+                if key.endswith("relative_position_bias_table"):
+                    heads[int(match[1])] = extent_of(state, key, 1, heads[int(match[1])])
         return cls(
-            default.dim if patches is None else patches.shape[0],
+            extent_of(state, "patch_embed.projection.weight", 0, default.dim),
             tuple(len(stage) for stage in blocks) if all(blocks) else default.depths,
             tuple(heads),
         )

@@ -21,7 +21,7 @@ from parsing_models import load_parser
 from parsing_models.networks.schp.network import SCHP, TINY, Widths
 from parsing_models.parsers.interface import Preprocessing
 from parsing_models.parsers.schp import MEAN_BGR, PUBLISHED, STD_BGR
-from parsing_models.scoring import Confusion, read_labels
+from parsing_models.scoring import Confusion, read_annotation
 from parsing_models.training.batches.labelled import LabelledBatches
 from parsing_models.training.cycles import Schedule
 from parsing_models.training.manner import MANNERS
@@ -74,7 +74,7 @@ def score_network(
     confusion = Confusion(truth)
     for row in held_out(index):
         image = decode(index.original(row), decoding=index.decoding)
-        expected = read_labels(index.root / row.extra["label_path"], truth)
+        expected = read_annotation(index.root, row, truth)
         confusion.add(expected, parser.parse([image], None).label[0])
     return confusion.scores()
 
@@ -149,7 +149,8 @@ def main(
         index.root, index.split("train"), truth, given, batch=batch, seed=seed, workers=workers,
         decoding=index.decoding,
     )  # fmt: skip
-    schedule = Schedule(epochs, min(10, epochs), *cycles, lr=lr, manner=MANNERS[manner])
+    warmup = min(10, max(1, epochs // 10))  # published: 10 of 100
+    schedule = Schedule(epochs, warmup, *cycles, lr=lr, manner=MANNERS[manner])
     correction = schedule.correction(
         batches, lambda average: score_network(average, size, index, truth, device)["mIoU"]
     )

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.artifacts import atomic
 from pipeline.artifacts.checked import checked
 from pipeline.terminal.errors import DamagedFile
+from pipeline.terminal.machine import tells_of_content
 
 # numpy reports a header that is none, or lies about what follows, as any of these.
 _DAMAGE = (
@@ -36,7 +37,7 @@ def map_array(path: Path, expected: str) -> np.ndarray:
     except _DAMAGE as error:
         raise _damaged(path, expected, error) from error
     except OSError as error:
-        if error.errno is not None:
+        if not tells_of_content(error):
             raise
         raise _damaged(path, expected, error) from error
     return found
@@ -62,7 +63,7 @@ def read_arrays(path: Path, shapes: Mapping[str, tuple[str, int]]) -> dict[str, 
     except _DAMAGE + (AttributeError,) as error:
         raise _damaged(path, wanted, error) from error
     except OSError as error:
-        if error.errno is not None:
+        if not tells_of_content(error):
             raise
         raise _damaged(path, wanted, error) from error
     return found

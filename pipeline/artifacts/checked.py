@@ -150,14 +150,29 @@ def _compare(path: Path, artifact: Path, entry: Mapping[str, Any], *, strict: bo
     if seen.size != entry["size"]:
         raise _changed(path, f"{seen.size} bytes", f"{entry['size']}")
     name = path.relative_to(artifact).as_posix()
-    large = seen.size >= NOTED
-    if large and not strict and _noted(artifact).get(name) == [*seen, wanted]:
-        return
+    if not has_digest(path, wanted, note=notes_of(artifact), name=name, strict=strict):
+        raise _changed(path, "other bytes", expected)
+
+
+def has_digest(
+    path: Path, wanted: str, *, note: Path | None, name: str, strict: bool = False
+) -> bool:
+    """Whether a file's SHA-256 is ``wanted``. note: a JSON file that says, under ``name``, in which
+    state a large file had it; believed, unless ``strict``, and brought up to date.
+    """
+    seen = Seen.of(path)
+    place = note if seen.size >= NOTED else None
+    if place is not None and not strict and _noted(place).get(name) == [*seen, wanted]:
+        return True
     started = time.time()
     if _digest(path, seen) != wanted:
-        raise _changed(path, "other bytes", expected)
-    if large and Seen.of(path) == seen and started > seen.changed / 1e9 + SETTLED:
-        _note(artifact, name, [*seen, wanted])
+        return False
+    settled = started > seen.changed / 1e9 + SETTLED
+    if place is not None and settled and Seen.of(path) == seen:
+        # A folder that may only be read is hashed by every process.
+        with contextlib.suppress(OSError):
+            atomic.write_json(place, {**_noted(place), name: [*seen, wanted]})
+    return True
 
 
 def _changed(path: Path, found: str, expected: str) -> DamagedFile:
@@ -197,21 +212,12 @@ def notes_of(artifact: Path) -> Path | None:
     return store.parent / NOTES / step.name / f"{artifact.name}.json"
 
 
-def _noted(artifact: Path) -> dict[str, Any]:
-    place = notes_of(artifact)
-    if place is not None and place.is_file():
+def _noted(place: Path) -> dict[str, Any]:
+    if place.is_file():
         with contextlib.suppress(DamagedFile, OSError):
             told = atomic.read_json(place)
             return told if isinstance(told, dict) else {}
     return {}
-
-
-def _note(artifact: Path, name: str, said: list[Any]) -> None:
-    place = notes_of(artifact)
-    if place is not None:
-        # A workspace that may only be read is hashed by every process.
-        with contextlib.suppress(OSError):
-            atomic.write_json(place, {**_noted(artifact), name: said})
 
 
 def forget_checks(artifact: Path) -> None:

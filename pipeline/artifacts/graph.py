@@ -10,7 +10,6 @@ from pipeline.artifacts.executors.pool import Pool
 from pipeline.artifacts.executors.threads import threads_of
 from pipeline.artifacts.executors.walking import Walked, walk
 from pipeline.artifacts.mark import STEP_LOG
-from pipeline.artifacts.queue import sweep
 from pipeline.artifacts.steps import Step, closure
 from pipeline.artifacts.store import Execution, Workspace
 from pipeline.artifacts.telling import telling_of
@@ -199,6 +198,7 @@ def attempt(
     targets = list(targets)
     execution = execution or Execution()
     todo = missing(workspace, targets)
+    workspace.tidy(closure(targets))
     workspace.check_reused(closure(targets))
     if not todo:
         return Outcome((), _reused(targets, []))
@@ -220,7 +220,6 @@ def _execute(
     broken: Iterable[str] = (),
 ) -> Outcome:
     """``broken``: keys of steps that have failed before."""
-    sweep(workspace)
     asked = missing(workspace, targets)
     hopeless = set(broken)
     for step in asked:  # inputs come first

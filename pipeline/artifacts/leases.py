@@ -106,6 +106,7 @@ class Place:
         after = self._after(who.token)  # nobody can take over what is given back
         if not _write(after, Who(self.kernel, 0, "", secrets.token_hex(12))):
             return
+        self._drop_but(after)  # what holders killed in this very method left
         self.path.unlink(missing_ok=True)
         after.unlink(missing_ok=True)
 
@@ -135,10 +136,14 @@ class Place:
                 path.replace(self.path)
             if not self.is_ours(who):
                 return None
-            for left in self.path.parent.glob(f"{glob.escape(self.path.name)}-*"):
-                if left != self._after(who.token):
-                    left.unlink(missing_ok=True)
+            self._drop_but(self._after(who.token))
         return who
+
+    def _drop_but(self, after: Path) -> None:
+        """Remove every further file of earlier chains; ``after`` is of this one."""
+        for left in self.path.parent.glob(f"{glob.escape(self.path.name)}-*"):
+            if left != after:
+                left.unlink(missing_ok=True)
 
     def _is_stale(self, path: Path, who: Who) -> bool:
         try:

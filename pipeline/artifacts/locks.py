@@ -11,18 +11,20 @@ import contextlib
 import errno
 import fcntl
 import logging
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pipeline.artifacts.leases import STALE, Place, Who, beating
+from pipeline.artifacts.leases import STALE, Place, Who, beating, this_kernel
 from pipeline.terminal.errors import ReidpipeError
 
 log = logging.getLogger(__name__)
 
+LEASE = ".lease"
 _POLL_SECONDS = 0.2
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
@@ -112,6 +114,27 @@ def is_held(path: Path) -> bool:
     return held is not None and held[1].kernel != place.kernel and place.beats()
 
 
+def drop_dead_leases(folder: Path, names: Collection[str] | None = None) -> None:
+    """Remove the leases that killed processes of this machine have left in ``folder``, which is
+    looked through once. names: of locks, without ``.lock``; None: all.
+    """
+    with contextlib.suppress(OSError):
+        with os.scandir(folder) as entries:
+            found = {entry.name.partition(".lease")[0] for entry in entries if LEASE in entry.name}
+        for name in sorted(found if names is None else found.intersection(names)):
+            lock = folder / f"{name}.lock"
+            held = _place(lock).holder()
+            if held is None or _is_dead(held[1], lock):
+                with contextlib.suppress(Held), holding(lock, None, wait=False):
+                    pass  # who has had it leaves nothing
+
+
+def _is_dead(who: Who, lock: Path) -> bool:
+    """Whether the lease can be taken over at once, unless this machine's lock is held."""
+    kernel = this_kernel()
+    return who.kernel == kernel and (locks_work(lock) or who.is_gone(kernel))
+
+
 def locks_work(path: Path) -> bool:
     """Whether the file system of ``path`` has locks, of this machine at least; said once if not."""
     device = path.parent.stat().st_dev
@@ -144,4 +167,4 @@ def _tried(path: Path) -> bool:
 
 def _place(path: Path, kernel: str | None = None) -> Place:
     name = path.name.removesuffix(".lock") if path.name != ".lock" else path.name
-    return Place(path.with_name(f"{name}.lease"), path, kernel)
+    return Place(path.with_name(f"{name}{LEASE}"), path, kernel)

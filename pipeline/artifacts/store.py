@@ -17,9 +17,9 @@ from pipeline import plugins
 from pipeline.artifacts import attempts, torchrun
 from pipeline.artifacts.atomic import sha256_file, write_json
 from pipeline.artifacts.checked import as_made, check_artifact, check_inputs, forget_checks
-from pipeline.artifacts.executors.threads import computing_with, threads_of
+from pipeline.artifacts.executors.threads import MACHINES, computing_with, threads_of
 from pipeline.artifacts.kinds import KINDS
-from pipeline.artifacts.locks import Held, Lease, holding, is_held
+from pipeline.artifacts.locks import Held, Lease, drop_dead_leases, holding, is_held
 from pipeline.artifacts.mark import (
     MARK,
     described,
@@ -29,6 +29,7 @@ from pipeline.artifacts.mark import (
     leads_out,
     read_mark,
 )
+from pipeline.artifacts.queue import sweep
 from pipeline.artifacts.running import SILENT, Running, at_work, forget
 from pipeline.artifacts.steps import Job, Step, in_order
 from pipeline.artifacts.validation import LAST_ONLY, Keep, Validation
@@ -274,6 +275,19 @@ class Workspace:
             (artifact.folder / MARK).unlink()
             for name in damaged:
                 (artifact.folder / name).unlink(missing_ok=True)
+
+    def tidy(self, steps: Iterable[Step]) -> None:
+        """Remove what killed commands left beside the artifacts of ``steps``, in the queue and
+        among the machines. Who makes an artifact tidies beside it; beside those that are reused
+        nobody else would.
+        """
+        sweep(self)
+        drop_dead_leases(self.root / MACHINES)
+        keys: dict[str, set[str]] = {}
+        for step in steps:
+            keys.setdefault(step.name, set()).update((step.key, f"{step.key}.shards"))
+        for name, locks in keys.items():
+            drop_dead_leases(self.root / "artifacts" / name, locks)
 
     def check_reused(self, steps: Iterable[Step]) -> None:
         """Where the workspace is strict: raise ReidpipeError, which names it, for the first file of

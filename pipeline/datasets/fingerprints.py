@@ -91,18 +91,25 @@ def _hidden(
 def _naming(manifest: Manifest, root: Path) -> Iterator[bytes]:
     """The layouts' own words, and the bytes of lists and tables that may name images."""
     yield "\n".join(_words(manifest.layouts)).encode()
-    lists = {root}
+    lists = set(tables_of(root))
     if root.is_dir():
-        tops, inner = [root], root
-        while len(tops) <= _WRAPPINGS and len(folders := subfolders(inner)) == 1:
-            inner = folders[0]
-            tops.append(inner)
-        lists = {top / _TABLE for top in tops} | set(root.glob("*.json"))
+        lists |= set(root.glob("*.json"))
         for layout in manifest.layouts:
             lists |= {root / source.list for source in layout.sources if source.list}
     for path in sorted(lists):
         if path.is_file() and path.stat().st_size <= _LARGEST_LIST:
             yield path.read_bytes()
+
+
+def tables_of(root: Path) -> list[Path]:
+    """Where a table of one's own images would lie: the root itself, or in the folders it wraps."""
+    if not root.is_dir():
+        return [root]
+    tops, inner = [root], root
+    while len(tops) <= _WRAPPINGS and len(folders := subfolders(inner)) == 1:
+        inner = folders[0]
+        tops.append(inner)
+    return [top / _TABLE for top in tops]
 
 
 def _words(layouts: Iterable[Layout]) -> Iterator[str]:

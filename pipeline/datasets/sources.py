@@ -45,6 +45,7 @@ def index_params(workspace: Path, dataset: str, root: Path | None = None) -> dic
     root: as of ``index_step``.
     """
     # What reads trees of images, which generated people are not.
+    from pipeline.datasets.annotations import names_annotations
     from pipeline.datasets.fingerprints import fingerprint, fingerprints
     from pipeline.datasets.roots import (
         lists_folder,
@@ -68,6 +69,7 @@ def index_params(workspace: Path, dataset: str, root: Path | None = None) -> dic
         "manifest": hashlib.sha256(manifest.model_dump_json().encode()).hexdigest(),
         **fingerprints(manifest, root),
         **({"suffixes": "plain"} if _rewritten_suffixes(manifest, root) else {}),
+        **({"annotations": "digested"} if names_annotations(manifest, root) else {}),
         "rule": rule,
         **({"holdout": holdout.plain()} if holdout else {}),
         "lists": str(lists) if lists else None,

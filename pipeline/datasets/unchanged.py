@@ -12,19 +12,22 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline.artifacts.mark import read_mark
+from pipeline.datasets.annotations import indexed_annotations
 from pipeline.datasets.fingerprints import fingerprint
 from pipeline.datasets.index import read_index
 from pipeline.images.originals import ChangedImage, changed
 
 
 def changed_images(folder: Path, *, progress: bool = False) -> Iterator[ChangedImage]:
-    """An error for every image of the index in ``folder`` that has other bytes now. Those that are
-    gone are none. Images inside the folder are files of the artifact, which its mark tells of.
+    """An error for every image, and label map, of the index in ``folder`` that has other bytes now.
+    Those that are gone are none. What lies inside the folder are files of the artifact, which its
+    mark tells of.
     """
     index = read_index(folder)
     if index.root.is_relative_to(folder):
         return
     originals = {row.path: index.original(row) for row in index.rows}
+    originals |= {str(label.path): label for label in indexed_annotations(index.root, index.rows)}
     with tqdm(total=len(originals), desc="images", unit="image", disable=not progress) as bar:
 
         def passing() -> Iterator:

@@ -21,6 +21,7 @@ from typing import IO, Self
 from pipeline.artifacts import atomic
 from pipeline.datasets.layouts.rows import is_skipped
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.machine import tells_of_content
 
 _BLOCK = 1 << 20
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".rar", ".7z")
@@ -151,9 +152,7 @@ def _plainly(archive: Path) -> Iterator[None]:
             f"found a damaged archive {archive} ({reason}); expected a whole one; get it again"
         ) from error
     except OSError as error:
-        # gzip and bz2 report damage as OSError without an error number, zip a place before the
-        # file's start as EINVAL; a full disk has another number.
-        if error.errno not in (None, errno.EINVAL):
+        if not tells_of_content(error):
             raise
         raise DamagedArchive(
             f"found a damaged archive {archive} ({error}); expected a whole one; get it again"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.artifacts.processes import spread_streamed
+from pipeline.datasets.annotations import digested
 from pipeline.datasets.catalogue import defined
 from pipeline.datasets.check import check_rows
 from pipeline.datasets.fingerprints import fingerprint, fingerprints
@@ -64,6 +65,8 @@ def index(job: Job) -> dict[str, Any]:
         holdout=Holdout.from_plain(job.params.get("holdout")),
         lists=Path(lists) if lists else None,
     )
+    if job.params.get("annotations"):
+        layout.rows[:] = digested(layout.rows, layout.root)
     found = Found()
     paths = list(dict.fromkeys(row.path for row in layout.rows))
     measured = spread_streamed(

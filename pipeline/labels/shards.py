@@ -217,11 +217,6 @@ def inflate(data: bytes, size: int) -> bytes:
     return found
 
 
-def finished_keys(folder: Path | str) -> set[str]:
-    """Keys of all images whose map is stored; raises ``ReidpipeError`` naming a damaged shard."""
-    return {key for shard in shards(folder) for key in keys_of(shard)}
-
-
 def keys_of(shard: Path) -> list[str]:
     """Keys of a shard's images, in order."""
     with Shard(shard) as opened:

@@ -36,6 +36,13 @@ def of_the_machine(error: BaseException | None) -> str | None:
     return None
 
 
+def tells_of_content(error: OSError) -> bool:
+    """Whether an error of reading a file tells of what is in it, and not of the disk: libraries'
+    own have no number, and a place before the file's first byte, in a damaged zip, is EINVAL.
+    """
+    return error.errno in (None, errno.EINVAL)
+
+
 def _without_number(error: BaseException) -> str | None:
     """Errors of Python itself that mean a path which the machine cannot have."""
     text = str(error)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.terminal.errors import ReidpipeError, nearest
-from reid_train.engine.checkpoint import load_strict, read_state_dict, unwrap
+from reid_train.engine.checkpoint import load_strict, read_state_dict, shape_of, unwrap
 from reid_train.engine.runtime import Runtime
 from reid_train.models.clip.classifier import ClipClassifier, CoCoOp, CoOp, Maple, ZeroShot
 from reid_train.models.clip.package import VisionTransformer
@@ -260,11 +260,16 @@ def _trained(
     options: Mapping[str, Any],
 ) -> ClipClassifier:
     context = state["ctx"]
+    if context.ndim not in (2, 3):
+        raise ReidpipeError(
+            f"found ctx of shape {tuple(context.shape)} in {source}; expected vectors (n, D), or "
+            "(classes, n, D); give a file that is whole"
+        )
     sizes: dict[str, Any] = {"n_ctx": context.shape[-2]}
     if kind == "coop":
         sizes["classes"] = len(context) if context.ndim == 3 else None
     if kind == "cocoop" and "meta_net.linear1.weight" in state:
-        sizes["hidden"] = len(state["meta_net.linear1.weight"])
+        sizes["hidden"] = shape_of(state, "meta_net.linear1.weight", source, 2)[0]
     if kind == "maple":
         sizes["depth"] = 1 + sum(key.startswith("compound_prompts_text.") for key in state)
     found = {**sizes, "class_specific": sizes.get("classes") is not None}

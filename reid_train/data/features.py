@@ -47,9 +47,11 @@ class FrozenFeatures:
     def load(cls, folder: Path) -> FrozenFeatures:
         """The inverse of ``save``. Raises DamagedFile for arrays that do not belong together."""
         about = read_json(folder / ABOUT)
-        found = read_tensors(folder / FEATURES, {"projected": 2, "labels": 1})
-        names = ("projected", "labels", "parts", "counts")
-        tensors = {name: found[name] for name in names if name in found}
+        wanted = {"projected": 2, "labels": 1}
+        if about["part_names"]:
+            wanted |= {"parts": 3, "counts": 2}
+        found = read_tensors(folder / FEATURES, wanted)
+        tensors = {name: found[name] for name in wanted}
         classes, count = len(about["pids"]), len(tensors["labels"])
         labels = tensors["labels"]
         whole = all(len(values) == count for values in tensors.values())
@@ -57,7 +59,9 @@ class FrozenFeatures:
             not count or bool(int(labels.min()) >= 0 and int(labels.max()) < classes)
         )
         parted = all(
-            tensors[n].shape[1:2] == (len(about["part_names"]),) for n in names[2:] if n in tensors
+            tensors[name].shape[1] == len(about["part_names"])
+            for name in ("parts", "counts")
+            if name in tensors
         )
         if not (whole and known and parted):
             raise DamagedFile(
@@ -74,6 +78,12 @@ class FeatureBatches:
     """
 
     def __init__(self, features: FrozenFeatures, *, batch: int, parts: bool, seed: int) -> None:
+        """Raises DamagedFile for features without the parts that are asked for."""
+        if parts and features.parts is None:
+            raise DamagedFile(
+                "found frozen features without parts; expected those made with label maps; type "
+                "reidpipe cache rm features, and then the same command again"
+            )
         self.features, self.batch, self.parts, self.seed = features, batch, parts, seed
 
     def __len__(self) -> int:

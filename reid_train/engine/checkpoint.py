@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pipeline.artifacts.atomic import replacing, sha256_file, write_json
 from pipeline.artifacts.checked import checked, read_json
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
+from pipeline.terminal.machine import tells_of_content
 
 WEIGHTS = "model.safetensors"
 META = "model.json"
@@ -229,13 +230,33 @@ def _loaded(path: Path | str, device: torch.device | str) -> Any:
         with warnings.catch_warnings():
             # Of pickle protocols it may not know: what it cannot read is an error.
             warnings.simplefilter("ignore", UserWarning)
-            return torch.load(path, map_location=device, weights_only=True)
+            content = torch.load(path, map_location=device, weights_only=True)
+        if any(not _is_dense(value) for value in _tensors(content)):
+            raise TypeError("a tensor that is sparse, quantised, nested or without numbers")
+        return content
     except (OSError, MemoryError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and not tells_of_content(error):
             raise
         raise _Unreadable(_first_line(error)) from error
     except Exception as error:
         raise _Unreadable(_first_line(error)) from error
+
+
+def _tensors(content: Any) -> Iterator[Tensor]:
+    """All in mappings and lists, each of which is looked at once: a file can hold itself."""
+    left, seen = [content], set()
+    while left:
+        value = left.pop()
+        if torch.is_tensor(value):
+            yield value
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            left.extend(value.values() if isinstance(value, Mapping) else value)
+
+
+def _is_dense(value: Tensor) -> bool:
+    strange = value.is_meta or value.is_quantized or value.is_nested
+    return value.layout == torch.strided and not strange
 
 
 def _numpy_scalars() -> list[Any]:
@@ -288,6 +309,32 @@ def unwrap(content: Any, source: str = "state dict") -> dict[str, Tensor]:
                 tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
                 stripped = True
     return tensors
+
+
+def shape_of(state: Mapping[str, Tensor], key: str, source: str, axes: int) -> tuple[int, ...]:
+    """Shape of an entry from which a network's sizes are read. Raises ReidpipeError for one that is
+    absent, has another number of axes, or no element.
+    """
+    if key not in state:
+        raise ReidpipeError(
+            f"found no key '{key}' in {source}; expected a file of this format; "
+            "give the file that belongs to it or another format"
+        )
+    shape = tuple(state[key].shape)
+    if len(shape) != axes or not all(shape):
+        raise ReidpipeError(
+            f"found '{key}' of shape {shape} in {source}; expected {axes} axes, none of them "
+            "empty; give a file that is whole"
+        )
+    return shape
+
+
+def extent_of(state: Mapping[str, Tensor], key: str, axis: int, default: int) -> int:
+    """Length of an entry's axis; ``default`` where it tells none, which ``load_strict`` then says
+    with the entry's name.
+    """
+    shape = tuple(state[key].shape) if key in state else ()
+    return (shape[axis] if axis < len(shape) else 0) or default
 
 
 def load_strict(

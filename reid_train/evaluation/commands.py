@@ -117,11 +117,11 @@ def evaluate(
     terminal.say(protocol_line(metrics, step))
     if metrics.get("side_information"):
         terminal.say(metrics["side_information"])
-    if metrics["rerank"]:
-        row = metrics_row(found.name, {**metrics, **metrics["rerank"]})
+    if again := metrics.get("rerank"):
+        row = metrics_row(found.name, {**metrics, **again})
         terminal.say(f"{rerank_words(metrics)}:")
         terminal.say(format_table([row], METRIC_COLUMNS))
-        terminal.say(interval_line(folder, metrics["rerank"]))
+        terminal.say(interval_line(folder, again))
     terminal.publish(publication([(found.name, metrics, protocol_line(metrics, step))]))
     for line in lines(beside(found.recipe, step, [metrics])):
         terminal.say(line)

@@ -56,8 +56,8 @@ def matrix_lines(cells: Sequence[Cell], figures: Sequence[dict[str, Any]]) -> li
     the runs it holds for where others of that dataset differ.
     """
     lines = _tables(cells, figures, "")
-    if any(found["rerank"] for found in figures):
-        again = [{**found, **(found["rerank"] or {})} for found in figures]
+    if any(found.get("rerank") for found in figures):
+        again = [{**found, **(found.get("rerank") or {})} for found in figures]
         lines += _tables(cells, again, f", {rerank_words(figures[0])}")
     return [*lines, *_protocols(cells, figures)]
 

@@ -54,9 +54,9 @@ def publication(rows: Sequence[tuple[str, dict[str, Any], str]]) -> Table:
     listed = []
     for name, metrics, protocol in rows:
         listed.append((name, metrics, protocol))
-        if metrics["rerank"]:
+        if again := metrics.get("rerank"):
             told = f"{protocol}; {rerank_words(metrics)}"
-            listed.append((f"{name} re-ranked", {**metrics, **metrics["rerank"]}, told))
+            listed.append((f"{name} re-ranked", {**metrics, **again}, told))
     shown = [
         {
             "run": name,

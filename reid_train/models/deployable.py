@@ -153,7 +153,7 @@ def build_model(
         mean=spec["mean"],
         std=spec["std"],
         input_size=(height, width),
-        distance=spec.get("distance", COSINE),
+        distance=spec.get("distance") or COSINE,
     )
 
 

@@ -80,8 +80,10 @@ class TextTable(nn.Module):
             )
         rows = read_tensors(folder / ROWS, {"identities": 2})
         parts, count = rows.get("parts"), len(about["part_names"])
+        dim = rows["identities"].shape[1]
+        shapes = ((count, dim), (len(pids), count, dim))  # of all identities, or of each
         if len(rows["identities"]) != len(pids) or (
-            parts is not None and (parts.ndim not in (2, 3) or parts.shape[-2] != count)
+            tuple(parts.shape) not in shapes if parts is not None else count > 0
         ):
             raise DamagedFile(
                 f"found rows of other identities or parts in {folder / ROWS}; expected {len(pids)} "

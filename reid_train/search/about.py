@@ -32,8 +32,9 @@ class About(Part):
     them; normalise: whether that is of L2-normalised rows (of the cosine it is), which are stored
     as the model gave them. threshold: of an error rate of 1 %; calibration: gives that of any rate.
     versions: of Python and the packages that can change a number, when the gallery was written.
-    folders, folder: the folders that were embedded, and for each row the number of its own; sha256:
-    of each row's file. Single ones, or all, are None where unknown.
+    features_sha256: of ``features.npy``. folders, folder: the folders that were embedded, and for
+    each row the number of its own; sha256: of each row's file. Single ones, or all, are None
+    where unknown.
     """
 
     model_key: str
@@ -44,6 +45,7 @@ class About(Part):
     calibration: Calibration | None = None
     versions: dict[str, str] = {}
     identities: dict[str, str] = {}
+    features_sha256: Digest | None = None
     folders: list[str] = []
     pids: list[Number | None] | None = None
     camids: list[Number | None] | None = None

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.artifacts.checked import has_digest
 from pipeline.artifacts.runs import Run, list_runs
 from pipeline.artifacts.store import Workspace
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
@@ -29,6 +30,7 @@ from reid_train.search.about import About, read_about
 from reid_train.search.nearest import NormsOfRows, nearest_rows, way_to_search
 from reid_train.search.writing import BLOCKS, LOCK, check_not_written, is_written
 
+CHECKED = ".checked.json"  # in which state large features were hashed
 PATIENCE = 20  # looks at a gallery that is being written, a tenth of a second apart
 
 
@@ -157,6 +159,12 @@ def read_gallery(folder: Path) -> Gallery:
         raise DamagedFile(
             f"found {len(features)} rows in {folder / FEATURES} for the {len(about.names)} names "
             f"of {GALLERY}; expected as many; {again}"
+        )
+    wanted, note = about.features_sha256, folder / CHECKED
+    if wanted and not has_digest(folder / FEATURES, wanted, note=note, name=FEATURES):
+        raise DamagedFile(
+            f"found other bytes in {folder / FEATURES} than were written there; expected SHA-256 "
+            f"{wanted[:12]}...; {again}"
         )
     return Gallery.of(about, features)
 

@@ -57,7 +57,7 @@ def _with_table(model: Step) -> bool:
 
 
 def _read(found: dict[str, Any], path: Path) -> Calibrated:
-    rate = found.get("threshold_fpr", RATE)
+    rate = found.get("threshold_fpr") or RATE
     try:
         if found.get("calibration") is not None:
             calibration = Calibration.model_validate(found["calibration"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -52,17 +54,23 @@ def write_gallery(folder: Path, about: About, blocks: Iterable[np.ndarray]) -> N
     count, start = len(about.names), 0
     folder.mkdir(parents=True, exist_ok=True)
     # Written, not mapped into memory: on a full disk that would kill the process with SIGBUS.
+    digest = hashlib.sha256()
     with atomic.replacing(folder / NEXT[FEATURES]) as temporary, temporary.open("wb") as file:
         for block in blocks:
             rows = np.ascontiguousarray(block, "<f4")
             if not start:
                 shape = (count, rows.shape[1])
                 header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
+                start_of_file = BytesIO()
+                np.lib.format.write_array_header_1_0(start_of_file, header)
+                digest.update(start_of_file.getbuffer())
+                file.write(start_of_file.getbuffer())
+            digest.update(rows.data)
             file.write(rows.data)
             start += len(rows)
         if not start or start != count:
             raise ValueError(f"found {start} rows of features for {count} names")
+    about = about.model_copy(update={"features_sha256": digest.hexdigest()})
     # From here on the new gallery is the one that counts.
     atomic.write_text(folder / NEXT[GALLERY], about.text())
     _put_in_place(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.artifacts import atomic
 from pipeline.artifacts.store import Artifact, Workspace
 from tests.cli.conftest import TRAIN, Console
 from tests.replaced import flip
@@ -156,7 +157,9 @@ def test_strict_believes_no_note(trained: Console, monkeypatch):
     found = module.Seen.of(path)
     recorded = module._recorded(path.parent, module.Seen.of(path.parent / "artifact.json"))
     # A disk that returns other bits: by its times nothing happened.
-    module._note(path.parent, path.name, [*found, recorded[path.name]["sha256"]])
+    note = module.notes_of(path.parent)
+    assert note is not None
+    atomic.write_json(note, {path.name: [*found, recorded[path.name]["sha256"]]})
     module._digest.cache_clear()
     trained(*OTHER)
     told(trained("--strict", *OTHER, "--seed", "2", code=2).stderr.splitlines()[-1], path)

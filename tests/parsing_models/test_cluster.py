@@ -20,6 +20,7 @@ from pipeline.labels import shards
 from pipeline.labels.maps import LabelMapReader
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.engine import runtime
+from tests.finished import finished_keys
 from tests.parsing_models.test_work import make_job, weights  # noqa: F401
 
 
@@ -128,7 +129,7 @@ def test_a_cluster_that_loses_a_worker_loses_no_image(
         deadline = time.monotonic() + 300
         while len(shards.shards(job.folder)) < 6 and time.monotonic() < deadline:
             time.sleep(0.005)
-        before = shards.finished_keys(job.folder)
+        before = finished_keys(job.folder)
         os.kill(pids[0], signal.SIGKILL)
         assert 96 <= len(before) < 480, "the worker was to die in the middle"
         kept = {shard.name: shard.read_bytes() for shard in shards.shards(job.folder)}

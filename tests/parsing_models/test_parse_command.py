@@ -18,6 +18,7 @@ from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.sets import LIP
 from tests import trees, trees_labelled
 from tests.cli.conftest import Console
+from tests.replaced import flip
 
 SMALL = Widths(layers=(1, 1, 1, 1), stem=4, planes=4, context=8, head=8, skip=4, edge=4)
 TRUTH = {
@@ -96,6 +97,14 @@ def test_photographs_of_ccp_are_scored_in_the_garments_that_lip_has(drawn: Conso
         ["shoes", "0.0"],
     ]
     assert "truth in labels of ccp, maps in lip, both scored in the 15 classes they share" in text
+
+
+def test_truth_that_was_exchanged_is_told(drawn: Console, tmp_path: Path):
+    path = tmp_path / "drawn" / "g-truth.png"
+    flip(path)
+    line = drawn.mistake("parse", "folder", "--device", "cpu", "--score")
+    assert f"other bytes in {path} than when it was indexed" in line
+    assert str(path) in drawn("cache", "verify", code=1).stdout
 
 
 def test_lossy_truth_is_refused_in_one_line(drawn: Console, tmp_path: Path):

@@ -28,6 +28,7 @@ from pipeline.labels import shards, writing
 from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.sets import LIP
 from pipeline.terminal.errors import ReidpipeError
+from tests.finished import finished_keys
 
 SMALL = Widths(layers=(1, 1, 1, 1), stem=4, planes=4, context=8, head=8, skip=4, edge=4)
 OPTIONS: dict[str, Any] = {"input_size": [64, 32]}
@@ -265,7 +266,7 @@ def test_a_killed_parse_is_resumed_and_only_the_missing_is_made(tmp_path: Path, 
     process.send_signal(signal.SIGKILL)
     assert process.wait(timeout=60) == -signal.SIGKILL
     kept = {shard.name: shard.read_bytes() for shard in shards.shards(job.folder)}
-    finished = shards.finished_keys(job.folder)
+    finished = finished_keys(job.folder)
     assert 64 <= len(finished) < 400 and shards.verify(job.folder) == []
     output, _ = start(tmp_path, weights).communicate(timeout=300)
     assert output.split() == [str(400 - len(finished)), "400"]

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from parsing_models.networks.invpt.pyramid import InvertedPyramid, as_maps, resize
 from pipeline.terminal.errors import ReidpipeError
+from reid_train.engine.checkpoint import extent_of
 
 # In this order the tasks' tokens follow each other in every stage.
 TASKS = ("semseg", "human_parts", "sal", "normals", "edge")
@@ -73,8 +74,7 @@ class Sizes:
         published = cls()
 
         def extent(key: str, axis: int, default: int) -> int:
-            shape = state[key].shape if key in state else ()
-            return shape[axis] if axis < len(shape) else default
+            return extent_of(state, key, axis, default)
 
         channels = {name: extent(f"heads.{name}.linear_pred.weight", 0, 0) for name in TASKS}
         tasks = tuple((name, count) for name, count in channels.items() if count)

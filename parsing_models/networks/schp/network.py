@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_train.engine.checkpoint import extent_of
+
 EPS = 1e-5
 MOMENTUM = 0.1
 SLOPE = 0.01
@@ -108,7 +110,7 @@ class Widths:
         }
         assert set(sources) == {field.name for field in fields(cls)} - {"layers"}
         found: dict[str, Any] = {
-            name: state[key].shape[0] for name, key in sources.items() if key in state
+            name: extent_of(state, key, 0, getattr(cls, name)) for name, key in sources.items()
         }
         blocks: list[set[str]] = [set(), set(), set(), set()]
         for key in state:

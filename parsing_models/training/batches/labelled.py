@@ -16,7 +16,7 @@ from torch import Tensor
 
 from parsing_models.parsers.interface import Preprocessing
 from parsing_models.parsers.warp import Similarity, Size
-from parsing_models.scoring import read_labels
+from parsing_models.scoring import read_annotation
 from pipeline.datasets.index import ImageRow
 from pipeline.images.decoding import Decoding
 from pipeline.images.originals import Original
@@ -110,7 +110,7 @@ class LabelledBatches:
     def _sample(self, place: int, epoch: int) -> tuple[Tensor, Tensor]:
         row = self.rows[place]
         image = decode(Original(self.root / row.path, row.digest), decoding=self.decoding)
-        label = read_labels(self.root / row.extra["label_path"], self.label_set)
+        label = read_annotation(self.root, row, self.label_set)
         if label.shape != image.shape[:2]:
             raise ReidpipeError(
                 f"found label map {row.extra['label_path']} of {label.shape} for an image of "

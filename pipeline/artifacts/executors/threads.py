@@ -27,6 +27,7 @@ from pipeline.terminal.errors import DamagedFile, ReidpipeError
 
 log = logging.getLogger(__name__)
 
+MACHINES = "machines"  # folder of a workspace: what each machine computes with
 VARIABLE = "REIDPIPE_THREADS"
 # What a user has chosen: ours first.
 CHOSEN_BY = (VARIABLE, "OMP_NUM_THREADS")
@@ -96,7 +97,7 @@ def recorded_threads(root: Path) -> int | None:
 def file_of(root: Path) -> Path:
     """Where the number of this machine is recorded: by its host name."""
     name = re.sub(r"[^A-Za-z0-9._-]", "-", platform.node()).lstrip(".")[:100]
-    return root / "machines" / f"{name or 'unnamed'}.json"
+    return root / MACHINES / f"{name or 'unnamed'}.json"
 
 
 def cores_here() -> int:

@@ -15,6 +15,7 @@ from pipeline.datasets.layouts.files import Reading
 from pipeline.datasets.layouts.matlab import read_mat
 from pipeline.datasets.layouts.rows import LayoutRow
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.machine import tells_of_content
 
 CONFIG = "cuhk03_new_protocol_config_{variant}.mat"
 VIEW_CELLS = 5
@@ -132,7 +133,7 @@ def _told(source: Path) -> Iterator[None]:
     except (
         OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError,
     ) as error:  # fmt: skip
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and not tells_of_content(error):
             raise
         raise ReidpipeError(
             f"{source}: found other than the cells of cuhk-03.mat ({str(error)[:120]}); expected "

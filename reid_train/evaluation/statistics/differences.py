@@ -37,8 +37,8 @@ class Contender:
         folder = next(iter(self.folders.values()))
         about, metrics = read_json(folder / "protocol.json"), read_json(folder / "metrics.json")
         return (
-            metrics["dataset"], metrics["protocol"], about["exclude"], about["inputs"]["index"],
-            about["trials"],
+            metrics["dataset"], metrics["protocol"], about.get("exclude"),
+            about["inputs"]["index"], about.get("trials"),
         )  # fmt: skip
 
     @cached_property

@@ -24,7 +24,7 @@ def interval_line(folder: Path, metrics: Mapping[str, Any]) -> str:
     told = ", ".join(
         f"{name} {100 * figures[name]:.1f} {_percent(found[name])}"
         for name in TOLD
-        if name in found and name in figures
+        if found.get(name) and name in figures
     )
     level, people = stored.resampling.level, stored.resampling.people
     return f"{100 * level:g} % over {people} people: {told}"

@@ -8,14 +8,13 @@ from torch import nn
 
 from pipeline.images.normalisation import HALF, IMAGENET_MEAN, IMAGENET_STD
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.engine.checkpoint import load_strict
+from reid_train.engine.checkpoint import load_strict, shape_of
 from reid_train.exchange.formats.imported import (
     Imported,
     PublishedFile,
     State,
     check_kind,
     model_spec,
-    shape_of,
 )
 from reid_train.models.clip.trunks import NeckedFeatures
 from reid_train.models.clip.visual import token_grid
@@ -59,7 +58,7 @@ def read(
     parts: dict[str, nn.Module] = {}
     heads: dict[str, nn.Module] = {}
     for feature, tail in (("feature", ""), ("projected", "_proj")):
-        classes = shape_of(state, f"classifier{tail}.weight", source)[0]
+        classes = shape_of(state, f"classifier{tail}.weight", source, 2)[0]
         head = NeckClassifier(dim=model.trunk.feature_dims[feature], classes=classes)  # type: ignore[index]
         if necked:
             head.bottleneck = getattr(necked, f"bottleneck{tail}")
@@ -104,8 +103,8 @@ def clip_vit(
 ) -> dict[str, Any]:
     """What ``build_model`` reads for the ViT of a state dict, sizes read off its shapes."""
     prefix = "image_encoder."
-    rows = shape_of(state, f"{prefix}positional_embedding", source)[0]
-    width, _, patch, _ = shape_of(state, f"{prefix}conv1.weight", source)
+    rows = shape_of(state, f"{prefix}positional_embedding", source, 2)[0]
+    width, _, patch, _ = shape_of(state, f"{prefix}conv1.weight", source, 4)
     size, stride = _fit_grid(
         rows,
         source,
@@ -113,7 +112,7 @@ def clip_vit(
         [(input_size[0], input_size[1])] if input_size else [_PERSON, _VEHICLE],
         [stride] if stride else [16, 12],
     )
-    table = state["cv_embed"].shape[0] if "cv_embed" in state else 0
+    table = shape_of(state, "cv_embed", source, 2)[0] if "cv_embed" in state else 0
     if sie == "camera-view" and (views < 1 or table % views):
         raise ReidpipeError(
             f"found {table} rows in cv_embed and views={views}; expected the number of views"
@@ -135,7 +134,7 @@ def clip_vit(
         width=width,
         layers=_layers(state, f"{prefix}transformer.resblocks."),
         heads=width // 64,
-        output_dim=shape_of(state, f"{prefix}proj", source)[1],
+        output_dim=shape_of(state, f"{prefix}proj", source, 2)[1],
         sie_coefficient=sie_coefficient,
         **(split[sie] if table else {}),
     )
@@ -143,10 +142,10 @@ def clip_vit(
 
 def _clip_resnet(state: State, source: str, input_size: tuple[int, int] | None) -> dict[str, Any]:
     prefix = "image_encoder."
-    rows = shape_of(state, f"{prefix}attnpool.positional_embedding", source)[0]
+    rows = shape_of(state, f"{prefix}attnpool.positional_embedding", source, 2)[0]
     sizes = [(input_size[0], input_size[1])] if input_size else [_PERSON, _VEHICLE]
     size, _ = _fit_grid(rows, source, 16, sizes, [16])
-    width = shape_of(state, f"{prefix}conv3.weight", source)[0]
+    width = shape_of(state, f"{prefix}conv3.weight", source, 4)[0]
     return model_spec(
         "clip-rn50",
         mean=IMAGENET_MEAN,
@@ -155,5 +154,5 @@ def _clip_resnet(state: State, source: str, input_size: tuple[int, int] | None) 
         layers=[_layers(state, f"{prefix}layer{i}.") for i in (1, 2, 3, 4)],
         width=width,
         heads=width // 2,
-        output_dim=shape_of(state, f"{prefix}attnpool.c_proj.weight", source)[0],
+        output_dim=shape_of(state, f"{prefix}attnpool.c_proj.weight", source, 2)[0],
     )

@@ -6,13 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from reid_train.engine.checkpoint import load_strict
+from reid_train.engine.checkpoint import load_strict, shape_of
 from reid_train.exchange.formats.imported import (
     Imported,
     PublishedFile,
     State,
     model_spec,
-    shape_of,
 )
 from reid_train.models.deployable import build_model
 from reid_train.models.heads import CosineSoftmax, WeightNormLinear
@@ -40,10 +39,10 @@ def read(
     state = {_WEIGHT_NORM.get(key, key): value for key, value in state.items()}
     normed = any(key.startswith("cosine_layer.") for key in state)
     if normed:
-        classes, dim = shape_of(state, "cosine_layer.weight_v", source)
+        classes, dim = shape_of(state, "cosine_layer.weight_v", source, 2)
         head: nn.Module = WeightNormLinear(dim=dim, classes=classes)
     else:
-        dim, classes = shape_of(state, "cosine_weights", source)
+        dim, classes = shape_of(state, "cosine_weights", source, 2)
         head = CosineSoftmax(dim=dim, classes=classes)
     if "bignet.dense_10.2.weight" in state:
         name, dense = "slicenet1", "bignet.dense_10.2.weight"
@@ -51,7 +50,7 @@ def read(
         name, dense = "slicenet2", "dense_10.2.weight"
     else:
         name, dense = "bignet", "dense_10.2.weight"
-    width = shape_of(state, dense, source)[0]
+    width = shape_of(state, dense, source, 2)[0]
     slices: dict[str, Any] = {} if name == "bignet" else {"slices": dim // width}
     spec = model_spec(name, mean=mean, std=std, input_size=input_size, dim=width, **slices)
     model = build_model(spec)

@@ -9,14 +9,13 @@ from torchvision.models.resnet import Bottleneck
 
 from pipeline.images.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.engine.checkpoint import load_strict
+from reid_train.engine.checkpoint import load_strict, shape_of
 from reid_train.exchange.formats.imported import (
     Imported,
     PublishedFile,
     State,
     check_kind,
     model_spec,
-    shape_of,
 )
 from reid_train.models import COSINE
 from reid_train.models.deployable import build_model
@@ -87,7 +86,7 @@ def read(
     merged: list[nn.Module] = []
     for key, name in (("heads.classifier.weight", "classifier"), ("heads.weight", "")):
         if key in state:
-            classes, dim = shape_of(state, key, source)
+            classes, dim = shape_of(state, key, source, 2)
             heads["embedding"] = head = LinearClassifier(dim=dim, classes=classes)
             if name:
                 parts[name] = head.classifier

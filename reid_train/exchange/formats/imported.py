@@ -84,16 +84,6 @@ class PublishedFile(nn.Module):
             self.add_module(name, child)
 
 
-def shape_of(state: State, key: str, source: str) -> tuple[int, ...]:
-    """Shape of an entry the format must have; ReidpipeError when it is absent."""
-    if key not in state:
-        raise ReidpipeError(
-            f"found no key '{key}' in {source}; expected a file of this format; "
-            "give the file that belongs to it or another format"
-        )
-    return tuple(state[key].shape)
-
-
 def check_kind(state: State, source: str, key: str, what: str) -> None:
     """Raise ReidpipeError, saying what the file is instead, when it lacks the ``key`` that every
     file of ``what`` has.

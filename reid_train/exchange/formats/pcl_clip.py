@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reid_train.engine.checkpoint import load_strict
+from reid_train.engine.checkpoint import load_strict, shape_of
 from reid_train.exchange.formats.clip_reid import clip_vit
-from reid_train.exchange.formats.imported import Imported, PublishedFile, State, shape_of
+from reid_train.exchange.formats.imported import Imported, PublishedFile, State
 from reid_train.models.clip.trunks import NeckedFeatures
 from reid_train.models.deployable import build_model
 from reid_train.models.heads import LinearClassifier
@@ -30,7 +30,7 @@ def read(
     model = build_model(spec)
     trunk = model.trunk
     assert isinstance(trunk, NeckedFeatures)
-    classes, dim = shape_of(state, "classifier.weight", source)
+    classes, dim = shape_of(state, "classifier.weight", source, 2)
     head = LinearClassifier(dim=dim, classes=classes)
     file = PublishedFile(
         trunk.trunk,

@@ -8,14 +8,13 @@ from torch import nn
 
 from pipeline.images.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from pipeline.terminal.errors import ReidpipeError, nearest
-from reid_train.engine.checkpoint import load_strict
+from reid_train.engine.checkpoint import load_strict, shape_of
 from reid_train.exchange.formats.imported import (
     Imported,
     PublishedFile,
     State,
     check_kind,
     model_spec,
-    shape_of,
 )
 from reid_train.models.deployable import build_model
 from reid_train.models.heads import LinearClassifier
@@ -65,7 +64,7 @@ def read(
     heads: dict[str, nn.Module] = {}
     parts: dict[str, nn.Module] = {}
     if "classifier.weight" in state:
-        classes, dim = shape_of(state, "classifier.weight", source)
+        classes, dim = shape_of(state, "classifier.weight", source, 2)
         heads["embedding"] = head = LinearClassifier(dim=dim, classes=classes, bias=True, std=0.01)
         parts["classifier"] = head.classifier
     file = PublishedFile(_published(network, listed="-ain-" in trunk), **parts)
@@ -75,7 +74,7 @@ def read(
 
 def _trunk(state: State, source: str) -> str:
     """Name of the trunk that a file holds, from the channels of its stem and from its keys."""
-    channels = shape_of(state, "conv1.conv.weight", source)[0]
+    channels = shape_of(state, "conv1.conv.weight", source, 4)[0]
     listed = any(key.startswith("conv2.0.conv2.") for key in state)
     kind = "ain-" if listed else "ibn-" if any(".IN." in key for key in state) else ""
     trunk = f"osnet-{kind}{_WIDTHS.get(channels, '')}"

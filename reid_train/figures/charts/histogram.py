@@ -47,11 +47,12 @@ def _draw(axis: Any, threshold: Mapping[str, Any]) -> list[Any]:
                 hatch=hatch, label=title, linewidth=0.5,
             )
         )  # fmt: skip
-    if threshold["threshold"] is not None:
+    if threshold.get("threshold") is not None:
+        rate = threshold.get("threshold_fpr")
         shapes.append(
             axis.axvline(
                 threshold["threshold"], color=INK, linewidth=1, linestyle="--",
-                label=f"threshold at FPR {100 * threshold['threshold_fpr']:g} %",
+                label="threshold" + (f" at FPR {100 * rate:g} %" if rate is not None else ""),
             )
         )  # fmt: skip
     used = [
@@ -62,7 +63,7 @@ def _draw(axis: Any, threshold: Mapping[str, Any]) -> list[Any]:
     if used:
         margin = (edges[-1] - edges[0]) / 100
         axis.set_xlim(edges[used[0]] - margin, edges[used[-1] + 1] + margin)
-    kind = threshold.get("similarity", COSINE)
+    kind = threshold.get("similarity") or COSINE
     axis.set_xlabel("cosine similarity" if kind == COSINE else kind)
     axis.set_ylabel("share of pairs (%)")
     return shapes

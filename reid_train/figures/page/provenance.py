@@ -30,16 +30,16 @@ def provenance(views: Sequence[RunView]) -> Section:
 def _told(view: RunView) -> dict[str, str]:
     metrics, about = view.metrics, view.protocol
     rows: dict[str, Any] = {
-        "recipe": metrics["recipe"],
-        "seed": "unknown" if metrics["seed"] is None else metrics["seed"],
+        "recipe": metrics.get("recipe") or "unknown",
+        "seed": "unknown" if metrics.get("seed") is None else metrics["seed"],
         **view.provenance,
         "evaluated by": _command(view),
         "evaluation": view.evaluation.name,
         **about["inputs"],
         **({"maps": view.maps.name} if view.maps else {}),
-        "re-ranking": about["rerank"] or "none",
-        "protocol": about["definition"].get("note") or metrics["protocol"],
-        "versions": metrics["versions"],
+        "re-ranking": about.get("rerank") or "none",
+        "protocol": (about.get("definition") or {}).get("note") or metrics["protocol"],
+        "versions": metrics.get("versions") or {},
     }
     return {name: _text(value) for name, value in rows.items()}
 
@@ -52,9 +52,9 @@ def _command(view: RunView) -> str:
     if metrics["dataset"] != view.provenance.get("trained on"):
         words += ["--dataset", metrics["dataset"]]
     words += ["--protocol", metrics["protocol"], "--exclude", metrics["exclude"]]
-    words += ["--distance", metrics.get("distance", COSINE)]
+    words += ["--distance", metrics.get("distance") or COSINE]
     words += ["--flip"] if about["flip"] else []
-    words += ["--rerank"] if about["rerank"] else []
+    words += ["--rerank"] if about.get("rerank") else []
     return shlex.join(words)
 
 

@@ -26,7 +26,7 @@ def hardest(views: Sequence[RunView]) -> Section:
             "name": view.name,
             "similarity": view.threshold.get("similarity", "cosine"),
             "exclude": view.metrics["exclude"],
-            "trials": view.protocol["trials"],
+            "trials": view.protocol.get("trials") or 1,
             "groups": _groups(view),
         }
         for view in views

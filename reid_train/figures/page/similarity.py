@@ -13,6 +13,9 @@ from reid_train.figures.page.inline import chart
 from reid_train.figures.page.section import Section
 from reid_train.figures.page.views import RunView
 
+# Of threshold.json; older ones lack some.
+SHOWN = ("points", "pairs", "threshold")
+
 
 def thresholds(views: Sequence[RunView]) -> Section:
     """Histograms of similarities and the operating points of each run."""
@@ -25,7 +28,7 @@ def thresholds(views: Sequence[RunView]) -> Section:
                 f"Histogram of similarities of {view.name}: pairs of one person beside pairs of "
                 "different people",
             ),
-            "threshold": view.threshold,
+            "threshold": {name: view.threshold.get(name) for name in SHOWN},
         }
         for number, view in enumerate(views)
     ]

@@ -47,7 +47,7 @@ def summary(views: Sequence[RunView]) -> Section:
 
 def _line(view: RunView) -> dict[str, Any]:
     metrics, known = view.metrics, view.statistics
-    again = metrics["rerank"]
+    again = metrics.get("rerank")
     return {
         "name": view.name,
         "figures": measures(metrics),

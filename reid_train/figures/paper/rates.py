@@ -41,7 +41,7 @@ def _of_pairs(asked: Asked, chart: Callable[..., Any], about: str, more: str = "
 
 def _pairs(asked: Asked) -> str:
     """Which pairs are counted."""
-    first = any(view.protocol["trials"] > 1 for view in asked.views)
+    first = any((view.protocol.get("trials") or 1) > 1 for view in asked.views)
     which = " of the first trial" if first else ""
     return f" Pairs of a query and a gallery image{which} that the protocol does not exclude."
 
@@ -75,7 +75,10 @@ def draw_histogram(asked: Asked) -> Drawn:
     if any(value.get("side_information") for value in found.values()):
         told += " The models' tables of cameras and views are left out."
     pairs = [
-        f"{name}: {value['pairs']['same']} and {value['pairs']['different']} pairs"
+        f"{name}: {counts['same']} and {counts['different']} pairs"
         for name, value in found.items()
+        if (counts := value.get("pairs"))
     ]
-    return Drawn(histogram(found, width=asked.width), f"{told} {'; '.join(pairs)}.")
+    if pairs:
+        told += f" {'; '.join(pairs)}."
+    return Drawn(histogram(found, width=asked.width), told)

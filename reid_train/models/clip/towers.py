@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.engine.checkpoint import load_strict, unwrap
+from reid_train.engine.checkpoint import load_strict, shape_of, unwrap
 from reid_train.models.clip.architectures import image_sizes, text_sizes
 from reid_train.models.clip.package import (
     OPENAI_DATASET_MEAN,
@@ -123,8 +123,8 @@ def clip_towers(
 def _image_tower(
     state: Mapping[str, Tensor], source: str, heads: int | None, activation: str, ratio: float
 ) -> VisionTransformer:
-    width, patch = state["conv1.weight"].shape[0], state["conv1.weight"].shape[-1]
-    places = len(state["positional_embedding"]) - 1
+    width, _, _, patch = shape_of(state, "conv1.weight", source, 4)
+    places = shape_of(state, "positional_embedding", source, 2)[0] - 1
     side = round(max(places, 0) ** 0.5)
     if side * side != places or not places:
         raise ReidpipeError(
@@ -138,7 +138,7 @@ def _image_tower(
         layers=_blocks(state),
         heads=_heads(width, heads, source),
         mlp_ratio=ratio,
-        output_dim=state["proj"].shape[1],
+        output_dim=shape_of(state, "proj", source, 2)[1],
         act_layer=activation_layer(activation),
     )
 
@@ -146,7 +146,7 @@ def _image_tower(
 def _text_tower(
     state: Mapping[str, Tensor], source: str, heads: int | None, activation: str
 ) -> ClipText:
-    vocabulary, width = state["token_embedding.weight"].shape
+    vocabulary, width = shape_of(state, "token_embedding.weight", source, 2)
     if vocabulary != _VOCABULARY:
         raise ReidpipeError(
             f"found a vocabulary of {vocabulary} tokens in {source}; expected CLIP's "
@@ -156,8 +156,8 @@ def _text_tower(
         width=width,
         layers=_blocks(state),
         heads=_heads(width, heads, source),
-        output_dim=state["text_projection"].shape[1],
-        context=len(state["positional_embedding"]),
+        output_dim=shape_of(state, "text_projection", source, 2)[1],
+        context=shape_of(state, "positional_embedding", source, 2)[0],
         vocabulary=vocabulary,
         activation=activation,
     )

@@ -60,7 +60,7 @@ def _readers(place: Place, step: str, name: str) -> tuple[tuple[str, ...], list[
     return (), [EVAL, ("report", PARTS, *CPU)]
 
 
-def _copied(place: Place) -> Path:
+def copied(place: Place) -> Path:
     place.workspace.rmdir()
     shutil.copytree(place.pristine / "workspace", place.workspace)
     return place.workspace
@@ -94,7 +94,14 @@ def _chosen(rng: random.Random, root: Path, suffixes: tuple[str, ...]) -> Path:
     return rng.choice(sorted(p for p in found if p.relative_to(root).parts[1] == step and p.name == name))  # fmt: skip
 
 
-def _case(rng: random.Random, place: Place, path: Path, about: str, consistent: bool) -> Case:
+def case_of(
+    rng: random.Random,
+    place: Place,
+    path: Path,
+    about: str,
+    consistent: bool,
+    commands: int = 2,
+) -> Case:
     """Commands that read ``path``, now damaged. Where its mark knows better (``consistent`` is
     False) what is accepted must be what it was before.
     """
@@ -104,7 +111,7 @@ def _case(rng: random.Random, place: Place, path: Path, about: str, consistent: 
     if consistent and path.name != MARK:
         _marked(path, folder)
     _remade(place, again)
-    lines = [rng.choice(LOOK), *rng.sample(readers, min(2, len(readers)))]
+    lines = [rng.choice(LOOK), *rng.sample(readers, min(commands, len(readers)))]
     truth = (place.pristine / "eval.json").read_text()
 
     def same(printed: list[str | None]) -> str | None:
@@ -125,34 +132,34 @@ def _figures(printed: str) -> dict[str, object]:
 
 def values(rng: random.Random, place: Place) -> Case:
     """A JSON file of an artifact with values of other types and shapes."""
-    root = _copied(place)
+    root = copied(place)
     path = _chosen(rng, root, (".json",))
     changed, about = mutated(rng, json.loads(path.read_text()))
     path.write_bytes(as_json(rng, changed))
-    return _case(rng, place, path, about, rng.random() < 0.7)
+    return case_of(rng, place, path, about, rng.random() < 0.7)
 
 
 def files(rng: random.Random, place: Place) -> Case:
     """Any other file of an artifact, damaged."""
-    root = _copied(place)
+    root = copied(place)
     path = _chosen(rng, root, (".npy", ".npz", ".safetensors", ".csv", ".jsonl", ".h5"))
     data, about = damaged(rng, path.read_bytes())
     path.write_bytes(data)
-    return _case(rng, place, path, about, rng.random() < 0.6)
+    return case_of(rng, place, path, about, rng.random() < 0.6)
 
 
 def bits(rng: random.Random, place: Place) -> Case:
     """One bit of weights, pixels, features or maps: found, or without any effect."""
-    root = _copied(place)
+    root = copied(place)
     path = _chosen(rng, root, (".npy", ".npz", ".safetensors", ".h5", ".csv"))
     data, at = flipped(rng, path.read_bytes())
     path.write_bytes(data)
-    return _case(rng, place, path, f"a bit of byte {at}", False)
+    return case_of(rng, place, path, f"a bit of byte {at}", False)
 
 
 def runs(rng: random.Random, place: Place) -> Case:
     """``run.json``, registered roots, and what else lies beside the artifacts."""
-    root = _copied(place)
+    root = copied(place)
     path = rng.choice(sorted([*root.glob("runs/*/run.json"), *root.glob("datasets/*.json")]))
     changed, about = mutated(rng, json.loads(path.read_text()))
     path.write_bytes(as_json(rng, changed))
@@ -168,7 +175,7 @@ def runs(rng: random.Random, place: Place) -> Case:
 
 def log(rng: random.Random, place: Place) -> Case:
     """Lines of ``log.jsonl`` and ``log.csv`` of trainings that ended or were stopped."""
-    root = _copied(place)
+    root = copied(place)
     path = rng.choice(sorted([*root.glob("artifacts/*/*/log.jsonl")]))
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     about = []

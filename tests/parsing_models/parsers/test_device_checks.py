@@ -18,6 +18,7 @@ from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.sets import LIP
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.engine import units
+from tests.finished import finished_keys
 from tests.parsing_models.test_work import make_job, weights  # noqa: F401
 
 IMAGES = list(np.random.default_rng(1).integers(0, 256, (3, 40, 20, 3), dtype=np.uint8))
@@ -100,7 +101,7 @@ def test_black_maps_never_reach_the_disk(
         )
         with pytest.raises(ReidpipeError, match="of 32 images are 'background', computed on gpu"):
             work.parse(job)
-    stored = shards.finished_keys(job.folder)
+    stored = finished_keys(job.folder)
     assert len(stored) == 64 and shards.verify(job.folder) == []
     assert work.parse(job)["made"] == 32
     reader = LabelMapReader(job.folder)

@@ -18,7 +18,7 @@ import pytest
 
 from pipeline.artifacts import leases, locks
 from pipeline.artifacts.leases import Place, Who
-from pipeline.artifacts.locks import Held, holding, is_held
+from pipeline.artifacts.locks import Held, drop_dead_leases, holding, is_held
 from pipeline.terminal.errors import ReidpipeError
 
 # argv: folder, kernel, whether locks work, how often; prints what it does.
@@ -200,3 +200,54 @@ def test_a_process_id_that_is_used_again_is_another_process():
     who = Who.here("k")
     assert not who.is_gone("k") and not who.is_gone("other")
     assert Who("k", who.pid, "1", "t").is_gone("k")
+
+
+# argv: folder, how many changes of files it makes before it dies while it gives back.
+DIES = """
+import os, sys
+from pathlib import Path
+from pipeline.artifacts import leases, locks
+left = int(sys.argv[2])
+def counted(change):
+    def counting(*args, **options):
+        global left
+        left -= 1
+        if left < 0:
+            os._exit(9)
+        return change(*args, **options)
+    return counting
+with locks.holding(Path(sys.argv[1]) / "key.lock", "it"):
+    leases._write, Path.unlink = counted(leases._write), counted(Path.unlink)
+"""
+
+
+@pytest.mark.parametrize("changes", [0, 1, 2])
+@pytest.mark.parametrize("taken_again", [False, True])
+def test_who_dies_while_it_gives_back_leaves_nothing_for_good(
+    changes: int, taken_again: bool, tmp_path: Path
+):
+    path = tmp_path / "key.lock"
+    words = [sys.executable, "-c", DIES, str(tmp_path), str(changes)]
+    assert subprocess.run(words, timeout=60).returncode == 9
+    assert len(list(tmp_path.glob("key.lease*"))) == (1, 2, 1)[changes]
+    drop_dead_leases(tmp_path, {"another"})
+    assert list(tmp_path.glob("key.lease*"))
+    if taken_again:
+        with holding(path, "it"):
+            pass
+    else:
+        drop_dead_leases(tmp_path, {"key"})
+    assert [file.name for file in tmp_path.iterdir()] == ["key.lock"]
+    assert not is_held(path)
+
+
+def test_leases_of_the_living_and_of_other_machines_stay(tmp_path: Path):
+    with holding(tmp_path / "key.lock", "it") as lease:
+        drop_dead_leases(tmp_path)
+        lease.check()
+    elsewhere = Place(tmp_path / "far.lease", tmp_path / "far.lock", "another machine")
+    assert elsewhere.take(alone=False) is not None
+    began = time.monotonic()
+    drop_dead_leases(tmp_path)
+    assert time.monotonic() - began < 1 and (tmp_path / "far.lease").exists()
+    drop_dead_leases(tmp_path / "nowhere")

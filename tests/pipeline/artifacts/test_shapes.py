@@ -119,6 +119,16 @@ def test_arrays_of_another_kind_are_damage(tmp_path: Path):
             read_arrays(tmp_path / "x.npz", shapes)
 
 
+@pytest.mark.parametrize("gone", [slice(99, 135), slice(0, 60), slice(-40, None)])
+def test_an_archive_with_bytes_gone_is_damage(gone: slice, tmp_path: Path):
+    write_arrays(tmp_path / "x.npz", {"a": np.zeros(300), "b": np.ones((9, 9))})
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    del data[gone]
+    (tmp_path / "x.npz").write_bytes(data)
+    with pytest.raises(DamagedFile, match="x.npz damaged"):
+        read_arrays(tmp_path / "x.npz", {"a": ("f", 1), "b": ("f", 2)})
+
+
 @pytest.mark.parametrize(
     "change", [{"weights": 7}, {"keyed": [1]}, {"params": "x"}, {"inputs": {"a": 5}}, {"files": []}]
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifacts.graph import missing, run
+from pipeline.artifacts.leases import this_kernel
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Execution, Workspace
 from tests.pipeline.artifacts import workers
@@ -47,6 +49,28 @@ def test_shared_input_is_made_once_and_a_second_run_makes_nothing(tmp_path: Path
     assert not again.made and len(again.reused) == 4
     assert len(calls(workspace)) == 4
     assert workspace.provenance(top)["summary"] == {"total": 132}
+
+
+def test_what_killed_commands_left_goes_though_nothing_is_made(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    top = step(2, source=step(1))
+    run(workspace, [top])
+    dead = json.dumps({"kernel": this_kernel(), "pid": 0, "start": "", "token": "a"})
+    folder = workspace.folder(top)
+    left = [
+        folder.with_name(f"{top.key}.lease"),
+        folder.with_name(f"{top.key}.lease-0123"),
+        folder.with_name(f"{top.key}.shards.lease-4567"),
+        tmp_path / "machines" / "host.lease",
+        tmp_path / "queue" / "host-1.json",
+        tmp_path / "queue" / "host-1.lease",
+    ]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(dead)
+    assert not run(workspace, [top]).made
+    assert [path for path in left if path.exists()] == []
+    assert not (tmp_path / "queue").exists() and workspace.complete(top)
 
 
 def test_a_result_stands_without_its_inputs(tmp_path: Path) -> None:

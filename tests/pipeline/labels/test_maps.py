@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from pipeline.labels import maps, shards, writing
 from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.sets import CIHP, LIP
-from pipeline.labels.shards import finished_keys, verify
+from pipeline.labels.shards import verify
 from pipeline.labels.writing import MapWriter
 from pipeline.terminal.errors import ReidpipeError
+from tests.finished import finished_keys
 
 SIZE = (6, 4)
 
@@ -239,11 +240,11 @@ WRITER = """
     import sys
     from pathlib import Path
     from pipeline.labels import shards, writing
-    from tests.pipeline.labels.test_maps import add, SIZE
+    from tests.pipeline.labels.test_maps import add, finished_keys, SIZE
     from pipeline.labels.sets import LIP
     writing.SHARD_IMAGES = 16
     folder, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    done = shards.finished_keys(folder)
+    done = finished_keys(folder)
     with writing.MapWriter(folder, LIP, size=SIZE) as writer:
         for n in range(first, last):
             if f"{n}" not in done:

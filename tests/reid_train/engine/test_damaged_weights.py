@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.engine.checkpoint import load_state, read_state_dict, save_state
+from reid_train.engine.checkpoint import (
+    extent_of,
+    load_state,
+    read_state_dict,
+    save_state,
+    shape_of,
+)
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.zeros(2)}
 
@@ -60,3 +66,47 @@ def test_a_state_is_read_as_it_was_written(tmp_path: Path):
     assert load_state(path)["epoch"] == 3 and torch.equal(
         load_state(path)["task"]["bias"], STATE["bias"]
     )
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.eye(3).to_sparse(),
+        torch.eye(3).to_sparse_csr(),
+        torch.ones(3, device="meta"),
+        torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+    ],
+    ids=["sparse", "compressed", "meta", "quantised"],
+)
+def test_tensors_that_cannot_be_copied_are_refused(tensor: torch.Tensor, tmp_path: Path):
+    path = tmp_path / "x.pth"
+    torch.save({"state_dict": {**STATE, "more": [{"deep": tensor}]}}, path)
+    for read in (read_state_dict, load_state):
+        with pytest.raises(ReidpipeError, match="x.pth"):
+            read(path)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (4, 0), (4, 2, 1)])
+def test_sizes_are_read_off_entries_of_the_right_form(shape: tuple[int, ...]):
+    state = {"a": torch.ones(shape)}
+    with pytest.raises(ReidpipeError, match="'a' of shape"):
+        shape_of(state, "a", "x.pth", 2)
+    with pytest.raises(ReidpipeError, match="no key 'b'"):
+        shape_of(state, "b", "x.pth", 2)
+    assert shape_of({"a": torch.ones(4, 2)}, "a", "x.pth", 2) == (4, 2)
+    assert extent_of(state, "a", 1, 7) == (2 if shape == (4, 2, 1) else 7)
+    assert extent_of(state, "b", 0, 7) == 7
+
+
+def test_networks_of_entries_without_axes_have_their_published_sizes():
+    from parsing_models.networks.invpt.network import Sizes
+    from parsing_models.networks.schp.network import Widths
+    from parsing_models.networks.solider import SoliderSizes
+
+    strange = ("conv1.weight", "fushion.3.weight", "fushion.4.weight", "backbone.pos_embed",
+               "patch_embed.projection.weight", "backbone.patch_embed.proj.weight",
+               "stages.0.blocks.0.attn.w_msa.relative_position_bias_table")  # fmt: skip
+    state = {name: torch.tensor(1.0) for name in strange}
+    assert Widths.of(state) == Widths.of({})
+    assert Sizes.of(state) == Sizes.of({})
+    assert SoliderSizes.of(state) == SoliderSizes.of({})

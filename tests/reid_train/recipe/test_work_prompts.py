@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from pipeline.artifacts.atomic import read_json
+from pipeline.artifacts.atomic import read_json, write_json
 from pipeline.artifacts.steps import Job, Step
 from pipeline.datasets.index import ImageRow, Index, write_index
 from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.sets import LIP, PASCAL
 from pipeline.labels.writing import MapWriter
-from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.errors import DamagedFile, ReidpipeError
 from reid_train import load_model
 from reid_train.data.features import FeatureBatches, FrozenFeatures
 from reid_train.engine import loop
@@ -172,6 +173,15 @@ def test_texts_of_other_identities_are_refused(tmp_path: Path) -> None:
     TextTable(torch.zeros(2, 4), [1, 2]).save(tmp_path)
     with pytest.raises(ReidpipeError, match="2 identities"):
         TextTable.load(tmp_path, [2, 1])
+
+
+@pytest.mark.parametrize("shape", [None, (3, 4), (2, 3), (3, 2, 4), (2, 2, 3)], ids=str)
+def test_parts_of_other_identities_or_widths_are_damage(shape: Any, tmp_path: Path):
+    rows = {"identities": torch.zeros(2, 4)} | ({"parts": torch.zeros(shape)} if shape else {})
+    save_file(rows, tmp_path / "text.safetensors")
+    write_json(tmp_path / "text.json", {"pids": [1, 2], "part_names": ["hat", "hair"]})
+    with pytest.raises(DamagedFile, match="2 parts"):
+        TextTable.load(tmp_path, [1, 2])
 
 
 def test_stopped_prompt_tuning_goes_on_and_ends_the_same(

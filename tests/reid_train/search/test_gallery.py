@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import reid_train
+from pipeline.artifacts import checked
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.search import nearest as module
 from reid_train.search.about import About, Threshold
 from reid_train.search.gallery import Gallery, open_gallery
 from reid_train.search.writing import write_gallery
+from tests.replaced import flip
 
 # Norms are whole numbers (3-4-5 triples and single entries), so that cosines which are equal on
 # paper are often equal in float32 too.
@@ -182,9 +184,9 @@ def test_top_is_a_count(folder: Path, top: Any):
 
 
 def test_a_gallery_that_is_not_finite_names_the_image(folder: Path):
-    features = np.load(folder / "features.npy")
+    features = np.array(ROWS, np.float32)
     features[3, 1] = np.inf
-    np.save(folder / "features.npy", features)
+    write_gallery(folder, about(len(ROWS)), [features])
     with pytest.raises(ReidpipeError, match=r"NaN or infinite features of 3\.jpg \(row 3\)"):
         open_gallery(folder).search(np.ones((1, 4)))
 
@@ -250,6 +252,34 @@ def test_damaged_features_are_one_line(folder: Path, how: str):
     with pytest.raises(ReidpipeError, match=r"features\.npy") as caught:
         open_gallery(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_features_that_are_others_are_told(folder: Path):
+    flip(folder / "features.npy")
+    with pytest.raises(ReidpipeError, match=r"other bytes in .*features\.npy") as caught:
+        open_gallery(folder)
+    assert "reidpipe embed again" in str(caught.value)
+
+
+def test_a_gallery_of_before_digests_is_opened(folder: Path):
+    path = folder / "gallery.json"
+    said = json.loads(path.read_text())
+    del said["features_sha256"]
+    path.write_text(json.dumps(said))
+    assert len(open_gallery(folder)) == len(ROWS)
+
+
+def test_large_features_are_hashed_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(checked, "NOTED", 4)
+    monkeypatch.setattr(checked, "SETTLED", -1.0)
+    open_gallery(folder)
+    checked._digest.cache_clear()
+    with monkeypatch.context() as nobody:
+        nobody.setattr(checked.atomic, "sha256_file", lambda path: pytest.fail(f"read {path}"))
+        open_gallery(folder)
+    flip(folder / "features.npy")
+    with pytest.raises(ReidpipeError, match="other bytes"):
+        open_gallery(folder)
 
 
 def test_foreign_folders_are_refused(folder: Path, tmp_path: Path):

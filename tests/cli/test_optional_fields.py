@@ -1,0 +1,36 @@
+"""Fields that files of an artifact may lack: what reads them does without."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipeline.artifacts.mark import MARK, described
+from pipeline.artifacts.store import Workspace
+from tests.cli.conftest import Console
+
+LACKING = {
+    "metrics.json": ("rerank", "intervals", "unit", "chance", "seed", "recipe", "distance"),
+    "protocol.json": ("exclude", "trials", "rerank", "distance", "definition"),
+    "threshold.json": ("pairs", "people", "points", "calibration", "threshold", "similarity"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LACKING)
+def test_an_evaluation_may_lack_what_its_shape_says(trained: Console, name: str):
+    (evaluation,) = Workspace(trained.root).find("evaluation")
+    path, mark = evaluation.folder / name, evaluation.folder / MARK
+    whole, told = json.loads(path.read_text()), json.loads(mark.read_text())
+    for field in LACKING[name]:
+        for value in ({}, {field: None}):
+            content = {key: kept for key, kept in whole.items() if key != field} | value
+            path.write_text(json.dumps(content))
+            told["files"][name] = described(path)
+            mark.write_text(json.dumps(told))
+            for kind in ("cmc", "det", "histogram"):
+                trained("figure", kind, "baseline-tiny", "--out", trained.root / "x.svg")
+            trained("eval", "baseline-tiny", "--dataset", "folder")
+            trained("report", "baseline-tiny")
+            trained("cache", "rm", "report")
