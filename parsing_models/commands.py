@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from parsing_models.parsers.catalogue import check_scales, entry, weights_file, weights_parts
+from parsing_models.parsers.catalogue import (
+    EXACT,
+    check_scales,
+    entry,
+    weights_file,
+    weights_parts,
+)
 from parsing_models.parsers.hub import KIND
 from parsing_models.parsers.label_names import read_label_map
+from parsing_models.parsers.typed import CENTRE_PERSON, OF_MAPS, amounts, damaged_name, typed
 from parsing_models.telling import (
     summary_of,
     told_comparison,
@@ -19,22 +27,23 @@ from parsing_models.telling import (
 )
 from pipeline.artifacts import graph, requests
 from pipeline.artifacts.steps import Step
-from pipeline.datasets.catalogue import load_manifest
+from pipeline.datasets.catalogue import defined, load_manifest
 from pipeline.datasets.sources import GENERATED, index_step
 from pipeline.datasets.withheld import allowed
 from pipeline.terminal.commandline import CONTEXT, DEVICE, JOBS, LABEL_MAP, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError, nearest
-from pipeline.terminal.options import FLAG, read_option
+from pipeline.terminal.options import read_option
 from pipeline.terminal.paths import TypedPath
 
 DEFAULT_PARSER = "schp-tiny"
-CENTRE_PERSON = "centre_person"
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("dataset", default=GENERATED)
-@click.option("--model", help=f"Parser.  [default: {DEFAULT_PARSER}]")
+@click.option(
+    "--model", metavar="NAME[:OPTION=VALUE]", help=f"Parser.  [default: {DEFAULT_PARSER}]"
+)
 @click.option("--weights", type=TypedPath(), help="Checkpoint of --model.")
 @LABEL_MAP
 @click.option(
@@ -42,7 +51,8 @@ PRECISIONS = ("fp32", "bf16", "fp16")
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Of --model: semantic_weight=0.8 (solider), upscale=false (invpt), label_set=cihp (schp).",
+    help="Of --model: semantic_weight=0.8 (solider), upscale=false (invpt), label_set=cihp (schp), "
+    "missing=0.5 (any).",
 )
 @JOBS
 @DEVICE
@@ -83,12 +93,14 @@ def parse(
     A killed run continues with what is missing. With --compare the maps of A and B are made, and of
     --model only where it is typed; --weights belongs to --model, the others' weights are looked up.
     --device cuda uses every GPU of the machine, cuda:0 one. --centre-person makes maps of its own
-    from the parser's; train reads them with --parsing-option M centre_person=true.
+    from the parser's; train reads them with --parsing-option M centre_person=true. exact is the
+    dataset's own maps; flipped, borders, missing, exchanged damage those of any parser.
 
     \b
     Example: reidpipe parse col780 --model schp-tiny
     Example: reidpipe parse mannequins --score --preview
     Example: reidpipe parse mannequins --compare schp-tiny schp
+    Example: reidpipe parse mannequins --model exact:borders=2:flipped=0.1 --score
     """
     # Not above: who asks for maps alone, as a demo does, needs none of it.
     from parsing_models.preview import IMAGES
@@ -174,31 +186,56 @@ def maps_step(
 ) -> Step:
     """The label-map step of a dataset's index and a parser, whose weights must be there.
 
-    label_map: read for a Hugging Face model alone, into whose key its content enters. settings:
-    options of ``load_parser`` as ``NAME=VALUE``, or ``centre_person=true``, which asks for the maps
-    with the central body alone. option: with which the command names the parser.
+    model: as ``typed``. label_map: read for a Hugging Face model alone, into whose key its content
+    enters. settings: options of ``load_parser`` as ``NAME=VALUE``; or of maps, whichever parser
+    made them: ``centre_person=true`` for the central body alone, and amounts of damage. option:
+    with which the command names the parser.
     """
-    found = entry(model, option=option)
+    kind, beside = typed(model)
+    found = entry(kind, option=option)
     # A file's path would enter the key without its content: that is what --label-map is for.
     known = {name: value for name, value in found.options.items() if name != "label_map"}
-    known[CENTRE_PERSON] = FLAG
-    options = dict(read_option(text, known, of=f"parser '{model}'") for text in settings)
-    centre_person = options.pop(CENTRE_PERSON, False)
-    if label_map is not None and found.kind == KIND:
-        options["label_map"] = read_label_map(label_map)
-    checkpoint = weights_file(model, weights, workspace=terminal.workspace.root, option=option)
-    parts = weights_parts(found.kind, checkpoint, options)
-    made = requests.maps(
-        index,
-        model=found.kind,
-        weights=checkpoint,
-        parts=parts,
-        flip=flip,
-        scales=scales,
-        options=options,
-        precision=precision,
-    )
-    return requests.centred(made) if centre_person else made
+    known |= OF_MAPS
+    given = (read_option(text, known, of=f"parser '{kind}'") for text in (*beside, *settings))
+    options = dict(given)
+    of_maps = {name: options.pop(name) for name in OF_MAPS if name in options}
+    if found.kind == EXACT:
+        asked = {"--weights": weights is not None, "--flip": flip, "--scales": scales != (1.0,)}
+        made = _exact(index, options, asked | {"--precision": precision != "fp32"})
+    else:
+        if label_map is not None and found.kind == KIND:
+            options["label_map"] = read_label_map(label_map)
+        checkpoint = weights_file(kind, weights, workspace=terminal.workspace.root, option=option)
+        made = requests.maps(
+            index,
+            model=found.kind,
+            weights=checkpoint,
+            parts=weights_parts(found.kind, checkpoint, options),
+            flip=flip,
+            scales=scales,
+            options=options,
+            precision=precision,
+        )
+    if of_maps.get(CENTRE_PERSON):
+        made = requests.centred(made)
+    damage = amounts(of_maps)
+    name = damaged_name(made.params["model"], damage)
+    return requests.damaged(made, damage, name=name) if damage else made
+
+
+def _exact(index: Step, options: Mapping[str, Any], asked: Mapping[str, bool]) -> Step:
+    """The label maps that the dataset came with. asked: options of commands about a network."""
+    from parsing_models.parsers.exact import label_set_of
+
+    if typed_too := [name for name, was in asked.items() if was]:
+        raise ReidpipeError(
+            f"found {typed_too[0]} for parser '{EXACT}', which has no network; expected the "
+            "dataset's maps as they are; leave it out"
+        )
+    dataset = index.params["dataset"]
+    manifest = defined(dataset, index.params.get("definition"))
+    known = manifest.label_set if manifest is not None else None
+    return requests.exact(index, truth=label_set_of(dataset, known, options.get("label_set")))
 
 
 def _parsers(
@@ -258,7 +295,7 @@ def check_parsers(kinds: Sequence[str], label_map: Path | None, *, option: str) 
     """Raises ReidpipeError for a parser that there is not, whether its maps will be read or not,
     and for a ``--label-map`` that none of them reads. option: with which they are named.
     """
-    found = [entry(kind, option=option).kind for kind in kinds]
+    found = [entry(typed(kind)[0], option=option).kind for kind in kinds]
     if label_map is not None and KIND not in found:
         raise ReidpipeError(
             f"found --label-map for parser '{kinds[0]}'; expected it beside {option} hf:FOLDER or "

@@ -23,11 +23,16 @@ def summary_of(terminal: Terminal, step: Step) -> dict[str, Any]:
 def told_maps(
     terminal: Terminal, dataset: str, kind: str, step: Step, outcome: Outcome
 ) -> dict[str, Any]:
-    """How many, how fast, and which of them look odd. step: "maps", or "centred" made of it."""
+    """How many, how fast, and which of them look odd. step: "maps" or "exact", or what was made of
+    it by "centred" and "damaged".
+    """
     from parsing_models.bodies import FINDINGS
     from pipeline.datasets.layouts.rows import shortened
 
-    folder, parsed = terminal.workspace.folder(step), step.inputs.get("maps", step)
+    folder, parsed, made_of_it = terminal.workspace.folder(step), step, {}
+    while "maps" in parsed.inputs:
+        made_of_it[parsed.name] = parsed
+        parsed = parsed.inputs["maps"]
     summary = summary_of(terminal, parsed)
     terminal.say(f"{summary['images']} maps of {dataset} by {kind} in {folder}")
     if parsed in outcome.made:
@@ -53,12 +58,18 @@ def told_maps(
         terminal.say(
             f"  an older version made these maps and did not count images {', '.join(unknown)}"
         )
-    found = {
+    found: dict[str, Any] = {
         "counts": {name: len(summary[name]) for name in findings if summary.get(name) is not None},
-        **({"centred": summary_of(terminal, step)["changed"]} if parsed is not step else {}),
     }
-    if parsed is not step:
+    if "centred" in made_of_it:
+        found["centred"] = summary_of(terminal, made_of_it["centred"])["changed"]
         terminal.say(f"  the central body alone is kept of {len(found['centred'])} images")
+    if "damaged" in made_of_it:
+        damage = made_of_it["damaged"]
+        equal = summary_of(terminal, damage)["equal"]
+        found["damaged"] = {**damage.params["amounts"], "equal": equal}
+        told = ", ".join(f"{name} {amount:g}" for name, amount in damage.params["amounts"].items())
+        terminal.say(f"  damaged ({told}): {equal:.1%} of the labels are as before")
     return {"model": kind, "folder": str(folder), **summary, **found}
 
 

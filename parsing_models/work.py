@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from parsing_models.bodies import MEANING, NO_PERSON, as_bits, centred, findings
+from parsing_models.bodies import MEANING, NO_PERSON, as_bits, findings
 from parsing_models.outcomes import FAILED, Outcomes, outcome
 from parsing_models.parsers.catalogue import weights_file
 from parsing_models.parsers.device_checks import OneClassGuard, check_device, check_precision
@@ -364,31 +364,3 @@ def _store(
         )
         outcomes.append(outcome(found))
     return outcomes
-
-
-def centre(job: Job) -> dict[str, Any]:
-    """Worker of the step "centred": the maps of the input ``maps`` with the central body alone
-    where there are two (``parsing_models.bodies.centred``); the rest as they are.
-
-    Confidence stays the parser's: how sure it was of the label that stood there. Returns the
-    summary: ``images``, and names of the images whose maps were ``changed``.
-    """
-    reader = LabelMapReader(job.inputs["maps"])
-    attributes = {**reader.made_by, "centre_person": 1}
-    changed = []
-    count = Counter(job.running, len(reader))
-    with MapWriter(job.folder, reader.label_set, attributes, reader.size) as writer:
-        for key in reader:
-            label, confidence = reader[key]
-            alone = centred(label)
-            if alone is not None:
-                changed.append(key)
-            writer.add(
-                key,
-                label if alone is None else alone,
-                confidence,
-                source_size=reader.source_size(key),
-                source_digest=reader.source_digest(key),
-            )
-            count.add(1)
-    return {"images": len(reader), "changed": sorted(changed)}

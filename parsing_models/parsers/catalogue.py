@@ -16,6 +16,7 @@ from pipeline.plugins.registry import Registered
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.options import FLAG, NUMBER, POSITIVE, SIZE, Option
 
+EXACT = "exact"  # the one that reads maps and makes none
 WEIGHTS_VARIABLE = "REIDPIPE_WEIGHTS"
 WORKSPACE_VARIABLE = "REIDPIPE_WORKSPACE"
 _PACKAGED = Path(__file__).resolve().parent.parent / "weights"
@@ -104,6 +105,14 @@ CATALOGUE = Door(
                 "SegFormer, small, trained here",
                 "parsing_models.parsers.segformer:load_segformer_tiny",
                 _SIZED,
+            ),
+            Entry(
+                EXACT,
+                (),
+                "the dataset's own label maps, no network",
+                "parsing_models.parsers.exact:load_exact",
+                {"label_set": LABEL_SET},
+                licence="the dataset's own",
             ),
             Entry(
                 "solider",

@@ -25,6 +25,7 @@ from parsing_models.parsers.interface import Parser
 from parsing_models.parsers.schp import TINY_INPUT
 from parsing_models.scoring import Confusion
 from parsing_models.training.batches.mannequins import MannequinBatches
+from parsing_models.training.manner import MANNERS, OURS, Manner
 from parsing_models.training.self_correction import SelfCorrection
 from parsing_models.training.task import Cost, ParsingTask
 from pipeline.artifacts.atomic import replacing, sha256_file, write_json
@@ -61,13 +62,15 @@ def initial(seed: int) -> SCHP:
     return network
 
 
-def initial_task(kind: str, seed: int) -> ParsingTask:
-    """An untrained network with its losses, a function of ``seed`` alone."""
+def initial_task(kind: str, seed: int, manner: Manner = OURS) -> ParsingTask:
+    """An untrained network with its losses, a function of ``seed`` alone. manner: of the losses,
+    and of what refines the labels in the cycles; their rates are this recipe's own.
+    """
     if kind == "schp-tiny":
-        return ParsingTask(initial(seed), cost=COST)
+        return ParsingTask(initial(seed), cost=COST, manner=manner)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "init"))
-        return ParsingTask(segformer.untrained(), align_corners=False, cost=COST)
+        return ParsingTask(segformer.untrained(), align_corners=False, cost=COST, manner=manner)
 
 
 def score(parser: Parser, images: int | None = None) -> dict:
@@ -161,6 +164,7 @@ def stages(
 @click.option("--batch", default=8, show_default=True, help="images per step")
 @click.option("--lr", default=1e-2, show_default=True, help="peak rate; two thirds at full size")
 @click.option("--strength", default=0.4, show_default=True, help="of the augmentation, 0..1")
+@click.option("--manner", type=click.Choice(tuple(MANNERS)), default="ours", show_default=True)
 @click.option("--scored", type=int, help="score this many images  [default: all 512]")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--precision", default="bf16", show_default=True)
@@ -173,6 +177,7 @@ def main(
     batch: int,
     lr: float,
     strength: float,
+    manner: str,
     scored: int | None,
     device: str,
     precision: str,
@@ -189,7 +194,7 @@ def main(
         images, TINY_INPUT, batch=batch, seed=WORLD + seed, strength=strength
     )
     batches.rgb = kind == segformer.KIND
-    task = initial_task(kind, seed)
+    task = initial_task(kind, seed, MANNERS[manner])
     correction = SelfCorrection(
         batches.first(ESTIMATED),
         lambda network: score(parser_of(kind, network, device), scored or LOGGED)["mIoU"],
@@ -217,6 +222,7 @@ def main(
                 f"python -m parsing_models.training.small --out DIR --kind {kind} --seed {seed} "
                 f"--images {images} --epochs {' '.join(map(str, epochs))} --batch {batch} "
                 f"--lr {lr} --strength {strength} --precision {precision}"
+                + (f" --manner {manner}" if manner != "ours" else "")
             ),
             "seed": seed,
             "input_size": list(TINY_INPUT),

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from pipeline.artifacts.steps import Step
 
 
+# Steps that make label maps.
+MAPS = ("maps", "exact", "centred", "damaged")
+
+
 @dataclass(frozen=True)
 class About:
     """recipe, parser, dataset: names. seed: of the training. What is not known is None."""
@@ -36,7 +40,7 @@ def about(step: Step) -> About:
     """What a step, or else the nearest of the steps it stands on, says of itself."""
     steps = list(_nearest_first(step))
     recipe = next((name for name in map(_recipe, steps) if name), None)
-    parser = _text(step.params.get("model")) if step.name in ("maps", "centred") else None
+    parser = _text(step.params.get("model")) if step.name in MAPS else None
     dataset = next((name for s in steps if (name := _text(s.params.get("dataset")))), None)
     # Generated people have a seed too, which is none of the training's.
     seeds = (s.params.get("seed") for s in steps if s.name != "index")

@@ -82,6 +82,24 @@ def centred(label_maps: Step) -> Step:
     return Step("centred", {"model": label_maps.params["model"]}, {"maps": label_maps})
 
 
+def exact(source: Step, *, truth: str) -> Step:
+    """The label maps that the images of an index came with. truth: the label set they are in."""
+    return Step("exact", {"model": "exact", "truth": truth}, {"index": source})
+
+
+def damaged(label_maps: Step, amounts: Mapping[str, float], *, name: str) -> Step:
+    """The same label maps, damaged by these amounts. name: what they are called."""
+    return Step("damaged", {"model": name, "amounts": dict(amounts)}, {"maps": label_maps})
+
+
+def index_of(label_maps: Step) -> Step:
+    """The index that label maps are of, whatever they were made from."""
+    step = label_maps
+    while "maps" in step.inputs:
+        step = step.inputs["maps"]
+    return step.inputs["index"]
+
+
 def scores(source: Step, label_maps: Step, *, truth: str | None) -> Step:
     """Label maps against an index's ground truth. truth: the label set it is in, if known."""
     inputs = {"index": source, "maps": label_maps}

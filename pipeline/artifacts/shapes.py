@@ -94,14 +94,17 @@ SHAPES: dict[str, Any] = {
 
 _COUNT = {"subset": str, "ids": Maybe(int), "images": Maybe(int), "cameras": Maybe(int)}
 _NAMES = Maybe(Each(str))
+_MAPS = {"images": int, "seconds": NUMBER, "images_per_s": NUMBER, "failed": _NAMES,
+         "no_person": _NAMES, "little_person": _NAMES, "two_bodies": _NAMES,
+         "one_class": _NAMES, "same_as_fp32": Maybe(NUMBER), "computed_in": Maybe(str)}  # fmt: skip
 # What commands read of the summary in the mark of a step of this name.
 SUMMARIES: dict[str, Any] = {
     "index": {"counts": Each(_COUNT), "lines": Each(str), "problems": Each(str),
               "layout": Maybe(str), "notes": _NAMES},
-    "maps": {"images": int, "seconds": NUMBER, "images_per_s": NUMBER, "failed": _NAMES,
-             "no_person": _NAMES, "little_person": _NAMES, "two_bodies": _NAMES,
-             "one_class": _NAMES, "same_as_fp32": Maybe(NUMBER), "computed_in": Maybe(str)},
+    "maps": _MAPS,
+    "exact": _MAPS,
     "centred": {"changed": Each(str)},
+    "damaged": {"images": int, "equal": NUMBER},
     "model": {"identities": Maybe(int), "seconds": Maybe(NUMBER), "trunk": Maybe(str),
               "input_size": Maybe(Each(int, 2)), "parameters": Maybe(int)},
 }  # fmt: skip

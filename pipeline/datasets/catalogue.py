@@ -11,12 +11,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.datasets.manifest import Manifest
+from pipeline.datasets.variants import chosen, overlaid
 from pipeline.terminal.errors import DamagedFile, ReidpipeError, nearest
 from pipeline.terminal.yaml_text import read_yaml_file
 
 
 def parse_manifest(content: dict[str, Any], variant: str | None = None) -> Manifest:
-    """Validate the plain content of a YAML file, with one variant laid over it.
+    """Validate the plain content of a YAML file, with one variant laid over it, or several joined
+    by + where its ``variants_join`` is true.
 
     ``default_variant`` is taken when none is named; without either, the fields stand as they are.
     Raises ReidpipeError naming the first wrong field or the unknown variant.
@@ -39,12 +41,10 @@ def parse_manifest(content: dict[str, Any], variant: str | None = None) -> Manif
             )
         variants = {**variants, variant: {}}
     if variant is not None:
-        if variant not in variants:
-            raise ReidpipeError(
-                f"found variant '{variant}' of {name}{nearest(variant, variants)}; "
-                f"expected one of {', '.join(variants) or 'none'}; type reidpipe datasets"
-            )
-        fields = _overlaid(fields, variants[variant] or {})
+        join = content.get("variants_join") is True
+        variant, layers = chosen(name, variant, variants, join=join)
+        for over in layers:
+            fields = overlaid(fields, over)
     fields |= {"variants": list(variants), "variant": variant}
     try:
         return Manifest.model_validate(fields)
@@ -55,16 +55,6 @@ def parse_manifest(content: dict[str, Any], variant: str | None = None) -> Manif
             f"manifest {name}: found a wrong '{where}': {first['msg']}; "
             "expected the fields of pipeline/datasets/manifest.py"
         ) from error
-
-
-def _overlaid(base: Any, over: Any) -> Any:
-    if isinstance(base, dict) and isinstance(over, dict):
-        return {
-            key: _overlaid(base[key], over[key]) if key in base and key in over
-            else over.get(key, base.get(key))
-            for key in (*base, *(key for key in over if key not in base))
-        }  # fmt: skip
-    return over
 
 
 def load_manifest(dataset: str) -> Manifest:

@@ -13,6 +13,7 @@ from pipeline.datasets.check import as_warnings, error_lines, refusal
 from pipeline.datasets.layouts.own.classes import OF_CLASSES
 from pipeline.datasets.manifest import Manifest
 from pipeline.datasets.sources import GENERATED, index_step
+from pipeline.datasets.variants import JOINT
 from pipeline.terminal.commandline import CONTEXT, JOBS, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.paths import TypedPath
@@ -186,6 +187,12 @@ def _describe(terminal: Terminal, manifest: Manifest) -> None:
     if manifest.variants:
         names = ", ".join(f"{manifest.id}:{variant}" for variant in manifest.variants)
         terminal.say(f"variants: {names}")
+    if manifest.variants_join and len(manifest.variants) > 1:
+        first, last = manifest.variants[0], manifest.variants[-1]
+        terminal.say(f"variants join: {manifest.id}:{JOINT.join((first, last))} is both")
+    if manifest.generated:
+        told = ", ".join(f"{name} {value}" for name, value in manifest.generated.items())
+        terminal.say(f"drawn with: {told}")
     for protocol in manifest.protocols:
         terminal.say(f"protocol {protocol.name} (exclude {protocol.exclude}): {protocol.note}")
     terminal.result(_plain(manifest))

@@ -295,6 +295,8 @@ class Manifest(Part):
     names_file: str | None = None
     numeric_folders: bool = False
     validation: str | None = Field(default=None, exclude_if=lambda name: name is None)
+    # Variants that may be typed together, a+b; no part of what is laid over.
+    variants_join: bool = Field(default=False, exclude=True)
     # Any word is a variant: another set of images of one's own.
     any_variant: bool = Field(default=False, exclude=True)
 

@@ -24,6 +24,7 @@ from pipeline.terminal.errors import ReidpipeError
 
 SCHEMA = 1
 SHARD_IMAGES = 256
+LARGEST_SIDE = 1 << 14  # of a map: its pixels are room that is made before they are read
 CONFIDENCE_STEPS = 15
 NOTES = "notes"  # the attribute that says what the bits of ``note`` mean
 _SHARD = re.compile(r"maps-(\d{5,18})\.h5")
@@ -87,6 +88,9 @@ class Shard:
             self.sets["note"] = self._dataset("note", "u1", 1)
         if any(len(values) != count for values in self.sets.values()):
             raise damaged(self.path, f"its datasets do not all hold {count} images")
+        label, confidence = self.sets["label"].shape, self.sets["confidence"].shape
+        if max(self.size) > LARGEST_SIDE or confidence != label:
+            raise damaged(self.path, f"its maps are of {label}, their confidences of {confidence}")
         self.checksums = self.sets["checksum"][:]
         self.plain = {name: self._is_plain(name) for name in ("label", "confidence")}
 

@@ -35,6 +35,15 @@ class Canvas:
         self._patterned = [False]
         self._cloth = [False]
 
+    def copy(self) -> Canvas:
+        """What is painted so far, to be painted on without this canvas."""
+        other = Canvas(self.size)
+        other._parts.paste(self._parts)
+        other._shade.paste(self._shade)
+        for name in ("_labels", "_colours", "_seconds", "_patterned", "_cloth"):
+            setattr(other, name, list(getattr(self, name)))
+        return other
+
     def part(self, label: int, rgb: Rgb, *, cloth: bool = True, second: Rgb | None = None) -> int:
         """A new part number for pixels of class ``label`` and colour ``rgb``."""
         if len(self._labels) > _MAX_PARTS:

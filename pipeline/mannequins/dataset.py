@@ -1,7 +1,8 @@
 """Mannequins: a dataset of generated people with exact label maps, cameras and captions.
 
 The default dataset: no download, no real person. Every image is a pure function of
-(seed, pid, camera, index), so it can be made alone, in any order, in any process.
+(seed, pid, camera, index) and, where shares of occlusion are stated, of whether it is among these;
+so it can be made alone, in any order, in any process.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import csv
 import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 
 from pipeline.artifacts.atomic import write_text
@@ -23,7 +26,14 @@ from pipeline.datasets.check import check_rows
 from pipeline.datasets.index import ImageRow, Index, write_index
 from pipeline.mannequins.drawing import draw
 from pipeline.mannequins.identities import TWIN_EVERY, Identity, identity
-from pipeline.mannequins.parameters import FIRST, checked
+from pipeline.mannequins.parameters import (
+    FIRST,
+    FIRST_TESTED,
+    OCCLUSION,
+    TRAIN_CAMERA,
+    TRAIN_IMAGES,
+    checked,
+)
 
 if TYPE_CHECKING:
     from pipeline.artifacts.steps import Job
@@ -31,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One image to be made: where it goes and what it shows."""
+    """One image to be made: where it goes and what it shows. occluded: as of ``draw``."""
 
     split: str
     pid: int
@@ -40,6 +50,7 @@ class Plan:
     seed: int
     size: tuple[int, int]
     folder: str
+    occluded: bool | None = None
 
     @property
     def stem(self) -> str:
@@ -54,7 +65,7 @@ def render(job: Job) -> dict[str, Any]:
     classes), ``index.csv``, ``dataset.json`` and ``identities.csv``. Of each test person and
     camera the first image is a query, the others are gallery. Train and test people are disjoint,
     a twin is always in the split of its original, and with ``disjoint_cameras`` the test cameras
-    come after the training ones.
+    come after the training ones. ``checked`` says what else may be asked for.
 
     Raises: ``ReidpipeError`` for unknown parameters and impossible counts.
     """
@@ -84,26 +95,63 @@ def render(job: Job) -> dict[str, Any]:
 def plan(params: dict[str, Any], folder: Path) -> list[Plan]:
     """All images of a dataset in the order of its index: train, query, gallery."""
     size = (int(params["size"][0]), int(params["size"][1]))
-    trained, first = params["identities"]["train"], params.get(FIRST, 1)
-    # Test people start after a whole group, so that a twin shares the split of its original.
-    start = -(-trained // TWIN_EVERY) * TWIN_EVERY + first
-    tested = range(start, start + params["identities"]["test"])
-    cameras = range(params["cameras"])
+    trained, tested = _people(params)
     behind = params["cameras"] if params["disjoint_cameras"] else 0
+    shifts = {"train": params.get(TRAIN_CAMERA, 0), "query": behind, "gallery": behind}
 
-    def entries(split: str, pids: Sequence[int], shift: int, which: Sequence[int]) -> list[Plan]:
-        return [
-            Plan(split, pid, camera + shift, index, params["seed"], size, str(folder))
+    def entries(split: str, pids: Sequence[int], which: Sequence[int]) -> list[Plan]:
+        found = [
+            Plan(split, pid, camera + shifts[split], index, params["seed"], size, str(folder))
             for pid in pids
-            for camera in cameras
-            for index in which
+            for camera, index in _seen(params, split, pid, which)
         ]
+        share = params.get(OCCLUSION, {}).get(split)
+        return found if share is None else _occluded(found, share)
 
     return [
-        *entries("train", range(first, first + trained), 0, range(params["images"])),
-        *entries("query", tested, behind, range(1)),
-        *entries("gallery", tested, behind, range(1, params["images"])),
+        *entries("train", trained, range(params["images"])),
+        *entries("query", tested, range(1)),
+        *entries("gallery", tested, range(1, params["images"])),
     ]
+
+
+def _people(params: dict[str, Any]) -> tuple[list[int], range]:
+    """Those to train on and those to be found; a twin shares the side of its original."""
+    amount, asked = params["identities"], params.get(FIRST_TESTED)
+    first = params.get(FIRST, 1)
+    start = first + _groups(amount["train"]) if asked is None else asked
+    apart = range(start, start + _groups(amount["test"]))
+    trained = islice((pid for pid in count(first) if pid not in apart), amount["train"])
+    return list(trained), range(start, start + amount["test"])
+
+
+def _groups(people: int) -> int:
+    """As many people, and the rest of the last one's group of originals and twin."""
+    return -(-people // TWIN_EVERY) * TWIN_EVERY
+
+
+def _seen(
+    params: dict[str, Any], split: str, pid: int, which: Sequence[int]
+) -> list[tuple[int, int]]:
+    """(camera, index) of a person's images, in order. ``TRAIN_IMAGES`` of them go round the cameras
+    in an order drawn for the person: two are of two cameras, and the first of many are the few.
+    """
+    cameras = params["cameras"]
+    if split != "train" or TRAIN_IMAGES not in params:
+        return [(camera, index) for camera in range(cameras) for index in which]
+    order = np.random.default_rng([params["seed"], pid, 13]).permutation(cameras).tolist()
+    return sorted((order[n % cameras], n // cameras) for n in range(params[TRAIN_IMAGES]))
+
+
+def _occluded(entries: list[Plan], share: float) -> list[Plan]:
+    """Something hides the person in ``share`` of the images, rounded to whole ones, and no other.
+    Each has a number drawn for it, and the lowest are taken: of a larger share these and more.
+    """
+    drawn = [
+        np.random.default_rng([at.seed, at.pid, at.camera, at.index, 9]).random() for at in entries
+    ]
+    taken = set(np.argsort(drawn, kind="stable")[: round(share * len(entries))].tolist())
+    return [replace(at, occluded=place in taken) for place, at in enumerate(entries)]
 
 
 def make(plans: list[Plan]) -> list[ImageRow]:
@@ -111,7 +159,9 @@ def make(plans: list[Plan]) -> list[ImageRow]:
 
 
 def _made(entry: Plan) -> ImageRow:
-    figure = draw(entry.seed, entry.pid, entry.camera, entry.index, entry.size)
+    figure = draw(
+        entry.seed, entry.pid, entry.camera, entry.index, entry.size, occluded=entry.occluded
+    )
     path, label_path = f"images/{entry.stem}.jpg", f"labels/{entry.stem}.png"
     buffer = io.BytesIO()
     Image.fromarray(figure.image).save(buffer, "JPEG", quality=95, subsampling=0)

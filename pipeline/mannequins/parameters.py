@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.mannequins.identities import TWIN_EVERY
@@ -17,7 +18,13 @@ DEFAULTS: dict[str, Any] = {
     "disjoint_cameras": False,
 }
 """Parameters of ``render``: ``images`` are per person and camera, ``size`` is (H, W)."""
-FIRST = "first_person"  # of the population, from which people are taken; no parameter where it is 1
+FIRST = "first_person"
+FIRST_TESTED = "first_test_person"
+TRAIN_IMAGES = "train_images"
+TRAIN_CAMERA = "first_train_camera"
+OCCLUSION = "occlusion"
+# Parameters only where they are given: the keys of what is drawn without them stay as they are.
+GIVEN = (FIRST, FIRST_TESTED, TRAIN_IMAGES, TRAIN_CAMERA, OCCLUSION)
 
 
 def checked(params: dict[str, Any]) -> dict[str, Any]:
@@ -25,8 +32,15 @@ def checked(params: dict[str, Any]) -> dict[str, Any]:
 
     ``first_person``: the number, within the population of the seed, of the first person: other
     people in the same scenes before the same cameras. Only such a set may have nobody to train on.
+    ``first_test_person``: that of the first person to be found, whatever the number of people to
+    train on; these are then the first who are not among the others. ``train_images``: of each
+    person to train on in all, in place of ``images`` before each camera. ``first_train_camera``:
+    the first of the cameras to train before, those of the test being the first of the world.
+    ``occlusion``: split -> share of its images in which something hides at least a fifth of the
+    person, and nothing in the others; before those of a split that is not named something stands by
+    chance, in 18 of 100, and may hide less.
     """
-    known = [*DEFAULTS, FIRST]
+    known = [*DEFAULTS, *GIVEN]
     for name in params:
         if name not in known:
             raise ReidpipeError(
@@ -41,11 +55,13 @@ def checked(params: dict[str, Any]) -> dict[str, Any]:
             f"found identities {people}; expected at least one per split; "
             'type {"train": 64, "test": 32}'
         )
-    if first < 1 or (first - 1) % TWIN_EVERY:
-        raise ReidpipeError(
-            f"found {FIRST} {first}; expected 1 more than a multiple of {TWIN_EVERY}, so that a "
-            f"twin stays with its original; type {FIRST}={1 + max(0, first) // 4 * 4}"
-        )
+    for name in (FIRST, FIRST_TESTED):
+        number = full.get(name, 1)
+        if number < 1 or (number - 1) % TWIN_EVERY:
+            raise ReidpipeError(
+                f"found {name} {number}; expected 1 more than a multiple of {TWIN_EVERY}, so that "
+                f"a twin stays with its original; type {name}={1 + max(0, number) // 4 * 4}"
+            )
     if len(full["size"]) != 2 or min(full["size"]) < 16:
         raise ReidpipeError(
             f"found size {full['size']}; expected [height, width] in pixels, at least 16 each; "
@@ -56,4 +72,28 @@ def checked(params: dict[str, Any]) -> dict[str, Any]:
             f"found {full['cameras']} cameras and {full['images']} images per person and camera; "
             "expected at least 1 and 2 (one query, one gallery image); type cameras=4 images=4"
         )
+    if full.get(TRAIN_IMAGES, 2) < 2:
+        raise ReidpipeError(
+            f"found {TRAIN_IMAGES} {full[TRAIN_IMAGES]}; expected at least 2 of each person, so "
+            f"that there is a pair; type {TRAIN_IMAGES}=2"
+        )
+    if TRAIN_CAMERA in full and (full[TRAIN_CAMERA] < 0 or full["disjoint_cameras"]):
+        raise ReidpipeError(
+            f"found {TRAIN_CAMERA} {full[TRAIN_CAMERA]} and disjoint_cameras "
+            f"{full['disjoint_cameras']}; expected a number from 0, without disjoint_cameras, "
+            f"which moves those of the test; type {TRAIN_CAMERA}={full['cameras']}"
+        )
+    _check_occlusion(full.get(OCCLUSION, {}))
     return full
+
+
+def _check_occlusion(shares: Any) -> None:
+    splits = ("train", "query", "gallery")
+    if not isinstance(shares, Mapping) or not all(
+        split in splits and isinstance(share, int | float) and 0 <= share <= 1
+        for split, share in shares.items()
+    ):
+        raise ReidpipeError(
+            f"found {OCCLUSION} {shares}; expected shares from 0 to 1 of {', '.join(splits)}; "
+            'type {"query": 0.5, "gallery": 0.5}'
+        )

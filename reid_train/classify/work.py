@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.artifacts.atomic import replacing, write_json
 from pipeline.artifacts.store import versions
+from pipeline.terminal.errors import ReidpipeError
 from reid_train.classify.classifier import load_prompt_classifier
 from reid_train.classify.recipe import LearnerRecipe, from_plain
 from reid_train.classify.task import ClassificationTask, ShotBatches, features_of, images_of
@@ -61,6 +62,12 @@ def features(job: Job) -> dict[str, Any]:
     rows: Sequence[Row] = table.test
     if "shots" in job.inputs:
         rows = Draw.read(job.inputs["shots"] / SHOTS).train
+    if not rows:
+        raise ReidpipeError(
+            f"found no image to test on among the classes of '{table.index.dataset}'; expected "
+            "FOLDER/test/<class>/<image> beside train, or a split of another name; type reidpipe "
+            f"datasets {table.index.dataset}"
+        )
     runtime = Runtime.create(job.device, "fp32", job.threads)
     model = load_prompt_classifier(
         "zero-shot", clip=_clip(job), class_names=["nothing"], device=str(runtime.device)

@@ -255,7 +255,7 @@ def _tensors(content: Any) -> Iterator[Tensor]:
 
 
 def _is_dense(value: Tensor) -> bool:
-    strange = value.is_meta or value.is_quantized or value.is_nested
+    strange = value.is_meta or getattr(value, "is_quantized", False) or value.is_nested
     return value.layout == torch.strided and not strange
 
 

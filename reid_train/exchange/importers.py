@@ -105,7 +105,7 @@ def _load_own(
     folder = _model_folder(path if path.exists() else _run_folder(path, workspace))
     about = read_json(folder / META)
     # What trained it is history; its trunk is what computes.
-    for file, used in about.get("plugins", {}).items():
+    for file, used in (about.get("plugins") or {}).items():
         trunks = {name: used["sha256"] for name in used["names"] if name.startswith("trunk ")}
         require(trunks, f"the model {folder.name[:8]}, made with plugin {file}")
     model = build_model(about["model"])

@@ -88,7 +88,7 @@ def shared_maps(evaluations: Sequence[Step]) -> Step | None:
     index = evaluations[0].inputs["index"].key
     for step in evaluations:
         maps = step.inputs["model"].inputs.get("maps")
-        if maps is not None and maps.inputs["index"].key == index:
+        if maps is not None and requests.index_of(maps).key == index:
             return maps
     return None
 

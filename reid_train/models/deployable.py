@@ -120,7 +120,7 @@ def build_model(
     name = spec["trunk"]
     TRUNKS.check(name, "model.trunk")
     height, width = spec["input_size"]
-    options = dict(spec.get("options", {}))
+    options = dict(spec.get("options") or {})
     for option in sorted({"input_size", "pretrained", "weights"} & set(options)):
         raise ReidpipeError(
             f"found option 'model.options.{option}'; expected input.size, or --pretrained and what "

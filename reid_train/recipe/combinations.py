@@ -5,10 +5,11 @@ request, and the table of the results.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.runs import record_run, run_name
@@ -16,7 +17,7 @@ from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import Terminal
-from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.publishing import Column, Table
 from pipeline.terminal.tables import format_table
 from reid_train.evaluation.results import check_evaluable, evaluation_step, measure, protocol_line
@@ -27,13 +28,23 @@ from reid_train.recipe.arguments import changed_recipe, check_data, model_step
 
 MEASURES = ("mAP", "Rank-1", "Rank-5", "mINP")
 MOST_SEEDS = 1000
-COLUMNS = ("recipe", "dataset", "parsing", "seeds", *MEASURES)
+TOLD = ("recipe", "dataset", "parsing", "settings")
+
+
+class Row(NamedTuple):
+    """A line of the table; ``settings`` as text, empty where none vary."""
+
+    recipe: str
+    dataset: str
+    parsing: str | None
+    settings: str
 
 
 @dataclass(frozen=True)
 class Cell:
     """One training of a ``run``: what it was asked for, its model and its evaluation. ``parsing``
-    is None where the recipe reads no label maps.
+    is None where the recipe reads no label maps. ``settings``: those that make it another row than
+    its neighbours.
     """
 
     recipe: str
@@ -42,6 +53,7 @@ class Cell:
     seed: int
     model: Step
     evaluation: Step
+    settings: tuple[str, ...] = ()
 
     @property
     def run(self) -> str:
@@ -49,9 +61,9 @@ class Cell:
         return run_name(self.recipe, self.dataset, self.seed, self.model.key)
 
     @property
-    def row(self) -> tuple[str, str, str | None]:
+    def row(self) -> Row:
         """What it shares with the other seeds of its line in the table."""
-        return self.recipe, self.dataset, self.parsing
+        return Row(self.recipe, self.dataset, self.parsing, " ".join(self.settings))
 
 
 def read_seeds(texts: Iterable[str]) -> tuple[int, ...]:
@@ -91,14 +103,18 @@ def combinations(
     label_maps: Callable[[Step, str], Step],
     pretrained: str | None = None,
     settings: tuple[str, ...] = (),
+    variations: Sequence[tuple[str, ...]] = ((),),
 ) -> list[Cell]:
     """Everything to train and evaluate, row after row of the table.
 
     Parsers vary only under recipes that read label maps. ``label_maps(index, parser)`` gives
-    the maps and is asked once per pair. Raises ReidpipeError for the first mistake in any of the
-    combinations, before anything is executed.
+    the maps and is asked once per pair. variations: settings beside the others, row by row. Raises
+    ReidpipeError for the first mistake in any of the combinations, before anything is executed.
     """
-    loaded = {recipe: changed_recipe(recipe, settings) for recipe in dict.fromkeys(recipes)}
+    loaded = {
+        recipe: changed_recipe(recipe, (*settings, *variations[0]))
+        for recipe in dict.fromkeys(recipes)
+    }
     names = [recipe.name for recipe in loaded.values()]
     for name in names:
         if names.count(name) > 1:
@@ -110,24 +126,25 @@ def combinations(
     maps: dict[tuple[str, str], Step] = {}
     cells = []
     for given, recipe in loaded.items():
-        for dataset, index in indices.items():
-            for parsing in parsers if recipe.reads_maps else (None,):
-                if parsing is not None and (dataset, parsing) not in maps:
-                    maps[dataset, parsing] = label_maps(index, parsing)
-                for seed in seeds:
-                    model = model_step(
-                        terminal,
-                        given,
-                        dataset,
-                        seed=seed,
-                        pretrained=pretrained,
-                        settings=settings,
-                        label_maps=lambda _, at=(dataset, parsing): maps[at],  # type: ignore[index]
-                        index=index,
-                    )
-                    evaluation = evaluation_step(terminal, model)
-                    called = model.params["recipe"]["name"]
-                    cells.append(Cell(called, dataset, parsing, seed, model, evaluation))
+        for (dataset, index), varied, parsing in product(
+            indices.items(), variations, parsers if recipe.reads_maps else (None,)
+        ):
+            if parsing is not None and (dataset, parsing) not in maps:
+                maps[dataset, parsing] = label_maps(index, parsing)
+            for seed in seeds:
+                model = model_step(
+                    terminal,
+                    given,
+                    dataset,
+                    seed=seed,
+                    pretrained=pretrained,
+                    settings=(*settings, *varied),
+                    label_maps=lambda _, at=(dataset, parsing): maps[at],  # type: ignore[index]
+                    index=index,
+                )
+                evaluation = evaluation_step(terminal, model)
+                called = model.params["recipe"]["name"]
+                cells.append(Cell(called, dataset, parsing, seed, model, evaluation, varied))
     return cells
 
 
@@ -153,7 +170,8 @@ def absent(asked: Iterable[Cell], cells: Iterable[Cell]) -> list[str]:
     there = set(map(id, cells))
     return [
         f"missing {cell.recipe} on {cell.dataset}{f' with {cell.parsing}' if cell.parsing else ''}"
-        f", seed {cell.seed}: its row is of the other seeds, or absent"
+        f"{f' at {cell.row.settings}' if cell.settings else ''}, seed {cell.seed}: its row is of "
+        "the other seeds, or absent"
         for cell in asked
         if id(cell) not in there
     ]
@@ -175,15 +193,13 @@ def record(terminal: Terminal, cells: Iterable[Cell]) -> list[str]:
 
 def results(terminal: Terminal, cells: Sequence[Cell], runs: Sequence[str]) -> list[dict[str, Any]]:
     """One mapping per row of the table: its figures per seed (0..1), mean and spread."""
-    rows: dict[tuple[str, str, str | None], list[tuple[Cell, str, dict[str, Any]]]] = {}
+    rows: dict[Row, list[tuple[Cell, str, dict[str, Any]]]] = {}
     for cell, run in zip(cells, runs, strict=True):
         metrics = read_json(terminal.workspace.folder(cell.evaluation) / "metrics.json")
         rows.setdefault(cell.row, []).append((cell, run, metrics))
     return [
         {
-            "recipe": recipe,
-            "dataset": dataset,
-            "parsing": parsing,
+            **row._asdict(),
             "seeds": [cell.seed for cell, _, _ in members],
             "runs": [run for _, run, _ in members],
             "protocol": protocol_line(members[0][2], members[0][0].evaluation),
@@ -192,22 +208,57 @@ def results(terminal: Terminal, cells: Sequence[Cell], runs: Sequence[str]) -> l
                 for name in MEASURES
             },
         }
-        for (recipe, dataset, parsing), members in rows.items()
+        for row, members in rows.items()
     ]
 
 
-def contenders(terminal: Terminal, cells: Iterable[Cell]) -> list[Contender]:
-    """The rows of the table as what is compared: each with its evaluations by seed. Named by what
-    tells them apart: the recipe, and the parser where one recipe has several.
+def contenders(
+    terminal: Terminal, cells: Iterable[Cell], names: Mapping[Row, str]
+) -> list[Contender]:
+    """The rows of the table as what is compared: each with its evaluations by seed. names: of
+    ``named``, of all rows that were asked for.
     """
-    rows: dict[tuple[str, str, str | None], dict[int, Path]] = {}
+    folders: dict[Row, dict[int, Path]] = {}
     for cell in cells:
-        rows.setdefault(cell.row, {})[cell.seed] = terminal.workspace.folder(cell.evaluation)
-    parsers = {parsing for _, _, parsing in rows if parsing is not None}
-    return [
-        Contender(f"{recipe} with {parsing}" if parsing and len(parsers) > 1 else recipe, folders)
-        for (recipe, _, parsing), folders in rows.items()
-    ]
+        folders.setdefault(cell.row, {})[cell.seed] = terminal.workspace.folder(cell.evaluation)
+    return [Contender(names[row], seeds) for row, seeds in folders.items()]
+
+
+def pairs_with(names: Mapping[Row, str], against: str) -> set[frozenset[str]]:
+    """The pairs of ``contenders``, by name, that ``run --against`` is about: each row with those of
+    a recipe, or of ``RECIPE with PARSER``, at the same settings. Raises ReidpipeError where there
+    is no such row.
+    """
+    known = dict.fromkeys(row.recipe for row in names)
+    known |= {_read(row): None for row in names if row.parsing}
+    if against not in known:
+        raise ReidpipeError(
+            f"found --against {against}{nearest(against, known)}; expected a recipe of the table, "
+            f"or one with its parser; type --against '{next(iter(known))}'"
+        )
+    return {
+        frozenset((name, names[other]))
+        for (row, name), other in product(names.items(), names)
+        if against in (other.recipe, _read(other)) and row != other
+        if (row.dataset, row.settings) == (other.dataset, other.settings)
+    }
+
+
+def _read(row: Row) -> str:
+    return f"{row.recipe} with {row.parsing}" if row.parsing else row.recipe
+
+
+def named(cells: Iterable[Cell]) -> dict[Row, str]:
+    """Each row of the table by what tells it apart from others of its dataset: the recipe, the
+    parser where there are several, settings that vary.
+    """
+    rows = dict.fromkeys(cell.row for cell in cells)
+    several = len({row.parsing for row in rows if row.parsing is not None}) > 1
+    return {
+        row: (_read(row) if several else row.recipe)
+        + (f" at {row.settings}" if row.settings else "")
+        for row in rows
+    }
 
 
 def warnings(terminal: Terminal, cells: Iterable[Cell], runs: Iterable[str]) -> list[str]:
@@ -221,20 +272,21 @@ def warnings(terminal: Terminal, cells: Iterable[Cell], runs: Iterable[str]) -> 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows of ``results`` as text: percent, mean ± sample standard deviation."""
+    told = [name for name in TOLD if name != "settings" or any(row.get(name) for row in rows)]
     shown = [
         {
-            **{name: row[name] for name in ("recipe", "dataset", "parsing")},
+            **{name: row[name] for name in told},
             "seeds": len(row["seeds"]),
             **{name: percent(row[name]) for name in MEASURES},
         }
         for row in rows
     ]
-    return format_table(shown, COLUMNS)
+    return format_table(shown, [*told, "seeds", *MEASURES])
 
 
 def publication(rows: Sequence[dict[str, Any]]) -> Table:
     """The rows of ``results`` as a table for a paper; the best of each dataset is marked."""
-    told = [name for name in ("recipe", "dataset", "parsing") if any(row[name] for row in rows)]
+    told = [name for name in TOLD if any(row.get(name) for row in rows)]
     columns = [Column(name) for name in told] + [Column("seeds", "count")]
     return Table(
         [*columns, *(Column(name, "percent", best=True) for name in MEASURES)],

@@ -17,7 +17,7 @@ from reid_train.recipe.schema import Expected, Published
 
 if TYPE_CHECKING:
     from pipeline.artifacts.steps import Step
-    from reid_train.recipe.combinations import Cell
+    from reid_train.recipe.combinations import Cell, Row
 
 LISTED = 6
 
@@ -202,14 +202,16 @@ def beside(
 
 def beside_cells(workspace: Workspace, cells: Iterable[Cell]) -> list[Beside]:
     """``beside`` for every row of the table of ``run``."""
-    rows: dict[tuple[str, str, str | None], list[Cell]] = {}
+    rows: dict[Row, list[Cell]] = {}
     for cell in cells:
         rows.setdefault(cell.row, []).append(cell)
     found = []
-    for (recipe, dataset, parsing), members in rows.items():
+    for row, members in rows.items():
         metrics = [read_json(workspace.folder(c.evaluation) / "metrics.json") for c in members]
-        label = f"{recipe} on {dataset}" + (f", maps by {parsing}" if parsing else "")
-        found += beside(recipe, members[0].evaluation, metrics, label=label)
+        label = f"{row.recipe} on {row.dataset}"
+        label += f", maps by {row.parsing}" if row.parsing else ""
+        label += f", {row.settings}" if row.settings else ""
+        found += beside(row.recipe, members[0].evaluation, metrics, label=label)
     return found
 
 

@@ -60,8 +60,8 @@ def continue_heads(task: RecipeTask, start: Path, dataset: str, pids: Sequence[i
     if not task.heads:
         return False
     about = read_json(start / META)
-    if about["dataset"] != dataset or about["identity_order"] != list(pids):
-        reason = f"they knew the people of {about['dataset']}"
+    if about.get("dataset") != dataset or about.get("identity_order") != list(pids):
+        reason = f"they knew the people of {about.get('dataset') or 'a dataset that is not told'}"
     elif not (start / HEADS).is_file():
         reason = f"{start.name[:8]} was trained before heads were kept"
     else:

@@ -11,6 +11,7 @@ from pipeline.artifacts.atomic import replacing
 from pipeline.datasets.withheld import GREY, withdrawn_names
 from pipeline.images.originals import DamagedImage
 from pipeline.images.pixels import open_image
+from pipeline.terminal.printable import one_line
 from reid_train.figures.ranked_lists import BACKGROUND, INK, VERDICTS, Colour
 from reid_train.search.matches import Match, Query
 
@@ -200,6 +201,7 @@ def _wrapped(text: str, width: int, font: FreeTypeFont, most: int) -> list[str]:
     """``text`` in at most ``most`` lines of ``width`` pixels, broken after signs that part words;
     of a longer one the beginning and the end.
     """
+    text = one_line(text)
     lines = _broken(text, width, font)
     if len(lines) <= most:
         return lines

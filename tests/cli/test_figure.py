@@ -16,7 +16,7 @@ from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.figures.paper import training
-from reid_train.figures.paper.asked import Asked, index_of, one_question, spread
+from reid_train.figures.paper.asked import Asked, one_question, spread
 from tests.cli.conftest import TRAIN, Console
 from tests.cli.test_commands import SHORT
 from tests.cli.test_repeat import repeated
@@ -146,7 +146,7 @@ def test_images_are_chosen_evenly_and_maps_know_their_index():
     assert spread(["b", "a"], 5) == ["a", "b"] and spread(["b", "a"], 1) == ["a"]
     index = requests.index("d", {})
     maps = requests.maps(index, model="schp-tiny", weights=None)
-    assert index_of(maps) == index == index_of(requests.centred(maps))
+    assert requests.index_of(maps) == index == requests.index_of(requests.centred(maps))
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,11 @@ def test_options_that_no_recipe_reads_are_refused(console: Console, few_people: 
     assert "leave one out" in console.mistake(
         "train", "baseline-tiny", "--pretrained", "none", "--set", "model.pretrained=openai"
     )
+
+
+def test_classes_without_a_test_image_are_one_line(console: Console, things: Path):
+    shutil.rmtree(things / "test")
+    for path in things.glob("train/*/[1-9].png"):  # one is left of each: too few to hold any out
+        path.unlink()
+    line = console(*ZERO, things, code=2).stderr.splitlines()[-1]
+    assert "no image to test on" in line and "FOLDER/test/<class>/<image>" in line

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -16,7 +19,17 @@ from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.spread import spread
 from reid_train.figures.commands import shared_maps
-from reid_train.recipe.combinations import Cell, combinations, read_names, read_seeds, table
+from reid_train.recipe.combinations import (
+    Cell,
+    Row,
+    combinations,
+    named,
+    pairs_with,
+    read_names,
+    read_seeds,
+    table,
+)
+from reid_train.recipe.variation import read_variations
 from tests.cli.conftest import TRAIN, Console
 
 RUN = ("run", "baseline-tiny", "--dataset", "folder", *TRAIN, "--device", "cpu")
@@ -28,7 +41,12 @@ def terminal(tmp_path: Path) -> Terminal:
 
 
 def planned(
-    terminal: Terminal, tmp_path: Path, recipes: list[str], parsers: list[str], seeds: str = "0"
+    terminal: Terminal,
+    tmp_path: Path,
+    recipes: list[str],
+    parsers: list[str],
+    seeds: str = "0",
+    varied: Sequence[str] = (),
 ) -> list[Cell]:
     """The cells of a ``run``; each parser's weights are a file with its name in it."""
 
@@ -38,7 +56,13 @@ def planned(
         return requests.maps(index, model=parser, weights=weights)
 
     return combinations(
-        terminal, recipes, ["mannequins"], parsers, read_seeds([seeds]), label_maps=label_maps
+        terminal,
+        recipes,
+        ["mannequins"],
+        parsers,
+        read_seeds([seeds]),
+        label_maps=label_maps,
+        variations=read_variations(varied),
     )
 
 
@@ -100,6 +124,38 @@ def test_a_report_shows_the_maps_of_its_first_dataset(terminal: Terminal, tmp_pa
     maps = shared_maps(evaluations)
     assert maps is not None and maps.params["model"] == "invpt"
     assert shared_maps(evaluations[:1]) is None
+
+
+def test_a_setting_that_varies_is_a_row_per_value(terminal: Terminal, tmp_path: Path):
+    varied = ["stages.image.epochs=8,24"]
+    cells = planned(terminal, tmp_path, ["clip-reid-rn50"], [], varied=varied)
+    at = ["stages.image.epochs=8", "stages.image.epochs=24"]
+    assert [cell.row for cell in cells] == [
+        Row("clip-reid-rn50", "mannequins", None, settings) for settings in at
+    ]
+    keys = [above(cell.evaluation) for cell in cells]
+    assert keys[0]["identity-prompts"] == keys[1]["identity-prompts"]
+    assert keys[0]["model"] != keys[1]["model"]
+
+
+def test_each_row_is_tested_against_those_of_a_recipe_at_the_same_settings():
+    """B on two sets of epochs, and pi-VL with two parsers on both."""
+    at = ("epochs=8", "epochs=24")
+    parsers = {"b": (None,), "p": ("schp", "exact:borders=2")}
+    rows = [Row(r, "d", m, s) for r, maps in parsers.items() for s in at for m in maps]
+    names = named([cast("Cell", SimpleNamespace(row=row)) for row in rows])
+    assert list(names.values())[::3] == ["b at epochs=8", "p with exact:borders=2 at epochs=8"]
+    assert pairs_with(names, "b") == {
+        frozenset((f"b at {settings}", f"p with {parser} at {settings}"))
+        for settings in at
+        for parser in parsers["p"]
+    }
+    assert len(pairs_with(names, "p")) == 2 * 3  # each parser with B, and with the other
+    assert len(pairs_with(names, "p with schp")) == 2 * 2
+    plain = named([cast("Cell", SimpleNamespace(row=row)) for row in rows if row.parsing != "schp"])
+    assert "p at epochs=8" in plain.values()
+    with pytest.raises(ReidpipeError, match="found --against p with shcp .did you mean 'p with sc"):
+        pairs_with(names, "p with shcp")
 
 
 def test_two_recipes_of_one_name_are_refused(terminal: Terminal, tmp_path: Path):
@@ -166,6 +222,16 @@ def test_run_makes_a_row_per_recipe_and_dataset(trained: Console, few_people: No
     assert all(row["mAP"]["std"] is None for row in found["rows"])
 
 
+def test_run_makes_a_row_per_varied_setting(trained: Console):
+    words = (*RUN, "--vary", "test.flip=false,true", "--against", "baseline-tiny")
+    found = trained.json(*words)
+    assert [row["settings"] for row in found["rows"]] == ["test.flip=false", "test.flip=true"]
+    assert found["differences"] == []  # nothing stands beside the recipe
+    lines = trained(*words).stdout.splitlines()
+    assert lines[0].split()[:4] == ["recipe", "dataset", "parsing", "settings"]
+    assert "settings" not in trained(*RUN).stdout.splitlines()[0]
+
+
 def test_run_says_which_differences_are_beyond_noise(trained: Console, tmp_path: Path):
     mine = tmp_path / "mine.yaml"
     mine.write_text("base: baseline-tiny\ntest: {flip: true}\n")
@@ -197,6 +263,12 @@ def test_run_says_which_differences_are_beyond_noise(trained: Console, tmp_path:
         (("pi-vl-rn50", "--parsing", "schp-tiny,shcp"), ("parser 'shcp'", "'schp'?")),
         (("baseline-tiny", "--set", "stages.0.epoch=1"), ("did you mean 'stages.0.epochs'?",)),
         (("baseline-tiny", "--pretrained", "opnai"), ("found no file opnai",)),
+        (("baseline-tiny", "--vary", "stages.0.epochs=3"), ("two values or more",)),
+        (
+            ("baseline-tiny", "--vary", "stages.0.epoch=1,2"),
+            ("did you mean 'stages.0.epochs'?",),
+        ),
+        (("baseline-tiny", "--against", "baseline"), ("did you mean 'baseline-tiny'?",)),
     ],
     ids=lambda value: " ".join(value),
 )

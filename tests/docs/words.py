@@ -12,6 +12,7 @@ import click
 
 import cli
 from parsing_models.parsers.catalogue import entry
+from parsing_models.parsers.typed import typed
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.classify.recipe import load_learner
@@ -93,7 +94,7 @@ def check_names(command: str, params: dict[str, Any], *, plugins: bool) -> None:
             load_recipe(own_file(recipe), settings if command in ("train", "run") else None)
     for kind in listed(params, "parsing", "parsers", "pair", "model" if command == "parse" else ""):
         if not plugins and (kind.startswith("hf:") or not STANDS_FOR.search(kind)):
-            entry(kind)
+            entry(typed(kind)[0])
 
 
 def known(recipe: str) -> None:

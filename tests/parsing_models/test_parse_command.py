@@ -85,6 +85,22 @@ def test_score_equals_the_confusion_counted_by_hand(drawn: Console):
     assert table == ["background", "upper-clothes", "pants"]
 
 
+def test_the_datasets_own_maps_score_as_right_and_damaged_ones_as_they_are(drawn: Console):
+    line = drawn.mistake("parse", "folder", "--model", "exact")
+    assert "found no label set of the maps of folder" in line and "label_set=lip" in line
+    words = ("parse", "folder", "--model", "exact", "--option", "label_set=lip", "--score")
+    found = drawn.json(*words)
+    assert found["score"]["mIoU"] == 1.0 and found["score"]["pixels"] == 15
+    assert found["counts"]["failed"] == 0 and found["images"] == 3
+    # All parts lost: 5 of the 15 pixels are background, the two other classes are never met.
+    found = drawn.json("parse", "folder", "--model", "exact:label_set=lip:missing=1", "--score")
+    assert found["score"]["mIoU"] == pytest.approx(5 / 15 / 3)
+    # Of 8 pixels each: background are q's zero and its unknown one, half of g, none of t.
+    assert found["damaged"] == {"missing": 1.0, "equal": pytest.approx((2 + 4 + 0) / 24)}
+    text = drawn("parse", "folder", "--model", "exact:label_set=lip:missing=1").stdout
+    assert "damaged (missing 1): 25.0% of the labels are as before" in text
+
+
 def test_photographs_of_ccp_are_scored_in_the_garments_that_lip_has(drawn: Console, tmp_path: Path):
     trees_labelled.ccp(tmp_path)
     drawn("prepare", "ccp", "--root", tmp_path, "--allow-mismatch")

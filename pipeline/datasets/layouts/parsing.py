@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.artifacts.atomic import replacing
 from pipeline.datasets.layouts.files import Reading
-from pipeline.datasets.layouts.matlab import read_mat
+from pipeline.datasets.layouts.matlab import read_mat, try_mats
 from pipeline.datasets.layouts.rows import (
     LayoutRow,
     read_lines,
@@ -50,7 +50,10 @@ def read_pascal_context(reading: Reading, output: Path) -> None:
         assert source.list is not None
         listing = reading.place(source.list)
         assert listing is not None
-        for name in read_lines(listing):
+        names = read_lines(listing)
+        places = {parts / f"{name}.mat": labels / f"{name}.png" for name in names}
+        try_mats([at for at, drawn in places.items() if at.is_file() and not drawn.is_file()])
+        for name in names:
             image, annotation = images / f"{name}.jpg", parts / f"{name}.mat"
             for path in (image, annotation):
                 if not path.is_file():
@@ -84,6 +87,7 @@ def read_ccp(reading: Reading, output: Path) -> None:
     annotations = {
         Path(entry.name).stem: maps / entry.name for _, entry in walk_files(maps, depth=1)
     }
+    try_mats([at for stem, at in annotations.items() if not (labels / f"{stem}.png").is_file()])
     (source,) = reading.layout.sources
     for image in walk_images(photos, depth=1):
         annotation = annotations.pop(image.stem, None)
@@ -130,11 +134,11 @@ def _write(labels: np.ndarray, target: Path) -> None:
 
 
 def ccp_labels(annotation: Path) -> np.ndarray:
-    """Label map u1 (H, W), values 0..58, of one file of Clothing Co-Parsing.
+    """Label map u1 (H, W), values 0..58, of one file of Clothing Co-Parsing, which was tried.
 
     Raises ReidpipeError for a file without such a map.
     """
-    labels = np.asarray(read_mat(annotation, ("groundtruth",))["groundtruth"])
+    labels = np.asarray(read_mat(annotation, ("groundtruth",), tried=True)["groundtruth"])
     if labels.ndim != 2 or labels.dtype.kind not in "uif" or labels.size == 0:
         raise ReidpipeError(
             f"{annotation}: found 'groundtruth' of shape {labels.shape}; expected a map of labels; "
@@ -149,12 +153,13 @@ def ccp_labels(annotation: Path) -> np.ndarray:
 
 
 def part_labels(annotation: Path) -> np.ndarray | None:
-    """Label map u1 (H, W), values 0..6, of one annotation file; None when it shows no parts.
+    """Label map u1 (H, W), values 0..6, of one annotation file, which was tried; None when it
+    shows no parts.
 
     Raises ReidpipeError for a file without the expected structure or with an unknown part.
     """
     try:
-        objects = read_mat(annotation, ("anno",))["anno"][0][0][1][0]
+        objects = read_mat(annotation, ("anno",), tried=True)["anno"][0][0][1][0]
     except IndexError as error:
         raise ReidpipeError(
             f"{annotation}: found no object list in 'anno'; expected a human_parts annotation"

@@ -154,16 +154,16 @@ def walk_images(folder: Path, *, depth: int | None = None) -> Iterator[Path]:
     A link to a missing file is yielded, so that its reader names it; a device or pipe is not.
     Raises ReidpipeError for a name that is no UTF-8: no table could hold it.
     """
-    for place, entry in walk_files(folder, depth=depth):
+    for _, entry in walk_files(folder, depth=depth):
         if not is_image(entry.name) or not _is_file(entry):
             continue
         try:
-            f"{place}/{entry.name}".encode()
+            entry.path.encode()  # in full: the folder may be a class, which is in the table too
         except UnicodeEncodeError as error:
-            shown = f"{place}/{entry.name}".encode(errors="backslashreplace").decode()
+            shown = entry.path.encode(errors="backslashreplace").decode()
             raise ReidpipeError(
-                f"found the name {shown} in {folder}, which is no UTF-8; expected names that a "
-                "table can hold; rename it"
+                f"found the name {shown}, which is no UTF-8; expected names that a table can hold; "
+                "rename it"
             ) from error
         yield Path(entry.path)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -71,8 +71,11 @@ def of_runs(
     ]
 
 
-def differences(contenders: Sequence[Contender]) -> list[dict[str, Any]]:
+def differences(
+    contenders: Sequence[Contender], asked: Collection[frozenset[str]] | None = None
+) -> list[dict[str, Any]]:
     """One row per compared pair and measure; only contenders of equal ``ground`` are compared.
+    asked: pairs of names; None: all of few contenders, of many each with the best.
 
     The one with the higher mAP comes first, as ``better``, the other as ``worse``. difference,
     interval: fractions, better minus worse, the interval of this pair alone; p: of this pair alone;
@@ -87,7 +90,9 @@ def differences(contenders: Sequence[Contender]) -> list[dict[str, Any]]:
     for ground, members in grounds.items():
         ranked = sorted(members, key=lambda member: -member.average)
         pairs = list(combinations(ranked, 2))
-        if len(ranked) > ALL_PAIRS:
+        if asked is not None:
+            pairs = [pair for pair in pairs if frozenset(each.name for each in pair) in asked]
+        elif len(ranked) > ALL_PAIRS:
             pairs = [(ranked[0], other) for other in ranked[1:]]
         for measure in COMPARED:
             found = [_row(better, worse, measure, ground) for better, worse in pairs]

@@ -91,11 +91,6 @@ def _question(evaluation: Step) -> str:
     )
 
 
-def index_of(maps: Step) -> Step:
-    """The index that label maps are of."""
-    return maps.inputs["index"] if "index" in maps.inputs else index_of(maps.inputs["maps"])
-
-
 def maps_of(run: Run) -> Step | None:
     """The label maps that the run's model read, if it did."""
     return run.model.inputs.get("maps")

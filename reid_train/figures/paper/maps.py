@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.artifacts.requests import index_of
 from pipeline.artifacts.steps import Step
 from pipeline.datasets.index import read_index
 from pipeline.images.pixels import decode
@@ -9,7 +10,7 @@ from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.pictures import legend, overlay
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.figures.charts.grid import Cell, grid
-from reid_train.figures.paper.asked import Asked, Drawn, index_of, maps_of, no_such_image, spread
+from reid_train.figures.paper.asked import Asked, Drawn, maps_of, no_such_image, spread
 from reid_train.figures.paper.captions import names
 from reid_train.figures.paper.lists import choice
 

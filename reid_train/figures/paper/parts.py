@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pipeline.artifacts.arrays import read_arrays
 from pipeline.artifacts.checked import read_json
+from pipeline.artifacts.requests import index_of
 from pipeline.artifacts.steps import Step
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 from reid_train.figures.charts import scatter
-from reid_train.figures.paper.asked import Asked, Drawn, index_of, maps_of
+from reid_train.figures.paper.asked import Asked, Drawn, maps_of
 from reid_train.figures.paper.captions import conditions
 from reid_train.figures.part_features import GROUPS
 

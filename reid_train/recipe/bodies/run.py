@@ -18,6 +18,8 @@ def run(
     seeds: tuple[str, ...],
     pretrained: str | None,
     settings: tuple[str, ...],
+    varied: tuple[str, ...],
+    against: str | None,
     epochs: int | None,
     batch: int | None,
     lr: float | None,
@@ -32,9 +34,11 @@ def run(
     from reid_train.recipe import combinations, expected, random_start
     from reid_train.recipe.arguments import in_settings
     from reid_train.recipe.short_forms import Short
+    from reid_train.recipe.variation import read_variations
 
     trackers = read_trackers(logs)
     settings = in_settings(recipes, settings, Short(epochs, batch, lr))
+    variations = read_variations(varied, settings)
     check_reads_maps(recipes, settings)
     cells = combinations.combinations(
         terminal,
@@ -45,7 +49,10 @@ def run(
         label_maps=label_maps,
         pretrained=pretrained,
         settings=settings,
+        variations=variations,
     )
+    names = combinations.named(cells)
+    pairs = None if against is None else combinations.pairs_with(names, against)
     for line in random_start.warnings(terminal.workspace, [cell.model for cell in cells]):
         terminal.note(line)
     targets = [cell.evaluation for cell in cells]
@@ -75,7 +82,7 @@ def run(
     published = expected.beside_cells(terminal.workspace, cells)
     for line in expected.lines(published):
         terminal.say(line)
-    apart = differences(combinations.contenders(terminal, cells))
+    apart = differences(combinations.contenders(terminal, cells, names), pairs)
     for line in lines(apart):
         terminal.say(line)
     for line in combinations.warnings(terminal, cells, runs):

@@ -101,6 +101,17 @@ def test_a_name_that_is_no_utf8_is_one_line(tmp_path: Path):
         (tmp_path / "a" / "1.jpg").rename(tmp_path / "a" / os.fsdecode(b"caf\xe9.jpg"))
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
-    with pytest.raises(ReidpipeError, match=r"found the name a/caf\\udce9.jpg .*; rename it"):
+    with pytest.raises(ReidpipeError, match=r"found the name .*a/caf\\udce9.jpg, .*; rename it"):
         names(tmp_path)
     assert fingerprint(tmp_path)
+
+
+def test_a_class_whose_name_is_no_utf8_is_one_line(tmp_path: Path):
+    trees.picture(tmp_path / "a" / "1.jpg")
+    folder = tmp_path / os.fsdecode(b"\xff")
+    try:
+        (tmp_path / "a").rename(folder)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with pytest.raises(ReidpipeError, match=r"found the name .*udcff/1.jpg, .*; rename it"):
+        names(folder)

@@ -178,6 +178,18 @@ def test_damage_is_found_and_named(tmp_path: Path, damage: str):
             finished_keys(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["label", "confidence"])
+def test_maps_of_another_size_than_any_are_damage(name: str, tmp_path: Path):
+    fill_folder(tmp_path, ["a", "b"])
+    (shard,) = shards.shards(tmp_path)
+    with h5py.File(shard, "r+") as file:
+        del file[name]
+        huge = {"shape": (2, 100_000, 100_000), "chunks": (1, 1000, 1000)}
+        file.create_dataset(name, dtype="u1", compression="gzip", **huge)
+    with pytest.raises(ReidpipeError, match="100000"):
+        LabelMapReader(tmp_path)
+
+
 def test_repeated_keys_and_mixed_label_sets_are_refused(tmp_path: Path):
     fill_folder(tmp_path / "one", ["a", "b"])
     second = tmp_path / "one" / "maps-00001.h5"
