@@ -182,12 +182,18 @@ def load_learner(
     given = str(name_or_path)
     name = Path(given).stem if files.is_file(given) else given
     content = {"name": name, **files.read(given, FOLDER, see="reidpipe classify coop")}
-    by_split = content.pop("for_split", {})
+    by_split = content.pop("for_split", None) or {}
+    changes = by_split.values() if isinstance(by_split, dict) else [None]
+    if not all(isinstance(change, dict) for change in changes):
+        raise ReidpipeError(
+            f"recipe '{name}': found {str(by_split)[:80]} for for_split; expected what changes, by "
+            f"the name of a split ({', '.join(SPLITS)}); correct the file"
+        )
     for known in by_split:
         if known not in SPLITS:
             raise ReidpipeError(
-                f"recipe '{name}': found for_split '{known}'{nearest(known, SPLITS)}; expected "
-                f"{', '.join(SPLITS)}; correct the file"
+                f"recipe '{name}': found for_split '{known}'{nearest(str(known), SPLITS)}; "
+                f"expected {', '.join(SPLITS)}; correct the file"
             )
     content = files.merged(content, by_split.get(split, {}))
     for path, text in settings:

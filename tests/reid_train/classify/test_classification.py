@@ -228,6 +228,16 @@ def test_mistakes_in_recipes(tmp_path: Path):
         coop.epochs_for("oxford_pets", 4)
 
 
+@pytest.mark.parametrize("text", ["[1]", "5", "all", "{all: 3}", "{5: {}}", "{all: null}"])
+def test_changes_by_split_are_mappings(text: str, tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"base: coop\nfor_split: {text}\n")
+    with pytest.raises(ReidpipeError, match="for_split"):
+        load_learner(file)
+    file.write_text("base: coop\nfor_split: null\n")
+    assert load_learner(file).learner == "coop"
+
+
 def test_clip_tiny_is_compared_with_names_and_maple_cannot_enter_it():
     model = load_prompt_classifier("zero-shot", clip="clip-tiny", class_names=NAMES)
     assert model.input_size == (128, 64) and float(model.mean[0, 0, 0, 0]) == 0.5
