@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.artifacts.checked import read_json
+from pipeline.artifacts.mark import MARK
 from pipeline.artifacts.runs import Run
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
@@ -35,6 +36,11 @@ def newest_calibration(workspace: Workspace, how: Making) -> Calibrated:
         if not artifact.complete:
             continue
         provenance = artifact.provenance()
+        if "model" not in provenance["inputs"]:
+            raise DamagedFile(
+                f"found {artifact.folder / MARK} of an evaluation without its model; expected what "
+                "reidpipe eval writes; type reidpipe cache verify --repair"
+            )
         model = Step.from_plain(provenance["inputs"]["model"])
         params = provenance["params"]
         if model.key != how.model or params.get("flip") != how.flip or "distance" in params:
