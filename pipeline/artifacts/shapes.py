@@ -76,7 +76,7 @@ SHAPES: dict[str, Any] = {
         "chance": Maybe(Named(NUMBER)), "rerank": Maybe(_SHARES | {"intervals": Maybe(_INTERVALS)}),
     },
     "protocol.json": {
-        "image_size": Each(int, 2), "inputs": {"model": str, "index": str}, "flip": bool,
+        "image_size": Each(int, 2), "inputs": {"index": str}, "flip": bool,
         "precision": str,
         "exclude": Maybe(str), "distance": Maybe(str), "definition": Maybe({"name": str}),
         "trials": Maybe(int), "rerank": Maybe(dict),

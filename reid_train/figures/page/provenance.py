@@ -48,7 +48,11 @@ def _command(view: RunView) -> str:
     """What makes the evaluation again."""
     metrics, about = view.metrics, view.protocol
     # Imported models have no run's name; their key finds them.
-    words = ["reidpipe", "eval", about["inputs"]["model"] if " " in view.name else view.name]
+    words = [
+        "reidpipe",
+        "eval",
+        about["inputs"].get("model", "") if " " in view.name else view.name,
+    ]
     if metrics["dataset"] != view.provenance.get("trained on"):
         words += ["--dataset", metrics["dataset"]]
     words += ["--protocol", metrics["protocol"], "--exclude", metrics["exclude"]]
