@@ -11,12 +11,16 @@ from pydantic import ValidationError
 from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.mark import MARK
 from pipeline.artifacts.runs import Run
+from pipeline.artifacts.shapes import wrong
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 from reid_train.evaluation.calibration import Calibration, Threshold
 from reid_train.evaluation.threshold import RATE
 from reid_train.search.encoder import Making
+
+# What is read of the model that an evaluation's mark tells of.
+_INPUTS = {"model": {"params": {"recipe": {"model": {"options": dict}}}}}
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,10 @@ def newest_calibration(workspace: Workspace, how: Making) -> Calibrated:
         if not artifact.complete:
             continue
         provenance = artifact.provenance()
-        if "model" not in provenance["inputs"]:
+        if why := wrong(provenance["inputs"], _INPUTS):
             raise DamagedFile(
-                f"found {artifact.folder / MARK} of an evaluation without its model; expected what "
-                "reidpipe eval writes; type reidpipe cache verify --repair"
+                f"found {artifact.folder / MARK} with {why} in its inputs; expected what reidpipe "
+                "eval writes; type reidpipe cache verify --repair"
             )
         model = Step.from_plain(provenance["inputs"]["model"])
         params = provenance["params"]

@@ -34,3 +34,18 @@ def test_an_evaluation_may_lack_what_its_shape_says(trained: Console, name: str)
             trained("eval", "baseline-tiny", "--dataset", "folder")
             trained("report", "baseline-tiny")
             trained("cache", "rm", "report")
+
+
+@pytest.mark.parametrize("gone", ["model", "recipe"])
+def test_an_evaluation_whose_mark_tells_of_no_model_is_one_line(trained: Console, gone: str):
+    (evaluation,) = Workspace(trained.root).find("evaluation")
+    mark = evaluation.folder / MARK
+    told = json.loads(mark.read_text())
+    if gone == "model":
+        del told["inputs"]["model"]
+    else:
+        del told["inputs"]["model"]["params"]["recipe"]
+    mark.write_text(json.dumps(told))
+    line = trained("export", "baseline-tiny", "--format", "safetensors", code=2).stderr
+    assert f"no model{'.params.recipe' if gone == 'recipe' else ''} in its inputs" in line
+    assert str(mark) in line
