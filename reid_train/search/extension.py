@@ -107,8 +107,12 @@ def extend(
     if not names:
         raise DamagedImage(next(iter(damaged.values())))
     about = about_images(names, extension, how, calibrated, renewed=bool(fresh))
-    if old is not None and about == old.about and not fresh:
-        return old, damaged
+    known = old.about if old is not None else None
+    if old is not None and known is not None and not fresh:
+        # Of rows that stay as they are the digest does too.
+        same = about.model_copy(update={"features_sha256": known.features_sha256})
+        if same == known:
+            return old, damaged
     write_gallery(folder, about, _rows(names, before, old, computed))
     forget_blocks(folder)
     return read_gallery(folder), damaged
