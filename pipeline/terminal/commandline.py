@@ -119,7 +119,7 @@ def run_told(main: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
         except (Exception, KeyboardInterrupt) as error:
             if listening.number is not None or isinstance(error, Interrupted | KeyboardInterrupt):
                 # Libraries make errors of their own of what ends them.
-                program = error.program if isinstance(error, Interrupted) else []
+                program = getattr(error, "program", [])
                 _interrupted([*program, *words] if program else [], listening.number)
             _fail(error)
     _flush()
@@ -200,6 +200,10 @@ class _Stopped(click.Command):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise Interrupted(ctx.info_name) from None
+        except Exception as error:
+            # It may be a library's for what was a signal: then the command is told with it.
+            vars(error)["program"] = Interrupted(ctx.info_name).program
+            raise
 
 
 class ToldCommand(_Stopped):

@@ -107,11 +107,10 @@ def extend(
     if not names:
         raise DamagedImage(next(iter(damaged.values())))
     about = about_images(names, extension, how, calibrated, renewed=bool(fresh))
-    known = old.about if old is not None else None
-    if old is not None and known is not None and not fresh:
-        # Of rows that stay as they are the digest does too.
-        same = about.model_copy(update={"features_sha256": known.features_sha256})
-        if same == known:
+    if old is not None and old.about is not None and not fresh:
+        # Rows that stay as they are keep their digest.
+        kept = {"features_sha256": old.about.features_sha256}
+        if about.model_copy(update=kept) == old.about:
             return old, damaged
     write_gallery(folder, about, _rows(names, before, old, computed))
     forget_blocks(folder)
