@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from pipeline.plugins.kinds import KINDS, resolve
 from pipeline.plugins.source import Name, Plugin
 from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.stopping import untouched
 
 VARIABLE = "REIDPIPE_PLUGINS"
 GROUP = "reidpipe.plugins"
@@ -151,14 +152,8 @@ def _import(plugin: Plugin) -> None:
             top = plugin.module.partition(".")[0]
             for name in [name for name in sys.modules if name.partition(".")[0] == top]:
                 del sys.modules[name]
-        if plugin.reference.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(plugin.module, plugin.sources[0])
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[plugin.module] = module
-            spec.loader.exec_module(module)
-        else:
-            importlib.import_module(plugin.module)
+        with untouched():
+            _execute(plugin)
     except ReidpipeError:
         raise
     except Exception as error:
@@ -172,6 +167,17 @@ def _import(plugin: Plugin) -> None:
         _given.importing.pop()
     own = {name: found for name, found in _given.registered.items() if found.plugin == plugin}
     _given.imported[plugin] = own
+
+
+def _execute(plugin: Plugin) -> None:
+    if not plugin.reference.endswith(".py"):
+        importlib.import_module(plugin.module)
+        return
+    spec = importlib.util.spec_from_file_location(plugin.module, plugin.sources[0])
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[plugin.module] = module
+    spec.loader.exec_module(module)
 
 
 def _line_of(error: Exception, plugin: Plugin) -> str:

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -81,6 +82,21 @@ class Listening:
         again = threading.Timer(_RETRY_SECONDS, os.kill, (os.getpid(), number))
         again.daemon = True
         again.start()
+
+
+@contextlib.contextmanager
+def untouched() -> Iterator[None]:
+    """What handles signals is the same after the ``with`` block, whatever is imported in it: some
+    libraries take them as they are imported (dask-jobqueue: Ctrl-C is exit code 0, without a word).
+    """
+    alone = threading.current_thread() is threading.main_thread()  # no other may change them
+    before = {number: signal.getsignal(number) for number in _signals()} if alone else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
 
 
 def _signals() -> list[int]:

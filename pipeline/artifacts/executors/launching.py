@@ -22,6 +22,7 @@ from pipeline.artifacts.executors.cluster import CONNECT_SECONDS, Cluster, quiet
 from pipeline.artifacts.executors.needs import GPU
 from pipeline.artifacts.executors.scratch import scratch
 from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.stopping import untouched
 
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster
@@ -112,7 +113,8 @@ def slurm(cluster: Cluster, security: Security) -> SpecCluster:
     """dask-jobqueue's cluster, for jobs that are each a worker of one thread, as one step is made
     at a time, and with ``gpus`` GPUs. None is asked for yet.
     """
-    from dask_jobqueue.slurm import SLURMCluster
+    with untouched():
+        from dask_jobqueue.slurm import SLURMCluster
 
     given = dict(cluster.options)
     for name in ("sbatch", "scancel"):

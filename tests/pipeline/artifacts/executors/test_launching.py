@@ -19,6 +19,7 @@ from pipeline.artifacts.executors.certificates import temporary
 from pipeline.artifacts.executors.cluster import Cluster, connect
 from pipeline.artifacts.executors.settings import read_settings
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.stopping import untouched
 from tests.conftest import PROJECT
 
 # Jobs of this SLURM run here, at once.
@@ -47,7 +48,8 @@ def settings(*more: str) -> dict[str, Any]:
 
 
 def test_the_job_that_slurm_would_get(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dask_jobqueue.slurm import SLURMCluster
+    with untouched():
+        from dask_jobqueue.slurm import SLURMCluster
 
     monkeypatch.setattr(SLURMCluster, "scale", lambda *_: None)  # nothing is submitted
     tls = slurm / "tls"
