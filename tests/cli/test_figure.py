@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -15,11 +16,15 @@ from pipeline.artifacts.runs import Run
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.terminal.errors import ReidpipeError
+from reid_train.figures.charts.differences import Apart
+from reid_train.figures.charts.differences import differences as chart
 from reid_train.figures.paper import training
 from reid_train.figures.paper.asked import Asked, one_question, spread
+from reid_train.figures.paper.rows import read_rows
 from tests.cli.conftest import TRAIN, Console
 from tests.cli.test_commands import SHORT
 from tests.cli.test_repeat import repeated
+from tests.cli.test_run import RUN
 
 TITLE, DESC = "{http://www.w3.org/2000/svg}title", "{http://www.w3.org/2000/svg}desc"
 
@@ -82,6 +87,51 @@ def test_activations_of_named_queries(trained: Console, tmp_path: Path):
     assert f"found --query {gallery}, which is no query of folder standard" in line
 
 
+def test_differences_of_rows_over_seeds(
+    trained: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("base: baseline-tiny\ntest: {flip: true}\n")
+    words = ("run", str(mine), *RUN[1:], "--seed", "0-1", "--against", "baseline-tiny")
+    tested = trained.json(*words)["differences"][0]
+    drawn: dict[str, Apart] = {}
+
+    def drawing(rows: dict[str, Apart], **more: Any) -> Any:
+        drawn.update(rows)
+        return chart(rows, **more)
+
+    monkeypatch.setattr("reid_train.figures.paper.differences.differences", drawing)
+    words = ("figure", "differences", "baseline-tiny", "mine", "--out", tmp_path / "d.svg")
+    told = trained.json(*words)
+    assert len(told["runs"]) == 4 and told["made"] == []
+    assert told["caption"].startswith(
+        "mAP of each row less that of baseline-tiny, paired by seed (2"
+    )
+    assert "protocol standard" in told["caption"]
+    title = ElementTree.parse(tmp_path / "d.svg").getroot().findtext(TITLE)
+    assert title == "Differences: baseline-tiny, mine"
+    sign = 100 if tested["better"] == "mine" else -100
+    assert drawn["mine"].value == pytest.approx(sign * tested["difference"])
+    for interval, test in (
+        (drawn["mine"].seeds, tested["over_seeds"]),
+        (drawn["mine"].both, tested),
+    ):
+        assert interval == pytest.approx(sorted(sign * end for end in test["interval"]))
+    trained(*words, "--label", "B", "--label", "flipped")
+    assert "flipped" in drawn
+
+
+def test_rows_that_differ_in_a_setting_are_called_by_it(trained: Console, tmp_path: Path):
+    trained(*RUN, "--seed", "0-1", "--vary", "test.flip=false,true")
+    rows = read_rows(Workspace(trained.root), ["baseline-tiny"], [])
+    assert {name: [run.seed for run in runs] for name, runs in rows.items()} == {
+        "baseline-tiny at test.flip=false": [0, 1],
+        "baseline-tiny at test.flip=true": [0, 1],
+    }
+    words = ("figure", "differences", "baseline-tiny", "--out", tmp_path / "d.svg")
+    assert "found 1 --label (x) for 2 rows (baseline-" in trained.mistake(*words, "--label", "x")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -95,6 +145,9 @@ def test_activations_of_named_queries(trained: Console, tmp_path: Path):
         (("cmc", "--out", "a.svg", "--top", "51"), "51 is not in the range"),
         (("cmc", "--out", "a.svg", "--label", "a", "--label", "b"), "found 2 --label (a, b) for 1"),
         (("cmc", "--out", "a.svg", "--protocol", "x"), "found protocol 'x'"),
+        (("differences", "--out", "a.svg"), "found one row, baseline-tiny; expected the row that"),
+        (("differences", "bas", "--out", "a.svg"), "found one row, baseline-tiny; expected"),
+        (("differences", "mine", "--out", "a.svg"), "found no run 'mine'"),
         (("maps", "--out", "a.svg"), "which read no label maps; expected runs of part-informed"),
         (("parts", "--out", "a.svg"), "that read label maps of folder (they read those of: none)"),
     ],

@@ -15,10 +15,12 @@ from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from reid_train.evaluation.statistics.paired import LEVEL, between_recipes, holm
+from reid_train.evaluation.statistics.seeds import over_seeds
 from reid_train.evaluation.statistics.values import per_query
 from reid_train.evaluation.stored_ranking import StoredRanking
 
 COMPARED = ("mAP", "Rank-1")
+TOLD_SEEDS = 3  # from how many on the test over seeds alone is told
 ALL_PAIRS = 4  # contenders up to whom each is compared with each, else all with the best
 
 
@@ -80,8 +82,9 @@ def differences(
     The one with the higher mAP comes first, as ``better``, the other as ``worse``. difference,
     interval: fractions, better minus worse, the interval of this pair alone; p: of this pair alone;
     p_corrected: by Holm for the ``comparisons`` of the same measure on the same ground. people,
-    seeds: over how many. beyond_noise: whether p_corrected is at most .05. Where a pair cannot be
-    compared these are None, and ``why`` says why.
+    seeds: over how many. beyond_noise: whether p_corrected is at most .05. over_seeds: the same
+    pair over seeds alone (``statistics.seeds``), its p corrected in the same way; None of a single
+    seed. Where a pair cannot be compared these are None, and ``why`` says why.
     """
     grounds: dict[tuple[Any, ...], list[Contender]] = {}
     for contender in contenders:
@@ -101,6 +104,9 @@ def differences(
                 row |= {
                     "p_corrected": p, "comparisons": len(tested), "beyond_noise": p <= LEVEL,
                 }  # fmt: skip
+            again = [row["over_seeds"] for row in tested if row["over_seeds"] is not None]
+            for row, p in zip(again, holm([row["p"] for row in again]), strict=True):
+                row["p_corrected"] = _rounded(p)
             rows += found
     return rows
 
@@ -113,6 +119,7 @@ def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             row
         )
     told: dict[str, list[str]] = {}
+    again: dict[str, list[str]] = {}
     for members in pairs.values():
         first = members[0]
         over = f"{first['better']} over {first['worse']}"
@@ -121,7 +128,11 @@ def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             continue
         text = "; ".join(_measure(row) for row in members)
         told.setdefault(_heading(first), []).append(f"  {over}: {text}")
-    return [line for heading, listed in told.items() for line in (heading, *listed)]
+        if first["seeds"] >= TOLD_SEEDS:
+            text = "; ".join(_over_seeds(row) for row in members)
+            again.setdefault(_seeds_heading(first), []).append(f"  {over}: {text}")
+    both = [*told.items(), *again.items()]
+    return [line for heading, listed in both for line in (heading, *listed)]
 
 
 def _row(
@@ -130,7 +141,7 @@ def _row(
     row = {
         "dataset": ground[0], "protocol": ground[1], "better": better.name, "worse": worse.name,
         "measure": measure, "difference": None, "interval": None, "p": None, "p_corrected": None,
-        "comparisons": 0, "people": None, "seeds": None, "beyond_noise": None,
+        "comparisons": 0, "people": None, "seeds": None, "beyond_noise": None, "over_seeds": None,
     }  # fmt: skip
     seeds = [seed for seed in better.folders if seed in worse.folders]
     why = _incomparable(better, worse, seeds, ground)
@@ -150,14 +161,21 @@ def _row(
             for values in (one - other)[:, known]
         ]
     )
-    found = between_recipes(apart, np.bincount(codes).astype(np.float64))
+    counts = np.bincount(codes).astype(np.float64)
+    found = between_recipes(apart, counts)
+    again = over_seeds(apart.sum(axis=1) / counts.sum())
     return row | {
         "difference": _rounded(found.value),
         "interval": [_rounded(end) for end in found.interval],
         "p": _rounded(found.p),
         "people": len(people),
         "seeds": len(seeds),
-    }
+        "over_seeds": again and {
+            "interval": [_rounded(end) for end in again.interval],
+            "p": _rounded(again.p),
+            "sees": _rounded(again.sees),
+        },
+    }  # fmt: skip
 
 
 def _incomparable(
@@ -196,17 +214,28 @@ def _heading(row: Mapping[str, Any]) -> str:
     )
 
 
-def _measure(row: Mapping[str, Any]) -> str:
-    low, high = (100 * end for end in row["interval"])
-    p = (
-        "p < .001"
-        if row["p_corrected"] < 0.001
-        else f"p {row['p_corrected']:.3f}".replace("0.", ".")
-    )
-    verdict = "beyond noise" if row["beyond_noise"] else "within noise"
+def _seeds_heading(row: Mapping[str, Any]) -> str:
+    corrected = f", p after Holm for {row['comparisons']}" if row["comparisons"] > 1 else ""
     return (
-        f"{row['measure']} {100 * row['difference']:+.1f} [{low:.1f}, {high:.1f}], {p}, {verdict}"
+        f"the same on {row['dataset']} over {row['seeds']} seeds alone, these people (paired "
+        f"t{corrected}; from what difference on as many seeds find it with chance .8):"
     )
+
+
+def _measure(row: Mapping[str, Any]) -> str:
+    verdict = "beyond noise" if row["beyond_noise"] else "within noise"
+    return f"{_found(row, row)}, {verdict}"
+
+
+def _over_seeds(row: Mapping[str, Any]) -> str:
+    return f"{_found(row, row['over_seeds'])}, from {100 * row['over_seeds']['sees']:.1f} on"
+
+
+def _found(row: Mapping[str, Any], test: Mapping[str, Any]) -> str:
+    low, high = (100 * end for end in test["interval"])
+    p = test["p_corrected"]
+    told = "p < .001" if p < 0.001 else f"p {p:.3f}".replace("0.", ".")
+    return f"{row['measure']} {100 * row['difference']:+.1f} [{low:.1f}, {high:.1f}], {told}"
 
 
 def _rounded(value: float) -> float:

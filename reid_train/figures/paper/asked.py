@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,16 @@ from reid_train.figures.page.views import RunView
 @dataclass(frozen=True)
 class Asked:
     """runs: by the name the figure calls them. evaluations: of each, in order; empty for kinds that
-    need none. queries: keys of images, or how many to choose (None: as many as suit). top: how many
-    ranks or matches (None: as many as suit).
+    need none. rows: of kinds that draw rows, what each is called and its runs. queries: keys of
+    images, or how many to choose (None: as many as suit). top: how many ranks or matches (None: as
+    many as suit).
     """
 
     workspace: Workspace
     runs: Mapping[str, Run]
     evaluations: Sequence[Step]
     width: Width
+    rows: Mapping[str, Sequence[Run]] = field(default_factory=dict)
     queries: Sequence[str] | int | None = None
     top: int | None = None
 
@@ -56,7 +58,8 @@ class Drawn:
 class Kind:
     """A kind of figure. title: as headings call it. draw: called when ``steps`` exist. evaluated:
     whether runs are evaluated for it. options: those of ``--query`` and ``--top`` it has. pictures:
-    whether it shows images. width: by default.
+    whether it shows images. rows: whether it draws rows, each of several seeds, and no single
+    runs. width: by default.
     """
 
     title: str
@@ -65,6 +68,7 @@ class Kind:
     evaluated: bool = True
     options: frozenset[str] = frozenset()
     pictures: bool = False
+    rows: bool = False
     width: Width = "two"
 
 

@@ -23,6 +23,7 @@ from reid_train.figures.charts.saving import check_suffix, save
 from reid_train.figures.charts.style import Width, entitle
 from reid_train.figures.paper.asked import Asked, no_such_image, one_question
 from reid_train.figures.paper.kinds import KINDS, QUERY, TOP
+from reid_train.figures.paper.rows import Rows, read_rows
 
 MOST = 20  # pictures in a row
 
@@ -54,7 +55,7 @@ MOST = 20  # pictures in a row
     "labels",
     multiple=True,
     metavar="TEXT",
-    help="What the figure calls a run, once for each in their order.  [default: its name]",
+    help="What the figure calls a run or row, once for each in their order.  [default: its name]",
 )
 @click.option(
     "--width", type=click.Choice(["one", "two"]), help="As wide as one column or two of a paper."
@@ -78,7 +79,8 @@ def figure(
     device: str,
 ) -> None:
     """Draw RUNs for a paper: cmc, roc and det with intervals, training curves, a histogram of
-    similarities, ranked lists, activation maps, features by body part, label maps.
+    similarities, ranked lists, activation maps, features by body part, label maps; differences of
+    rows from the first, each row all seeds of a recipe and its settings.
 
     What is missing is made first, as by eval. Colours, dashes and marks are told apart with any
     colour vision and in print; fonts are embedded; equal figures are equal files. The caption,
@@ -87,13 +89,20 @@ def figure(
     \b
     Example: reidpipe figure cmc baseline-tiny pi-vl-tiny --out cmc.pdf
              reidpipe figure ranked pi-vl-tiny --query 3 --top 8 --out ranked.svg
+             reidpipe figure differences clip-reid-tiny pi-vl-tiny --out differences.svg
     """
     check_suffix(out)
     check_out(out, folder=False)
     what = KINDS[kind]
     given = {QUERY: queries, TOP: top, "--dataset": dataset, "--protocol": protocol}
     _check_options(kind, [option for option, value in given.items() if value])
-    found = _named([find_run(terminal.workspace, reference) for reference in runs], labels)
+    labels = tuple(" ".join(label.split()) for label in labels)
+    rows: Rows = {}
+    if what.rows:
+        rows = read_rows(terminal.workspace, runs, labels)
+        found = {run.name: run for members in rows.values() for run in members}
+    else:
+        found = _named([find_run(terminal.workspace, reference) for reference in runs], labels)
     evaluations: list[Step] = []
     if what.evaluated:
         evaluations = [
@@ -102,7 +111,7 @@ def figure(
         ]
         one_question(list(found), evaluations)
     columns: Width = what.width if width is None else "two" if width == "two" else "one"
-    asked = Asked(terminal.workspace, found, evaluations, columns, top=top)
+    asked = Asked(terminal.workspace, found, evaluations, columns, rows, top=top)
     execution = terminal.execution(device=device)
     before = Outcome((), ())
     if what.pictures:
@@ -129,7 +138,7 @@ def figure(
     if title:
         entitle(drawn.figure, title)
     if terminal.first:
-        heading = title or f"{what.title}: {', '.join(found)}"
+        heading = title or f"{what.title}: {', '.join(rows or found)}"
         save(drawn.figure, out, title=heading, caption=drawn.caption)
     terminal.say(latex_text(drawn.caption))
     terminal.told(outcome)
@@ -162,7 +171,7 @@ def _check_options(kind: str, given: list[str]) -> None:
 def _named(runs: list[Run], labels: tuple[str, ...]) -> dict[str, Run]:
     """Each run once, by what the figure calls it."""
     once = list({run.name: run for run in runs}.values())
-    names = [" ".join(label.split()) for label in labels] or [run.name for run in once]
+    names = list(labels) or [run.name for run in once]
     if len(names) != len(once) or len(set(names)) < len(names) or not all(names):
         raise ReidpipeError(
             f"found {len(names)} --label ({', '.join(names)}) for {len(once)} runs; expected one "

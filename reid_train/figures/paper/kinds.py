@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reid_train.figures.paper import activations, lists, maps, parts, rates, training
+from reid_train.figures.paper import activations, differences, lists, maps, parts, rates, training
 from reid_train.figures.paper.asked import Kind
 
 QUERY, TOP = "--query", "--top"
@@ -12,6 +12,7 @@ KINDS = {
     "roc": Kind("ROC", rates.draw_roc, width="one"),
     "det": Kind("DET", rates.draw_det, width="one"),
     "curves": Kind("Training curves", training.draw, training.steps, evaluated=False),
+    "differences": Kind("Differences", differences.draw, rows=True, width="one"),
     "histogram": Kind("Similarities", rates.draw_histogram, width="one"),
     "ranked": Kind(
         "Ranked lists", lists.draw, options=frozenset({QUERY, TOP}), pictures=True
