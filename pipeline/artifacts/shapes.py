@@ -65,8 +65,10 @@ SHAPES: dict[str, Any] = {
     "model.json": {
         "model": _OPTIONS, "dataset": Maybe(str), "identity_order": Maybe(Each(int)),
         "plugins": Maybe(Named({"sha256": str, "names": Each(str)})), "weights_sha256": Maybe(str),
-        "preprocessing": Maybe(dict), "recipe": Maybe(dict), "training": Maybe(dict),
+        "preprocessing": Maybe(dict), "training": Maybe(dict),
+        "recipe": Maybe({"name": Maybe(str), "stages": Maybe(Each(dict))}),
         "seed": Maybe(int), "runtime": Maybe(dict), "metrics": Maybe(Named(Maybe(NUMBER))),
+        "model_key": Maybe(str), "epoch": Maybe(int),
     },
     "network.json": {"model": _OPTIONS, "test_filter": Maybe(str), "flip": Maybe(bool)},
     "metrics.json": _SHARES | {

@@ -13,6 +13,7 @@ import sklearn.manifold  # noqa: F401
 
 from pipeline.artifacts import atomic
 from pipeline.artifacts.checked import read_json
+from pipeline.artifacts.mark import is_marked, read_mark
 from pipeline.artifacts.runs import run_name
 from pipeline.images.pixels import resize
 from reid_train.evaluation.side_information import SideInformation, side_information
@@ -139,11 +140,11 @@ def encoder(network: ReidModel, known: dict[str, np.ndarray]) -> Callable[[Tenso
 
 def _run_name(meta: dict[str, Any], model: Path) -> str:
     """The run's name as ``reidpipe status`` prints it; imported models have their key only."""
-    recipe = meta.get("recipe") or {}
-    if "name" not in recipe:
+    recipe = (meta.get("recipe") or {}).get("name")
+    if recipe is None:
         return f"model {model.name[:6]}"
-    key, epoch = meta.get("model_key", model.name), meta.get("epoch")
-    name = run_name(recipe["name"], str(meta.get("dataset")), meta["seed"], key)
+    key, epoch = meta.get("model_key") or model.name, meta.get("epoch")
+    name = run_name(recipe, str(meta.get("dataset")), meta.get("seed"), key)
     return name if epoch is None else f"{name}@{epoch}"
 
 
@@ -172,10 +173,10 @@ def _without_figures(training: Any) -> Any:
 
 def _command(meta: dict[str, Any], earlier: Sequence[Path]) -> str | None:
     """What was typed to train a model of ours, as far as it is known."""
-    recipe = meta.get("recipe")
-    if not isinstance(recipe, dict) or "stages" not in recipe:
+    recipe = meta.get("recipe") or {}
+    if recipe.get("stages") is None:
         return None
-    about = [folder / "artifact.json" for folder in earlier]
-    stages = [read_json(path)["params"]["stage"] for path in about if path.is_file()]
+    told = [read_mark(folder)["params"].get("stage") for folder in earlier if is_marked(folder)]
+    stages = [stage for stage in told if isinstance(stage, dict)]
     whole = {**recipe, "stages": [*stages, *recipe["stages"]]}
     return train_command(whole, str(meta.get("dataset")), meta.get("seed"))

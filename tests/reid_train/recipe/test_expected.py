@@ -58,6 +58,7 @@ def test_papers_on_real_data_have_their_figures():
         "clip-reid-tiny", "pi-vl-tiny", "pi-vl-tiny-h", "pi-vl-tiny-p", "pi-vl-tiny-w",
         "ianet-triplet", "ianet-contrastive", "ianet-cosface", "pi-vl-vit-h", "pi-vl-vit-p",
         "distill-tiny-none", "distill-tiny-clip-reid", "distill-tiny-pi-vl",
+        "distill-tiny-pi-vl-joint",
         "distill-lite-none", "distill-lite-clip-reid", "distill-lite-pi-vl",
     }  # fmt: skip
     vit = {e.dataset: (e.mAP, e.rank1) for e in load_recipe("clip-reid-vit").expected}
