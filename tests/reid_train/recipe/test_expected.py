@@ -59,7 +59,8 @@ def test_papers_on_real_data_have_their_figures():
         "ianet-triplet", "ianet-contrastive", "ianet-cosface", "pi-vl-vit-h", "pi-vl-vit-p",
         "distill-tiny-none", "distill-tiny-clip-reid", "distill-tiny-pi-vl",
         "distill-tiny-pi-vl-joint",
-        "distill-lite-none", "distill-lite-clip-reid", "distill-lite-pi-vl",
+        "distill-lite-none", "distill-lite-clip-reid", "distill-lite-pi-vl", "distill-lite-pi-vl-h",
+        "distill-lite-pi-vl-p",
     }  # fmt: skip
     vit = {e.dataset: (e.mAP, e.rank1) for e in load_recipe("clip-reid-vit").expected}
     assert vit["msmt17"] == (0.734, 0.887) and vit["market1501"] == (0.896, 0.955)
