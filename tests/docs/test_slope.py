@@ -35,5 +35,6 @@ def test_the_slope_by_hand(tmp_path: Path):
     # .05, 0 and .025: mean .025, sd .025, error .0144, t .975 of two degrees 4.303; times 80 points
     assert ended.stdout == (
         "3 seeds: from the worst maps to the best (80.0 points of mIoU) mAP changes by +2.00 "
-        "points, 95 % -2.97 to +6.97, p 0.225; a change of 6.19 would be found with a chance of .8\n"
+        "points, 95 % -2.97 to +6.97, p 0.225; a change of 6.19 would be found with a chance of "
+        ".8\n"
     ), ended.stderr
