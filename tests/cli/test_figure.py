@@ -105,7 +105,7 @@ def test_differences_of_rows_over_seeds(
     told = trained.json(*words)
     assert len(told["runs"]) == 4 and told["made"] == []
     assert told["caption"].startswith(
-        "mAP of each row less that of baseline-tiny, paired by seed (2"
+        "mAP of each row less that of baseline-tiny, paired by seed, 2 in"
     )
     assert "protocol standard" in told["caption"]
     title = ElementTree.parse(tmp_path / "d.svg").getroot().findtext(TITLE)

@@ -41,12 +41,14 @@ def draw(asked: Asked) -> Drawn:
         )
     rows = {name: found[name][0] for name in others}
     counts = sorted({found[name][1] for name in others})
-    told = (
-        f"{MEASURE} of each row less that of {reference}, paired by seed "
-        f"({' or '.join(map(str, counts))} seeds in common); intervals of 95 %, each of its "
-        "pair alone: thick, over seeds (t); thin, over seeds and query people. "
-        + conditions(asked.views)
-    )
+    if counts[-1] == 1:
+        how = "one seed; 95 % intervals over query people, each of its pair alone"
+    else:
+        how = (
+            f"paired by seed, {' or '.join(map(str, counts))} in common; 95 % intervals, each of "
+            "its pair alone: thick, over seeds (t); thin, over seeds and query people"
+        )
+    told = f"{MEASURE} of each row less that of {reference}, {how}. {conditions(asked.views)}"
     chart = differences(rows, measure=MEASURE, reference=reference, width=asked.width)
     return Drawn(chart, told)
 
