@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reid_train.evaluation.statistics.paired import between_runs
+from reid_train.figures.page.groups import by_kind
 from reid_train.figures.page.inline import image_uri, small
 from reid_train.figures.page.section import Section
 from reid_train.figures.page.views import RunView
@@ -18,7 +18,6 @@ SHOWN = 10
 WORST, BEST = 4, 3
 CHANGED = 2
 CONFUSED, PICTURED = 12, 4
-MOST_KINDS = 12  # cameras, or views, in a table
 
 
 def hardest(views: Sequence[RunView]) -> Section:
@@ -112,7 +111,7 @@ def differences(views: Sequence[RunView]) -> Section | None:
     ]
     content = {
         "changes": changes,
-        "kinds": _kinds(first, [a for a, _ in pairs], gains),
+        "kinds": by_kind(first, [a for a, _ in pairs], gains),
         "first": first.name,
         "last": last.name,
         "better": int((gains > 0).sum()),
@@ -120,36 +119,6 @@ def differences(views: Sequence[RunView]) -> Section | None:
         "queries": len(gains),
     }
     return Section("differences", "Where runs differ", content)
-
-
-def _kinds(view: RunView, queries: Sequence[int], gains: np.ndarray) -> list[dict[str, Any]]:
-    """Mean gain in AP of the queries of each camera and each view, where there are several, with
-    its interval over people.
-    """
-    rows = [view.pictures.rows[str(view.ranking.query_keys[query])] for query in queries]
-    told = []
-    for kind, of in (("camera", lambda row: row.camid), ("view", lambda row: row.view)):
-        values = [of(row) for row in rows]
-        known = sorted({value for value in values if value is not None})
-        if not 1 < len(known) <= MOST_KINDS:
-            continue
-        for value in known:
-            mine = [place for place, other in enumerate(values) if other == value]
-            people, codes = np.unique([rows[place].pid or 0 for place in mine], return_inverse=True)
-            found = between_runs(
-                np.bincount(codes, weights=gains[mine], minlength=len(people)),
-                np.bincount(codes).astype(np.float64),
-            )
-            told.append(
-                {
-                    "name": f"{kind} {value}",
-                    "queries": len(mine),
-                    "people": len(people),
-                    "gain": found.value,
-                    "interval": found.interval,
-                }
-            )
-    return told
 
 
 def confusions(views: Sequence[RunView]) -> Section | None:
