@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from pipeline.artifacts.steps import Step
 
 
+# Generated people have a seed too, and so have frozen weights: none of the training's.
+_OTHER_SEEDS = ("index", "features", "text")
 # Steps that make label maps.
 MAPS = ("maps", "exact", "centred", "damaged")
 
@@ -42,8 +44,7 @@ def about(step: Step) -> About:
     recipe = next((name for name in map(_recipe, steps) if name), None)
     parser = _text(step.params.get("model")) if step.name in MAPS else None
     dataset = next((name for s in steps if (name := _text(s.params.get("dataset")))), None)
-    # Generated people have a seed too, which is none of the training's.
-    seeds = (s.params.get("seed") for s in steps if s.name != "index")
+    seeds = (s.params.get("seed") for s in steps if s.name not in _OTHER_SEEDS)
     seed = next((n for n in seeds if isinstance(n, int) and not isinstance(n, bool)), None)
     return About(recipe, parser, dataset, seed)
 
