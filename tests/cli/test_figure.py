@@ -121,10 +121,33 @@ def test_differences_of_rows_over_seeds(
     assert "flipped" in drawn
 
 
+def test_rows_of_several_datasets_each_beside_its_own(
+    trained: Console, tmp_path: Path, few_people: None
+):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("base: baseline-tiny\ntest: {flip: true}\n")
+    trained("run", str(mine), *RUN[2:], "--dataset", "mannequins", "--seed", "0-1")
+    out = ("--out", tmp_path / "d.svg")
+    line = trained.mistake("figure", "differences", "baseline-tiny", "mine", *out)
+    assert "found mine on mannequins and no baseline-tiny on it" in line
+    assert line.endswith("type reidpipe run baseline-tiny --dataset mannequins")
+    trained(*RUN, "--dataset", "mannequins", "--seed", "0-1")
+    told = trained.json("figure", "differences", "baseline-tiny", "mine", *out)
+    assert told["caption"].startswith(
+        "mAP of each row less that of baseline-tiny on the same dataset, paired by seed, 2 in"
+    )
+    assert "; mine on mannequins: mannequins (index" in told["caption"]
+    rows = read_rows(Workspace(trained.root), ["baseline-tiny", "mine"], [])
+    assert {name: row.against for name, row in rows.items() if row.against} == {
+        "mine on folder": "baseline-tiny on folder",
+        "mine on mannequins": "baseline-tiny on mannequins",
+    }
+
+
 def test_rows_that_differ_in_a_setting_are_called_by_it(trained: Console, tmp_path: Path):
     trained(*RUN, "--seed", "0-1", "--vary", "test.flip=false,true")
     rows = read_rows(Workspace(trained.root), ["baseline-tiny"], [])
-    assert {name: [run.seed for run in runs] for name, runs in rows.items()} == {
+    assert {name: [run.seed for run in row.runs] for name, row in rows.items()} == {
         "baseline-tiny at test.flip=false": [0, 1],
         "baseline-tiny at test.flip=true": [0, 1],
     }

@@ -17,18 +17,27 @@ from reid_train.figures.page.views import RunView
 
 
 @dataclass(frozen=True)
+class Row:
+    """runs: by seed, ascending. against: the name of the row that this one is compared with; None
+    of those others are compared with.
+    """
+
+    runs: Sequence[Run]
+    against: str | None = None
+
+
+@dataclass(frozen=True)
 class Asked:
     """runs: by the name the figure calls them. evaluations: of each, in order; empty for kinds that
-    need none. rows: of kinds that draw rows, what each is called and its runs. queries: keys of
-    images, or how many to choose (None: as many as suit). top: how many ranks or matches (None: as
-    many as suit).
+    need none. rows: by name, of kinds that draw rows. queries: keys of images, or how many to
+    choose (None: as many as suit). top: how many ranks or matches (None: as many as suit).
     """
 
     workspace: Workspace
     runs: Mapping[str, Run]
     evaluations: Sequence[Step]
     width: Width
-    rows: Mapping[str, Sequence[Run]] = field(default_factory=dict)
+    rows: Mapping[str, Row] = field(default_factory=dict)
     queries: Sequence[str] | int | None = None
     top: int | None = None
 

@@ -21,9 +21,9 @@ from pipeline.terminal.publishing import latex_text
 from reid_train.evaluation.results import check_evaluable, evaluation_step
 from reid_train.figures.charts.saving import check_suffix, save
 from reid_train.figures.charts.style import Width, entitle
-from reid_train.figures.paper.asked import Asked, no_such_image, one_question
+from reid_train.figures.paper.asked import Asked, Row, no_such_image, one_question
 from reid_train.figures.paper.kinds import KINDS, QUERY, TOP
-from reid_train.figures.paper.rows import Rows, read_rows
+from reid_train.figures.paper.rows import compared, read_rows
 
 MOST = 20  # pictures in a row
 
@@ -97,10 +97,10 @@ def figure(
     given = {QUERY: queries, TOP: top, "--dataset": dataset, "--protocol": protocol}
     _check_options(kind, [option for option, value in given.items() if value])
     labels = tuple(" ".join(label.split()) for label in labels)
-    rows: Rows = {}
+    rows: dict[str, Row] = {}
     if what.rows:
         rows = read_rows(terminal.workspace, runs, labels)
-        found = {run.name: run for members in rows.values() for run in members}
+        found = {run.name: run for row in rows.values() for run in row.runs}
     else:
         found = _named([find_run(terminal.workspace, reference) for reference in runs], labels)
     evaluations: list[Step] = []
@@ -109,7 +109,9 @@ def figure(
             evaluation_step(terminal, run.model, dataset=dataset, protocol=protocol)
             for run in found.values()
         ]
-        one_question(list(found), evaluations)
+        for names in compared(rows) or [list(found)]:
+            places = [list(found).index(name) for name in names]
+            one_question(names, [evaluations[place] for place in places])
     columns: Width = what.width if width is None else "two" if width == "two" else "one"
     asked = Asked(terminal.workspace, found, evaluations, columns, rows, top=top)
     execution = terminal.execution(device=device)

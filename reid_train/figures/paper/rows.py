@@ -13,56 +13,99 @@ from pipeline.artifacts.runs import Run, find_run, list_runs, matching_runs
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.figures.paper.asked import maps_of
-
-Rows = Mapping[str, Sequence[Run]]
+from reid_train.figures.paper.asked import Row, maps_of
 
 
-def read_rows(workspace: Workspace, references: Sequence[str], labels: Sequence[str]) -> Rows:
-    """Label -> its runs by seed, in the order of ``references``: each a recipe, of which all runs
+def read_rows(
+    workspace: Workspace, references: Sequence[str], labels: Sequence[str]
+) -> dict[str, Row]:
+    """What is compared, by name, in the order of ``references``: each a recipe, of which all runs
     are meant, or the beginning of the runs' names.
 
-    labels: what the rows are called; of none their recipe, its parser where parsers differ, and
-    settings that differ. Raises ReidpipeError for fewer than two rows, or where one has no seed in
-    common with the first.
+    Rows of the first reference are what others trained on the same dataset are compared with; of a
+    single reference its first row is. labels: what the rows are called; of none their recipe, and
+    dataset, parser and settings where these differ. Raises ReidpipeError for fewer than two rows,
+    or one that there is nothing to compare with.
     """
+    groups, first = _groups(workspace, references)
+    if len(groups) < 2:
+        raise ReidpipeError(
+            f"found one row, {groups[0][0].recipe}; expected the row that others are compared with "
+            "and at least one other; type reidpipe figure differences clip-reid-tiny pi-vl-tiny"
+        )
+    bases = dict.fromkeys(range(first if len(references) > 1 else 1))
+    against: dict[int, int] = {}
+    for place, group in enumerate(groups):
+        if place in bases:
+            continue
+        same = [base for base in bases if _index(groups[base][0]) == _index(group[0])]
+        if not same:
+            raise ReidpipeError(
+                f"found {group[0].recipe} on {group[0].dataset} and no {groups[0][0].recipe} on "
+                "it; expected the row that it is compared with; type reidpipe run "
+                f"{groups[0][0].recipe} --dataset {group[0].dataset}"
+            )
+        against[place] = same[0]
+        _check_seeds(group, groups[same[0]])
+    kept = [place for place in range(len(groups)) if place in {*against, *against.values()}]
+    names = dict(zip(kept, _called([groups[place][0] for place in kept], labels), strict=True))
+    return {
+        names[place]: Row(
+            # As ``find_run`` does: a run of an older version stands for what is made today.
+            [replace(run, model=renewed(workspace, run.model)) for run in groups[place]],
+            names[against[place]] if place in against else None,
+        )
+        for place in kept
+    }
+
+
+def compared(rows: Mapping[str, Row]) -> list[list[str]]:
+    """Names of the runs of every two rows that are compared."""
+    return [
+        [run.name for each in (rows[row.against], row) for run in each.runs]
+        for row in rows.values()
+        if row.against is not None
+    ]
+
+
+def _groups(workspace: Workspace, references: Sequence[str]) -> tuple[list[list[Run]], int]:
+    """The runs of each row, by seed, and how many rows are of the first reference."""
     found: dict[str, dict[int, Run]] = {}
-    known = list_runs(workspace)
+    known, counts = list_runs(workspace), []
     for reference in references:
         named = [run for run in known if run.recipe == reference]
-        matched = named or matching_runs(known, reference) or [find_run(workspace, reference)]
-        for run in matched:
+        for run in named or matching_runs(known, reference) or [find_run(workspace, reference)]:
             if run.seed is None:
                 raise ReidpipeError(
                     f"found {run.name}, trained elsewhere; expected rows of several seeds; "
                     "leave it out, or type reidpipe eval for one run beside another"
                 )
             found.setdefault(_alike(run.model), {})[run.seed] = run
-    groups = [[row[seed] for seed in sorted(row)] for row in found.values()]
-    if len(groups) < 2:
+        counts.append(len(found))
+    return [[row[seed] for seed in sorted(row)] for row in found.values()], counts[0]
+
+
+def _index(run: Run) -> str:
+    return run.model.inputs["index"].key if "index" in run.model.inputs else run.dataset
+
+
+def _check_seeds(row: Sequence[Run], base: Sequence[Run]) -> None:
+    if not {run.seed for run in row} & {run.seed for run in base}:
         raise ReidpipeError(
-            f"found one row, {groups[0][0].recipe}; expected the row that others are compared with "
-            "and at least one other; type reidpipe figure differences clip-reid-tiny pi-vl-tiny"
+            f"found {row[0].recipe} of other seeds than {base[0].recipe} on {row[0].dataset}; "
+            f"expected one in common; type reidpipe run with --seed {base[0].seed}"
         )
-    names = list(labels) or _names([group[0] for group in groups])
-    if len(names) != len(groups) or len(set(names)) < len(names) or not all(names):
-        rows = ", ".join(_names([group[0] for group in groups]))
+
+
+def _called(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
+    names = list(labels) or _names(runs)
+    if len(names) != len(runs) or len(set(names)) < len(names) or not all(names):
         raise ReidpipeError(
-            f"found {len(names)} --label ({', '.join(names)}) for {len(groups)} rows ({rows}); "
-            "expected one of its own for each; type --label once per row, in their order"
+            f"found {len(names)} --label ({', '.join(names)}) for {len(runs)} rows "
+            f"({', '.join(_names(runs))}); expected one of its own for each; type --label once per "
+            "row, in their order"
         )
-    rows = {
-        # As ``find_run`` does: a run of an older version stands for what is made today.
-        name: [replace(run, model=renewed(workspace, run.model)) for run in group]
-        for name, group in zip(names, groups, strict=True)
-    }
-    for name, group in rows.items():
-        if not {run.seed for run in group} & {run.seed for run in groups[0]}:
-            raise ReidpipeError(
-                f"found {name} of other seeds than {names[0]}; expected one in common; type "
-                f"reidpipe run with --seed {groups[0][0].seed}"
-            )
-    return rows
+    return names
 
 
 def _alike(step: Step) -> str:
@@ -82,11 +125,13 @@ def _alike(step: Step) -> str:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Of each: its recipe, and what tells it from others of the same."""
+    """Of each: its recipe, and what tells it from others: dataset, parser, settings."""
+    datasets = {run.dataset for run in runs}
     parsers = [(found and about(found).parser) for found in map(maps_of, runs)]
     several = len({parser for parser in parsers if parser}) > 1
     names = [
-        f"{run.recipe} with {parser}" if several and parser else run.recipe
+        (f"{run.recipe} with {parser}" if several and parser else run.recipe)
+        + (f" on {run.dataset}" if len(datasets) > 1 else "")
         for run, parser in zip(runs, parsers, strict=True)
     ]
     flat = [dict(_flat(run.model.params.get("recipe"), "")) for run in runs]
