@@ -33,7 +33,7 @@ def read_rows(
             f"found one row, {groups[0][0].recipe}; expected the row that others are compared with "
             "and at least one other; type reidpipe figure differences clip-reid-tiny pi-vl-tiny"
         )
-    bases = dict.fromkeys(range(first if len(references) > 1 else 1))
+    bases = range(first if len(references) > 1 else 1)
     against: dict[int, int] = {}
     for place, group in enumerate(groups):
         if place in bases:
