@@ -19,7 +19,6 @@ from __future__ import annotations
 import importlib
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -32,6 +31,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.peers import CLIP_REID, first_on_path
 from benchmarks.row import Row, line
 from pipeline.artifacts.atomic import write_json
 from pipeline.datasets.index import ImageRow
@@ -129,8 +129,8 @@ def their_own(people: People, folder: Path) -> Callable[[list[int]], Any]:
     from timm.data.random_erasing import RandomErasing
     from torchvision import transforms as T
 
-    sys.path.insert(0, str(folder / "CLIP-ReID"))
-    loader = importlib.import_module("datasets.make_dataloader_clipreid")
+    with first_on_path(folder / CLIP_REID):
+        loader = importlib.import_module("datasets.make_dataloader_clipreid")
     erase = RandomErasing(probability=0.5, mode="pixel", max_count=1, device="cpu")
     listed = [(str(f), r.pid, r.camid, 0) for f, r in zip(people.files, people.rows, strict=True)]
     data = loader.ImageDataset(listed, T.Compose([*_changes(T), erase]))

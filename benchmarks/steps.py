@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.peers import CLIP_REID, first_on_path
 from benchmarks.products import HEIGHT, WIDTH, Way, of_images, of_prompts
 from benchmarks.row import Row
 from pipeline.labels.sets import LIP
@@ -279,14 +280,14 @@ class Authors:
     """Modules and losses of a checkout of Syliz517/CLIP-ReID, on the CPU, random weights."""
 
     def __init__(self, peers: Path, name: str) -> None:
-        sys.path.insert(0, str(peers / "CLIP-ReID"))
         sys.modules.setdefault("turtle", types.SimpleNamespace(pd=None))  # type: ignore[arg-type]
         torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign]
-        from loss.softmax_loss import CrossEntropyLabelSmooth  # type: ignore[import-not-found]
-        from loss.supcontrast import SupConLoss  # type: ignore[import-not-found]
-        from loss.triplet_loss import TripletLoss  # type: ignore[import-not-found]
-        from model import make_model_clipreid as making  # type: ignore[import-not-found]
-        from model.clip.model import CLIP  # type: ignore[import-not-found]
+        with first_on_path(peers / CLIP_REID):
+            from loss.softmax_loss import CrossEntropyLabelSmooth  # type: ignore[import-not-found]
+            from loss.supcontrast import SupConLoss  # type: ignore[import-not-found]
+            from loss.triplet_loss import TripletLoss  # type: ignore[import-not-found]
+            from model import make_model_clipreid as making  # type: ignore[import-not-found]
+            from model.clip.model import CLIP  # type: ignore[import-not-found]
 
         vit = name == "vit"
         torch.manual_seed(0)
