@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -164,3 +164,18 @@ def in_order(value: Any) -> Any:
     so that nothing it makes can depend on an order that the key does not know.
     """
     return json.loads(json.dumps(value, sort_keys=True, allow_nan=False))
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Values of parameters by their dotted path; members of a list by their name where they have
+    one, else by their place. A list of plain values is a leaf, and so is nothing.
+    """
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from leaves(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        for number, item in enumerate(value):
+            name = item.get("name", number) if isinstance(item, Mapping) else number
+            yield from leaves(item, f"{path}.{name}")
+    else:
+        yield path, None if value in ({}, []) else value

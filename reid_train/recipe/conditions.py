@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.artifacts.steps import Step
+from pipeline.artifacts.steps import Step, leaves
 from pipeline.datasets.catalogue import defined
 from reid_train.models import COSINE
 from reid_train.models.clip.tiny import sizes as clip_tiny
@@ -114,25 +114,10 @@ def changed(
     """Every value of a recipe's plain form that is another one in ``other``, by its dotted path;
     but for paths that begin like one of ``apart``.
     """
-    here, there = dict(_flat(plain)), dict(_flat(other))
+    here, there = dict(leaves(plain)), dict(leaves(other))
     for path in [*there, *(path for path in here if path not in there)]:
         if not path.startswith(apart) and here.get(path) != there.get(path):
             yield f"{path} {_text(here.get(path))} (there {_text(there.get(path))})"
-
-
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves by their dotted path; members of a list by their name where they have one. A list of
-    plain values is a leaf, and so is nothing.
-    """
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _flat(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        for number, item in enumerate(value):
-            name = item.get("name", number) if isinstance(item, Mapping) else number
-            yield from _flat(item, f"{path}.{name}")
-    else:
-        yield path, None if value in ({}, []) else value
 
 
 def _text(value: Any) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from pipeline.artifacts.about import about
 from pipeline.artifacts.graph import renewed
 from pipeline.artifacts.runs import Run, find_run, list_runs, matching_runs
-from pipeline.artifacts.steps import Step
+from pipeline.artifacts.steps import Step, leaves
 from pipeline.artifacts.store import Workspace
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.figures.paper.asked import Row, maps_of
@@ -134,7 +133,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
         + (f" on {run.dataset}" if len(datasets) > 1 else "")
         for run, parser in zip(runs, parsers, strict=True)
     ]
-    flat = [dict(_flat(run.model.params.get("recipe"), "")) for run in runs]
+    flat = [dict(leaves(run.model.params.get("recipe"))) for run in runs]
     told = []
     for place, name in enumerate(names):
         others = [flat[other] for other, same in enumerate(names) if same == name]
@@ -145,16 +144,3 @@ def _names(runs: Sequence[Run]) -> list[str]:
         ]
         told.append(f"{name} at {' '.join(varied)}" if varied else name)
     return told
-
-
-def _flat(value: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """``stages.image.epochs`` -> 24, as ``--set`` writes keys, for all that is no mapping."""
-    if isinstance(value, Mapping):
-        items = value.items()
-    elif isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
-        items = ((item.get("name", place), item) for place, item in enumerate(value))
-    else:
-        yield key, value
-        return
-    for name, item in items:
-        yield from _flat(item, f"{key}.{name}".lstrip("."))
