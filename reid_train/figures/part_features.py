@@ -65,22 +65,22 @@ def dense_maps(network: ReidModel, images: Tensor) -> dict[str, Tensor]:
     ``final``: the last map or the patch tokens after the last block, of which the retrieval feature
     is made; ``projected``: CLIP's image-text space; ``level``: for convolutional trunks with
     several maps, the last before the final stage, to which pi-VL's fusion head reaches. Empty for
-    trunks that have no map of the whole image (SliceNets). Without side information, as the
-    frozen features of prompt tuning.
+    trunks that have no map of the whole image (SliceNets, a few of timm's). Without side
+    information, as the frozen features of prompt tuning.
     """
     from reid_train.models.pyramid import token_map
 
     trunk: Any = getattr(network.trunk, "trunk", network.trunk)  # beneath a neck
     x = (images - network.mean) / network.std
-    if hasattr(trunk, "tokens"):
+    if callable(getattr(trunk, "tokens", None)):
         tokens = trunk.tokens(x)
         maps = {"projected": token_map(tokens.projected[:, 1:], trunk.grid)}
         if tokens.final.ndim == 3:
             return {"final": tokens.levels[-1], **maps}
         return {"final": tokens.final, **maps, "level": tokens.levels[-1]}
-    if not hasattr(trunk, "map"):
+    if not callable(getattr(trunk, "map", None)) or not getattr(trunk, "takes_maps", True):
         return {}
-    if hasattr(trunk, "maps"):
+    if callable(getattr(trunk, "maps", None)):
         return {"final": trunk.map(x), "level": trunk.maps(x)[-1]}
     return {"final": trunk.map(x)}
 

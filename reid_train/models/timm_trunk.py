@@ -70,7 +70,7 @@ class TimmTrunk(nn.Module):
         # A file's weights would stay, copied wherever the module is.
         network.pretrained_cfg.pop("state_dict", None)
         self.reads: list[int] = []
-        self.tokens = False  # whether all maps have one stride
+        self.one_stride = False  # whether all maps have one stride
         self.stripes = stripes
         self.end: int | None = None  # the map that stripes are cut from
         self.takes_maps = hasattr(network, "forward_intermediates")
@@ -125,12 +125,12 @@ class TimmTrunk(nn.Module):
     def _choose(self, maps: list[Tensor], input_size: tuple[int, int]) -> None:
         strides = [round(input_size[0] / m.shape[2]) for m in maps]
         last = {stride: number for number, stride in enumerate(strides)}
-        self.tokens = len(last) == 1
-        if self.tokens:
+        self.one_stride = len(last) == 1
+        if self.one_stride:
             # A fusion head for tokens asks where they stand.
             self.stride = self.patch = strides[0]
         stages = [last[stride] for stride in _STRIDES if stride in last]
-        self.reads = [len(maps) - 1] if self.tokens or not stages else stages
+        self.reads = [len(maps) - 1] if self.one_stride or not stages else stages
         self.level_dims = tuple(maps[number].shape[1] for number in self.reads)
 
     def _end_at(self, name: str, maps: list[Tensor], height: int, stride: int | None) -> None:
@@ -153,8 +153,19 @@ class TimmTrunk(nn.Module):
         self.level_dims = self.level_dims[: len(self.reads)]
         self.network.prune_intermediate_layers([self.end], prune_head=True)
 
+    def map(self, x: Tensor) -> Tensor:
+        """The map that the feature is made of, of a ViT after its norm: N,3,H,W -> N,C,h,w. Only
+        where ``takes_maps``.
+        """
+        last = 1 if self.end is None else [self.end]  # a number counts from the end
+        norm = {"norm": True} if self.one_stride else {}
+        (found,) = self.network.forward_intermediates(
+            x, indices=last, intermediates_only=True, **norm
+        )
+        return found
+
     def _run(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        norm = {"norm": True} if self.tokens else {}
+        norm = {"norm": True} if self.one_stride else {}
         if self.end is not None:
             indices = sorted({*self.reads, self.end})
             found = self.network.forward_intermediates(

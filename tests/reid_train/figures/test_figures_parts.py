@@ -32,6 +32,7 @@ from reid_train.models.clip.trunks import with_neck
 from reid_train.models.clip.visual import ClipResNet, ClipVit
 from reid_train.models.deployable import ReidModel
 from reid_train.models.mobilenet import MobileNetV2Quarter
+from reid_train.models.timm_trunk import TimmTrunk
 from reid_train.models.tiny import Tiny
 from tests.reid_train.conftest import Prepared
 
@@ -146,6 +147,30 @@ def test_dense_maps_of_every_kind_of_trunk():
         "mobilenet": {"final": (1280, 2, 1), "level": (24, 4, 2)},
         "tiny": {"final": (96, 4, 2)},
     }
+
+
+def test_dense_maps_of_timm_are_what_the_feature_is_made_of():
+    x = torch.rand(2, 3, 64, 32)
+    whole = _model(TimmTrunk("resnet10t", input_size=(64, 32)))
+    cut = _model(TimmTrunk("resnet10t", input_size=(64, 32), stride=16, stripes=2))
+    shape = {"depth": 2, "embed_dim": 32, "num_heads": 2}
+    vit = _model(TimmTrunk("vit_tiny_patch16_224", input_size=(64, 32), options=shape))
+    found = [dense_maps(model, x) for model in (whole, cut, vit)]
+    assert [list(maps) for maps in found] == [["final"]] * 3
+    shapes = [tuple(maps["final"].shape[1:]) for maps in found]
+    assert shapes == [(512, 2, 1), (256, 4, 2), (32, 4, 2)]
+    features = [model.features(x)["global"] for model in (whole, cut)]
+    torch.testing.assert_close(found[0]["final"].mean((2, 3)), features[0])
+    bands = found[1]["final"].unflatten(2, (2, 2)).mean((3, 4))  # of two rows each
+    torch.testing.assert_close(bands.flatten(1), features[1])
+
+    class NoMaps(nn.Module):
+        takes_maps = False
+
+        def map(self, x):
+            raise AssertionError
+
+    assert dense_maps(_model(NoMaps()), x) == {}
 
 
 def test_three_groups_of_every_label_set():

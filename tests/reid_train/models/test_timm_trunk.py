@@ -95,7 +95,7 @@ def test_bands_are_means_of_the_rows_of_a_map(name, options, dim, channels):
     images, stripes = torch.rand(2, 3, *SIZE), options.get("stripes", 1)
     with torch.no_grad():
         network, x = plain.trunk.network, (images - 0.5) / 0.25
-        norm = {"norm": True} if plain.trunk.tokens else {}
+        norm = {"norm": True} if plain.trunk.one_stride else {}
         _, maps = network.forward_intermediates(x, **norm)  # type: ignore[operator, union-attr]
         stride = options.get("stride", SIZE[0] // maps[-1].shape[2])
         level = [m for m in maps if m.shape[2] == SIZE[0] // stride][-1]
