@@ -19,6 +19,10 @@ from reid_train.hooks import HOOKS
 from reid_train.losses import LOSSES
 from reid_train.models import HEADS, TRUNKS
 from reid_train.recipe.schema import Features, Recipe
+from reid_train.recipe.steps import SIDE
+
+# The image tower that belongs to a text tower.
+_TOWERS = {"clip-tiny": "clip-tiny", "RN50": "clip-rn50", "ViT-B-16": "clip-vit-b16"}
 
 
 def check_names(recipe: Recipe) -> None:
@@ -71,7 +75,7 @@ def check_labels(
 def check_made(recipe: Recipe, pretrained: str = "none") -> None:
     """Raise ReidpipeError for options that a part does not take, for outputs that nothing gives and
     for a start (``pretrained``) the trunk does not have: model, heads and losses are made once,
-    with random weights and for two identities.
+    with random weights and for two identities, and so is what prompts are tuned on.
     """
     import torch
 
@@ -93,5 +97,39 @@ def check_made(recipe: Recipe, pretrained: str = "none") -> None:
     options = {k: 2 if v == "dataset" else v for k, v in recipe.model.options.items()}
     model = recipe.model.model_copy(update={"options": options})
     build_task(recipe.model_copy(update={"model": model}), classes=2, texts=texts)
+    if recipe.prompt_stages:
+        _check_encoder(recipe)
     for stage in recipe.stages:
         build_schedule(stage)
+
+
+def _check_encoder(recipe: Recipe) -> None:
+    """Raise ReidpipeError where the features that prompts are tuned on cannot be read, or lie in
+    another space than the texts'.
+    """
+    import torch
+
+    from reid_train.recipe.texts import tower_sizes
+
+    encoder = recipe.model.teacher or recipe.model
+    path = "model.teacher.trunk" if recipe.model.teacher else "model.trunk"
+    options = {k: v for k, v in encoder.options.items() if k not in SIDE}
+    size = recipe.input.size
+    trunk = TRUNKS[encoder.trunk](input_size=size, **options).eval()
+    assert recipe.model.text is not None  # a recipe's own check
+    architecture = recipe.model.text.architecture
+    type_ = f"type --set {path}={_TOWERS.get(architecture, 'clip-rn50')}"
+    clip = ", ".join(name for name in TRUNKS if name.startswith("clip-"))
+    if not callable(getattr(trunk, "tokens", None)):
+        raise ReidpipeError(
+            f"found {path} '{encoder.trunk}', which has no image-text space; expected one that "
+            f"has, as prompts are tuned in it ({clip}); {type_}"
+        )
+    with torch.inference_mode():
+        found = trunk.tokens(torch.zeros(1, 3, *size)).projected.shape[-1]
+    expected = tower_sizes(recipe.model.text)["output_dim"]
+    if found != expected:
+        raise ReidpipeError(
+            f"found {path} '{encoder.trunk}', whose image-text space has {found} numbers; expected "
+            f"{expected}, those of model.text.architecture '{architecture}'; {type_}"
+        )

@@ -14,6 +14,7 @@ from reid_train.models.heads import Projection
 from reid_train.models.text_table import TextTable
 from reid_train.recipe import steps
 from reid_train.recipe.assembly import build_task, count_parameters
+from reid_train.recipe.checks import check_made
 from reid_train.recipe.loading import load_recipe
 from reid_train.recipe.stages import build_stage
 from tests.reid_train.recipe.test_work_prompts import chain, execute, inputs, leaf
@@ -211,3 +212,27 @@ def test_a_projection_needs_texts_and_a_teacher_a_text_side() -> None:
     teacher = "{trunk: clip-rn50, mean: [0, 0, 0], std: [1, 1, 1]}"
     with pytest.raises(ReidpipeError, match=r"a teacher.*need model\.text"):
         load_recipe("distill-mobilenet-none", {"model.teacher": teacher})
+
+
+@pytest.mark.parametrize(
+    ("trunk", "said"),
+    [
+        ("tiny", "which has no image-text space"),
+        ("timm/resnet10t", "which has no image-text space"),
+        ("clip-rn50", "has 1024 numbers; expected 128"),
+    ],
+)
+def test_a_teacher_whose_space_is_not_the_texts_is_refused(trunk: str, said: str) -> None:
+    taught = {"model.teacher.trunk": trunk, "model.teacher.options": "{}"}
+    with pytest.raises(ReidpipeError) as caught:
+        check_made(load_recipe("distill-tiny-clip-reid", taught))
+    assert f"found model.teacher.trunk '{trunk}'" in str(caught.value)
+    assert said in str(caught.value)
+    assert str(caught.value).endswith("type --set model.teacher.trunk=clip-tiny")
+
+
+def test_what_reads_its_own_features_is_named_as_the_model() -> None:
+    alone = load_recipe("distill-tiny-pi-vl", {"model.teacher": "null"})
+    with pytest.raises(ReidpipeError, match="found model.trunk 'mobilenetv2-x0.25', which has no"):
+        check_made(alone)
+    check_made(load_recipe("distill-tiny-pi-vl"))
