@@ -49,8 +49,9 @@ def check(words: Sequence[str]) -> None:
         assert [word for word in rest if "=" not in word and word not in targets] == []
     elif program == "pip":
         check_pip(rest)
+    elif program == "python" and rest[0] != "-m":
+        assert rest[0].startswith("docs/examples/") and (PROJECT / rest[0]).is_file(), rest
     elif program == "python":
-        assert rest[0] == "-m", rest
         assert rest[1] == "http.server" or importlib.util.find_spec(rest[1]) is not None, rest
         assert not rest[1].startswith("reid_train") or rest[2:] != [], rest
     elif program == "dask":
