@@ -21,22 +21,27 @@ from pipeline.artifacts.runs import find_run
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.index import ImageRow, read_index
-from reid_train.evaluation.statistics.paired import between_runs
+from reid_train.evaluation.statistics.paired import over_people
 from reid_train.evaluation.stored_ranking import StoredRanking
 
 SIDES = {"seen from the front": "front", "seen from behind": "back", "seen from the side": "side"}
 
 
 def rankings(workspace: Workspace, names: list[str]) -> list[StoredRanking]:
-    """The ranking of each run, in the order of their names."""
+    """The ranking of each run, in the order of their names; ends where one has none, or several
+    (of several protocols, with re-ranking, ...).
+    """
     wanted = {find_run(workspace, name).model.key: place for place, name in enumerate(names)}
-    found: dict[int, StoredRanking] = {}
+    found: dict[int, list[StoredRanking]] = {place: [] for place in wanted.values()}
     for artifact in workspace.artifacts():
         if artifact.step == "evaluation" and artifact.complete:
             model = Step.from_plain(artifact.provenance()["inputs"]["model"]).key
             if model in wanted:
-                found[wanted[model]] = StoredRanking.read(artifact.folder / "ranking.npz")
-    return [found[place] for place in range(len(names))]
+                found[wanted[model]].append(StoredRanking.read(artifact.folder / "ranking.npz"))
+    for place, name in enumerate(names):
+        if len(found[place]) != 1:
+            raise SystemExit(f"found {len(found[place])} evaluations of {name}; expected one")
+    return [found[place][0] for place in range(len(names))]
 
 
 def gains(base: list[StoredRanking], other: list[StoredRanking]) -> np.ndarray:
@@ -50,11 +55,8 @@ def kinds(caption: str, likeness: float, middle: float) -> list[str]:
     """
     turned = [name for words, name in SIDES.items() if words in caption]
     hidden = "partly hidden" if "hidden by" in caption else "whole"
-    return [
-        *turned,
-        hidden,
-        "clothes like another's" if likeness > middle else "clothes of its own",
-    ]
+    worn = "clothes like another's" if likeness > middle else "clothes of its own"
+    return [*turned, hidden, worn]
 
 
 def clothes(caption: str) -> set[str]:
@@ -87,12 +89,11 @@ def told(rows: Mapping[str, ImageRow], keys: list[str], gained: np.ndarray) -> l
     lines = []
     for kind in sorted({name for names in named for name in names}):
         mine = np.flatnonzero([kind in names for names in named])
-        _, codes = np.unique(pids[mine], return_inverse=True)
-        over = between_runs(np.bincount(codes, weights=gained[mine]), np.bincount(codes) * 1.0)
+        over = over_people(gained[mine], pids[mine])
         low, high = (100 * end for end in over.interval)
         lines.append(
-            f"{kind}: {len(mine)} queries of {codes.max() + 1} people, AP {100 * over.value:+.1f} "
-            f"({low:+.1f} to {high:+.1f})"
+            f"{kind}: {len(mine)} queries of {len(set(pids[mine]))} people, "
+            f"AP {100 * over.value:+.1f} ({low:+.1f} to {high:+.1f})"
         )
     return lines
 
@@ -100,12 +101,15 @@ def told(rows: Mapping[str, ImageRow], keys: list[str], gained: np.ndarray) -> l
 def main() -> None:
     workspace = Workspace(Path(sys.argv[1]))
     table: list[dict[str, Any]] = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))["rows"]
-    named = {row["recipe"]: row["runs"] for row in table}
-    base, other = (rankings(workspace, named[recipe]) for recipe in sys.argv[3:5])
-    index = find_run(workspace, named[sys.argv[3]][0]).model.inputs["index"]
+    named = {row["recipe"]: row for row in table}
+    first, second = (named[recipe] for recipe in sys.argv[3:5])
+    if first["seeds"] != second["seeds"]:
+        raise SystemExit(f"found seeds {first['seeds']} and {second['seeds']}; expected the same")
+    base, other = (rankings(workspace, row["runs"]) for row in (first, second))
+    index = find_run(workspace, first["runs"][0]).model.inputs["index"]
     rows = {row.key: row for row in read_index(workspace.folder(index)).rows}
     keys = [str(key) for key in base[0].query_keys]
-    print(f"{sys.argv[4]} less {sys.argv[3]}, {len(base)} seeds")
+    print(f"{sys.argv[4]} less {sys.argv[3]}, {len(base)} seeds; {first['protocol']}")
     print("\n".join(told(rows, keys, gains(base, other))))
 
 

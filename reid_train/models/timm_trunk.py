@@ -158,23 +158,22 @@ class TimmTrunk(nn.Module):
         where ``takes_maps``.
         """
         last = 1 if self.end is None else [self.end]  # a number counts from the end
-        norm = {"norm": True} if self.one_stride else {}
-        (found,) = self.network.forward_intermediates(
-            x, indices=last, intermediates_only=True, **norm
-        )
+        (found,) = self._intermediates(x, last, intermediates_only=True)
         return found
 
-    def _run(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _intermediates(self, x: Tensor, indices: int | list[int], **asked: bool) -> Any:
+        """timm's own, of a ViT after its norm."""
         norm = {"norm": True} if self.one_stride else {}
+        return self.network.forward_intermediates(x, indices=indices, **asked, **norm)
+
+    def _run(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         if self.end is not None:
             indices = sorted({*self.reads, self.end})
-            found = self.network.forward_intermediates(
-                x, indices=indices, intermediates_only=True, **norm
-            )
+            found = self._intermediates(x, indices, intermediates_only=True)
             bands = adaptive_avg_pool2d(found[-1], (self.stripes, 1))
             return bands.flatten(1), found[: len(self.reads)]
         if self.takes_maps:
-            last, maps = self.network.forward_intermediates(x, indices=self.reads, **norm)
+            last, maps = self._intermediates(x, self.reads)
         else:
             last, maps = self.network.forward_features(x), []
         return self.network.forward_head(last, pre_logits=True), maps

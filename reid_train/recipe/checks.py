@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.datasets.index import Index
 from pipeline.plugins import Door, load_given
@@ -19,10 +20,7 @@ from reid_train.hooks import HOOKS
 from reid_train.losses import LOSSES
 from reid_train.models import HEADS, TRUNKS
 from reid_train.recipe.schema import Features, Recipe
-from reid_train.recipe.steps import SIDE
-
-# The image tower that belongs to a text tower.
-_TOWERS = {"clip-tiny": "clip-tiny", "RN50": "clip-rn50", "ViT-B-16": "clip-vit-b16"}
+from reid_train.recipe.steps import encoder_spec
 
 
 def check_names(recipe: Recipe) -> None:
@@ -109,27 +107,28 @@ def _check_encoder(recipe: Recipe) -> None:
     """
     import torch
 
+    from reid_train.models.deployable import build_model
     from reid_train.recipe.texts import tower_sizes
+    from reid_train.recipe.weights import CLIPS
 
-    encoder = recipe.model.teacher or recipe.model
+    text = recipe.model.text
+    assert text is not None  # a recipe's own check
+    spec = encoder_spec(recipe)
     path = "model.teacher.trunk" if recipe.model.teacher else "model.trunk"
-    options = {k: v for k, v in encoder.options.items() if k not in SIDE}
-    size = recipe.input.size
-    trunk = TRUNKS[encoder.trunk](input_size=size, **options).eval()
-    assert recipe.model.text is not None  # a recipe's own check
-    architecture = recipe.model.text.architecture
-    type_ = f"type --set {path}={_TOWERS.get(architecture, 'clip-rn50')}"
-    clip = ", ".join(name for name in TRUNKS if name.startswith("clip-"))
+    named = {CLIPS.get(name, name): name for name in TRUNKS if name.startswith("clip-")}
+    instead = f"type --set {path}={named.get(text.architecture, 'clip-rn50')}"
+    trunk: Any = build_model(spec).eval().trunk
     if not callable(getattr(trunk, "tokens", None)):
         raise ReidpipeError(
-            f"found {path} '{encoder.trunk}', which has no image-text space; expected one that "
-            f"has, as prompts are tuned in it ({clip}); {type_}"
+            f"found {path} '{spec['trunk']}', which has no image-text space; expected one that "
+            f"has, as prompts are tuned in it ({', '.join(named.values())}); {instead}"
         )
     with torch.inference_mode():
-        found = trunk.tokens(torch.zeros(1, 3, *size)).projected.shape[-1]
-    expected = tower_sizes(recipe.model.text)["output_dim"]
+        found = trunk.tokens(torch.zeros(1, 3, *recipe.input.size)).projected.shape[-1]
+    expected = tower_sizes(text)["output_dim"]
     if found != expected:
         raise ReidpipeError(
-            f"found {path} '{encoder.trunk}', whose image-text space has {found} numbers; expected "
-            f"{expected}, those of model.text.architecture '{architecture}'; {type_}"
+            f"found {path} '{spec['trunk']}', whose image-text space has {found} numbers; "
+            f"expected {expected}, those of model.text.architecture '{text.architecture}'; "
+            f"{instead}"
         )

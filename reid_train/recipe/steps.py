@@ -175,24 +175,31 @@ def _features(
     label_maps: Step | None,
 ) -> Step:
     assert isinstance(stage.data, Features)
-    given, encoder = recipe.input, recipe.model.teacher or recipe.model
-    # A teacher has mean and std of its own; without one they are the input's.
-    colours = recipe.model.teacher or given
+    given, encoder = recipe.input, encoder_spec(recipe)
     inputs = {
         "index": source,
         "images": requests.images(source, size=given.size, filter=given.test_filter),
     }
     if stage.data.parts:
         inputs["maps"] = _needed(label_maps, recipe)
-    trunk = {
+    others = {"model": encoder, "parts": stage.data.parts, "seed": start.seed(seed)}
+    return _step("features", {}, others, inputs, start, [("trunk", encoder["trunk"])])
+
+
+def encoder_spec(recipe: Recipe) -> dict[str, Any]:
+    """What prompts are tuned on the features of, the teacher or the trunk itself, for
+    ``build_model``.
+    """
+    encoder = recipe.model.teacher or recipe.model
+    # A teacher has mean and std of its own; without one they are the input's.
+    colours = recipe.model.teacher or recipe.input
+    return {
         "trunk": encoder.trunk,
         "options": {k: v for k, v in encoder.options.items() if k not in SIDE},
         "mean": list(colours.mean),
         "std": list(colours.std),
-        "input_size": list(given.size),
+        "input_size": list(recipe.input.size),
     }
-    others = {"model": trunk, "parts": stage.data.parts, "seed": start.seed(seed)}
-    return _step("features", {}, others, inputs, start, [("trunk", encoder.trunk)])
 
 
 def _needed(label_maps: Step | None, recipe: Recipe) -> Step:

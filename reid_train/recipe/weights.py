@@ -11,7 +11,8 @@ from reid_train.models import is_tag
 from reid_train.models.bringing import NONE
 from reid_train.models.bringing import bring as bring_start
 
-_CLIPS = {"clip-vit-b16": "ViT-B-16", "clip-rn50": "RN50"}
+# The architecture of each image tower of CLIP that has published weights.
+CLIPS = {"clip-vit-b16": "ViT-B-16", "clip-rn50": "RN50"}
 TEACHER = "--set model.teacher.pretrained=none"
 
 
@@ -21,7 +22,7 @@ def bring(steps: Sequence[Step], folder: Path) -> None:
     """
     loading = [step for step in steps if is_published(step.params.get("pretrained"))]
     models = [step for step in loading if step.name == "model"]
-    taught = any(step.params["recipe"]["model"]["trunk"] not in _CLIPS for step in models)
+    taught = any(step.params["recipe"]["model"]["trunk"] not in CLIPS for step in models)
     needed: dict[tuple[str, str], str] = {}
     for step in loading:
         # A text side in front of another network is its teacher's.
@@ -45,7 +46,7 @@ def _network(step: Step) -> str:
         return params["text"]["architecture"]
     model: Mapping[str, Any] = params["recipe"]["model"] if "recipe" in params else params["model"]
     trunk = model["trunk"]
-    return model["options"].get("architecture", _CLIPS.get(trunk, trunk))
+    return model["options"].get("architecture", CLIPS.get(trunk, trunk))
 
 
 def _make(step: Step, folder: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -54,6 +54,12 @@ def test_what_a_query_is(script: ModuleType):
     assert script.kinds(ROWS["a"].extra["caption"], 0.5, 0.4) == ["front", "whole", like]
 
 
+def test_gains_are_of_the_second_over_the_first_in_pairs(script: ModuleType):
+    base, other = ([SimpleNamespace(ap=np.array(ap)) for ap in seeds] for seeds in (
+        ([0.1, 0.5], [0.3, 0.5]), ([0.3, 0.4], [0.7, 0.4])))  # fmt: skip
+    np.testing.assert_allclose(script.gains(base, other), [0.3, -0.1])
+
+
 def test_mean_gain_of_each_kind(script: ModuleType):
     lines = script.told(ROWS, list("abcd"), np.array([0.1, 0.2, -0.3, 0.4]))
     said = {line.split(":")[0]: line.split(":")[1] for line in lines}
@@ -66,7 +72,8 @@ def test_mean_gain_of_each_kind(script: ModuleType):
 def test_a_table_of_one_run(trained: Console, tmp_path: Path):
     table = tmp_path / "table.json"
     runs = [run.name for run in list_runs(Workspace(trained.root))]
-    table.write_text(json.dumps({"rows": [{"recipe": "baseline-tiny", "runs": runs}]}))
+    row = {"recipe": "baseline-tiny", "runs": runs, "seeds": [0], "protocol": "p"}
+    table.write_text(json.dumps({"rows": [row]}))
     ended = subprocess.run(
         [sys.executable, SCRIPT, trained.root, table, "baseline-tiny", "baseline-tiny"],
         capture_output=True,
@@ -75,5 +82,5 @@ def test_a_table_of_one_run(trained: Console, tmp_path: Path):
         env={"PYTHONPATH": str(PROJECT), "PATH": ""},
     )
     first, total, *_ = ended.stdout.splitlines()
-    assert first == "baseline-tiny less baseline-tiny, 1 seeds", ended.stderr
+    assert first == "baseline-tiny less baseline-tiny, 1 seeds; p", ended.stderr
     assert total.startswith("all: 12 queries of ") and total.endswith("AP +0.0 (+0.0 to +0.0)")

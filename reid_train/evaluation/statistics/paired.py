@@ -64,6 +64,14 @@ def between_runs(differences: np.ndarray, counts: np.ndarray, *, flips: int = FL
     return Difference(total / queries, [max(-1.0, ends[0]), min(1.0, ends[1])], beyond / seen)
 
 
+def over_people(gains: np.ndarray, pids: np.ndarray) -> Difference:
+    """``between_runs`` of queries: gains (Q,), one run's value less the other's, of the people
+    ``pids`` (Q,).
+    """
+    _, codes = np.unique(pids, return_inverse=True)
+    return between_runs(np.bincount(codes, weights=gains), np.bincount(codes).astype(np.float64))
+
+
 def between_recipes(differences: np.ndarray, counts: np.ndarray) -> Difference:
     """Two recipes over seeds, paired by seed and person. differences: (S, N), a row per seed as in
     ``between_runs``; counts: (N,).

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.labels.maps import LabelMapReader
-from reid_train.evaluation.statistics.paired import between_runs
+from reid_train.evaluation.statistics.paired import over_people
 from reid_train.figures.page.views import RunView
 
 MOST = 12  # cameras, or views, in a table
@@ -28,16 +28,12 @@ def by_kind(view: RunView, queries: Sequence[int], gains: np.ndarray) -> list[di
         *_of_values("view", [row.view for row in rows]),
         *_of_foreground(view, [row.key for row in rows]),
     ):
-        people, codes = np.unique(pids[mine], return_inverse=True)
-        found = between_runs(
-            np.bincount(codes, weights=gains[mine], minlength=len(people)),
-            np.bincount(codes).astype(np.float64),
-        )
+        found = over_people(gains[mine], pids[mine])
         told.append(
             {
                 "name": name,
                 "queries": len(mine),
-                "people": len(people),
+                "people": len(np.unique(pids[mine])),
                 "gain": found.value,
                 "interval": found.interval,
             }

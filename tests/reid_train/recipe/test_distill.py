@@ -236,3 +236,9 @@ def test_what_reads_its_own_features_is_named_as_the_model() -> None:
     with pytest.raises(ReidpipeError, match="found model.trunk 'mobilenetv2-x0.25', which has no"):
         check_made(alone)
     check_made(load_recipe("distill-tiny-pi-vl"))
+
+
+def test_options_that_a_teacher_does_not_have_are_told() -> None:
+    taught = {"model.teacher.options": "{nonsense: 1}"}
+    with pytest.raises(ReidpipeError, match="nonsense', which trunk 'clip-tiny' does not have"):
+        check_made(load_recipe("distill-tiny-clip-reid", taught))
