@@ -230,7 +230,8 @@ def make_maps(
             GRID,
             stored=_stored(work.folder, work.numbered, work.command),
         ) as writer,
-        ThreadPoolExecutor(2 if cpu else max(2, min(8, work.threads)), "decode") as decoding,
+        # They decode, and pack maps.
+        ThreadPoolExecutor(2 if cpu else max(2, min(8, work.threads)), "files") as files,
         ThreadPoolExecutor(
             side_by_side, "compute", initializer=own_stream, initargs=(parser.device,)
         ) as computing,
@@ -239,11 +240,11 @@ def make_maps(
 
         def store_first() -> None:
             part, images, maps = waiting.popleft()
-            outcomes.extend(_store(writer, guard, part, images, maps.result()))
+            outcomes.extend(_store(writer, guard, part, images, maps.result(), files))
             if advance is not None:
                 advance(len(part))
 
-        for part, images in _decoded(work, rows, decoding):
+        for part, images in _decoded(work, rows, files):
             read = [image for image in images if isinstance(image, np.ndarray)]
             if read and not checked:
                 writer.attributes |= _checked(work, parser, read[:CHECKED])
@@ -338,26 +339,35 @@ def _store(
     rows: Sequence[Placed],
     images: Sequence[np.ndarray | DamagedImage],
     maps: LabelMaps,
+    files: ThreadPoolExecutor,
 ) -> list[str]:
     outcomes = []
-    ready = iter(zip(maps.label, maps.confidence, strict=True))
+    read = [
+        row.key
+        for (_, row), image in zip(rows, images, strict=True)
+        if not isinstance(image, DamagedImage)
+    ]
+    packing = [
+        (label, files.submit(writer.pack, key, label, confidence), files.submit(findings, label))
+        for key, label, confidence in zip(read, maps.label, maps.confidence, strict=True)
+    ]
+    ready = iter(packing)
     for (number, row), image in zip(rows, images, strict=True):
         writer.begin(number)
         if isinstance(image, DamagedImage):
             outcomes.append(f"{FAILED}{image}")
             continue
-        label, confidence = next(ready)
+        label, content, odd = next(ready)
         guard.add(label)
         if guard.images == SHARD_IMAGES:
             guard.check()  # before the writer's shard is full and on the disk
         height, width = image.shape[:2]
         # An index without digests still gets maps; what they were made from is then unknown.
         digest = row.digest or "00"
-        found = findings(label)
-        writer.add(
+        found = odd.result()
+        writer.add_packed(
             row.key,
-            label,
-            confidence,
+            content.result(),
             source_size=(height, width),
             source_digest=digest,
             note=as_bits(found),

@@ -19,6 +19,8 @@ LINE = re.compile(r"^(\S+::\S.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b", 
 REASON = re.compile(r"^(?:FAILED|ERROR) (\S+::.*?)(?: - (.*))?$", re.MULTILINE)
 # Seconds of the limit that are left to tell what came of it.
 KEPT = 5.0
+# Characters of failures that a line holds.
+MOST_TOLD = 8000
 
 
 def marked(folder: Path = PROJECT) -> list[str]:
@@ -33,14 +35,14 @@ def marked(folder: Path = PROJECT) -> list[str]:
 
 
 def of(given: Given) -> dict[str, Any]:
-    """How many passed, failed, were skipped, and the first line about each that failed. Tests that
-    the limit cut short are not counted.
+    """How many passed, failed, were skipped, the first line about each that failed, and the end of
+    what pytest told of them. Tests that the limit cut short are not counted.
     """
     if importlib.util.find_spec("pytest") is None:
         raise Skipped("no pytest here: pip install -e '.[dev]'")
     files = list(given.sizes.tests) or marked()
     with tempfile.TemporaryFile("w+", dir=given.folder) as told:
-        command = [sys.executable, "-m", "pytest", "-m", "gpu", "-v", "--tb=line", "-rfE"]
+        command = [sys.executable, "-m", "pytest", "-m", "gpu", "-v", "--tb=short", "-rfE"]
         process = subprocess.Popen(
             [*command, "-p", "no:cacheprovider", "-o", "addopts=--strict-markers", *files],
             cwd=PROJECT, stdout=told, stderr=subprocess.STDOUT,
@@ -67,6 +69,7 @@ def counted(text: str) -> dict[str, Any]:
     reasons = {name: reason for name, reason in REASON.findall(text)}
     failed = [name for name, outcome in outcomes.items() if outcome in ("FAILED", "ERROR")]
     return {
+        **({"told": text[-MOST_TOLD:]} if failed else {}),
         "passed": sum(outcome == "PASSED" for outcome in outcomes.values()),
         "skipped": sum(outcome == "SKIPPED" for outcome in outcomes.values()),
         "failed": {name: reasons.get(name, "")[:300] for name in failed},

@@ -7,6 +7,7 @@ from __future__ import annotations
 import tempfile
 import zlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def along(given: Given, name: str) -> dict[str, Any]:
         raise Skipped(f"no recipe is known for the recorded trajectory {name}")
     small = _small(given, name)
     theirs, fill = _made_up(given, name, small) if small else _recorded(name)
+    fill = Remembered(fill)
     found = {way: difference(run(given, name, way, fill, small), theirs) for way in WAYS}
     return {"trajectory": name, "drift": found}
 
@@ -63,6 +65,13 @@ def _small(given: Given, name: str) -> dict[str, str]:
         for key, value in small_settings(given.sizes, recipe).items()
         if key != "input.size" and (text or not key.startswith("model.text."))
     }
+
+
+class Remembered:
+    """Weights and images that are drawn once for all precisions, which takes longer than steps."""
+
+    def __init__(self, source: Any) -> None:
+        self.fill, self.image = cache(source.fill), cache(source.image)
 
 
 class Drawn:
@@ -104,11 +113,11 @@ def run(given: Given, name: str, way: str, fill: Any, sizes: Mapping[str, str]) 
 def _followed(
     given: Given, name: str, precision: str, fill: Any, folder: Path, sizes: Mapping[str, str]
 ) -> Trajectory:
-    where = {"precision": precision, "device": given.device}
+    how: dict[str, Any] = {"precision": precision, "device": given.device, "probed": False}
     if name in PROMPTS:
-        return follow_prompts(PROMPTS[name], fill, folder, overrides=sizes, **where)
+        return follow_prompts(PROMPTS[name], fill, folder, overrides=sizes, **how)
     recipe, settings = RECIPES[name]
-    return follow(recipe, {**settings, **sizes}, fill, folder, **where)
+    return follow(recipe, {**settings, **sizes}, fill, folder, **how)
 
 
 def difference(ours: Trajectory, theirs: Mapping[str, np.ndarray]) -> dict[str, list[float]]:

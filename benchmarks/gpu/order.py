@@ -70,7 +70,7 @@ def order(trajectories: list[str]) -> list[Measurement]:
     """
     vit, rn50, olp = "clip-reid-vit", "clip-reid-rn50", "clip-reid-vit-sie-olp"
     drifts = [
-        Measurement(f"drift-{name}", "benchmarks.gpu.drift:along", 40, {"name": name})
+        Measurement(f"drift-{name}", "benchmarks.gpu.drift:along", 75, {"name": name})
         for name in trajectories or [FIRST]
     ]
     return [

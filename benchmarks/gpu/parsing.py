@@ -146,6 +146,7 @@ def _solider(small: bool, size: tuple[int, ...]) -> nn.Module:
 def _invpt(small: bool, size: tuple[int, ...]) -> nn.Module:
     del size
     network = InvPT(SMALL_INVPT if small else None).eval()
+    network.backbone.init_weights()  # timm leaves them as memory was: others are always read
     side = network.sizes.input
     head: Any = network.heads["human_parts"]
 

@@ -21,6 +21,8 @@ HOST_WAITS = (
     "cudaHostAlloc", "cudaMalloc", "cudaFree", "aten::_local_scalar_dense", "aten::nonzero",
     "aten::unique", "aten::_unique2", "aten::equal",
 )  # fmt: skip
+# Calls that hand the device a kernel.
+LAUNCH = "LaunchKernel"
 LISTED = 8
 # Of a pause of the device that somebody would look for, in microseconds.
 PAUSE = 100.0
@@ -59,6 +61,7 @@ class Traced(steps.Untimed):
                     event.device_type != DeviceType.CPU,
                 )
                 for event in self.trace.events() or ()
+                if not event.is_user_annotation  # a name for what others do meanwhile
             ]  # fmt: skip
             raise
 
@@ -85,7 +88,8 @@ def of_images(given: Given, recipe: str, precision: str) -> dict[str, Any]:
 def summary(spans: Iterable[Span], count: int) -> dict[str, Any]:
     """Of ``count`` steps: the share of the time in which the device computes (None where nothing
     ran on one), its pauses of ``PAUSE`` and more, the kernels that take most of its time, the calls
-    in which the host waits, as milliseconds a step, and how many kernels a step has.
+    in which the host waits and those that launch kernels, as milliseconds a step, and how many
+    kernels a step has.
     """
     spans = list(spans)
     kernels = sorted((s for s in spans if s.on_device), key=lambda span: span.start)
@@ -95,6 +99,7 @@ def summary(spans: Iterable[Span], count: int) -> dict[str, Any]:
         "device_busy": None, "pauses_per_step": None, "paused_ms": None,
         "kernels_per_step": len(kernels) / count, "kernels": {},
         "host_waits_ms": {name: us / 1000 / count for name, us in largest(waits)},
+        "launches_ms": sum(s.end - s.start for s in calls if LAUNCH in s.name) / 1000 / count,
     }  # fmt: skip
     if not kernels:
         return found

@@ -114,15 +114,20 @@ def _batches(line: Line) -> list[str]:
 def _waits(line: Line) -> list[str]:
     kernels = ", ".join(f"`{name[:40]}` {_percent(part)}" for name, part in line["kernels"].items())
     host = ", ".join(f"`{name}` {ms:.2f}" for name, ms in line["host_waits_ms"].items())
+    launches = f"{line['kernels_per_step']:,.0f} in {_number(line['launches_ms'], '.1f')} ms"
     busy = _percent(line["device_busy"])
-    return [busy, _number(line["pauses_per_step"], ".1f"), host.replace("|", "/"),
+    return [busy, _number(line["pauses_per_step"], ".1f"), launches, host.replace("|", "/"),
             kernels.replace("|", "/")]  # fmt: skip
 
 
 def _drift(line: Line) -> list[str]:
+    ways = (line["drift"][way] for way in ("fp32", "tf32", "bf16", "fp16"))
     return [
-        ", ".join(f"{value:.0e}" for value in line["drift"][way]["loss"])
-        for way in ("fp32", "tf32", "bf16", "fp16")
+        ", ".join(
+            f"{value:.0e}{' (skipped)' if skipped else ''}"
+            for value, skipped in zip(way["loss"], way["skipped"], strict=True)
+        )
+        for way in ways
     ]
 
 
@@ -152,7 +157,8 @@ TABLES: tuple[tuple[str, Sequence[str], tuple[str, ...], Callable[[Line], list[s
     ),
     (
         "Where a step waits:",
-        ("device computes", "pauses a step", "host waits, ms a step", "kernels, of their time"),
+        ("device computes", "pauses a step", "kernels launched a step", "host waits, ms a step",
+         "kernels, of their time"),
         ("waits",), _waits,
     ),
     (

@@ -119,7 +119,8 @@ class Parser:
         size: (H, W) of the maps, laid over the whole image; None gives each image's own size.
         flip: average with the mirrored image, sides exchanged. scales: average over input sizes.
         Averages are of logits, before the soft-max. Raises ``ValueError`` on other images or sizes,
-        ``ReidpipeError`` on senseless scales and when the memory is too small for a single image.
+        ``ReidpipeError`` on senseless scales, when the memory is too small for a single image, and
+        when the network gave NaN.
         """
         for image in images:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -242,7 +243,14 @@ class Parser:
         # Fetched last: each fetch waits for a GPU, which until then has work queued.
         maps: list[Any] = [None] * len(images)
         for part, label, confidence in found:
-            pairs = zip(label.cpu().numpy(), confidence.cpu().numpy(), strict=True)
+            certain = confidence.cpu().numpy()
+            if not np.isfinite(certain).all():
+                raise ReidpipeError(
+                    f"found NaN in what {self.name} made of an image, computed in {self.precision} "
+                    f"on {self.device}; expected finite numbers: type --precision fp32, or other "
+                    "weights"
+                )
+            pairs = zip(label.cpu().numpy(), certain, strict=True)
             for row, pair in zip(part, pairs, strict=True):
                 maps[row] = pair
         return maps

@@ -28,12 +28,18 @@ from pipeline.labels.shards import (
 )
 
 
-class _Row(NamedTuple):
-    """A map as it will lie in the file: packed label and confidence, and what is known of it."""
+class PackedMap(NamedTuple):
+    """Label and confidence of an image as they will lie in the file; checksum: of the label."""
 
     label: bytes
     confidence: bytes
     checksum: int
+
+
+class _Row(NamedTuple):
+    """A map and what is known of it."""
+
+    packed: PackedMap
     size: tuple[int, int]
     digest: bytes
     note: int
@@ -146,28 +152,45 @@ class MapWriter:
         source_digest: str,
         note: int = 0,
     ) -> None:
-        """Store one image: label u1 (H, W); confidence float (H, W) in 0..1; the image's own
-        (height, width); hex SHA-256 of its file; note: bits 0..255 whose meaning the attribute
-        ``notes`` gives. Raises ``ValueError`` on maps of another shape, labels outside the set, or
-        a key given twice."""
+        """Pack and store one image: see ``pack`` and ``add_packed``."""
+        packed = self.pack(key, label, confidence)
+        self.add_packed(
+            key, packed, source_size=source_size, source_digest=source_digest, note=note
+        )
+
+    def pack(self, key: str, label: np.ndarray, confidence: np.ndarray) -> PackedMap:
+        """label u1 (H, W); confidence float (H, W) in 0..1. Any thread may call it, and most of it
+        leaves the interpreter free: it takes longer than all else that is done to store a map.
+        Raises ``ValueError`` on maps of another shape and on labels outside the set.
+        """
         label = np.asarray(label)
         if label.shape != self.size or np.shape(confidence) != self.size:
             raise ValueError(f"map of {key} has shape {label.shape}, expected {self.size}")
         if label.dtype != np.uint8 or int(label.max()) >= len(self.label_set):
             raise ValueError(f"map of {key} is not u1 with labels below {len(self.label_set)}")
-        if key in self._rows:
-            raise ValueError(f"{key} was added twice")
         scaled = np.clip(confidence, 0.0, 1.0)
         scaled *= CONFIDENCE_STEPS
         steps = np.rint(scaled, out=scaled).astype(np.uint8)
-        self._rows[key] = _Row(
-            deflate(label),
-            deflate(steps),
-            zlib.crc32(np.ascontiguousarray(label).data),
-            source_size,
-            bytes.fromhex(source_digest)[:16].ljust(16, b"\0"),
-            note,
-        )
+        checksum = zlib.crc32(np.ascontiguousarray(label).data)
+        return PackedMap(deflate(label), deflate(steps), checksum)
+
+    def add_packed(
+        self,
+        key: str,
+        packed: PackedMap,
+        *,
+        source_size: tuple[int, int],
+        source_digest: str,
+        note: int = 0,
+    ) -> None:
+        """Store one image: what ``pack`` made; the image's own (height, width); hex SHA-256 of its
+        file; note: bits 0..255 whose meaning the attribute ``notes`` gives. Raises ``ValueError``
+        on a key given twice.
+        """
+        if key in self._rows:
+            raise ValueError(f"{key} was added twice")
+        digest = bytes.fromhex(source_digest)[:16].ljust(16, b"\0")
+        self._rows[key] = _Row(packed, source_size, digest, note)
         if len(self._rows) >= SHARD_IMAGES:
             self.flush()
 
@@ -201,7 +224,7 @@ class MapWriter:
             for name in ("label", "confidence"):
                 values: Any = file.create_dataset(name, shape, np.uint8, **how)
                 for place, row in enumerate(rows.values()):
-                    values.id.write_direct_chunk((place, 0, 0), getattr(row, name))
+                    values.id.write_direct_chunk((place, 0, 0), getattr(row.packed, name))
             known = rows.values()
             small = {
                 "key": np.array([key.encode() for key in rows]),
@@ -209,7 +232,7 @@ class MapWriter:
                 "source_digest": np.frombuffer(
                     b"".join(row.digest for row in known), np.uint8
                 ).reshape(-1, 16),
-                "checksum": np.array([row.checksum for row in known], dtype=np.uint32),
+                "checksum": np.array([row.packed.checksum for row in known], dtype=np.uint32),
                 "note": np.array([row.note for row in known], dtype=np.uint8),
             }
             for name, values in small.items():
@@ -233,7 +256,7 @@ def _check(path: Path, content: bytes, rows: Mapping[str, _Row]) -> None:
     with Shard(path) as shard:
         first = next(iter(rows.values()))
         same = shard.keys() == list(rows) and all(
-            shard.sets[name].id.read_direct_chunk((0, 0, 0)) == (0, getattr(first, name))
+            shard.sets[name].id.read_direct_chunk((0, 0, 0)) == (0, getattr(first.packed, name))
             for name in ("label", "confidence")
         )
     if not same:

@@ -110,8 +110,9 @@ class Lines:
         done = entry["epoch"] + 1
         taken = (time.monotonic() - self.started) / max(done * self.steps - self.first, 1)
         left = taken * (self.epochs - done) * self.steps
+        skipped = f"{entry['skipped']:.0%} of the steps skipped, " if entry.get("skipped") else ""
         self.say(
-            f"{self.stage}: epoch {done}/{self.epochs}, {facts(entry)}, "
+            f"{self.stage}: epoch {done}/{self.epochs}, {facts(entry)}, {skipped}"
             f"{entry['images_per_s']:.0f} images/s, {clock(left)} left"
         )
 

@@ -164,8 +164,9 @@ class Log:
     def step(
         self, epoch: int, step: int, lr: float, figures: Mapping[str, float], images: int
     ) -> None:
-        """figures: ``loss``, its parts, ``gradient``, reports, in this order. images: of the step,
-        all processes'.
+        """figures: ``loss``, its parts, ``gradient`` (the norm of all), reports, in this order; in
+        fp16 then ``skipped``, 1 of a step whose gradients overflowed and changed nothing, with the
+        norm 0. images: of the step, all processes'.
         """
         self.lr = lr
         entry = {"event": "step", "stage": self.stage, "epoch": epoch, "step": step, "lr": lr}

@@ -325,8 +325,11 @@ class _Loop:
             return
         stage = self.stages[index]
         values = dict(zip(step.names, step.values.tolist(), strict=True))
-        # fp16 overflows now and then in the backward pass: its scaler skips such a step.
-        checked = step.names[: step.losses + (0 if self.scaler.is_enabled() else 1)]
+        if self.scaler.is_enabled():
+            # fp16 overflows now and then in the backward pass: its scaler skips such a step.
+            values["skipped"] = float(not math.isfinite(values["gradient"]))
+            values["gradient"] = 0.0 if values["skipped"] else values["gradient"]
+        checked = step.names[: step.losses + 1]
         bad = {name: values[name] for name in checked if not math.isfinite(values[name])}
         if bad:
             self._stop(stage, epoch, step, bad)

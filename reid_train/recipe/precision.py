@@ -57,7 +57,7 @@ class Precision:
         if self.on_cpu:
             return "a CPU computes in fp32"
         if self.used == "bf16":
-            return "the GPU has it; how far it drifts beside fp16 is not measured yet"
+            return "the GPU has it; how far losses drift: docs/benchmarks.md"
         return "the GPU has no bf16"
 
     def facts(self) -> dict[str, str]:

@@ -21,7 +21,14 @@ LINES = [
     {"measurement": "pi-vl-vit-bf16", "outcome": "measured", **STEP, "more": 0.15, "base": "b"},
     {"measurement": "stage2-olp-bf16", "outcome": "out of memory", "reason": "20 GiB | no"},
     {"measurement": "drift-x", "outcome": "measured",
-     "drift": {way: {"loss": [1e-5, 0.02]} for way in ("fp32", "tf32", "bf16", "fp16")}},
+     "drift": {
+         "fp32": {"loss": [1e-5, 0.02], "skipped": [0.0, 0.0]},
+         "tf32": {"loss": [1e-5, 0.02], "skipped": [0.0, 0.0]},
+         "bf16": {"loss": [1e-3, 0.02], "skipped": [0.0, 0.0]},
+         "fp16": {"loss": [1e-4, 0.01], "skipped": [1.0, 0.0]}}},
+    {"measurement": "waits-x", "outcome": "measured", "device_busy": 0.25, "pauses_per_step": 3.5,
+     "kernels_per_step": 1300.0, "launches_ms": 10.1, "host_waits_ms": {"cudaFree": 1.0},
+     "kernels": {"a|b": 0.5}},
     {"measurement": "evaluation", "outcome": "not reached"},
 ]  # fmt: skip
 
@@ -45,4 +52,7 @@ def test_lines_become_tables_whatever_became_of_them(tmp_path):
     assert "| `stage2-vit-bf16` | 5,000 | 12.8 ms | 34.6 % | 7.2 | 1.0 % |" in text
     assert "12.8 ms (15.0 % more than `b`)" in text
     assert "| `stage2-olp-bf16` | out of memory: 20 GiB / no |  |  |  |  |" in text
-    assert "| `drift-x` | 1e-05, 2e-02 |" in text and "| `evaluation` | not reached |" in text
+    assert "| `drift-x` | 1e-05, 2e-02 | 1e-05, 2e-02 | 1e-03, 2e-02 | 1e-04 (sk" in text
+    assert "1e-04 (skipped), 1e-02 |" in text
+    assert "| 25.0 % | 3.5 | 1,300 in 10.1 ms | `cudaFree` 1.00 | `a/b` 50.0 % |" in text
+    assert "| `evaluation` | not reached |" in text

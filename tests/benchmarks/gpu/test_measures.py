@@ -40,12 +40,13 @@ def test_a_trace_is_summed_up():
         Span("gemm", 0, 100, True), Span("norm", 50, 200, True), Span("gemm", 600, 700, True),
         Span("gemm", 720, 800, True),
         Span("cudaStreamSynchronize", 200, 500, False), Span("aten::add", 0, 900, False),
+        Span("cudaLaunchKernel", 0, 40, False), Span("cuLaunchKernelEx", 50, 70, False),
     ]  # fmt: skip
     found = summary(spans, 2)
     assert found["device_busy"] == pytest.approx((200 + 100 + 80) / 800)
     assert found["pauses_per_step"] == 0.5 and found["paused_ms"] == pytest.approx(0.2)
     assert found["kernels"] == {"gemm": pytest.approx(280 / 430), "norm": pytest.approx(150 / 430)}
-    assert found["kernels_per_step"] == 2
+    assert found["kernels_per_step"] == 2 and found["launches_ms"] == pytest.approx(0.03)
     assert found["host_waits_ms"] == {"cudaStreamSynchronize": pytest.approx(0.15)}
     assert summary([span for span in spans if not span.on_device], 2)["device_busy"] is None
 
@@ -59,7 +60,8 @@ def test_what_pytest_told_is_counted():
         "tests/test_gpu.py::test_cut "
     )
     failed = {"tests/test_gpu.py::test_b": "AssertionError: 1 == 2"}
-    assert checks.counted(text) == {"passed": 1, "skipped": 1, "failed": failed}
+    assert checks.counted(text) == {"passed": 1, "skipped": 1, "failed": failed, "told": text}
+    assert "told" not in checks.counted(text.replace("FAILED", "PASSED"))
     assert "tests/test_gpu.py" in checks.marked()
 
 

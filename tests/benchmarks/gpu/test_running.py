@@ -16,7 +16,7 @@ from benchmarks.gpu.sizes import REHEARSAL
 WORKS = "tests.benchmarks.gpu.works"
 
 
-def taken(folder: Path, *names: str, seconds: float = 60, limit: float = 20) -> list[dict]:
+def taken(folder: Path, *names: str, seconds: float = 600, limit: float = 20) -> list[dict]:
     lines: list[dict[str, Any]] = []
     running.run(
         [Measurement(name, f"{WORKS}:{name}", limit) for name in names],

@@ -175,3 +175,13 @@ def test_a_cpu_without_units_computes_in_fp32_and_says_so(
         assert summary["computed_in"] == "fp32" and summary["same_as_fp32"] == 1
     assert LabelMapReader(job.folder).attributes["precision"] == "fp32"
     work._parser.cache_clear()
+
+
+def test_nan_is_no_map(monkeypatch: pytest.MonkeyPatch):
+    """Half precision that overflows, or weights that were never set: its largest class is none."""
+    parser = load_parser("schp-tiny")
+    network = parser.network
+    monkeypatch.setattr(parser, "network", lambda x: network(x).log())
+    told = "found NaN in what schp-tiny made of an image, computed in fp32 on cpu.*--precision fp32"
+    with pytest.raises(ReidpipeError, match=told):
+        parser.parse(IMAGES, SIZE)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.watching import Watching
 from reid_train.engine import units
 from reid_train.engine.checkpoint import load_state
 from reid_train.engine.log import LOG
@@ -286,3 +287,30 @@ def test_half_precisions_train_to_about_the_same(tmp_path, monkeypatch, precisio
         results[name] = result.figures["loss"]
         assert all(p.dtype == torch.float32 for p in task.parameters())
     assert results[precision] == pytest.approx(results["fp32"], rel=0.05)
+
+
+class Steep(Toy):
+    """Gradients that fp16 cannot hold once its scaler has made them 65,536 times larger."""
+
+    def training_forward(self, batch):
+        losses, report = super().training_forward(batch)
+        return {name: 300 * loss for name, loss in losses.items()}, report
+
+
+def test_a_step_that_overflows_in_fp16_is_skipped_and_counted(tmp_path, monkeypatch, capsys):
+    """What is logged and recorded of it are numbers: a model with others could not be read."""
+    monkeypatch.setattr(units, "has_units", lambda _: True)
+    runtime = Runtime.create("cpu", "fp16")
+    result = train(
+        Steep(), [plain_stage(epochs=3)], runtime=runtime, folder=tmp_path, watching=Watching()
+    )
+    steps = lines(tmp_path, "step")
+    skipped = [step["skipped"] for step in steps]
+    assert skipped[0] == 1 and skipped[-1] == 0 and set(skipped) == {0, 1}
+    assert all((step["gradient"] == 0) == bool(step["skipped"]) for step in steps)
+    first, *_, last = lines(tmp_path, "epoch")
+    assert first["skipped"] == pytest.approx(sum(skipped[:6]) / 6)
+    assert result.figures["skipped"] == last["skipped"] == 0
+    assert all(math.isfinite(value) for value in result.figures.values())
+    told = [line for line in capsys.readouterr().err.splitlines() if "epoch 1/3" in line]
+    assert f"{first['skipped']:.0%} of the steps skipped" in told[0]

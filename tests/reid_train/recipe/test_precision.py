@@ -16,8 +16,8 @@ FP16 = "fp16 with a gradient scaler"
         ("auto", "fp32", True, FP16,
          [f"precision fp32 (auto: a CPU computes in fp32); its authors trained in {FP16}"]),
         ("auto", "bf16", False, FP16,
-         ["precision bf16 (auto: the GPU has it; how far it drifts beside fp16 is not measured "
-          f"yet); its authors trained in {FP16}"]),
+         ["precision bf16 (auto: the GPU has it; how far losses drift: docs/benchmarks.md); its "
+          f"authors trained in {FP16}"]),
         ("auto", "fp32", False, "", ["precision fp32 (auto: the GPU has no bf16)"]),
         ("bf16", "bf16", False, "fp32", ["precision bf16; its authors trained in fp32"]),
         ("fp16", "fp16", False, FP16, []),

@@ -107,8 +107,11 @@ def follow(
     *,
     precision: str = "fp64",
     device: str = "cpu",
+    probed: bool = True,
 ) -> Trajectory:
-    """The image stage of recipe ``name``: two epochs of two steps."""
+    """The image stage of recipe ``name``: two epochs of two steps. probed: fill ``dot``, whose
+    directions take longer to draw than a GPU takes for the step.
+    """
     settings = {"input.size": str(list(SIZE)), **overrides}
     recipe = load_recipe(name, settings)
     runtime = Runtime.create(device, precision)
@@ -123,7 +126,7 @@ def follow(
     assert isinstance(stage.batches, ReidBatches)
     stage.batches.sampler = _Given()
     stage.batches.augmentation = Augmentation()
-    return _run(task, stage, runtime, folder)
+    return _run(task, stage, runtime, folder, probed)
 
 
 def follow_prompts(
@@ -134,6 +137,7 @@ def follow_prompts(
     overrides: Mapping[str, str] | None = None,
     precision: str = "fp64",
     device: str = "cpu",
+    probed: bool = True,
 ) -> Trajectory:
     """The first stage of recipe ``name``, identity prompts: two epochs of three steps."""
     recipe = load_recipe(name, {"input.size": str(list(SIZE)), **(overrides or {})})
@@ -155,7 +159,8 @@ def follow_prompts(
     terms = {stage.name: build_prompt_terms(stage, OUTPUTS)}
     task = PromptTask(_texts(recipe, fill, runtime), terms)
     labels = torch.arange(PEOPLE).repeat_interleave(SHOTS)
-    return _run(task, build_stage(stage, _Shuffled(features, labels)), runtime, folder)
+    built = build_stage(stage, _Shuffled(features, labels))
+    return _run(task, built, runtime, folder, probed)
 
 
 def _texts(recipe: Recipe, fill: Any, runtime: Runtime) -> Any:
@@ -214,8 +219,8 @@ class _Shuffled:
 class _Recorder:
     """Writes a trajectory down."""
 
-    def __init__(self, into: Trajectory, task: ReidTask) -> None:
-        self.into = into
+    def __init__(self, into: Trajectory, task: ReidTask, probed: bool) -> None:
+        self.into, self.probed = into, probed
         self.start = {n: p.detach().clone() for n, p in task.named_parameters()}
 
     def __call__(self, task: ReidTask, rule: Mapping[str, tuple[float, float]]) -> None:
@@ -226,7 +231,8 @@ class _Recorder:
             rates[given], self.into.weight_decay[given] = rule.get(name, (0.0, 0.0))
             moved = (parameter.detach().cpu() - self.start[name].cpu()).numpy()
             norms[given] = float(np.linalg.norm(moved.ravel()))
-            dots[given] = float((moved * probe(given, moved.shape)).sum())
+            if self.probed:
+                dots[given] = float((moved * probe(given, moved.shape)).sum())
         self.into.lr.append(rates)
         self.into.norm.append(norms)
         self.into.dot.append(dots)
@@ -241,9 +247,9 @@ class _Recorder:
                 self.into.memories.append(memory.prototypes.cpu().clone())
 
 
-def _run(task: ReidTask, stage: Stage, runtime: Runtime, folder: Path) -> Trajectory:
+def _run(task: ReidTask, stage: Stage, runtime: Runtime, folder: Path, probed: bool) -> Trajectory:
     runtime.place(task)
     found = Trajectory()
-    after = _Recorder(found, task)
+    after = _Recorder(found, task, probed)
     found.loss = steps_of(task, stage, runtime, folder, epochs=EPOCHS, after=after)
     return found
