@@ -19,6 +19,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +131,13 @@ class Stored:
         return MapWriter(self.folder / str(self.turn), LIP, {}, work.GRID)
 
     def write(self) -> None:
-        with self._writer() as writer:
+        with self._writer() as writer, ThreadPoolExecutor(2) as files:
             guard = OneClassGuard(LIP, "cpu", self.folder)
             for start in range(0, len(self.rows), work.BATCH):
                 some = self.placed[start : start + work.BATCH]
                 place = slice(start % DISTINCT, start % DISTINCT + len(some))
                 maps = LabelMaps(self.label[place], self.confidence[place])
-                work._store(writer, guard, some, [self.image] * len(some), maps)
+                work._store(writer, guard, some, [self.image] * len(some), maps, files)
 
     def write_alone(self) -> None:
         with self._writer() as writer:
