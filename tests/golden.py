@@ -15,7 +15,12 @@ def shared_folder() -> Path:
 
 def fill_module(golden: Path) -> ModuleType:
     """The module that rebuilds recorded checkpoints: ``fill``, ``image``, ``state_dict``."""
-    spec = importlib.util.spec_from_file_location("golden_fill", golden / "fill.py")
+    return module_at(golden / "fill.py")
+
+
+def module_at(path: Path) -> ModuleType:
+    """The module of a file that is in no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pipeline.artifacts.store import Workspace
 from pipeline.datasets.index import ImageRow
 from tests.cli.conftest import Console
 from tests.conftest import PROJECT
+from tests.golden import module_at
 
 SCRIPT = PROJECT / "docs" / "examples" / "changed.py"
 PERSON = "A person with red hair, wearing {}, {}standing, seen from {}, before tiles{}."
@@ -24,11 +24,7 @@ PERSON = "A person with red hair, wearing {}, {}standing, seen from {}, before t
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("changed", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(SCRIPT)
 
 
 def row(key: str, pid: int, caption: str) -> ImageRow:

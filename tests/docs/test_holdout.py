@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import subprocess
 import sys
 from collections import Counter
@@ -15,17 +14,14 @@ import pytest
 from pipeline.datasets.index import ImageRow
 from tests.cli.conftest import Console, people  # noqa: F401
 from tests.conftest import PROJECT
+from tests.golden import module_at
 
 SCRIPT = PROJECT / "docs" / "examples" / "holdout.py"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("holdout", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(SCRIPT)
 
 
 ROWS = [
