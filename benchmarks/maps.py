@@ -1,11 +1,11 @@
-"""Label maps written as ``parse`` does and read as training does, one thread, CPU seconds.
+"""Label maps written as ``parse`` does and read as training does, CPU seconds of all threads.
 
     OMP_NUM_THREADS=1 python -m benchmarks.maps --maps 2048 --rounds 5
 
 The maps are those of schp-tiny on drawn people, 256 x 128, each stored under many keys. Written:
-findings, one-class guard, packing, shards and their check, less the network. Read: from a folder
-just opened, in random order, by its reader, which gives confidence in 0..1, and by the training
-set, which keeps both as bytes.
+findings, one-class guard, packing (two threads, as on a CPU), shards and their check, less the
+network. Read: from a folder just opened, in random order, by its reader, which gives confidence in
+0..1, and by the training set, which keeps both as bytes.
 Beside them what cannot be passed: zlib's packing and unpacking of the same maps with their
 checksums, and h5py's own way, which opens both datasets for every map.
 """

@@ -347,11 +347,16 @@ def _store(
         for (_, row), image in zip(rows, images, strict=True)
         if not isinstance(image, DamagedImage)
     ]
-    packing = [
-        (label, files.submit(writer.pack, key, label, confidence), files.submit(findings, label))
-        for key, label, confidence in zip(read, maps.label, maps.confidence, strict=True)
-    ]
-    ready = iter(packing)
+    ready = iter(
+        [
+            (
+                label,
+                files.submit(writer.pack, key, label, confidence),
+                files.submit(findings, label),
+            )
+            for key, label, confidence in zip(read, maps.label, maps.confidence, strict=True)
+        ]
+    )
     for (number, row), image in zip(rows, images, strict=True):
         writer.begin(number)
         if isinstance(image, DamagedImage):

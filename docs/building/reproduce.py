@@ -282,7 +282,7 @@ the recipe's size (a multiplication and an addition are two), and
 Reading images and starting processes are not in it, and convolutions often reach less of the
 peak. On an H100 whose host started kernels slowly ([benchmarks](benchmarks.md#on-a-gpu)) a step of
 `clip-reid-vit` took 50 ms where this formula says 37, of `clip-reid-rn50` 43 for 17, of identity
-prompts 46 for 10: there a whole training takes two to three times as long as in the tables above.
+prompts 46 for 10: there, calculated, a whole training takes two to three times as long as above.
 Tensors took less memory than estimated: 4.3 GiB with ViT, 2.9 with RN50."""
 
 

@@ -161,13 +161,15 @@ class MapWriter:
     def pack(self, key: str, label: np.ndarray, confidence: np.ndarray) -> PackedMap:
         """label u1 (H, W); confidence float (H, W) in 0..1. Any thread may call it, and most of it
         leaves the interpreter free: it takes longer than all else that is done to store a map.
-        Raises ``ValueError`` on maps of another shape and on labels outside the set.
+        Raises ``ValueError`` on maps of another shape, labels outside the set and NaN.
         """
         label = np.asarray(label)
         if label.shape != self.size or np.shape(confidence) != self.size:
             raise ValueError(f"map of {key} has shape {label.shape}, expected {self.size}")
         if label.dtype != np.uint8 or int(label.max()) >= len(self.label_set):
             raise ValueError(f"map of {key} is not u1 with labels below {len(self.label_set)}")
+        if np.isnan(confidence).any():
+            raise ValueError(f"map of {key} has a confidence that is NaN")
         scaled = np.clip(confidence, 0.0, 1.0)
         scaled *= CONFIDENCE_STEPS
         steps = np.rint(scaled, out=scaled).astype(np.uint8)

@@ -131,6 +131,8 @@ def test_wrong_maps_are_refused(tmp_path: Path):
             writer.add("a", label[:3], sure, **facts)
         with pytest.raises(ValueError, match="below 20"):
             writer.add("a", np.full(SIZE, 20, np.uint8), sure, **facts)
+        with pytest.raises(ValueError, match="NaN"):
+            writer.add("a", label, np.full(SIZE, np.nan), **facts)
         writer.add("a", label, sure, **facts)
         with pytest.raises(ValueError, match="twice"):
             writer.add("a", label, sure, **facts)

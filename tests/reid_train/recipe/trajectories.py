@@ -139,7 +139,9 @@ def follow_prompts(
     device: str = "cpu",
     probed: bool = True,
 ) -> Trajectory:
-    """The first stage of recipe ``name``, identity prompts: two epochs of three steps."""
+    """The first stage of recipe ``name``, identity prompts: two epochs of three steps. probed: as
+    of ``follow``.
+    """
     recipe = load_recipe(name, {"input.size": str(list(SIZE)), **(overrides or {})})
     runtime = Runtime.create(device, precision)
     assert recipe.model.text is not None
