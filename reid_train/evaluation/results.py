@@ -126,7 +126,7 @@ def evaluation_step(
     terminal: Terminal,
     model: Step,
     *,
-    dataset: str | None = None,
+    dataset: str | Step | None = None,
     protocol: str | None = None,
     exclude: str | None = None,
     flip: bool = False,
@@ -134,7 +134,8 @@ def evaluation_step(
     distance: str | None = None,
 ) -> Step:
     """The evaluation step of a model, with what the dataset and the recipe say by default.
-    distance: None for the model's own, as is naming that one.
+    dataset: a name, or its index; None for what it was trained on. distance: None for the model's
+    own, as is naming that one.
 
     Raises ReidpipeError for an imported model when no dataset is named: it was trained elsewhere.
     """
@@ -145,7 +146,9 @@ def evaluation_step(
             f"found an imported model ('{model.params['recipe']['name']}') and no dataset; "
             "expected one to evaluate it on; type reidpipe eval RUN --dataset mannequins"
         )
-    target = index_step(terminal.workspace, dataset) if dataset else model.inputs["index"]
+    if isinstance(dataset, str):
+        dataset = index_step(terminal.workspace, dataset)
+    target = dataset or model.inputs["index"]
     name, own = target.params["dataset"], target.params.get("definition")
     manifest = defined(name, own)
     default = manifest.default_protocol if manifest else Protocol(name="standard")

@@ -28,23 +28,27 @@ from reid_train.recipe.arguments import changed_recipe, check_data, model_step
 
 MEASURES = ("mAP", "Rank-1", "Rank-5", "mINP")
 MOST_SEEDS = 1000
-TOLD = ("recipe", "dataset", "parsing", "settings")
+TOLD = ("recipe", "dataset", "tested", "parsing", "settings")
+SOMETIMES = ("tested", "settings")  # columns that tables leave out where no row has anything
 
 
 class Row(NamedTuple):
-    """A line of the table; ``settings`` as text, empty where none vary."""
+    """A line of the table; ``settings`` as text, empty where none vary; ``tested`` None where that
+    is what was trained on.
+    """
 
     recipe: str
     dataset: str
     parsing: str | None
     settings: str
+    tested: str | None = None
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of a ``run``: what it was asked for, its model and its evaluation. ``parsing``
-    is None where the recipe reads no label maps. ``settings``: those that make it another row than
-    its neighbours.
+    """One evaluation of a ``run``: what it was asked for, its model and itself. ``parsing`` is None
+    where the recipe reads no label maps, ``tested`` where no other dataset than the one trained on
+    was named. ``settings``: those that make it another row than its neighbours.
     """
 
     recipe: str
@@ -54,6 +58,7 @@ class Cell:
     model: Step
     evaluation: Step
     settings: tuple[str, ...] = ()
+    tested: str | None = None
 
     @property
     def run(self) -> str:
@@ -63,7 +68,8 @@ class Cell:
     @property
     def row(self) -> Row:
         """What it shares with the other seeds of its line in the table."""
-        return Row(self.recipe, self.dataset, self.parsing, " ".join(self.settings))
+        settings = " ".join(self.settings)
+        return Row(self.recipe, self.dataset, self.parsing, settings, self.tested)
 
 
 def read_seeds(texts: Iterable[str]) -> tuple[int, ...]:
@@ -104,12 +110,14 @@ def combinations(
     pretrained: str | None = None,
     settings: tuple[str, ...] = (),
     variations: Sequence[tuple[str, ...]] = ((),),
+    tested: Sequence[str] = (),
 ) -> list[Cell]:
     """Everything to train and evaluate, row after row of the table.
 
     Parsers vary only under recipes that read label maps. ``label_maps(index, parser)`` gives
-    the maps and is asked once per pair. variations: settings beside the others, row by row. Raises
-    ReidpipeError for the first mistake in any of the combinations, before anything is executed.
+    the maps and is asked once per pair. variations: settings beside the others, row by row. tested:
+    datasets that every model is evaluated on, in place of its own. Raises ReidpipeError for the
+    first mistake in any of the combinations, before anything is executed.
     """
     loaded = {
         recipe: changed_recipe(recipe, (*settings, *variations[0]))
@@ -123,6 +131,9 @@ def combinations(
                 "for each row of the table; rename a file"
             )
     indices = {name: index_step(terminal.workspace, name) for name in dict.fromkeys(datasets)}
+    targets: dict[str | None, Step | None] = {
+        name: index_step(terminal.workspace, name) for name in tested
+    } or {None: None}
     maps: dict[tuple[str, str], Step] = {}
     cells = []
     for given, recipe in loaded.items():
@@ -142,9 +153,12 @@ def combinations(
                     label_maps=lambda _, at=(dataset, parsing): maps[at],  # type: ignore[index]
                     index=index,
                 )
-                evaluation = evaluation_step(terminal, model)
                 called = model.params["recipe"]["name"]
-                cells.append(Cell(called, dataset, parsing, seed, model, evaluation, varied))
+                for name, target in targets.items():
+                    evaluation = evaluation_step(terminal, model, dataset=target)
+                    cells.append(
+                        Cell(called, dataset, parsing, seed, model, evaluation, varied, name)
+                    )
     return cells
 
 
@@ -152,12 +166,17 @@ def check(workspace: Workspace, cells: Iterable[Cell]) -> None:
     """Raise ReidpipeError for the first cell that its dataset has no labels for, where its index
     exists: to train, or to evaluate on.
     """
-    for cell in {(cell.dataset, cell.recipe): cell for cell in cells}.values():
-        if not workspace.complete(cell.evaluation.inputs["index"]):
-            continue  # it could not be made, and is told as such
+    for cell in {(cell.dataset, cell.tested, cell.recipe): cell for cell in cells}.values():
+        if not all(map(workspace.complete, indices(cell))):
+            continue  # one could not be made, and is told as such
         check_data(workspace, cell.model, cell.dataset)
         if not workspace.complete(cell.evaluation):
             check_evaluable(workspace, cell.evaluation, run=None)
+
+
+def indices(cell: Cell) -> tuple[Step, Step]:
+    """What is trained on, and what is tested on."""
+    return cell.model.inputs["index"], cell.evaluation.inputs["index"]
 
 
 def made(workspace: Workspace, cells: Iterable[Cell]) -> list[Cell]:
@@ -169,7 +188,9 @@ def absent(asked: Iterable[Cell], cells: Iterable[Cell]) -> list[str]:
     """A line for each cell that was asked for and could not be made."""
     there = set(map(id, cells))
     return [
-        f"missing {cell.recipe} on {cell.dataset}{f' with {cell.parsing}' if cell.parsing else ''}"
+        f"missing {cell.recipe} on {cell.dataset}"
+        f"{f', tested on {cell.tested}' if cell.tested else ''}"
+        f"{f' with {cell.parsing}' if cell.parsing else ''}"
         f"{f' at {cell.row.settings}' if cell.settings else ''}, seed {cell.seed}: its row is of "
         "the other seeds, or absent"
         for cell in asked
@@ -240,7 +261,7 @@ def pairs_with(names: Mapping[Row, str], against: str) -> set[frozenset[str]]:
         frozenset((name, names[other]))
         for (row, name), other in product(names.items(), names)
         if against in (other.recipe, _read(other)) and row != other
-        if (row.dataset, row.settings) == (other.dataset, other.settings)
+        if (row.dataset, row.tested, row.settings) == (other.dataset, other.tested, other.settings)
     }
 
 
@@ -249,13 +270,15 @@ def _read(row: Row) -> str:
 
 
 def named(cells: Iterable[Cell]) -> dict[Row, str]:
-    """Each row of the table by what tells it apart from others of its dataset: the recipe, the
-    parser where there are several, settings that vary.
+    """Each row of the table by what tells it apart from others that are tested on the same: the
+    recipe, the parser where there are several, what it was trained on likewise, settings that vary.
     """
     rows = dict.fromkeys(cell.row for cell in cells)
     several = len({row.parsing for row in rows if row.parsing is not None}) > 1
+    trained = len({row.dataset for row in rows}) > 1
     return {
         row: (_read(row) if several else row.recipe)
+        + (f" trained on {row.dataset}" if row.tested and trained else "")
         + (f" at {row.settings}" if row.settings else "")
         for row in rows
     }
@@ -272,7 +295,7 @@ def warnings(terminal: Terminal, cells: Iterable[Cell], runs: Iterable[str]) -> 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows of ``results`` as text: percent, mean ± sample standard deviation."""
-    told = [name for name in TOLD if name != "settings" or any(row.get(name) for row in rows)]
+    told = [name for name in TOLD if name not in SOMETIMES or any(row.get(name) for row in rows)]
     shown = [
         {
             **{name: row[name] for name in told},
@@ -292,7 +315,7 @@ def publication(rows: Sequence[dict[str, Any]]) -> Table:
         [*columns, *(Column(name, "percent", best=True) for name in MEASURES)],
         [{**row, "seeds": len(row["seeds"])} for row in rows],
         [row["protocol"] for row in rows],
-        compared=("dataset",),
+        compared=tuple(name for name in ("dataset", "tested") if name in told),
         about="Retrieval of people",
     )
 

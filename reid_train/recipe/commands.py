@@ -140,6 +140,13 @@ run_options = _all(
         "--dataset", "datasets", multiple=True, help="Dataset id or YAML.  [default: mannequins]"
     ),
     click.option(
+        "--test-on",
+        "tested",
+        multiple=True,
+        metavar="DATASET[,DATASET...]",
+        help="Evaluate every model on these, each a row.  [default: what it was trained on]",
+    ),
+    click.option(
         "--parsing",
         "parsers",
         multiple=True,

@@ -209,6 +209,7 @@ def beside_cells(workspace: Workspace, cells: Iterable[Cell]) -> list[Beside]:
     for row, members in rows.items():
         metrics = [read_json(workspace.folder(c.evaluation) / "metrics.json") for c in members]
         label = f"{row.recipe} on {row.dataset}"
+        label += f", tested on {row.tested}" if row.tested else ""
         label += f", maps by {row.parsing}" if row.parsing else ""
         label += f", {row.settings}" if row.settings else ""
         found += beside(row.recipe, members[0].evaluation, metrics, label=label)

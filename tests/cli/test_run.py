@@ -47,6 +47,8 @@ def planned(
     parsers: list[str],
     seeds: str = "0",
     varied: Sequence[str] = (),
+    datasets: Sequence[str] = ("mannequins",),
+    tested: Sequence[str] = (),
 ) -> list[Cell]:
     """The cells of a ``run``; each parser's weights are a file with its name in it."""
 
@@ -58,11 +60,12 @@ def planned(
     return combinations(
         terminal,
         recipes,
-        ["mannequins"],
+        datasets,
         parsers,
         read_seeds([seeds]),
         label_maps=label_maps,
         variations=read_variations(varied),
+        tested=tested,
     )
 
 
@@ -136,6 +139,25 @@ def test_a_setting_that_varies_is_a_row_per_value(terminal: Terminal, tmp_path: 
     keys = [above(cell.evaluation) for cell in cells]
     assert keys[0]["identity-prompts"] == keys[1]["identity-prompts"]
     assert keys[0]["model"] != keys[1]["model"]
+
+
+def test_one_training_is_tested_on_several_datasets(terminal: Terminal, tmp_path: Path):
+    recipes, datasets = ["clip-reid-rn50", "clip-reid-vit"], ["mannequins", "mannequins:images-2"]
+    tested = ["mannequins:unoccluded", "mannequins:occluded-third"]
+    cells = planned(terminal, tmp_path, recipes, [], datasets=datasets, tested=tested)
+    assert len({cell.model.key for cell in cells}) == 4
+    assert len({cell.evaluation.key for cell in cells}) == len(cells) == 8
+    assert {cell.evaluation.inputs["index"].params["dataset"] for cell in cells} == set(tested)
+    assert [cell.tested for cell in cells] == tested * 4
+    names = named(cells)
+    row = Row("clip-reid-vit", "mannequins:images-2", None, "", "mannequins:occluded-third")
+    assert names[row] == "clip-reid-vit trained on mannequins:images-2"
+    # Of one training set each, whatever it is tested on.
+    assert pairs_with(names, "clip-reid-rn50") == {
+        frozenset(f"{recipe} trained on {dataset}" for recipe in recipes) for dataset in datasets
+    }
+    once = planned(terminal, tmp_path, recipes, [], tested=tested)
+    assert set(named(once).values()) == set(recipes)
 
 
 def test_each_row_is_tested_against_those_of_a_recipe_at_the_same_settings():
@@ -222,6 +244,21 @@ def test_run_makes_a_row_per_recipe_and_dataset(trained: Console, few_people: No
     assert all(row["mAP"]["std"] is None for row in found["rows"])
 
 
+def test_run_tests_each_model_elsewhere(trained: Console, few_people: None):
+    words = (*RUN, "--test-on", "folder,mannequins")
+    found = trained.json(*words)
+    assert [(row["dataset"], row["tested"]) for row in found["rows"]] == [
+        ("folder", "folder"), ("folder", "mannequins"),
+    ]  # fmt: skip
+    here, there = found["rows"]
+    assert here["runs"] == there["runs"] and here["protocol"] != there["protocol"]
+    assert here["mAP"] == trained.json(*RUN)["rows"][0]["mAP"]
+    alone = trained.json("eval", *there["runs"], "--dataset", "mannequins")
+    assert there["mAP"]["values"] == [alone["mAP"]]
+    assert trained(*words).stdout.splitlines()[0].split()[:3] == ["recipe", "dataset", "tested"]
+    assert "tested" not in trained(*RUN).stdout.splitlines()[0]
+
+
 def test_run_makes_a_row_per_varied_setting(trained: Console):
     words = (*RUN, "--vary", "test.flip=false,true", "--against", "baseline-tiny")
     found = trained.json(*words)
@@ -260,6 +297,7 @@ def test_run_says_which_differences_are_beyond_noise(trained: Console, tmp_path:
         (("baseline-tinny",), ("did you mean 'baseline-tiny'?",)),
         (("baseline-tiny", "--seed", "4-1"), ("found --seed 4-1", "--seed 0-4")),
         (("baseline-tiny", "--dataset", "market1500"), ("did you mean 'market1501'?",)),
+        (("baseline-tiny", "--test-on", "market1500"), ("did you mean 'market1501'?",)),
         (("pi-vl-rn50", "--parsing", "schp-tiny,shcp"), ("parser 'shcp'", "'schp'?")),
         (("baseline-tiny", "--set", "stages.0.epoch=1"), ("did you mean 'stages.0.epochs'?",)),
         (("baseline-tiny", "--pretrained", "opnai"), ("found no file opnai",)),

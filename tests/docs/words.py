@@ -80,7 +80,9 @@ def check_reidpipe(words: list[str]) -> None:
 
 def check_names(command: str, params: dict[str, Any], *, plugins: bool) -> None:
     """Datasets, recipes, their settings and parsers that the words name."""
-    for dataset in listed(params, "dataset", "datasets", "targets", "trained_on", "eval_on"):
+    for dataset in listed(
+        params, "dataset", "datasets", "targets", "trained_on", "eval_on", "tested"
+    ):
         if not STANDS_FOR.search(dataset) and not (command == "classify" and "/" in dataset):
             load_manifest(own_file(dataset))
     settings = dict(setting(text) for text in params.get("settings") or () if command != "parse")

@@ -14,6 +14,7 @@ def run(
     *,
     recipes: tuple[str, ...],
     datasets: tuple[str, ...],
+    tested: tuple[str, ...],
     parsers: tuple[str, ...],
     seeds: tuple[str, ...],
     pretrained: str | None,
@@ -50,6 +51,7 @@ def run(
         pretrained=pretrained,
         settings=settings,
         variations=variations,
+        tested=combinations.read_names(tested, "--test-on"),
     )
     names = combinations.named(cells)
     pairs = None if against is None else combinations.pairs_with(names, against)
@@ -66,7 +68,7 @@ def run(
         terminal.execution(
             device=device, trackers=trackers, runs=dict.fromkeys(cell.run for cell in cells)
         ),
-        first=[cell.evaluation.inputs["index"] for cell in cells],
+        first=[index for cell in cells for index in combinations.indices(cell)],
         check=lambda _: combinations.check(terminal.workspace, cells),
         announce=terminal.announce,
     )
