@@ -66,6 +66,11 @@ class Cell:
         return run_name(self.recipe, self.dataset, self.seed, self.model.key)
 
     @property
+    def indices(self) -> tuple[Step, Step]:
+        """Of what is trained on, and of what is tested on."""
+        return self.model.inputs["index"], self.evaluation.inputs["index"]
+
+    @property
     def row(self) -> Row:
         """What it shares with the other seeds of its line in the table."""
         settings = " ".join(self.settings)
@@ -167,16 +172,11 @@ def check(workspace: Workspace, cells: Iterable[Cell]) -> None:
     exists: to train, or to evaluate on.
     """
     for cell in {(cell.dataset, cell.tested, cell.recipe): cell for cell in cells}.values():
-        if not all(map(workspace.complete, indices(cell))):
+        if not all(map(workspace.complete, cell.indices)):
             continue  # one could not be made, and is told as such
         check_data(workspace, cell.model, cell.dataset)
         if not workspace.complete(cell.evaluation):
             check_evaluable(workspace, cell.evaluation, run=None)
-
-
-def indices(cell: Cell) -> tuple[Step, Step]:
-    """What is trained on, and what is tested on."""
-    return cell.model.inputs["index"], cell.evaluation.inputs["index"]
 
 
 def made(workspace: Workspace, cells: Iterable[Cell]) -> list[Cell]:
@@ -224,6 +224,7 @@ def results(terminal: Terminal, cells: Sequence[Cell], runs: Sequence[str]) -> l
             "seeds": [cell.seed for cell, _, _ in members],
             "runs": [run for _, run, _ in members],
             "protocol": protocol_line(members[0][2], members[0][0].evaluation),
+            "side_information": members[0][2].get("side_information"),
             **{
                 name: spread([measure(metrics, name) for _, _, metrics in members])
                 for name in MEASURES
@@ -321,5 +322,10 @@ def publication(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def protocols(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The protocol lines of all rows, each once."""
-    return list(dict.fromkeys(row["protocol"] for row in rows))
+    """The protocol lines of all rows, each once, and what became of tables of cameras or views."""
+    told = [
+        f"{row['recipe']} on {row['tested'] or row['dataset']}: {row['side_information']}"
+        for row in rows
+        if row["side_information"]
+    ]
+    return list(dict.fromkeys([*(row["protocol"] for row in rows), *told]))

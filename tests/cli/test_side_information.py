@@ -102,7 +102,9 @@ def test_a_program_has_no_table(trained: Console, tmp_path: Path):
         assert not torch.allclose(model(images), model(images, camids=torch.ones(3).long()))
 
 
-def test_a_run_of_ours_on_its_own_set_and_on_others(trained: Console, people: Path, tmp_path: Path):
+def test_a_run_of_ours_on_its_own_set_and_on_others(
+    trained: Console, people: Path, tmp_path: Path, few_people: None
+):
     settings = ("model.trunk=clip-vit-b16", f"model.options={OPTIONS}", "input.size=[32,16]")
     settings += (
         "stages.0.losses.1.on=embedding",
@@ -114,6 +116,12 @@ def test_a_run_of_ours_on_its_own_set_and_on_others(trained: Console, people: Pa
     run = trained.json("train", "baseline-tiny", "--dataset", "folder", *sets, "--device", "cpu")
     name = run["run"]
     assert "used: trained on folder" in trained.json("eval", name)["side_information"]
+    words = ("run", "baseline-tiny", "--dataset", "folder", *sets, "--test-on", "folder,mannequins")
+    rows = trained.json(*words, "--device", "cpu")["rows"]
+    assert rows[0]["side_information"].startswith("table of 2 cameras used: trained on folder")
+    assert "left out: it was trained on folder" in rows[1]["side_information"]
+    lines = trained(*words, "--device", "cpu").stdout.splitlines()
+    assert f"baseline-tiny on mannequins: {rows[1]['side_information']}" in lines
     # the same name, other pictures: their cameras are not those
     moved = tmp_path / "elsewhere"
     shutil.copytree(people, moved)

@@ -68,7 +68,7 @@ def run(
         terminal.execution(
             device=device, trackers=trackers, runs=dict.fromkeys(cell.run for cell in cells)
         ),
-        first=[index for cell in cells for index in combinations.indices(cell)],
+        first=[index for cell in cells for index in cell.indices],
         check=lambda _: combinations.check(terminal.workspace, cells),
         announce=terminal.announce,
     )
