@@ -133,9 +133,10 @@ def evaluation(
     flip: bool = False,
     rerank: Mapping[str, Any] | None = None,
     distance: str | None = None,
+    feature: str | None = None,
 ) -> Step:
     """Retrieval metrics of a model on the query and gallery splits of an index. distance: None for
-    the model's own.
+    the model's own. feature: of its outputs; None for the embedding.
     """
     recipe = trained.params["recipe"]
     size, filter = recipe["input"]["size"], recipe["input"]["test_filter"]
@@ -147,6 +148,7 @@ def evaluation(
             "flip": flip,
             "rerank": dict(rerank) if rerank else None,
             **({"distance": distance} if distance else {}),
+            **({"feature": feature} if feature else {}),
         },
         {
             "model": trained,

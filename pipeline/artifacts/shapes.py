@@ -75,13 +75,14 @@ SHAPES: dict[str, Any] = {
         "dataset": str, "protocol": str, "exclude": str, "distance": Maybe(str), "queries": int,
         "valid_queries": int, "gallery": int, "intervals": Maybe(_INTERVALS), "recipe": Maybe(str),
         "seed": Maybe(int), "unit": Maybe(str), "side_information": Maybe(str), "flip": Maybe(bool),
+        "feature": Maybe(str),
         "chance": Maybe(Named(NUMBER)), "rerank": Maybe(_SHARES | {"intervals": Maybe(_INTERVALS)}),
     },
     "protocol.json": {
         "image_size": Each(int, 2), "inputs": {"index": str}, "flip": bool,
         "precision": str,
         "exclude": Maybe(str), "distance": Maybe(str), "definition": Maybe({"name": str}),
-        "trials": Maybe(int), "rerank": Maybe(dict),
+        "feature": Maybe(str), "trials": Maybe(int), "rerank": Maybe(dict),
     },
     "threshold.json": {
         "threshold": Maybe(NUMBER), "threshold_fpr": Maybe(NUMBER), "similarity": Maybe(str),

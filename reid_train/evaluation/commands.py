@@ -13,6 +13,7 @@ from pipeline.artifacts.steps import Step
 from pipeline.datasets.exclusion import RULES
 from pipeline.terminal.commandline import CONTEXT, DEVICE, JOBS, TABLE, Terminal, json_option
 from pipeline.terminal.tables import format_table
+from reid_train.evaluation.compared import FEATURE
 from reid_train.evaluation.matrix import Cell, check_cells, matrix_lines, read_figures, target_names
 from reid_train.evaluation.results import (
     METRIC_COLUMNS,
@@ -52,6 +53,7 @@ from reid_train.recipe.expected import beside, lines, rows
     type=click.Choice(DISTANCES),
     help="Between L2-normalised features, or those as they are.  [default: the model's]",
 )
+@FEATURE
 @click.option("--report", "with_report", is_flag=True, help="Write an HTML report too.")
 @TABLE
 @JOBS
@@ -66,6 +68,7 @@ def evaluate(
     flip: bool,
     exclude: str | None,
     distance: str | None,
+    feature: str | None,
     with_report: bool,
     device: str,
 ) -> None:
@@ -90,6 +93,7 @@ def evaluate(
                 flip=flip,
                 rerank=rerank,
                 distance=distance,
+                feature=feature,
             ),
         )
         for run in chosen.values()

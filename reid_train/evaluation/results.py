@@ -14,6 +14,7 @@ from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.publishing import Column, Table
+from reid_train.evaluation.compared import EMBEDDING
 from reid_train.evaluation.protocols import find_protocol
 from reid_train.models import COSINE, Distance
 
@@ -92,9 +93,15 @@ def protocol_line(metrics: dict[str, Any], step: Step) -> str:
     return (
         f"protocol: {metrics['dataset']} {metrics['protocol']}, excluded {metrics['exclude']}, "
         f"{words}{metrics['valid_queries']} of {metrics['queries']} queries valid, "
-        f"{height}x{width}, {flip} flip, {metrics.get('distance', COSINE)} distance; "
+        f"{height}x{width}, {flip} flip, {distance_words(metrics)}; "
         f"index {step.inputs['index'].key[:8]}"
     )
+
+
+def distance_words(metrics: dict[str, Any]) -> str:
+    """Which distance, and of which output of the model where it is not the embedding."""
+    feature = metrics.get("feature")
+    return f"{metrics.get('distance', COSINE)} distance{f' of {feature}' if feature else ''}"
 
 
 def counting_words(metrics: dict[str, Any]) -> list[str]:
@@ -132,10 +139,11 @@ def evaluation_step(
     flip: bool = False,
     rerank: bool = False,
     distance: str | None = None,
+    feature: str | None = None,
 ) -> Step:
     """The evaluation step of a model, with what the dataset and the recipe say by default.
     dataset: a name, or its index; None for what it was trained on. distance: None for the model's
-    own, as is naming that one.
+    own, as is naming that one; likewise feature, for the embedding.
 
     Raises ReidpipeError for an imported model when no dataset is named: it was trained elsewhere.
     """
@@ -161,6 +169,7 @@ def evaluation_step(
         flip=flip or model.params["recipe"]["test"]["flip"],
         rerank={"k1": 20, "k2": 6, "lam": 0.3} if rerank else None,
         distance=None if distance == distance_of(model) else distance,
+        feature=None if feature == EMBEDDING else feature,
     )
 
 
@@ -171,10 +180,14 @@ def distance_of(model: Step) -> Distance:
 
 def check_evaluable(workspace: Workspace, step: Step, *, run: str | None) -> None:
     """Raise ReidpipeError, before anything is computed, for an evaluation that its index, which
-    exists, has no labels or no images for. run: the run's name, for messages; None: not trained.
+    exists, has no labels or no images for, or of an output that its model does not have. run: the
+    run's name, for messages; None: not trained.
     """
     from pipeline.datasets.index import read_index
+    from reid_train.evaluation.compared import check_feature
     from reid_train.evaluation.needs import check_test
 
     index = read_index(workspace.folder(step.inputs["index"]))
     check_test(index, step.params, run=run)
+    if feature := step.params.get("feature"):
+        check_feature(step.inputs["model"].params["recipe"], feature)

@@ -16,6 +16,7 @@ from pipeline.datasets.index import ImageRow, Index, read_index
 from pipeline.datasets.protocols import exclusion
 from pipeline.images.packed import PackedImages
 from pipeline.terminal.errors import ReidpipeError
+from reid_train.evaluation.compared import encoder
 from reid_train.evaluation.embeddings import Embeddings, embed, save_features
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics
@@ -57,7 +58,8 @@ def evaluate(job: Job) -> dict[str, Any]:
 
     inputs: model, index, images (packed at the model's input size). params: protocol and
     exclude by name, flip (sum of the features of image and
-    mirror image), rerank (None or {k1, k2, lam}), distance where it is not the model's. A model's
+    mirror image), rerank (None or {k1, k2, lam}), distance where it is not the model's, feature
+    where it is not the embedding (see ``encoder``). A model's
     table of cameras or views is used on the set it was trained on alone (``side_information``);
     the threshold is for images of no set, and so is always made without. Writes, besides
     ``metrics.json``:
@@ -127,6 +129,7 @@ def evaluate(job: Job) -> dict[str, Any]:
     plain = mean_of_trials([metrics for metrics, _ in outcomes])
     reranked = [metrics for _, metrics in outcomes if metrics is not None]
     table = {} if tested.sides.told is None else {"side_information": tested.sides.told}
+    feature = {"feature": job.params["feature"]} if job.params.get("feature") else {}
     rows = trials[0][1]
     result = {
         "dataset": index.dataset,
@@ -149,6 +152,7 @@ def evaluate(job: Job) -> dict[str, Any]:
         if reranked
         else None,
         "distance": tested.distance,
+        **feature,
         **table,
         "recipe": _recipe_name(meta),
         "seed": meta.get("seed"),
@@ -160,6 +164,7 @@ def evaluate(job: Job) -> dict[str, Any]:
         "flip": bool(job.params["flip"]),
         "rerank": job.params["rerank"],
         "distance": tested.distance,
+        **feature,
         **table,
         "image_size": list(tested.size),
         "precision": "fp32",
@@ -239,10 +244,11 @@ def _test(job: Job, index: Index, trials: list[tuple[list[ImageRow], list[ImageR
         )
     sides = side_information(model, job.inputs["model"], job.inputs["index"], index, rows)
     keys = [row.key for row in rows]
+    encode = encoder(model, job.params.get("feature"))
 
     def features(**known: np.ndarray) -> np.ndarray:
         return embed(
-            model,
+            encode,
             packed.pixels,
             [packed.row(key) for key in keys],
             runtime=runtime,

@@ -116,13 +116,15 @@ def combinations(
     settings: tuple[str, ...] = (),
     variations: Sequence[tuple[str, ...]] = ((),),
     tested: Sequence[str] = (),
+    feature: str | None = None,
 ) -> list[Cell]:
     """Everything to train and evaluate, row after row of the table.
 
     Parsers vary only under recipes that read label maps. ``label_maps(index, parser)`` gives
     the maps and is asked once per pair. variations: settings beside the others, row by row. tested:
-    datasets that every model is evaluated on, in place of its own. Raises ReidpipeError for the
-    first mistake in any of the combinations, before anything is executed.
+    datasets that every model is evaluated on, in place of its own; feature: the output compared, in
+    place of the embedding. Raises ReidpipeError for the first mistake in any of the combinations,
+    before anything is executed.
     """
     loaded = {
         recipe: changed_recipe(recipe, (*settings, *variations[0]))
@@ -160,7 +162,7 @@ def combinations(
                 )
                 called = model.params["recipe"]["name"]
                 for name, target in targets.items():
-                    evaluation = evaluation_step(terminal, model, dataset=target)
+                    evaluation = evaluation_step(terminal, model, dataset=target, feature=feature)
                     cells.append(
                         Cell(called, dataset, parsing, seed, model, evaluation, varied, name)
                     )

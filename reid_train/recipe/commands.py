@@ -22,6 +22,7 @@ from pipeline.terminal.commandline import (
 )
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.tables import format_table
+from reid_train.evaluation.compared import FEATURE
 from reid_train.recipe.bodies import PARSER
 
 Command = Callable[..., Any]
@@ -146,6 +147,7 @@ run_options = _all(
         metavar="DATASET[,DATASET...]",
         help="Evaluate every model on these, each a row.  [default: what it was trained on]",
     ),
+    FEATURE,
     click.option(
         "--parsing",
         "parsers",

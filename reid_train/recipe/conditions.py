@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.artifacts.steps import Step, leaves
 from pipeline.datasets.catalogue import defined
+from reid_train.evaluation.compared import EMBEDDING
 from reid_train.models import COSINE
 from reid_train.models.clip.tiny import sizes as clip_tiny
 from reid_train.recipe.loading import from_plain, load_recipe
@@ -129,6 +130,7 @@ def _evaluation(evaluation: Step, known: Recipe, given: Expected) -> Iterator[st
     for what, here, there in (
         ("flip", bool(params["flip"]), known.test.flip),
         ("distance", params.get("distance") or _distance(evaluation), known.test.distance),
+        ("feature", params.get("feature", EMBEDDING), EMBEDDING),
     ):
         if here != there:
             yield f"{what} {_word(here)} (there {_word(there)})"

@@ -23,6 +23,10 @@ from reid_train.search.encoder import Making
 _INPUTS = {"model": {"params": {"recipe": {"model": {"options": dict}}}}}
 
 
+# Parameters of an evaluation that compared other features, or otherwise than the model says.
+_OTHERWISE = {"distance", "feature"}
+
+
 @dataclass(frozen=True)
 class Calibrated:
     """What an evaluation found: the threshold of its usual rate, and the counts that give that of
@@ -47,8 +51,8 @@ def newest_calibration(workspace: Workspace, how: Making) -> Calibrated:
             )
         model = Step.from_plain(provenance["inputs"]["model"])
         params = provenance["params"]
-        if model.key != how.model or params.get("flip") != how.flip or "distance" in params:
-            continue  # "distance": compared otherwise than the model says
+        if model.key != how.model or params.get("flip") != how.flip or _OTHERWISE & set(params):
+            continue
         path = artifact.folder / "threshold.json"
         found = read_json(path)
         # Older evaluations calibrated on rows of a table, which images of no set do not have.

@@ -11,8 +11,17 @@ from pipeline.artifacts.store import Workspace
 from tests.cli.conftest import Console
 
 LACKING = {
-    "metrics.json": ("rerank", "intervals", "unit", "chance", "seed", "recipe", "distance"),
-    "protocol.json": ("exclude", "trials", "rerank", "distance", "definition"),
+    "metrics.json": (
+        "rerank",
+        "intervals",
+        "unit",
+        "chance",
+        "seed",
+        "recipe",
+        "distance",
+        "feature",
+    ),
+    "protocol.json": ("exclude", "trials", "rerank", "distance", "definition", "feature"),
     "threshold.json": ("pairs", "people", "points", "calibration", "threshold", "similarity"),
 }
 

@@ -57,6 +57,7 @@ def _command(view: RunView) -> str:
         words += ["--dataset", metrics["dataset"]]
     words += ["--protocol", metrics["protocol"], "--exclude", metrics["exclude"]]
     words += ["--distance", metrics.get("distance") or COSINE]
+    words += ["--feature", about["feature"]] if about.get("feature") else []
     words += ["--flip"] if about["flip"] else []
     words += ["--rerank"] if about.get("rerank") else []
     return shlex.join(words)

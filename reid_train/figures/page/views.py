@@ -15,11 +15,10 @@ from pipeline.datasets.index import ImageRow, Index, read_index
 from pipeline.datasets.withheld import card, pictures_allowed
 from pipeline.images.packed import PackedImages
 from pipeline.images.pixels import decode
-from reid_train.evaluation.results import counting_words
+from reid_train.evaluation.results import counting_words, distance_words
 from reid_train.evaluation.side_information import SideInformation
 from reid_train.evaluation.statistics.stored import STATISTICS, StoredStatistics
 from reid_train.evaluation.stored_ranking import StoredRanking
-from reid_train.models import COSINE
 
 CARD = (128, 64)  # H, W of what stands in place of an image that may not be shown
 
@@ -128,7 +127,7 @@ class RunView:
             f"protocol {metrics['protocol']}{asked}, exclude {metrics['exclude']}, "
             f"{metrics['valid_queries']} of {metrics['queries']} queries against "
             f"{metrics['gallery']} {ranked}, {height}x{width} pixels, "
-            f"{metrics.get('distance', COSINE)} distance, "
+            f"{distance_words(metrics)}, "
             f"{'with' if about['flip'] else 'without'} flip test, {about['precision']}"
             + (f"; {told}" if (told := metrics.get("side_information")) else "")
         )

@@ -15,6 +15,7 @@ def run(
     recipes: tuple[str, ...],
     datasets: tuple[str, ...],
     tested: tuple[str, ...],
+    feature: str | None,
     parsers: tuple[str, ...],
     seeds: tuple[str, ...],
     pretrained: str | None,
@@ -52,6 +53,7 @@ def run(
         settings=settings,
         variations=variations,
         tested=combinations.read_names(tested, "--test-on"),
+        feature=feature,
     )
     names = combinations.named(cells)
     pairs = None if against is None else combinations.pairs_with(names, against)

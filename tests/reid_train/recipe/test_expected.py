@@ -153,6 +153,7 @@ DIFFERENT: list[tuple[dict[str, Any], list[str]]] = [
     ({"flip": True}, ["flip yes (there no)"]),
     ({"exclude": "none"}, ["excluded none (there same-camera)"]),
     ({"distance": "euclidean"}, ["distance euclidean (there cosine)"]),
+    ({"feature": "projected"}, ["feature projected (there embedding)"]),
 ]  # fmt: skip
 
 
