@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.artifacts.runs import find_run
-from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.index import ImageRow, read_index
 from reid_train.evaluation.statistics.paired import over_people
@@ -27,21 +26,10 @@ from reid_train.evaluation.stored_ranking import StoredRanking
 SIDES = {"seen from the front": "front", "seen from behind": "back", "seen from the side": "side"}
 
 
-def rankings(workspace: Workspace, names: list[str]) -> list[StoredRanking]:
-    """The ranking of each run, in the order of their names; ends where one has none, or several
-    (of several protocols, with re-ranking, ...).
-    """
-    wanted = {find_run(workspace, name).model.key: place for place, name in enumerate(names)}
-    found: dict[int, list[StoredRanking]] = {place: [] for place in wanted.values()}
-    for artifact in workspace.artifacts():
-        if artifact.step == "evaluation" and artifact.complete:
-            model = Step.from_plain(artifact.provenance()["inputs"]["model"]).key
-            if model in wanted:
-                found[wanted[model]].append(StoredRanking.read(artifact.folder / "ranking.npz"))
-    for place, name in enumerate(names):
-        if len(found[place]) != 1:
-            raise SystemExit(f"found {len(found[place])} evaluations of {name}; expected one")
-    return [found[place][0] for place in range(len(names))]
+def rankings(workspace: Workspace, keys: list[str]) -> list[StoredRanking]:
+    """The rankings of evaluations, in the order of their keys."""
+    found = {artifact.key: artifact.folder for artifact in workspace.find("evaluation")}
+    return [StoredRanking.read(found[key] / "ranking.npz") for key in keys]
 
 
 def gains(base: list[StoredRanking], other: list[StoredRanking]) -> np.ndarray:
@@ -105,7 +93,7 @@ def main() -> None:
     first, second = (named[recipe] for recipe in sys.argv[3:5])
     if first["seeds"] != second["seeds"]:
         raise SystemExit(f"found seeds {first['seeds']} and {second['seeds']}; expected the same")
-    base, other = (rankings(workspace, row["runs"]) for row in (first, second))
+    base, other = (rankings(workspace, row["evaluations"]) for row in (first, second))
     index = find_run(workspace, first["runs"][0]).model.inputs["index"]
     rows = {row.key: row for row in read_index(workspace.folder(index)).rows}
     keys = [str(key) for key in base[0].query_keys]

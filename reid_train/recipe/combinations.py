@@ -225,6 +225,7 @@ def results(terminal: Terminal, cells: Sequence[Cell], runs: Sequence[str]) -> l
             **row._asdict(),
             "seeds": [cell.seed for cell, _, _ in members],
             "runs": [run for _, run, _ in members],
+            "evaluations": [cell.evaluation.key for cell, _, _ in members],
             "protocol": protocol_line(members[0][2], members[0][0].evaluation),
             "side_information": members[0][2].get("side_information"),
             **{

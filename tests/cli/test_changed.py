@@ -68,7 +68,12 @@ def test_mean_gain_of_each_kind(script: ModuleType):
 def test_a_table_of_one_run(trained: Console, tmp_path: Path):
     table = tmp_path / "table.json"
     runs = [run.name for run in list_runs(Workspace(trained.root))]
-    row = {"recipe": "baseline-tiny", "runs": runs, "seeds": [0], "protocol": "p"}
+    # of another protocol, and so another evaluation of the same run
+    trained("eval", "--flip")
+    row = {
+        "recipe": "baseline-tiny", "runs": runs, "seeds": [0], "protocol": "p",
+        "evaluations": [Path(trained.json("eval")["folder"]).name],
+    }  # fmt: skip
     table.write_text(json.dumps({"rows": [row]}))
     ended = subprocess.run(
         [sys.executable, SCRIPT, trained.root, table, "baseline-tiny", "baseline-tiny"],

@@ -56,7 +56,9 @@ def test_several_weigh_the_same(trained: Console, outputs: dict[str, np.ndarray]
 
 def test_run_compares_the_same_output(trained: Console):
     (row,) = trained.json(*RUN, "--feature", "global")["rows"]
-    assert row["mAP"]["values"] == [trained.json("eval", "--feature", "global")["mAP"]]
+    alone = trained.json("eval", "--feature", "global")
+    assert row["mAP"]["values"] == [alone["mAP"]]
+    assert row["evaluations"] == [Path(alone["folder"]).name]
     assert "cosine distance of global" in row["protocol"]
 
 
