@@ -14,7 +14,7 @@ from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.publishing import Column, Table
-from reid_train.evaluation.compared import EMBEDDING
+from reid_train.evaluation.compared import EMBEDDING, check_feature
 from reid_train.evaluation.protocols import find_protocol
 from reid_train.models import COSINE, Distance
 
@@ -184,7 +184,6 @@ def check_evaluable(workspace: Workspace, step: Step, *, run: str | None) -> Non
     run's name, for messages; None: not trained.
     """
     from pipeline.datasets.index import read_index
-    from reid_train.evaluation.compared import check_feature
     from reid_train.evaluation.needs import check_test
 
     index = read_index(workspace.folder(step.inputs["index"]))
