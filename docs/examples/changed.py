@@ -27,8 +27,11 @@ SIDES = {"seen from the front": "front", "seen from behind": "back", "seen from 
 
 
 def rankings(workspace: Workspace, keys: list[str]) -> list[StoredRanking]:
-    """The rankings of evaluations, in the order of their keys."""
-    found = {artifact.key: artifact.folder for artifact in workspace.find("evaluation")}
+    """The rankings of evaluations, in the order of their keys; ends where one is not there."""
+    whole = [artifact for artifact in workspace.find("evaluation") if artifact.complete]
+    found = {artifact.key: artifact.folder for artifact in whole}
+    if gone := sorted(set(keys) - set(found)):
+        raise SystemExit(f"found no evaluation {gone[0]}; type the line of the table again")
     return [StoredRanking.read(found[key] / "ranking.npz") for key in keys]
 
 

@@ -65,20 +65,12 @@ def check_feature(recipe: Mapping[str, Any], feature: str) -> None:
     """
     import torch
 
-    from reid_train.models.deployable import build_model
+    from reid_train.models import TRUNKS
 
     # How many rows a table has depends on the data; no output does.
     tables = ("cameras", "views")
-    model, size = recipe["model"], recipe["input"]
+    model = recipe["model"]
     options = {key: value for key, value in model["options"].items() if key not in tables}
     with torch.random.fork_rng(devices=[]):
-        built = build_model(
-            {
-                "trunk": model["trunk"],
-                "options": options,
-                "mean": size["mean"],
-                "std": size["std"],
-                "input_size": size["size"],
-            }
-        )
-    read_feature(feature, built.trunk.feature_dims)  # type: ignore[arg-type]
+        trunk = TRUNKS[model["trunk"]](input_size=tuple(recipe["input"]["size"]), **options)
+    read_feature(feature, trunk.feature_dims)

@@ -12,11 +12,10 @@ from pipeline.datasets.layouts.rows import walk_images
 from pipeline.images.originals import DamagedImage
 from pipeline.images.pixels import open_image, resize
 from pipeline.terminal.errors import ReidpipeError
+from reid_train.evaluation.compared import encoder
 from reid_train.evaluation.embeddings import embed
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from reid_train.engine.runtime import Runtime
     from reid_train.models.deployable import ReidModel
 
@@ -62,9 +61,7 @@ def embed_files(
     """
     from tqdm import tqdm
 
-    def encode(images: Tensor) -> Tensor:
-        return model.features(images)[feature]
-
+    encode = encoder(model, feature)
     kept: list[Path] = []
     damaged: dict[str, str] = {}
     blocks: list[np.ndarray] = []

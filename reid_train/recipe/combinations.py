@@ -173,7 +173,7 @@ def check(workspace: Workspace, cells: Iterable[Cell]) -> None:
     """Raise ReidpipeError for the first cell that its dataset has no labels for, where its index
     exists: to train, or to evaluate on.
     """
-    for cell in {(cell.dataset, cell.tested, cell.recipe): cell for cell in cells}.values():
+    for cell in {cell.row: cell for cell in cells}.values():
         if not all(map(workspace.complete, cell.indices)):
             continue  # one could not be made, and is told as such
         check_data(workspace, cell.model, cell.dataset)

@@ -19,6 +19,7 @@ from tests.conftest import PROJECT
 from tests.golden import module_at
 
 SCRIPT = PROJECT / "docs" / "examples" / "changed.py"
+ENVIRONMENT = {"PYTHONPATH": str(PROJECT), "PATH": ""}
 PERSON = "A person with red hair, wearing {}, {}standing, seen from {}, before tiles{}."
 
 
@@ -80,8 +81,11 @@ def test_a_table_of_one_run(trained: Console, tmp_path: Path):
         capture_output=True,
         text=True,
         cwd=PROJECT,
-        env={"PYTHONPATH": str(PROJECT), "PATH": ""},
+        env=ENVIRONMENT,
     )
     first, total, *_ = ended.stdout.splitlines()
     assert first == "baseline-tiny less baseline-tiny, 1 seeds; p", ended.stderr
+    trained("cache", "rm", "evaluation")
+    again = subprocess.run(ended.args, capture_output=True, text=True, cwd=PROJECT, env=ENVIRONMENT)
+    assert again.returncode == 1 and again.stderr.startswith("found no evaluation ")
     assert total.startswith("all: 12 queries of ") and total.endswith("AP +0.0 (+0.0 to +0.0)")

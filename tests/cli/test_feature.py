@@ -87,6 +87,15 @@ def test_another_name_is_told_before_anything_is_trained(trained: Console):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_every_varied_trunk_is_looked_at(trained: Console):
+    # The first has no such output, the last has.
+    varied = ("--vary", "model.trunk=tiny,clip-rn50", "--feature", "projected")
+    varied += ("--set", "stages.0.losses.1.on=embedding")
+    assert "found --feature projected; expected one of embedding, global" in trained.mistake(
+        *RUN, *varied
+    )
+
+
 @pytest.mark.slow
 def test_a_report_says_which(trained: Console):
     found = trained.json("eval", "--feature", "global", "--report")
