@@ -49,7 +49,7 @@ KINDS: dict[str, Kind] = {
     "model": Kind("reid_train.recipe.work:model", 3, resumable=True, collective=True, gpu=True),
     "epoch": Kind("pipeline.artifacts.epochs:take", 1),
     "evaluation": Kind("reid_train.evaluation.work:evaluate", 5, gpu=True),
-    "report": Kind("reid_train.figures.work:report", 8, gpu=True),
+    "report": Kind("reid_train.figures.work:report", 9, gpu=True),
     "activations": Kind("reid_train.figures.paper.work:activations", 2, gpu=True),
     "cells": Kind("reid_train.figures.paper.work:cells", 2),
     "checkpoint": Kind("reid_train.exchange.work:describe", 1),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reid_train.evaluation.compared import encoder
 from reid_train.evaluation.distances import unit_rows
 
 if TYPE_CHECKING:
@@ -111,20 +112,23 @@ def class_activation(
     rows: Tensor,
     camids: Tensor | None = None,
     views: Tensor | None = None,
+    *,
+    feature: str | None = None,
 ) -> np.ndarray | None:
     """How much each cell of the last map adds to the score of a class: float32 (N, h, w).
 
     images: (N, 3, H, W) float RGB in 0..1. rows: (N, D), a class for each image (``class_rows``).
-    The score is the product of row and retrieval feature; of CLIP's two parts the first alone
-    counts, the second has its attention in between. Entry = gradient of the score times activation,
-    summed over channels.
+    feature: what retrieval compares, as of ``compared.encoder``. The score is the product of row
+    and that feature; of CLIP's embedding the first part alone counts, the second has its attention
+    in between. Entry = gradient of the score times activation, summed over channels.
 
     Where the feature is the mean of the last map, through batch norm or not, that is the class
     activation map (Zhou et al., CVPR 2016): the row times gamma / sqrt(variance), times the map,
     over the number of cells. For a ViT the map are the patch tokens that enter its last block: only
     the class token leaves it for the feature, so after it their gradient is 0. It is
     gradient-weighted (Selvaraju et al., ICCV 2017) cell by cell, with no mean over cells, and no
-    roll-out of attention. None for trunks that have no map of the whole image.
+    roll-out of attention. None for trunks that have no map of the whole image, and for a feature
+    from below that map.
     """
     import torch
 
@@ -145,14 +149,17 @@ def class_activation(
     else:
         return None
     dims = trunk.feature_dims
-    size = dims["feature" if "projected" in dims else "embedding"]
+    size = dims["feature"] if feature is None and "projected" in dims else rows.shape[1]
+    encode = encoder(network, feature)
     with torch.enable_grad():
         try:
-            feature = network(images, camids=camids, views=views)[:, :size]
+            compared = encode(images, camids=camids, views=views)[:, :size]
         finally:
             handle.remove()
-        score = (feature * rows[:, :size].to(feature)).sum()
-        (gradient,) = torch.autograd.grad(score, kept[0])
+        score = (compared * rows[:, :size].to(compared)).sum()
+        (gradient,) = torch.autograd.grad(score, kept[0], allow_unused=True)
+    if gradient is None:
+        return None
     weighted = gradient * kept[0].detach()
     if weighted.ndim == 4:
         found = weighted.sum(1)

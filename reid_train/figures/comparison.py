@@ -102,9 +102,7 @@ def _activate(
 def query_activations(
     view: RunView, network: ReidModel, queries: Sequence[ImageRow]
 ) -> list[np.ndarray] | None:
-    """``class_activation`` of each query for its own identity, float32 (h, w); None where the trunk
-    has no map of the whole image.
-    """
+    """``class_activation`` of each query for its own identity, float32 (h, w); None where it is."""
     import torch
 
     pictures, classes = view.pictures, gallery_classes(view)
@@ -116,7 +114,7 @@ def query_activations(
         known = view.sides.of([row])
         side = {name: torch.from_numpy(value).to(device) for name, value in known.items()}
         target = torch.from_numpy(classes[row.pid or 0])[None].to(device)
-        found = class_activation(network, tensor, target, **side)
+        found = class_activation(network, tensor, target, **side, feature=view.feature)
         if found is None:
             return None
         maps.append(found[0])

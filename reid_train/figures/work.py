@@ -16,6 +16,7 @@ from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.mark import is_marked, read_mark
 from pipeline.artifacts.runs import run_name
 from pipeline.images.pixels import resize
+from reid_train.evaluation.compared import encoder
 from reid_train.evaluation.side_information import SideInformation, side_information
 from reid_train.figures.activation_maps import Explainable, explain_pair
 from reid_train.figures.comparison import compare
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.artifacts.steps import Job
+    from pipeline.datasets.index import ImageRow
     from reid_train.models.deployable import ReidModel
 
 PAGE, PARTS = "report.html", "parts.json"
@@ -104,7 +106,7 @@ def _explained(view: RunView, network: ReidModel) -> list[Explained]:
         sides = (
             Explainable(
                 resize(pictures[row.key], network.input_size, "bilinear"),
-                encoder(network, view.sides.of([row])),
+                encoder_of(view, network, row),
             )
             for row in (query, match)
         )
@@ -122,18 +124,19 @@ def sides_of(view: RunView, network: ReidModel) -> SideInformation:
     return side_information(network, view.model, view.index, index, rows)
 
 
-def encoder(network: ReidModel, known: dict[str, np.ndarray]) -> Callable[[Tensor], Tensor]:
-    """``network`` on variants of one image; known: its camera and view, (1,) each."""
+def encoder_of(view: RunView, network: ReidModel, row: ImageRow) -> Callable[[Tensor], Tensor]:
+    """Variants of one image to what the evaluation compares, with the image's camera and view."""
     import torch
 
-    place = next(network.parameters()).device
+    place, known = next(network.parameters()).device, view.sides.of([row])
+    compared = encoder(network, view.feature)
 
     def encode(images: Tensor) -> Tensor:
         side = {
             name: torch.full((len(images),), int(value[0]), device=place)
             for name, value in known.items()
         }
-        return network(images.to(place), **side)
+        return compared(images.to(place), **side)
 
     return encode
 

@@ -1,4 +1,4 @@
-"""Which of a model's outputs is compared: ``--feature`` of eval and run."""
+"""Which of a model's outputs is compared: ``--feature`` of eval, run and figure."""
 
 from __future__ import annotations
 
@@ -94,6 +94,13 @@ def test_every_varied_trunk_is_looked_at(trained: Console):
     assert "found --feature projected; expected one of embedding, global" in trained.mistake(
         *RUN, *varied
     )
+
+
+def test_a_figure_is_of_it_and_says_so(trained: Console, tmp_path: Path):
+    words = ("figure", "cmc", "baseline-tiny", "--out", tmp_path / "cmc.svg")
+    assert "cosine distance of global" in trained.json(*words, "--feature", "global")["caption"]
+    assert "cosine distance," in trained.json(*words)["caption"]
+    assert "found --feature globe; expected one of" in trained.mistake(*words, "--feature", "globe")
 
 
 @pytest.mark.slow

@@ -164,6 +164,7 @@ def test_rows_that_differ_in_a_setting_are_called_by_it(trained: Console, tmp_pa
         (("cmc",), "Missing option '--out'"),
         (("roc", "--out", "a.svg", "--top", "3"), "found --top for figure roc; expected --dataset"),
         (("curves", "--out", "a.svg", "--protocol", "x"), "found --protocol for figure curves"),
+        (("curves", "--out", "a.svg", "--feature", "x"), "found --feature for figure curves"),
         (("ranked", "--out", "a.svg", "--query", "0"), "an image's key or 1 to 20"),
         (("cmc", "--out", "a.svg", "--top", "51"), "51 is not in the range"),
         (("cmc", "--out", "a.svg", "--label", "a", "--label", "b"), "found 2 --label (a, b) for 1"),

@@ -110,6 +110,11 @@ class RunView:
         return Pictures(self)
 
     @property
+    def feature(self) -> str | None:
+        """Which output of the model was compared; None: the embedding."""
+        return self.protocol.get("feature")
+
+    @property
     def question(self) -> tuple[Any, ...]:
         """Runs with the same answer one question: the same test images under one protocol."""
         metrics = self.metrics

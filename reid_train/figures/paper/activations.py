@@ -22,7 +22,7 @@ _METHODS = {
     "gradient": "gradient times activation of the last map for the query's own identity, whose "
     "row is its gallery images' mean feature less that of all identities",
     "occlusion": "loss of cosine to the mean feature of its identity, less that of all, when a "
-    "region is painted over, as the trunk has no map of the whole image",
+    "region is painted over, as no map of the whole image leads to what is compared",
 }
 
 

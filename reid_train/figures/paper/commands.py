@@ -18,6 +18,7 @@ from pipeline.terminal.commandline import CONTEXT, DEVICE, JOBS, Terminal, json_
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.paths import TypedPath, check_out
 from pipeline.terminal.publishing import latex_text
+from reid_train.evaluation.compared import FEATURE
 from reid_train.evaluation.results import check_evaluable, evaluation_step
 from reid_train.figures.charts.saving import check_suffix, save
 from reid_train.figures.charts.style import Width, entitle
@@ -40,6 +41,7 @@ MOST = 20  # pictures in a row
 )
 @click.option("--dataset", help="Evaluate on another dataset.  [default: the runs']")
 @click.option("--protocol", help="Protocol of the dataset.  [default: its first]")
+@FEATURE
 @click.option(
     "--query",
     "queries",
@@ -71,6 +73,7 @@ def figure(
     out: Path,
     dataset: str | None,
     protocol: str | None,
+    feature: str | None,
     queries: tuple[str, ...],
     top: int | None,
     labels: tuple[str, ...],
@@ -94,8 +97,8 @@ def figure(
     check_suffix(out)
     check_out(out, folder=False)
     what = KINDS[kind]
-    given = {QUERY: queries, TOP: top, "--dataset": dataset, "--protocol": protocol}
-    _check_options(kind, [option for option, value in given.items() if value])
+    evaluated = {"--dataset": dataset, "--protocol": protocol, "--feature": feature}
+    _check_options(kind, {QUERY: queries, TOP: top}, evaluated)
     labels = tuple(" ".join(label.split()) for label in labels)
     rows: dict[str, Row] = {}
     if what.rows:
@@ -106,7 +109,9 @@ def figure(
     evaluations: list[Step] = []
     if what.evaluated:
         evaluations = [
-            evaluation_step(terminal, run.model, dataset=dataset, protocol=protocol)
+            evaluation_step(
+                terminal, run.model, dataset=dataset, protocol=protocol, feature=feature
+            )
             for run in found.values()
         ]
         for names in compared(rows) or [list(found)]:
@@ -157,13 +162,15 @@ def figure(
     )
 
 
-def _check_options(kind: str, given: list[str]) -> None:
-    """Raise ReidpipeError for an option that says nothing about this kind of figure."""
+def _check_options(kind: str, drawn: dict[str, object], evaluated: dict[str, object]) -> None:
+    """Raise ReidpipeError for an option that says nothing about this kind of figure. drawn,
+    evaluated: what was typed of options that some kinds have, and that kinds with evaluations have.
+    """
     known = set(KINDS[kind].options)
     if KINDS[kind].evaluated:
-        known |= {"--dataset", "--protocol"}
-    for option in given:
-        if option not in known:
+        known |= set(evaluated)
+    for option, value in {**drawn, **evaluated}.items():
+        if value and option not in known:
             raise ReidpipeError(
                 f"found {option} for figure {kind}; expected "
                 f"{' or '.join(sorted(known)) or 'neither a dataset nor images'}; leave it out"

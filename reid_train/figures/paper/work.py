@@ -26,7 +26,7 @@ from reid_train.figures.paper.activations import ABOUT, MAPS
 from reid_train.figures.paper.parts import ABOUT as CELLS_ABOUT
 from reid_train.figures.paper.parts import POINTS
 from reid_train.figures.part_features import measure, part_groups
-from reid_train.figures.work import encoder, sides_of
+from reid_train.figures.work import encoder_of, sides_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,7 +116,7 @@ def _occluded(view: RunView, network: ReidModel, rows: list[ImageRow]) -> list[n
         image = resize(view.pictures[row.key], network.input_size, "bilinear")
         tensor = torch.from_numpy(image.copy()).permute(2, 0, 1).float() / 255
         target = torch.from_numpy(classes[row.pid or 0]).to(device)
-        maps.append(activation_map(encoder(network, view.sides.of([row])), tensor, target))
+        maps.append(activation_map(encoder_of(view, network, row), tensor, target))
     return maps
 
 

@@ -17,6 +17,7 @@ from pipeline.artifacts.steps import Job
 from pipeline.datasets.index import read_index
 from pipeline.labels.sets import ATR, LIP, PARTS, PASCAL
 from pipeline.labels.writing import MapWriter
+from reid_train.evaluation.compared import encoder
 from reid_train.evaluation.work import evaluate
 from reid_train.figures.activation_maps import class_activation, class_rows
 from reid_train.figures.embedding_map import part_map
@@ -77,11 +78,15 @@ def test_of_clip_s_feature_the_part_before_the_attention_pool_counts(neck):
     np.testing.assert_allclose(found[0], expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_patches_speak_through_the_last_block_of_a_vit():
+@pytest.mark.parametrize(
+    ("feature", "counted"),
+    [(None, 32), ("embedding", 48), ("projected", 16), ("feature+projected", 48)],
+)
+def test_patches_speak_through_the_last_block_of_a_vit(feature: str | None, counted: int):
     trunk = ClipVit(input_size=(64, 32), width=32, layers=2, heads=2, output_dim=16)
     model = _model(trunk)
-    images, rows = torch.rand(1, 3, 64, 32), torch.randn(1, 48)
-    found = class_activation(model, images, rows)
+    images, rows = torch.rand(1, 3, 64, 32), torch.randn(1, 16 if feature == "projected" else 48)
+    found = class_activation(model, images, rows, feature=feature)
     assert found is not None and found.shape == (1, 4, 2) and np.abs(found).min() > 0
 
     # a step along each token changes the score by the entry, to first order
@@ -96,13 +101,22 @@ def test_patches_speak_through_the_last_block_of_a_vit():
 
         handle = block.register_forward_pre_hook(nudge)
         with torch.no_grad():
-            value = (model.double()(images.double())[0, :32] * rows[0, :32].double()).sum()
+            compared = encoder(model.double(), feature)(images.double())[0, :counted]
         handle.remove()
-        return float(value)
+        return float((compared * rows[0, :counted].double()).sum())
 
     plain = score(None)
     slopes = [(score(cell) - plain) / step for cell in range(8)]
     np.testing.assert_allclose(found.flatten(), slopes, rtol=0.02, atol=1e-4)
+
+
+def test_a_feature_from_below_the_last_map_has_no_activation():
+    resnet = ClipResNet(input_size=(64, 32), layers=(1, 1, 1, 1), width=8, heads=4, output_dim=16)
+    vit = ClipVit(input_size=(64, 32), width=32, layers=2, heads=2, output_dim=16)
+    for trunk in (resnet, vit):
+        rows = torch.randn(1, trunk.feature_dims["last"])
+        images = torch.rand(1, 3, 64, 32)
+        assert class_activation(_model(trunk), images, rows, feature="last") is None
 
 
 def test_no_map_no_activation_and_no_hook_stays():

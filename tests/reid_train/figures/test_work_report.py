@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -12,12 +15,18 @@ from pipeline.artifacts.steps import Job
 from pipeline.datasets.index import read_index
 from pipeline.labels.sets import LIP
 from pipeline.labels.writing import MapWriter
+from reid_train import load_model
+from reid_train.engine.checkpoint import save_model
+from reid_train.evaluation import compared
+from reid_train.evaluation.embeddings import load_features
 from reid_train.evaluation.work import evaluate
 from reid_train.figures.activation_maps import activation_map, tint
 from reid_train.figures.embedding_map import choose, embedding_map
 from reid_train.figures.page.views import RunView
 from reid_train.figures.page.writing import write_report
-from reid_train.figures.work import report
+from reid_train.figures.work import encoder_of, report
+from reid_train.models.deployable import build_model
+from tests.reid_train.conftest import Prepared
 
 
 def test_two_evaluations_on_one_page(prepared):
@@ -42,6 +51,30 @@ def test_two_evaluations_on_one_page(prepared):
     # Two exclusion rules ask two questions: no number is called the best.
     assert "number best" not in page and "answer different questions" in page
     assert '<span class="word">--exclude</span> <span class="word">none</span>' in page
+
+
+@pytest.mark.parametrize("feature", ["projected", "feature+projected", "last"])
+def test_what_is_explained_is_what_was_compared(prepared: Prepared, tmp_path: Path, feature: str):
+    spec = {"trunk": "clip-tiny", "mean": [0.5] * 3, "std": [0.5] * 3, "input_size": [128, 48]}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_model(tmp_path, build_model(spec), {"model": spec})
+    job = prepared.job(f"compared-{feature}", feature=feature)
+    job = replace(job, inputs={**job.inputs, "model": tmp_path})
+    evaluate(job)
+    inputs = {f"{name}0": job.inputs[name] for name in ("model", "index")}
+    params = {"title": feature, "evaluations": 1}
+    report(Job(tmp_path, params, {"evaluation0": job.folder, **inputs}, prepared.root))
+    page = (tmp_path / "report.html").read_text()
+    # no last map leads to the map before it
+    assert ("What speaks for an identity</h3>" in page) == (feature != "last")
+
+    view = RunView("one", job.folder, prepared.index, tmp_path)
+    network, image = load_model(tmp_path), torch.rand(1, 3, 128, 48)
+    with torch.no_grad():
+        encoded = encoder_of(view, network, view.pictures.index.rows[0])(image)
+        assert torch.equal(encoded, compared.encoder(network, feature)(image))
+    assert encoded.shape[1] == load_features(job.folder)[0].shape[1]
 
 
 def test_no_pixel_of_a_withdrawn_dataset_is_on_the_page(make_prepared):
