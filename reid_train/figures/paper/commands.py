@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -162,7 +164,7 @@ def figure(
     )
 
 
-def _check_options(kind: str, drawn: dict[str, object], evaluated: dict[str, object]) -> None:
+def _check_options(kind: str, drawn: Mapping[str, Any], evaluated: Mapping[str, Any]) -> None:
     """Raise ReidpipeError for an option that says nothing about this kind of figure. drawn,
     evaluated: what was typed of options that some kinds have, and that kinds with evaluations have.
     """
