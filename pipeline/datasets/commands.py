@@ -10,6 +10,7 @@ import click
 from pipeline.artifacts import graph, requests
 from pipeline.datasets.catalogue import list_manifests, load_manifest
 from pipeline.datasets.check import as_warnings, error_lines, refusal
+from pipeline.datasets.index import root_of
 from pipeline.datasets.layouts.own.classes import OF_CLASSES
 from pipeline.datasets.manifest import Manifest
 from pipeline.datasets.sources import GENERATED, index_step
@@ -114,6 +115,8 @@ def prepare(
         terminal.workspace, [index, packed], execution, announce=terminal.announce
     ).after(indexed)
     _tell(terminal, summary)
+    if "root" in summary:
+        summary = {**summary, "root": str(root_of(terminal.workspace.folder(index)))}
     classes = manifest.kind == "classification" or summary.get("layout") == OF_CLASSES
     if manifest.is_own and not classes:
         advice = advice_on(manifest.typed, summary["counts"])

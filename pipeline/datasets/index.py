@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.artifacts import atomic
 from pipeline.artifacts.checked import checked, read_json
+from pipeline.artifacts.mark import MARK, is_marked, read_mark
 from pipeline.datasets.catalogue import defined
 from pipeline.datasets.manifest import Manifest
 from pipeline.datasets.repeats import may_repeat
@@ -126,8 +127,9 @@ def write_index(folder: Path, index: Index) -> None:
 def read_index(folder: Path) -> Index:
     """Read what ``write_index`` (or a person with a spreadsheet) wrote into ``folder``.
 
-    Raises ReidpipeError, naming file and line, for a missing table or column, a number that is
-    none, an unknown split, a key that appears twice or a path that leaves the root.
+    Where the images were copied or moved and indexed again, the root is the newest place that
+    exists. Raises ReidpipeError, naming file and line, for a missing table or column, a number that
+    is none, an unknown split, a key that appears twice or a path that leaves the root.
     """
     folder = Path(folder).absolute()
     table = folder / TABLE
@@ -146,8 +148,48 @@ def read_index(folder: Path) -> Index:
             f"{','.join(COLUMNS)}; type `reidpipe cache verify --repair`"
         ) from error
     _validate(rows, str(table))
-    root = Path(os.path.normpath(folder / about["root"]))
-    return Index(about["dataset"], root, rows, about.get("definition"), decoding_of(about))
+    return Index(
+        about["dataset"], root_of(folder), rows, about.get("definition"), decoding_of(about)
+    )
+
+
+def root_of(folder: Path) -> Path:
+    """Where the images of an index lie: as it was written, or by the newest index of the workspace
+    that holds the same and whose images exist.
+    """
+    root = _root(folder, read_json(folder / ABOUT))
+    if root.is_relative_to(folder) or not is_marked(folder):
+        return root
+    others = [
+        other
+        for other in folder.parent.glob("*/")
+        if is_marked(other) and same_tables(folder, other)
+    ]
+    # Of one second the one whose mark was written last.
+    others.sort(key=lambda other: (read_mark(other)["started"], (other / MARK).stat().st_mtime_ns))
+    places = [_root(other, read_json(other / ABOUT)) for other in reversed(others)]
+    return next((place for place in places if place.exists()), root)
+
+
+def same_tables(one: Path, other: Path) -> bool:
+    """Whether two indexes, whose marks can be read, hold the same images: equal rows, and equal
+    files of their own.
+    """
+    tables, abouts = [], []
+    for folder in (one, other):
+        files = {name: entry["sha256"] for name, entry in read_mark(folder)["files"].items()}
+        tables.append({name: digest for name, digest in files.items() if name != ABOUT})
+    if tables[0] != tables[1]:
+        return False
+    for folder in (one, other):
+        about = read_json(folder / ABOUT)
+        outside = not _root(folder, about).is_relative_to(folder)
+        abouts.append({**about, "root": None} if outside else about)
+    return abouts[0] == abouts[1]
+
+
+def _root(folder: Path, about: dict[str, Any]) -> Path:
+    return Path(os.path.normpath(folder / about["root"]))
 
 
 def _rows(table: Path) -> list[ImageRow]:

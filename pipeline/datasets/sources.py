@@ -11,6 +11,7 @@ from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.catalogue import definition, load_manifest
 from pipeline.datasets.manifest import Manifest
+from pipeline.datasets.standing import standing
 from pipeline.images.decoding import decoding_params
 
 GENERATED = "mannequins"
@@ -22,7 +23,8 @@ def index_step(
     """The index step of ``id`` or ``id:variant`` as it stands now.
 
     Images on disk are looked up where ``prepare`` registered them or in the usual places, and
-    enter the key by a fingerprint of the tree. ``root``: the folder or table itself, for images of
+    enter the key by a fingerprint of the tree, or by that of the tree they are a copy of
+    (``standing``). ``root``: the folder or table itself, for images of
     one's own that are not registered. ``generated`` overrides parameters of generated
     datasets (see ``pipeline.mannequins.DEFAULTS``). Raises ReidpipeError for unknown ids and for
     images that are nowhere.
@@ -37,7 +39,8 @@ def index_step(
     else:
         params = index_params(workspace.root, dataset, root)
     name = params.pop("dataset")
-    return requests.index(name, params, readers=[layout.reader for layout in manifest.layouts])
+    step = requests.index(name, params, readers=[layout.reader for layout in manifest.layouts])
+    return step if manifest.id == GENERATED else standing(workspace, step)
 
 
 def index_params(workspace: Path, dataset: str, root: Path | None = None) -> dict[str, Any]:

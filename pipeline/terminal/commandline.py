@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
+from pipeline.artifacts.executors.threads import cores_allowed
 from pipeline.artifacts.graph import Outcome, Unfinished
 from pipeline.artifacts.store import DEFAULT_ROOT, ROOT_VARIABLE, Execution, Workspace
 from pipeline.artifacts.torchrun import rank
@@ -341,9 +342,8 @@ class Terminal:
         runs: Iterable[str] = (),
     ) -> Execution:
         """How this command executes steps: by default one process per available core."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return Execution(
-            workers=workers or cores or 1,
+            workers=workers or cores_allowed(),
             jobs=self.jobs,
             **self.placed,
             device=device,

@@ -123,10 +123,12 @@ def _elsewhere(folder: Path, source: Path, index: Index) -> str | None:
 
 
 def _made_of(folder: Path, source: str | None = None) -> dict[str, Any] | None:
-    """Parameters of the artifact in ``folder``, or of what it was made from; None if unknown."""
+    """What stands in the key of the artifact in ``folder``, or of what it was made from; None if
+    unknown.
+    """
     if not (folder / MARK).is_file():
         return None
     step = read_json(folder / MARK)
     if source is not None:
         step = step["inputs"].get(source)
-    return None if step is None else dict(step["params"])
+    return None if step is None else dict(step.get("keyed") or step["params"])

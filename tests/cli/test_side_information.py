@@ -122,10 +122,15 @@ def test_a_run_of_ours_on_its_own_set_and_on_others(
     assert "left out: it was trained on folder" in rows[1]["side_information"]
     lines = trained(*words, "--device", "cpu").stdout.splitlines()
     assert f"baseline-tiny on mannequins: {rows[1]['side_information']}" in lines
-    # the same name, other pictures: their cameras are not those
+    # a copy has the same cameras; other pictures of the same name have not
     moved = tmp_path / "elsewhere"
     shutil.copytree(people, moved)
-    trained("prepare", "folder", "--root", moved, "--size", "32x16", "--filter", "bilinear")
+    prepare = ("prepare", "folder", "--root", moved, "--size", "32x16", "--filter", "bilinear")
+    trained(*prepare)
+    told = trained.json("eval", name, "--dataset", "folder")["side_information"]
+    assert "used: trained on folder" in told
+    shutil.copyfile(*sorted((moved / "images" / "gallery").iterdir())[:2])
+    trained(*prepare)
     told = trained.json("eval", name, "--dataset", "folder")["side_information"]
     assert "left out: it was trained on folder" in told and f"not in {moved}" in told
     line = trained.mistake(

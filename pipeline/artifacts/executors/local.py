@@ -14,6 +14,7 @@ from pipeline.artifacts.executors import server
 from pipeline.artifacts.executors.launching import dashboard_address
 from pipeline.artifacts.executors.needs import GPU
 from pipeline.artifacts.executors.scratch import scratch
+from pipeline.artifacts.executors.threads import cores_allowed
 from pipeline.artifacts.store import Execution
 
 if TYPE_CHECKING:
@@ -200,8 +201,7 @@ def jobs_of(execution: Execution) -> int:
     """
     if execution.device != "cpu" and (gpus := gpus_here()):
         return 1 if ":" in execution.device else max(1, len(gpus) // execution.processes)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // (execution.threads or 1))
+    return max(1, cores_allowed() // (execution.threads or 1))
 
 
 def gpus_here() -> list[str] | None:

@@ -108,6 +108,12 @@ def cores_here() -> int:
     return max(1, min(cores, math.ceil(quota))) if (quota := _quota()) else cores
 
 
+def cores_allowed() -> int:
+    """Cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return cores or 1
+
+
 def sleep_soon() -> None:
     """Threads of libraries that are loaded after this sleep soon when they have nothing to do,
     unless the user says otherwise. Spinning for longer gains nothing on cores that are free and
