@@ -21,6 +21,7 @@ from pipeline.artifacts.shapes import wrong
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Execution, Workspace
 from pipeline.datasets.index import same_tables
+from pipeline.terminal.errors import DamagedFile
 
 log = logging.getLogger(__name__)
 # In the folder of an index that stands on another one: what is in that one's key.
@@ -38,36 +39,45 @@ def standing(workspace: Workspace, step: Step) -> Step:
     """``step``, an index of images on disk, with the key of the first equal one in the workspace.
 
     Where a known dataset has other files, times or another place its index is made here: the keys
-    of all that stands on it depend on what comes out. It is decided once: what is made again under
-    its old key later is no younger for that.
+    of all that stands on it depend on what comes out. It is decided once, whatever is made again
+    later. Raises DamagedFile for a decision that cannot be read.
     """
     folder = workspace.folder(step)
-    if (first := _copied(folder)) is None and (known := list(_alike(folder, step))):
-        if not workspace.complete(step):
-            log.warning(
-                "%s has other files, times or another place than when it was indexed; it is "
-                "indexed again to see whether it holds the same",
-                step.params["dataset"],
-            )
-            graph.run(workspace, [step], Execution(workers=cores_allowed()))
-        # Times are of seconds: of equal ones the one that was there before.
-        equal = [*(other for other in known if same_tables(folder, other)), folder]
-        mark = min((read_mark(place) for place in equal), key=lambda mark: mark["started"])
-        first = mark.get("keyed") or mark["params"]
-        if first == step.params:
-            return step
-        log.warning("%s holds the same: what was made of it is used", step.params["dataset"])
-        atomic.write_json(folder / COPY_OF, {"params": first})
-    return step if first is None else replace(step, keyed=first)
+    if workspace.complete(step):
+        first = _copied(folder)
+        return step if first is None else replace(step, keyed=first)
+    known = list(_alike(folder, step))
+    if not known:
+        return step
+    dataset = step.params["dataset"]
+    log.warning(
+        "%s has other files, times or another place than when it was indexed; it is indexed again "
+        "to see whether it holds the same",
+        dataset,
+    )
+    graph.run(workspace, [step], Execution(workers=cores_allowed()))
+    equal = [read_mark(other) for other in known if same_tables(folder, other)]
+    if not equal:
+        return step
+    log.warning("%s holds the same: what was made of it is used", dataset)
+    mark = min(equal, key=lambda mark: mark["started"])
+    first = mark.get("keyed") or mark["params"]
+    atomic.write_json(folder / COPY_OF, {"params": first})
+    return replace(step, keyed=first)
 
 
 def _copied(folder: Path) -> dict[str, Any] | None:
-    """What is in the key of the index that this one stands on; None: nothing was decided."""
+    """What is in the key of the index that this one stands on; None: it stands on none."""
     path = folder / COPY_OF
-    if not is_marked(folder) or not path.is_file():
+    if not path.is_file():
         return None
     found = atomic.read_json(path)
-    return None if wrong(found, {"params": dict}) else found["params"]
+    if told := wrong(found, {"params": dict}):
+        raise DamagedFile(
+            f"found {path} with {told}; expected the index that this one is equal to; type "
+            f"reidpipe cache rm {folder.name}"
+        )
+    return found["params"]
 
 
 def _alike(folder: Path, step: Step) -> Iterator[Path]:

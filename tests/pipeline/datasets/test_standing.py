@@ -14,6 +14,7 @@ from pipeline.datasets.index import read_index
 from pipeline.datasets.roots import prepare_root
 from pipeline.datasets.sources import index_step
 from pipeline.datasets.standing import COPY_OF
+from pipeline.terminal.errors import DamagedFile
 from tests.pipeline.datasets.test_fingerprints import image, later
 
 
@@ -104,11 +105,24 @@ def test_it_is_decided_once(workspace: Workspace, root: Path):
     assert workspace.complete(first) and index_step(workspace, "folder").key == first.key
 
 
-@pytest.mark.parametrize("text", ['{"params": 3}', "{}"])
-def test_a_decision_that_says_nothing_is_made_again(workspace: Workspace, root: Path, text: str):
+@pytest.mark.parametrize("text", ['{"params": 3}', "{}", "{"])
+def test_a_damaged_decision_is_told(workspace: Workspace, root: Path, text: str):
+    first = indexed(workspace, root)
+    touch(root)
+    second = indexed(workspace, root)
+    (decision,) = workspace.root.rglob(COPY_OF)
+    decision.write_text(text)
+    with pytest.raises(DamagedFile, match=COPY_OF):
+        index_step(workspace, "folder")
+    shutil.rmtree(decision.parent)  # as ``cache rm`` does
+    assert index_step(workspace, "folder").key == second.key == first.key
+
+
+def test_two_equal_indexes_of_an_older_version_stay_apart(workspace: Workspace, root: Path):
     first = indexed(workspace, root)
     touch(root)
     indexed(workspace, root)
     (decision,) = workspace.root.rglob(COPY_OF)
-    decision.write_text(text)
-    assert indexed(workspace, root).key == first.key
+    decision.unlink()
+    # Models stand on both.
+    assert index_step(workspace, "folder").key == decision.parent.name != first.key
