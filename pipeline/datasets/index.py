@@ -127,9 +127,9 @@ def write_index(folder: Path, index: Index) -> None:
 def read_index(folder: Path) -> Index:
     """Read what ``write_index`` (or a person with a spreadsheet) wrote into ``folder``.
 
-    Where the images were copied or moved and indexed again, the root is the newest place that
-    exists. Raises ReidpipeError, naming file and line, for a missing table or column, a number that
-    is none, an unknown split, a key that appears twice or a path that leaves the root.
+    The root is that of ``root_of``. Raises ReidpipeError, naming file and line, for a missing table
+    or column, a number that is none, an unknown split, a key that appears twice or a path that
+    leaves the root.
     """
     folder = Path(folder).absolute()
     table = folder / TABLE
@@ -154,11 +154,11 @@ def read_index(folder: Path) -> Index:
 
 
 def root_of(folder: Path) -> Path:
-    """Where the images of an index lie: as it was written, or by the newest index of the workspace
-    that holds the same and whose images exist.
+    """Where the images of an index lie: as it was written, or, where that is gone, by the newest
+    index of the workspace that holds the same and whose images exist.
     """
     root = _root(folder, read_json(folder / ABOUT))
-    if root.is_relative_to(folder) or not is_marked(folder):
+    if root.exists() or not is_marked(folder):
         return root
     others = [
         other
@@ -175,17 +175,19 @@ def same_tables(one: Path, other: Path) -> bool:
     """Whether two indexes, whose marks can be read, hold the same images: equal rows, and equal
     files of their own.
     """
-    tables, abouts = [], []
-    for folder in (one, other):
-        files = {name: entry["sha256"] for name, entry in read_mark(folder)["files"].items()}
-        tables.append({name: digest for name, digest in files.items() if name != ABOUT})
-    if tables[0] != tables[1]:
-        return False
-    for folder in (one, other):
-        about = read_json(folder / ABOUT)
-        outside = not _root(folder, about).is_relative_to(folder)
-        abouts.append({**about, "root": None} if outside else about)
-    return abouts[0] == abouts[1]
+    return _digests(one) == _digests(other) and _placeless(one) == _placeless(other)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = read_mark(folder)["files"]
+    return {name: entry["sha256"] for name, entry in files.items() if name != ABOUT}
+
+
+def _placeless(folder: Path) -> dict[str, Any]:
+    """What is said of an index, but for a root outside of it."""
+    about = read_json(folder / ABOUT)
+    inside = _root(folder, about).is_relative_to(folder)
+    return about if inside else {**about, "root": None}
 
 
 def _root(folder: Path, about: dict[str, Any]) -> Path:

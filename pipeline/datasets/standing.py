@@ -83,11 +83,11 @@ def _copied(folder: Path) -> dict[str, Any] | None:
 def _alike(folder: Path, step: Step) -> Iterator[Path]:
     """Folders of other indexes of the same dataset, read in the same way, that stand on none."""
     for place in sorted(folder.parent.glob("*/")):
-        if place.name == folder.name or not is_marked(place) or _copied(place) is not None:
+        if place.name == folder.name or not is_marked(place):
             continue
         mark = read_mark(place)
         same = mark.get("version") == step.version and mark.get("weights") == dict(step.weights)
-        if same and _reading(mark["params"]) == _reading(step.params):
+        if same and _reading(mark["params"]) == _reading(step.params) and _copied(place) is None:
             yield place
 
 

@@ -102,7 +102,7 @@ def _activate(
 def query_activations(
     view: RunView, network: ReidModel, queries: Sequence[ImageRow]
 ) -> list[np.ndarray] | None:
-    """``class_activation`` of each query for its own identity, float32 (h, w); None where it is."""
+    """``class_activation`` of each query for its own identity, float32 (h, w), or None as it is."""
     import torch
 
     pictures, classes = view.pictures, gallery_classes(view)

@@ -125,7 +125,9 @@ def sides_of(view: RunView, network: ReidModel) -> SideInformation:
 
 
 def encoder_of(view: RunView, network: ReidModel, row: ImageRow) -> Callable[[Tensor], Tensor]:
-    """Variants of one image to what the evaluation compares, with the image's camera and view."""
+    """Variants of one image, (M, 3, H, W) float RGB in 0..1, to what the evaluation compares of
+    them, (M, D), with the image's camera and view.
+    """
     import torch
 
     place, known = next(network.parameters()).device, view.sides.of([row])

@@ -129,6 +129,11 @@ def test_a_run_of_ours_on_its_own_set_and_on_others(
     trained(*prepare)
     told = trained.json("eval", name, "--dataset", "folder")["side_information"]
     assert "used: trained on folder" in told
+    again = trained.json(
+        "train", "baseline-tiny", "--dataset", "folder", *sets, "--seed", "1", "--device", "cpu"
+    )
+    told = trained.json("eval", again["run"], "--dataset", "folder")["side_information"]
+    assert "used: trained on folder" in told
     shutil.copyfile(*sorted((moved / "images" / "gallery").iterdir())[:2])
     trained(*prepare)
     told = trained.json("eval", name, "--dataset", "folder")["side_information"]

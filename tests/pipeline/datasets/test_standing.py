@@ -27,7 +27,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, root: Path) -> Workspace:
+def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "workspace")
 
 
@@ -58,19 +58,32 @@ def test_other_times_are_no_other_dataset(workspace: Workspace, root: Path, capl
 
 
 def test_a_moved_dataset_is_read_where_it_lies(workspace: Workspace, root: Path):
-    first = indexed(workspace, root)
-    shutil.copytree(root, root.parent / "scratch", copy_function=shutil.copyfile)
-    assert indexed(workspace, root.parent / "scratch").key == first.key
+    first, scratch = indexed(workspace, root), root.parent / "scratch"
     folder = workspace.folder(first)
-    assert read_index(folder).root == root.parent / "scratch"  # the newest
-    shutil.rmtree(root.parent / "scratch")
+    shutil.copytree(root, scratch, copy_function=shutil.copyfile)
+    assert indexed(workspace, scratch).key == first.key
     assert read_index(folder).root == root
-    (root.parent / "archive").mkdir()
-    root.rename(root.parent / "archive" / "people")
-    assert indexed(workspace, root.parent / "archive" / "people").key == first.key
+    archive = root.rename(root.parent / "archive")
+    assert read_index(folder).root == scratch
+    assert indexed(workspace, archive).key == first.key
+    assert read_index(folder).root == archive  # the newest
+    shutil.rmtree(scratch)
     packed = requests.images(first, size=(32, 16), filter="bilinear")
     graph.run(workspace, [packed])
     assert workspace.complete(packed)
+    archive.rename(scratch)
+    assert read_index(folder).root == scratch
+    shutil.rmtree(scratch)
+    assert read_index(folder).root == root  # which the message of what is missing names
+
+
+def test_a_copy_that_changes_takes_nothing_from_the_first(workspace: Workspace, root: Path):
+    first, copy = indexed(workspace, root), root.parent / "copy"
+    shutil.copytree(root, copy)
+    indexed(workspace, copy)
+    image(copy / "0" / "0.jpg", 99)
+    assert indexed(workspace, copy).key != first.key
+    graph.run(workspace, [requests.images(first, size=(32, 16), filter="bilinear")])
 
 
 def test_other_bytes_are_another_dataset(workspace: Workspace, root: Path):
