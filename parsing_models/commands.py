@@ -114,7 +114,7 @@ def parse(
             f"found --preview for {dataset}, whose images were withdrawn by their publisher and "
             f"are never shown; expected another dataset; type `reidpipe parse {dataset}` without it"
         )
-    index = index_step(terminal.workspace, dataset)
+    index = index_step(terminal.workspace, dataset, make=terminal.make)
     centring = (f"{CENTRE_PERSON}=true",) if centre_person else ()
     maps = {
         kind: maps_step(

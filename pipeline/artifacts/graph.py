@@ -42,7 +42,8 @@ class Outcome:
 
     def after(self, first: Outcome) -> Outcome:
         """This and what was asked for before it, for the same command."""
-        reused = tuple(step for step in self.reused if step not in first.made)
+        made = {step.key for step in first.made}
+        reused = tuple(step for step in self.reused if step.key not in made)
         failed = first.failed + self.failed
         return replace(self, made=first.made + self.made, reused=reused, failed=failed)
 

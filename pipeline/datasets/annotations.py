@@ -1,7 +1,8 @@
 """Ground truth: files of labels that an index names beside its images, read as they were indexed.
 
 A row's column ``label_path`` says where its label map lies, ``label_digest`` the SHA-256 of it.
-Maps that a step drew itself lie in its artifact, whose mark has their digests.
+Maps that a step drew itself lie in its artifact, whose mark has their digests; the table names them
+by their place in there, so that it is the same in every workspace.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from pipeline.datasets.manifest import Manifest
 
 LABEL_PATH, LABEL_DIGEST = "label_path", "label_digest"
+_INSIDE = "artifact:"
+# Readers that draw label maps from another form of annotations.
+_DRAWING = frozenset({"ccp", "pascal_context"})
 
 
 def names_annotations(manifest: Manifest, root: Path) -> bool:
@@ -31,6 +35,22 @@ def names_annotations(manifest: Manifest, root: Path) -> bool:
     if any(source.labels for layout in manifest.layouts for source in layout.sources):
         return True
     return manifest.is_own and any(_has_column(table) for table in tables_of(root))
+
+
+def draws_annotations(manifest: Manifest) -> bool:
+    """Whether the index step draws a dataset's label maps."""
+    return any(layout.reader in _DRAWING for layout in manifest.layouts)
+
+
+def written(path: str, folder: Path) -> str:
+    """A ``label_path`` as it stands in the table in ``folder``."""
+    inside = Path(path).is_relative_to(folder)
+    return f"{_INSIDE}{Path(path).relative_to(folder).as_posix()}" if inside else path
+
+
+def resolved(text: str, folder: Path) -> str:
+    """The inverse of ``written``."""
+    return str(folder / text.removeprefix(_INSIDE)) if text.startswith(_INSIDE) else text
 
 
 def _has_column(table: Path) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pipeline.artifacts import graph, requests
+from pipeline.artifacts.graph import Outcome
 from pipeline.datasets.catalogue import list_manifests, load_manifest
 from pipeline.datasets.check import as_warnings, error_lines, refusal
 from pipeline.datasets.index import root_of
@@ -100,11 +102,13 @@ def prepare(
             holdout=Holdout.parse(holdout, seed or 0) if holdout is not None else None,
             progress=terminal.draws,
         )
-    index = index_step(terminal.workspace, dataset)
+    make = partial(terminal.make, workers=workers)
+    compared: list[Outcome] = []
+    index = index_step(terminal.workspace, dataset, make=lambda step: compared.append(make(step)))
     height, width = _size(size) if size else manifest.input_size or (256, 128)
     packed = requests.images(index, size=(height, width), filter=filter)
     execution = terminal.execution(workers=workers)
-    indexed = graph.run(terminal.workspace, [index], execution, announce=terminal.announce)
+    indexed = reduce(Outcome.after, compared, make(index))
     summary = terminal.workspace.provenance(index)["summary"]
     if allow_mismatch:
         summary = as_warnings(summary)

@@ -277,12 +277,12 @@ def _remove(part: Path) -> None:
 
 def _total(answer: Response) -> int | None:
     text = answer.headers.get("Content-Range", "").rpartition("/")[2]
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdecimal() else None
 
 
 def _start(answer: Response) -> int | None:
     text = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdecimal() else None
 
 
 def _need(part: Path, size: int) -> None:

@@ -11,14 +11,15 @@ from typing import Any
 
 from pipeline.artifacts import atomic
 from pipeline.artifacts.checked import checked, read_json
-from pipeline.artifacts.mark import MARK, is_marked, read_mark
+from pipeline.artifacts.shapes import Each, wrong
+from pipeline.datasets.annotations import LABEL_PATH, resolved, written
 from pipeline.datasets.catalogue import defined
 from pipeline.datasets.manifest import Manifest
 from pipeline.datasets.repeats import may_repeat
 from pipeline.datasets.sharing import Shared
 from pipeline.images.decoding import Decoding, decoding_of, decoding_params
 from pipeline.images.originals import Original
-from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.errors import DamagedFile, ReidpipeError, nearest
 
 SPLITS = ("train", "query", "gallery", "val")
 COLUMNS = (
@@ -27,6 +28,7 @@ COLUMNS = (
 )  # fmt: skip
 TABLE = "index.csv"
 ABOUT = "dataset.json"
+PLACES = "places.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,8 @@ class Index:
 def write_index(folder: Path, index: Index) -> None:
     """Write ``index.csv`` and ``dataset.json`` into ``folder``, each whole or not at all.
 
-    A root inside ``folder`` is stored relative to it, so that the folder can be moved.
-    Raises ReidpipeError for rows that could not be read back (see ``read_index``).
+    A root or a label map inside ``folder`` is stored relative to it, so that the folder can be
+    moved. Raises ReidpipeError for rows that could not be read back (see ``read_index``).
     """
     folder = Path(folder).absolute()
     _validate(index.rows, "the index of " + index.dataset)
@@ -107,13 +109,18 @@ def write_index(folder: Path, index: Index) -> None:
         temporary.open("w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
+        # The writer leaves a lone carriage return bare, which readers take for the end of a line.
+        quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writerow([*COLUMNS, *extra])
         for row in index.rows:
             fields = [getattr(row, name) for name in COLUMNS]
-            writer.writerow(
-                ["" if value is None else value for value in fields]
-                + [row.extra.get(name, "") for name in extra]
-            )
+            beside = [row.extra.get(name, "") for name in extra]
+            if LABEL_PATH in extra:
+                at = extra.index(LABEL_PATH)
+                beside[at] = written(beside[at], folder)
+            found = ["" if value is None else value for value in fields] + beside
+            returns = any(isinstance(value, str) and "\r" in value for value in found)
+            (quoting if returns else writer).writerow(found)
     root = index.root.absolute()
     inside = root.is_relative_to(folder)
     stored = root.relative_to(folder).as_posix() if inside else root.as_posix()
@@ -154,44 +161,37 @@ def read_index(folder: Path) -> Index:
 
 
 def root_of(folder: Path) -> Path:
-    """Where the images of an index lie: as it was written, or, where that is gone, by the newest
-    index of the workspace that holds the same and whose images exist.
+    """Where the images of an index are read: the first of ``places_of`` that exists, or of all."""
+    places = places_of(folder)
+    return next((place for place in places if place.exists()), places[0])
+
+
+def made_of(folder: Path) -> Path:
+    """Where the images lay when the index was made."""
+    return Path(os.path.normpath(folder / read_json(folder / ABOUT)["root"]))
+
+
+def places_of(folder: Path) -> list[Path]:
+    """Where the images of an index lie, the place asked for last first: as ``keep_places`` wrote
+    them, or the one it was made of, which alone can be inside ``folder``. Raises DamagedFile for a
+    list that is none.
     """
-    root = _root(folder, read_json(folder / ABOUT))
-    if root.exists() or not is_marked(folder):
-        return root
-    others = [
-        other
-        for other in folder.parent.glob("*/")
-        if is_marked(other) and same_tables(folder, other)
-    ]
-    # Of one second the one whose mark was written last.
-    others.sort(key=lambda other: (read_mark(other)["started"], (other / MARK).stat().st_mtime_ns))
-    places = [_root(other, read_json(other / ABOUT)) for other in reversed(others)]
-    return next((place for place in places if place.exists()), root)
+    path = folder / PLACES
+    if not path.is_file():
+        return [made_of(folder)]
+    found = atomic.read_json(path)
+    if told := wrong(found, {"roots": Each(str)}) or (not found["roots"] and "no root"):
+        raise DamagedFile(
+            f"found {path} with {told}; expected where the images lie; type rm {path}, and prepare "
+            "the dataset again"
+        )
+    return [Path(root) for root in found["roots"]]
 
 
-def same_tables(one: Path, other: Path) -> bool:
-    """Whether two indexes, whose marks can be read, hold the same images: equal rows, and equal
-    files of their own.
-    """
-    return _digests(one) == _digests(other) and _placeless(one) == _placeless(other)
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    files = read_mark(folder)["files"]
-    return {name: entry["sha256"] for name, entry in files.items() if name != ABOUT}
-
-
-def _placeless(folder: Path) -> dict[str, Any]:
-    """What is said of an index, but for a root outside of it."""
-    about = read_json(folder / ABOUT)
-    inside = _root(folder, about).is_relative_to(folder)
-    return about if inside else {**about, "root": None}
-
-
-def _root(folder: Path, about: dict[str, Any]) -> Path:
-    return Path(os.path.normpath(folder / about["root"]))
+def keep_places(folder: Path, places: Sequence[Path]) -> None:
+    """Write down where the images of an index, which lie outside of ``folder``, are today."""
+    if list(places) != places_of(folder):
+        atomic.write_json(folder / PLACES, {"roots": [str(place) for place in places]})
 
 
 def _rows(table: Path) -> list[ImageRow]:
@@ -207,7 +207,7 @@ def _rows(table: Path) -> list[ImageRow]:
             )
         if len(set(header)) < len(header):
             raise ReidpipeError(f"{table}: found a column twice; expected each column name once")
-        parse = _Parser(header)
+        parse = _Parser(header, table.parent)
         rows = []
         for fields in reader:
             try:
@@ -218,9 +218,12 @@ def _rows(table: Path) -> list[ImageRow]:
 
 
 class _Parser:
-    """Fields of a table with this header -> a row. Raises ValueError that says what is wrong."""
+    """Fields of a table in ``folder`` with this header -> a row. Raises ValueError that says what
+    is wrong."""
 
-    def __init__(self, header: list[str]) -> None:
+    def __init__(self, header: list[str], folder: Path) -> None:
+        self.folder = folder
+        self.label = header.index(LABEL_PATH) if LABEL_PATH in header else None
         self.fields = len(header)
         self.places = [header.index(name) for name in COLUMNS]
         self.extra = [(name, at) for at, name in enumerate(header) if name not in COLUMNS]
@@ -229,6 +232,8 @@ class _Parser:
     def __call__(self, fields: list[str]) -> ImageRow:
         if len(fields) != self.fields:
             raise ValueError(f"found {len(fields)} fields; expected {self.fields}")
+        if self.label is not None:
+            fields[self.label] = resolved(fields[self.label], self.folder)
         key, path, split, pid, camid, view, sequence, frame, width, height, digest = (
             fields[place] for place in self.places
         )

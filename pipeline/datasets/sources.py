@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import requests
+from pipeline.artifacts import graph, requests
+from pipeline.artifacts.executors.threads import cores_allowed
 from pipeline.artifacts.steps import Step
-from pipeline.artifacts.store import Workspace
+from pipeline.artifacts.store import Execution, Workspace
 from pipeline.datasets.catalogue import definition, load_manifest
 from pipeline.datasets.manifest import Manifest
-from pipeline.datasets.standing import standing
+from pipeline.datasets.standing import REVISION, standing
 from pipeline.images.decoding import decoding_params
 
 GENERATED = "mannequins"
 
 
 def index_step(
-    workspace: Workspace, dataset: str, *, root: Path | None = None, **generated: Any
+    workspace: Workspace,
+    dataset: str,
+    *,
+    root: Path | None = None,
+    make: Callable[[Step], object] | None = None,
+    **generated: Any,
 ) -> Step:
     """The index step of ``id`` or ``id:variant`` as it stands now.
 
     Images on disk are looked up where ``prepare`` registered them or in the usual places, and
     enter the key by a fingerprint of the tree, or by that of the tree they are a copy of
-    (``standing``). ``root``: the folder or table itself, for images of
-    one's own that are not registered. ``generated`` overrides parameters of generated
+    (``standing``), which ``make`` is for: it makes a step, as a command says how; None: with all
+    cores. ``root``: the folder or table itself, for images of one's own that are not registered.
+    ``generated`` overrides parameters of generated
     datasets (see ``pipeline.mannequins.DEFAULTS``). Raises ReidpipeError for unknown ids and for
     images that are nowhere.
     """
@@ -40,7 +49,13 @@ def index_step(
         params = index_params(workspace.root, dataset, root)
     name = params.pop("dataset")
     step = requests.index(name, params, readers=[layout.reader for layout in manifest.layouts])
-    return step if manifest.id == GENERATED else standing(workspace, step)
+    if manifest.id == GENERATED:
+        return step
+    return standing(workspace, step, make or partial(_made, workspace))
+
+
+def _made(workspace: Workspace, step: Step) -> None:
+    graph.run(workspace, [step], Execution(workers=cores_allowed()))
 
 
 def index_params(workspace: Path, dataset: str, root: Path | None = None) -> dict[str, Any]:
@@ -48,7 +63,7 @@ def index_params(workspace: Path, dataset: str, root: Path | None = None) -> dic
     root: as of ``index_step``.
     """
     # What reads trees of images, which generated people are not.
-    from pipeline.datasets.annotations import names_annotations
+    from pipeline.datasets.annotations import draws_annotations, names_annotations
     from pipeline.datasets.fingerprints import fingerprint, fingerprints
     from pipeline.datasets.roots import (
         lists_folder,
@@ -66,13 +81,16 @@ def index_params(workspace: Path, dataset: str, root: Path | None = None) -> dic
     lists = lists_folder(manifest, workspace)
     return {
         "dataset": manifest.dataset if own or manifest.is_own else dataset,
-        **({"definition": own} if own else {}),
+        # Earlier versions read an identity 1_12 as 112.
+        **({"definition": own, REVISION: "digits"} if own else {}),
         **decoding_params(manifest.decoding),
         "root": str(root),
         "manifest": hashlib.sha256(manifest.model_dump_json().encode()).hexdigest(),
         **fingerprints(manifest, root),
         **({"suffixes": "plain"} if _rewritten_suffixes(manifest, root) else {}),
         **({"annotations": "digested"} if names_annotations(manifest, root) else {}),
+        # Earlier versions named them by where the workspace was.
+        **({"drawn": "inside"} if draws_annotations(manifest) else {}),
         "rule": rule,
         **({"holdout": holdout.plain()} if holdout else {}),
         "lists": str(lists) if lists else None,

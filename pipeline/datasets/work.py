@@ -20,6 +20,7 @@ from pipeline.datasets.layouts.own import Holdout
 from pipeline.datasets.layouts.rows import shortened
 from pipeline.datasets.repeats import may_repeat
 from pipeline.datasets.sharing import Shared
+from pipeline.datasets.standing import ALIKE, decide
 from pipeline.images.decoding import Decoding
 from pipeline.images.originals import DamagedImage, read_bytes
 from pipeline.images.pixels import read_size
@@ -90,6 +91,7 @@ def index(job: Job) -> dict[str, Any]:
     write_index(
         job.folder, Index(manifest.dataset, layout.root, rows, definition, manifest.decoding)
     )
+    decide(job.folder, job.params.get(ALIKE, ()))
     decoded = dict(sorted(found.decoded.items()))
     damaged = list(found.damaged)
     checked = check_rows(rows, manifest)

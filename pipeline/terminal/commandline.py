@@ -17,8 +17,10 @@ from typing import Any, NoReturn
 
 import click
 
+from pipeline.artifacts import graph
 from pipeline.artifacts.executors.threads import cores_allowed
 from pipeline.artifacts.graph import Outcome, Unfinished
+from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import DEFAULT_ROOT, ROOT_VARIABLE, Execution, Workspace
 from pipeline.artifacts.torchrun import rank
 from pipeline.terminal.clusters import asked, cluster_options
@@ -350,6 +352,11 @@ class Terminal:
             progress=self.draws and not self.has_board,
             watching=Watching(self.verbosity, trackers, tuple(runs)),
         )
+
+    def make(self, step: Step, *, workers: int | None = None) -> Outcome:
+        """Make a step on which depends what else this command asks for."""
+        execution = self.execution(workers=workers)
+        return graph.run(self.workspace, [step], execution, announce=self.announce)
 
 
 def _verbosity(given: Mapping[str, Any]) -> int:

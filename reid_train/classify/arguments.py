@@ -148,9 +148,9 @@ def classes_of(
     else:
         attribute, said = None, wording or "{}"
     if root is not None:
-        index = index_step(terminal.workspace, OWN, root=root)
+        index = index_step(terminal.workspace, OWN, root=root, make=terminal.make)
     else:
-        index = index_step(terminal.workspace, dataset)
+        index = index_step(terminal.workspace, dataset, make=terminal.make)
     return Classes(index, dataset, template, attribute, said, own=manifest.is_own)
 
 

@@ -155,7 +155,7 @@ def evaluation_step(
             "expected one to evaluate it on; type reidpipe eval RUN --dataset mannequins"
         )
     if isinstance(dataset, str):
-        dataset = index_step(terminal.workspace, dataset)
+        dataset = index_step(terminal.workspace, dataset, make=terminal.make)
     target = dataset or model.inputs["index"]
     name, own = target.params["dataset"], target.params.get("definition")
     manifest = defined(name, own)

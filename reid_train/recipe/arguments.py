@@ -47,7 +47,7 @@ def model_step(
         )
     start = _start(pretrained or loaded.model.pretrained, loaded.model.trunk)
     loaded = random_start.named(loaded, start)
-    index = index or index_step(terminal.workspace, dataset)
+    index = index or index_step(terminal.workspace, dataset, make=terminal.make)
     maps = label_maps(index) if label_maps is not None and loaded.reads_maps else None
     given = loaded.model.teacher
     teacher = _start(given.pretrained, given.trunk) if given else "none"

@@ -137,9 +137,12 @@ def combinations(
                 f"found {names.count(name)} recipes called '{name}'; expected a name of its own "
                 "for each row of the table; rename a file"
             )
-    indices = {name: index_step(terminal.workspace, name) for name in dict.fromkeys(datasets)}
+    indices = {
+        name: index_step(terminal.workspace, name, make=terminal.make)
+        for name in dict.fromkeys(datasets)
+    }
     targets: dict[str | None, Step | None] = {
-        name: index_step(terminal.workspace, name) for name in tested
+        name: index_step(terminal.workspace, name, make=terminal.make) for name in tested
     } or {None: None}
     maps: dict[tuple[str, str], Step] = {}
     cells = []

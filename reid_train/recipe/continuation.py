@@ -55,7 +55,9 @@ class Continuation:
         """
         trained = _trained(self.run)
         inputs = {name: step for name, step in trained.inputs.items() if name != "start"}
-        index = None if dataset is None else index_step(terminal.workspace, dataset)
+        index = (
+            None if dataset is None else index_step(terminal.workspace, dataset, make=terminal.make)
+        )
         if index is not None and index.key != inputs["index"].key:
             inputs = self._elsewhere(terminal, index, label_maps)
         number = trained.params["seed"] if seed is None else seed

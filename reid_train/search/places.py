@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.artifacts import graph
 from pipeline.artifacts.runs import Run
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.index import read_index
@@ -33,8 +32,8 @@ def images_named(
     if place.exists() or not _is_dataset(place):
         images = images_at(place, rule=rule, known=known)
     else:
-        step = index_step(terminal.workspace, str(place))
-        graph.run(terminal.workspace, [step], terminal.execution(), announce=terminal.announce)
+        step = index_step(terminal.workspace, str(place), make=terminal.make)
+        terminal.make(step)
         index = read_index(terminal.workspace.folder(step))
         images = images_of_rows(index.root, index.rows, split=split, dataset=str(place))
         check_originals(index.original(row) for row in index.rows if row.path in images.paths)

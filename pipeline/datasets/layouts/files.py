@@ -13,6 +13,7 @@ from pipeline.datasets.layouts.patience import check_patience, expression
 from pipeline.datasets.layouts.roots import locate
 from pipeline.datasets.layouts.rows import (
     LayoutRow,
+    not_a_number,
     plain_name,
     read_lines,
     shortened,
@@ -20,6 +21,9 @@ from pipeline.datasets.layouts.rows import (
 )
 from pipeline.datasets.manifest import Layout, Manifest, Source
 from pipeline.terminal.errors import ReidpipeError
+
+# Where ``int`` reads 1_12 as 112, and digits of every script.
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclass
@@ -180,7 +184,8 @@ def _add(
         return True
     if identities is not None and pid not in identities:
         return False
-    camid = _camid(manifest, source, fields)
+    camid = _camid(manifest, source, path, fields)
+    view = _number(fields, "view", path)
     extra |= _columns(manifest, camid, {"pid": "" if pid is None else str(pid), **fields})
     if source.labels is not None:
         label = reading.file(source.labels.format(stem=path.stem))
@@ -196,9 +201,9 @@ def _add(
             split=source.split,
             pid=pid,
             camid=camid,
-            view=int(fields["view"]) - manifest.view_base if fields.get("view") else None,
+            view=None if view is None else view - manifest.view_base,
             sequence=_template(manifest.sequence_key, fields),
-            frame=int(fields["frame"]) if fields.get("frame") else None,
+            frame=_number(fields, "frame", path),
             extra=extra,
         )
     )
@@ -224,28 +229,23 @@ def _identity(
 ) -> tuple[int | None, dict[str, str]]:
     if source.pid_from == "none":
         return None, {}
-    if source.pid_from == "list":
-        if listed is None:
-            raise ReidpipeError(
-                f"{source.list}: found no identity beside {path.name}; expected `path identity`"
-            )
-        return int(listed), {}
-    name = path.parent.name if source.pid_from == "folder" else None
+    if source.pid_from == "list" and listed is None:
+        raise ReidpipeError(
+            f"{source.list}: found no identity beside {path.name}; expected `path identity`"
+        )
+    name = {"list": listed, "folder": path.parent.name}.get(source.pid_from)
     if name is None:
         name = _template(manifest.id_key, fields)
-    try:
-        return int(name), {}
-    except ValueError:
-        return None, {"identity": name}
+    return (int(name), {}) if _WHOLE.fullmatch(name) else (None, {"identity": name})
 
 
-def _camid(manifest: Manifest, source: Source, fields: dict[str, str]) -> int | None:
+def _camid(manifest: Manifest, source: Source, path: Path, fields: dict[str, str]) -> int | None:
     if source.camid is not None:
         return source.camid
-    if not fields.get("camid"):
+    written = fields.get("camid")
+    if not written:
         return None
-    written = fields["camid"]
-    number = int(written) if written.isdigit() else written
+    number = int(written) if _WHOLE.fullmatch(written) else written
     if manifest.camera_map is not None:
         if number not in manifest.camera_map:
             raise ReidpipeError(
@@ -253,7 +253,21 @@ def _camid(manifest: Manifest, source: Source, fields: dict[str, str]) -> int | 
                 f"{', '.join(map(str, manifest.camera_map))}; the archive is another release"
             )
         return manifest.camera_map[number]
-    return int(number) - manifest.camid_base
+    if isinstance(number, str):
+        raise ReidpipeError(
+            f"found camera {number} in {path.name}; expected a number, or a `camera_map` in the "
+            f"description of {manifest.title}, such as {{{number}: 0}}; write one"
+        )
+    return number - manifest.camid_base
+
+
+def _number(fields: dict[str, str], group: str, path: Path) -> int | None:
+    text = fields.get(group)
+    if not text:
+        return None
+    if not _WHOLE.fullmatch(text):
+        raise not_a_number(group, text, path.name)
+    return int(text)
 
 
 def _template(template: str, fields: dict[str, str]) -> str:

@@ -34,7 +34,7 @@ def listed_identities(reading: Reading, names: Sequence[str]) -> frozenset[int]:
 
 def _text(path: Path) -> set[int]:
     words = [word for line in read_lines(path) for word in re.split(r"[,\s]+", line) if word]
-    odd = next((word for word in words if not word.isdigit()), None)
+    odd = next((word for word in words if not re.fullmatch(r"[0-9]{1,18}", word)), None)
     if odd is not None or not words:
         raise ReidpipeError(
             f"{path}: found '{(odd or '')[:40]}'; expected numbers of identities with commas "

@@ -198,6 +198,13 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def not_a_number(key: str, text: str, path: str) -> ReidpipeError:
+    """The error for a group of a rule that is no number."""
+    return ReidpipeError(
+        f"found {key} '{text}' in {path}; expected a number of at most 18 digits; correct the rule"
+    )
+
+
 def shortened(names: list[str], most: int = 3) -> str:
     """``a, b, c and 7 more`` for messages."""
     more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -217,7 +217,7 @@ def _add_viewpoints(reading: Reading) -> None:
             continue
         for number, line in enumerate(read_lines(path), start=1):
             fields = line.split()
-            if len(fields) != 42 or not fields[-1].lstrip("-").isdigit():
+            if len(fields) != 42 or not re.fullmatch(r"-?[0-9]+", fields[-1]):
                 raise ReidpipeError(
                     f"{path} line {number}: found {len(fields)} fields; expected a path, 20 "
                     "coordinate pairs and an orientation; fetch the file again"

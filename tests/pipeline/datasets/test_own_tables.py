@@ -102,6 +102,13 @@ def test_separators_marks_and_windows_paths(tmp_path: Path, separator: str, enco
     assert rows(own(path)) == [("a.jpg", "train", 7, 1)]
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_first_column_without_a_name(tmp_path: Path, separator: str):
+    lines = [["", "path", "pid"], ["0", "im/a.jpg", "7"]]  # as pandas writes its row numbers
+    path = table(tmp_path, *(separator.join(line) for line in lines))
+    assert rows(own(path)) == [("a.jpg", "train", 7, None)]
+
+
 def test_absolute_paths_inside_the_folder(tmp_path: Path):
     assert rows(own(table(tmp_path, "path,pid", f"{tmp_path}/im/a.jpg,7")))[0][0] == "a.jpg"
     for outside in ("/etc/a.jpg", "C:\\data\\a.jpg", "..\\a.jpg", f"{tmp_path.parent}/x.jpg"):

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts import graph, requests
+from parsing_models.scoring import check_sizes
+from pipeline.artifacts import atomic, graph, requests
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
-from pipeline.datasets.index import read_index
+from pipeline.datasets.index import PLACES, read_index
 from pipeline.datasets.roots import prepare_root
 from pipeline.datasets.sources import index_step
 from pipeline.datasets.standing import COPY_OF
 from pipeline.terminal.errors import DamagedFile
+from tests import trees_labelled
+from tests.cli.conftest import Console
 from tests.pipeline.datasets.test_fingerprints import image, later
+
+RULE = r"(?P<pid>\d+)/\d+\.jpg"
 
 
 @pytest.fixture
@@ -29,6 +37,11 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def console(workspace: Workspace) -> Console:
+    return Console(workspace.root)
 
 
 def indexed(workspace: Workspace, root: Path) -> Step:
@@ -57,33 +70,63 @@ def test_other_times_are_no_other_dataset(workspace: Workspace, root: Path, capl
     assert indexed(workspace, root).key == first.key and not caplog.messages
 
 
-def test_a_moved_dataset_is_read_where_it_lies(workspace: Workspace, root: Path):
+def test_images_are_read_where_they_were_asked_for_last(workspace: Workspace, root: Path):
     first, scratch = indexed(workspace, root), root.parent / "scratch"
     folder = workspace.folder(first)
     shutil.copytree(root, scratch, copy_function=shutil.copyfile)
+    assert read_index(folder).root == root
     assert indexed(workspace, scratch).key == first.key
+    assert read_index(folder).root == scratch
+    assert indexed(workspace, root).key == first.key
     assert read_index(folder).root == root
     archive = root.rename(root.parent / "archive")
-    assert read_index(folder).root == scratch
+    assert read_index(folder).root == scratch  # until the new place is told
     assert indexed(workspace, archive).key == first.key
-    assert read_index(folder).root == archive  # the newest
+    assert read_index(folder).root == archive
     shutil.rmtree(scratch)
-    packed = requests.images(first, size=(32, 16), filter="bilinear")
-    graph.run(workspace, [packed])
-    assert workspace.complete(packed)
     archive.rename(scratch)
     assert read_index(folder).root == scratch
     shutil.rmtree(scratch)
-    assert read_index(folder).root == root  # which the message of what is missing names
+    assert read_index(folder).root == archive  # which the message of what is missing names
+
+
+def spoil(root: Path) -> None:
+    image(root / "0" / "0.jpg", 99)
+
+
+def empty(root: Path) -> None:
+    for path in root.rglob("*.jpg"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("change", [spoil, empty])
+def test_what_becomes_of_the_first_place_does_not_matter(
+    workspace: Workspace, root: Path, change: Callable[[Path], None]
+):
+    first, copy = indexed(workspace, root), root.parent / "copy"
+    shutil.copytree(root, copy)
+    change(root)
+    second = indexed(workspace, copy)
+    assert second.key == first.key
+    graph.run(workspace, [requests.images(second, size=(32, 16), filter="bilinear")])
 
 
 def test_a_copy_that_changes_takes_nothing_from_the_first(workspace: Workspace, root: Path):
     first, copy = indexed(workspace, root), root.parent / "copy"
     shutil.copytree(root, copy)
     indexed(workspace, copy)
-    image(copy / "0" / "0.jpg", 99)
+    spoil(copy)
     assert indexed(workspace, copy).key != first.key
     graph.run(workspace, [requests.images(first, size=(32, 16), filter="bilinear")])
+    # Nor does what is read of the copy by another rule.
+    folder = workspace.folder(first)
+    indexed(workspace, root)
+    shutil.rmtree(copy)
+    shutil.copytree(root, copy)
+    indexed(workspace, copy)
+    prepare_root("folder", workspace.root, root=copy, rule=RULE)
+    graph.run(workspace, [index_step(workspace, "folder")])
+    assert read_index(folder).root == copy
 
 
 def test_other_bytes_are_another_dataset(workspace: Workspace, root: Path):
@@ -100,11 +143,25 @@ def test_so_are_other_files_and_another_rule(workspace: Workspace, root: Path):
     more = indexed(workspace, root)
     (root / "3" / "0.jpg").unlink()
     (root / "3").rmdir()
-    rule = r"(?P<pid>\d+)/\d+\.jpg"
-    prepare_root("folder", workspace.root, root=root, rule=rule)
+    prepare_root("folder", workspace.root, root=root, rule=RULE)
     ruled = index_step(workspace, "folder")
     assert len({first.key, more.key, ruled.key}) == 3
     assert ruled.keyed is None and not workspace.complete(ruled)  # nothing to compare it with
+
+
+def test_drawn_label_maps_are_no_hindrance(workspace: Workspace, tmp_path: Path):
+    root = trees_labelled.ccp(tmp_path)
+    copy = shutil.copytree(root, tmp_path / "copy" / root.name, copy_function=shutil.copyfile)
+    keys = []
+    for place in (root, copy):
+        prepare_root("ccp", workspace.root, root=place)
+        step = index_step(workspace, "ccp")
+        graph.run(workspace, [step])
+        keys.append(step.key)
+    assert keys[0] == keys[1]
+    moved = Workspace(workspace.root.rename(tmp_path / "moved"))
+    index = read_index(moved.folder(step))
+    check_sizes(index, index.rows)
 
 
 def test_it_is_decided_once(workspace: Workspace, root: Path):
@@ -116,6 +173,53 @@ def test_it_is_decided_once(workspace: Workspace, root: Path):
     assert index_step(workspace, "folder").key == first.key
     graph.run(workspace, [second])
     assert workspace.complete(first) and index_step(workspace, "folder").key == first.key
+
+
+def test_a_decision_is_there_when_the_index_is(workspace: Workspace, root: Path, monkeypatch):
+    first = indexed(workspace, root)
+    touch(root)
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def write(path: Path, value: object) -> None:
+        if path.name == COPY_OF:
+            raise full
+        write_json(path, value)
+
+    write_json = atomic.write_json
+    monkeypatch.setattr(atomic, "write_json", write)
+    with pytest.raises(OSError, match="No space"):
+        index_step(workspace, "folder")
+    monkeypatch.undo()
+    assert index_step(workspace, "folder").key == first.key
+
+
+def test_a_command_says_how_a_copy_is_indexed(workspace: Workspace, root: Path):
+    first, made = indexed(workspace, root), []
+
+    def make(step: Step) -> None:
+        made.append(step)
+        graph.run(workspace, [step])
+
+    touch(root)
+    assert index_step(workspace, "folder", make=make).key == first.key
+    (copy,) = made
+    assert copy.key != first.key and workspace.complete(copy)
+    index_step(workspace, "folder", make=make)
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("text", ['{"roots": []}', '{"roots": 3}', "{"])
+def test_damaged_places_are_told(workspace: Workspace, root: Path, text: str):
+    first, copy = indexed(workspace, root), root.parent / "copy"
+    shutil.copytree(root, copy)
+    indexed(workspace, copy)
+    (places,) = workspace.root.rglob(PLACES)
+    places.write_text(text)
+    with pytest.raises(DamagedFile, match=PLACES):
+        read_index(workspace.folder(first))
+    places.unlink()
+    indexed(workspace, copy)
+    assert read_index(workspace.folder(first)).root == copy
 
 
 @pytest.mark.parametrize("text", ['{"params": 3}', "{}", "{"])
@@ -139,3 +243,13 @@ def test_two_equal_indexes_of_an_older_version_stay_apart(workspace: Workspace, 
     decision.unlink()
     # Models stand on both.
     assert index_step(workspace, "folder").key == decision.parent.name != first.key
+
+
+def test_preparing_a_copy_tells_what_it_makes(console: Console, root: Path):
+    size = ("--size", "32x16", "--workers", "1")
+    (index, packed) = console.json("prepare", "folder", "--root", root, *size)["made"]
+    copy = shutil.copytree(root, root.parent / "copy")
+    told = console("prepare", "folder", "--root", copy, *size, "--json")
+    (again,) = json.loads(told.stdout)["made"]
+    assert again not in (index, packed) and f"making index {again[:8]}" in told.stderr
+    assert json.loads(told.stdout)["root"] == str(copy)

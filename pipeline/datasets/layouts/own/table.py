@@ -83,7 +83,7 @@ def read_table(table: Path, tale: Tale) -> list[Found]:
 
 
 def _columns(text: str, table: Path, tale: Tale) -> tuple[_Columns, str]:
-    first = text.partition("\n")[0].strip()
+    first = text.partition("\n")[0].strip("\r ")  # a tab is the separator after a nameless column
     header, separator = next(
         ((h, s) for s in SEPARATORS if "path" in _places(h := _header(first, s))), ([], ",")
     )

@@ -22,6 +22,7 @@ from pipeline.datasets.layouts.patience import check_patience
 from pipeline.datasets.layouts.rows import (
     data_folders,
     is_image,
+    not_a_number,
     shortened,
     walk_files,
     walk_images,
@@ -143,13 +144,6 @@ def _found(path: str, split: str, person: str, folder: str, fields: dict[str, st
         view=numbers["view"],
         frame=numbers["frame"],
         sequence=fields.get("seq", ""),
-    )
-
-
-def not_a_number(key: str, text: str, path: str) -> ReidpipeError:
-    """The error for a group of a rule that is no number."""
-    return ReidpipeError(
-        f"found {key} '{text}' in {path}; expected a number of at most 18 digits; correct the rule"
     )
 
 

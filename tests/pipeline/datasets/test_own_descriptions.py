@@ -1,0 +1,109 @@
+"""A YAML file that describes a dataset of one's own: what its groups and folders may hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.artifacts import graph
+from pipeline.artifacts.steps import Step
+from pipeline.artifacts.store import Workspace
+from pipeline.datasets.catalogue import load_manifest
+from pipeline.datasets.index import read_index
+from pipeline.datasets.layouts import LayoutResult, read_layout
+from pipeline.datasets.roots import prepare_root
+from pipeline.datasets.sources import REVISION, index_step
+from pipeline.terminal.errors import ReidpipeError
+from tests.pipeline.datasets.test_fingerprints import image
+
+
+def described(folder: Path, rule: str, *, source: str = "", more: str = "") -> str:
+    """The description of a dataset whose images all lie below ``train``."""
+    path = folder / "mine.yaml"
+    path.write_text(
+        "\n".join(
+            [
+                "id: mine", "title: Mine", "year: 2026", "kind: reid", "policy: manual",
+                "licence: mine", "citation: [mine]", "notice: mine",
+                "layouts:",
+                "  - name: mine",
+                "    requires: [train]",
+                f"    rule: '{rule}'",
+                f"    sources: [{{split: train, folder: train{source}}}]",
+                more,
+            ]
+        )
+    )  # fmt: skip
+    return str(path)
+
+
+def read(folder: Path, *names: str, **description: str) -> LayoutResult:
+    for number, name in enumerate(names):
+        image(folder / "data" / "train" / name, number)
+    return read_layout(folder / "data", load_manifest(described(folder, **description)))
+
+
+TRACKS = ("1_12", "11_2", "7_12", "71_2")
+
+
+@pytest.mark.parametrize(
+    ("names", "description"),
+    [
+        ([f"{track}/a.jpg" for track in TRACKS],
+         {"rule": r"^.*\.jpg$", "source": ", pid_from: folder"}),
+        ([f"{track}-a.jpg" for track in TRACKS], {"rule": r"^(?P<pid>\d+_\d+)-"}),
+    ],
+)  # fmt: skip
+def test_tracks_of_two_sequences_stay_two_people(
+    tmp_path: Path, names: list[str], description: dict[str, str]
+):
+    rows = read(tmp_path, *names, **description).rows
+    assert sorted(row.extra["identity"] for row in rows) == sorted(TRACKS)
+    assert {row.pid for row in rows} == {0, 1, 2, 3}
+
+
+def test_numbers_stay_numbers_and_junk_junk(tmp_path: Path):
+    found = read(
+        tmp_path, "0007_c1.jpg", "-1_c1.jpg", "12_c2.jpg",
+        rule=r"^(?P<pid>-?\d+)_c(?P<camid>\d)", more="junk: {pids: [-1]}",
+    )  # fmt: skip
+    assert sorted((row.pid, row.camid) for row in found.rows) == [(7, 1), (12, 2)]
+    assert found.dropped == {"junk identity -1": 1}
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (r"^(?P<pid>\d+)_(?P<camid>[A-Z])", "found camera A in 1_A_front.jpg; expected a number"),
+        (r"^(?P<pid>\d+)_[A-Z]_(?P<view>\w+)\.", "found view 'front' in 1_A_front.jpg"),
+        (r"^(?P<pid>\d+)_[A-Z]_(?P<frame>\w+)\.", "found frame 'front' in 1_A_front.jpg"),
+    ],
+)
+def test_a_group_that_is_no_number_is_told(tmp_path: Path, rule: str, message: str):
+    with pytest.raises(ReidpipeError, match=message) as caught:
+        read(tmp_path, "1_A_front.jpg", rule=rule)
+    assert "\n" not in str(caught.value)
+
+
+def test_letters_of_cameras_have_numbers_in_the_map(tmp_path: Path):
+    found = read(
+        tmp_path, "1_A.jpg", "1_B.jpg",
+        rule=r"^(?P<pid>\d+)_(?P<camid>[A-Z])", more="camera_map: {A: 0, B: 1}",
+    )  # fmt: skip
+    assert [row.camid for row in found.rows] == [0, 1]
+
+
+def test_what_earlier_versions_read_rightly_keeps_what_was_made_of_it(tmp_path: Path):
+    workspace, root = Workspace(tmp_path / "workspace"), tmp_path / "data"
+    for number, track in enumerate(("3", "12")):
+        image(root / "train" / track / "a.jpg", number)
+    name = described(tmp_path, r"^.*\.jpg$", source=", pid_from: folder")
+    prepare_root(name, workspace.root, root=root)
+    now = index_step(workspace, name)
+    params = {key: value for key, value in now.params.items() if key != REVISION}
+    assert params != now.params
+    before = Step("index", params, weights=now.weights)  # as earlier versions asked for it
+    graph.run(workspace, [before])
+    assert index_step(workspace, name).key == before.key
+    assert [row.pid for row in read_index(workspace.folder(before)).rows] == [12, 3]
