@@ -129,7 +129,7 @@ def test_lossy_truth_is_refused_in_one_line(drawn: Console, tmp_path: Path):
     for name in ("q", "g"):
         path = tmp_path / "drawn" / f"{name}-truth.png"
         Image.fromarray(TRUTH[name]).save(path, "JPEG")
-        line = drawn.mistake(*words)
+        line = drawn.mistake(*words, notes=1)
         assert f"{name}-truth.png as JPEG" in line and "export it again as PNG" in line
         Image.fromarray(TRUTH[name]).save(path)
 
@@ -146,7 +146,7 @@ def test_truth_of_another_size_is_refused_before_the_parsing(
     drawn: Console, tmp_path: Path, truth: np.ndarray, told: str
 ):
     Image.fromarray(np.ascontiguousarray(truth)).save(tmp_path / "drawn" / "q-truth.png")
-    line = drawn.mistake("parse", "folder", "--device", "cpu", "--score")
+    line = drawn.mistake("parse", "folder", "--device", "cpu", "--score", notes=1)
     assert told in line and "expected the same size (1 of 2 label maps have another)" in line
     assert not list((drawn.root / "artifacts" / "maps").glob("*/maps-*.h5"))
 
