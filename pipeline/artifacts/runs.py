@@ -46,9 +46,13 @@ class Run:
 
 def run_name(recipe: str, dataset: str, seed: int | None, key: str) -> str:
     """How the run of a model with this key is called."""
-    place = dataset.replace(":", "_").replace("/", "_")
     part = "" if seed is None else f"-s{seed}"
-    return f"{recipe}-{place}{part}-{key[:6]}"
+    return f"{recipe}-{place_name(dataset)}{part}-{key[:6]}"
+
+
+def place_name(dataset: str) -> str:
+    """A dataset's id, with its variant, as a part of a file's name."""
+    return dataset.replace(":", "_").replace("/", "_")
 
 
 def record_run(

@@ -63,7 +63,7 @@ def embed(
     Example: reidpipe embed baseline-tiny people.csv --out gallery
     """
     from reid_train.search.extension import (
-        check_folder,
+        check_same_place,
         extend,
         find_extension,
         gallery_to_extend,
@@ -75,14 +75,13 @@ def embed(
 
     found = find_run(terminal.workspace, run)
     images = images_named(terminal, folder, rule=rule, known=not no_identities, split=split)
-    called = images.folder.resolve().name
-    target = out or terminal.workspace.root / "embeddings" / f"{found.name}-{called}"
+    target = out or terminal.workspace.root / "embeddings" / f"{found.name}-{images.called}"
     check_out(target, folder=True)
     how = making(found, flip)
     with one_writer(target):
         before = gallery_to_extend(terminal.workspace, found, target, how)
         if out is None and before is not None:
-            check_folder(before, images.folder, target)
+            check_same_place(before, images, target)
         extension = find_extension(images, before)
         gallery, damaged = extend(
             target,

@@ -238,12 +238,23 @@ def gallery_to_extend(workspace: Workspace, run: Run, folder: Path, how: Making)
     return gallery
 
 
-def check_folder(gallery: Gallery, folder: Path, target: Path) -> None:
-    """Refuse to add to a gallery that nobody named the images of another folder of that name."""
-    folders = [] if gallery.about is None else gallery.about.folders
-    others = sorted(set(folders) - {str(folder.absolute())})
+def check_same_place(gallery: Gallery, images: Images, target: Path) -> None:
+    """Refuse to add images to a gallery that nobody named where it has others: of another folder,
+    or of this one, whose files are there and are none of these.
+    """
+    about = gallery.about
+    assert about is not None
+    cure = f"type --out {target} to add to them, or another --out"
+    others = sorted(set(about.folders) - {str(images.folder.absolute())})
     if others:
         raise ReidpipeError(
-            f"found the features of {others[0]} in {target}; expected those of {folder}; "
-            f"type --out {target} to add to them, or another --out"
+            f"found the features of {others[0]} in {target}; expected those of {images.folder}; "
+            f"{cure}"
+        )
+    left = [name for name in gallery.names if name not in images.paths]
+    there = [name for name in left if Path(images.folder, name).is_file()]
+    if there:
+        raise ReidpipeError(
+            f"found the features of {len(there)} images more in {target}, such as {there[0]}; "
+            f"expected those of the {len(images)} named alone; {cure}"
         )

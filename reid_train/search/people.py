@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pipeline.artifacts.runs import place_name
 from pipeline.datasets.index import ImageRow
 from pipeline.datasets.layouts.own import other_files, read_own
 from pipeline.datasets.layouts.rows import (
@@ -48,7 +49,8 @@ class Images:
 
     folder: what names are relative to. paths: name -> file, in the order of the names. people: name
     -> what the person is called, cameras: name -> number, where known. notes: what a person should
-    be told about them.
+    be told about them. called: what a gallery of them is called where nobody says; two choices of
+    images of one folder differ in it.
     """
 
     folder: Path
@@ -56,6 +58,7 @@ class Images:
     people: dict[str, str] = field(default_factory=dict)
     cameras: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    called: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -69,22 +72,24 @@ def images_at(place: Path, *, rule: str | None = None, known: bool = True) -> Im
     is no image, and for a table or rule that cannot be read.
     """
     if place.is_file():
+        called = f"{place.parent.resolve().name}-{place.name}"
         if place.suffix.lower() in TABLES:
-            return _of_table(place)
+            return replace(_of_table(place), called=called)
         found = _layout(place.parent, rule, told=True) if rule else None
-        return _with_people(place.parent, {place.name: place}, found)
+        return replace(_with_people(place.parent, {place.name: place}, found), called=called)
     paths = Below(place, (path.relative_to(place).as_posix() for path in images_below(place)))
-    notes = tuple(other_files(place))
+    nobody = Images(place, paths, notes=tuple(other_files(place)), called=place.resolve().name)
     if not known:
-        return Images(place, paths, notes=notes)
+        return nobody
     found = _layout(place, rule, told=rule is not None)
     images = _with_people(place, paths, found)
     if rule is None and len(images.people) < len(paths):
-        return Images(place, paths, notes=notes)
+        return nobody
     lacking = [name for name in paths if name not in images.people]
+    notes = nobody.notes
     if lacking:
         notes = (*notes, f"{len(lacking)} images without an identity, such as {lacking[0]}")
-    return Images(place, paths, images.people, images.cameras, notes)
+    return replace(nobody, people=images.people, cameras=images.cameras, notes=notes)
 
 
 def images_of_rows(root: Path, rows: Sequence[ImageRow], *, split: str, dataset: str) -> Images:
@@ -92,7 +97,8 @@ def images_of_rows(root: Path, rows: Sequence[ImageRow], *, split: str, dataset:
     chosen = [row for row in rows if row.split == split] or list(rows)
     which = split if chosen[0].split == split and len(chosen) < len(rows) else "all"
     note = f"{dataset}: {which} images, {len(chosen)} of {len(rows)}"
-    return _of_rows(root, chosen, (note,))
+    called = f"{place_name(dataset)}-{which}"
+    return replace(_of_rows(root, chosen, (note,)), called=called)
 
 
 def _of_table(table: Path) -> Images:

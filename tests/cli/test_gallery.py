@@ -197,6 +197,37 @@ def test_two_folders_in_one_gallery(trained: Console, people: Path, photos: Path
     assert f"found the features of {photos}" in trained.mistake("embed", RUN, more)
 
 
+def test_a_gallery_that_nobody_named_has_what_was_named_alone(
+    trained: Console, people: Path, photos: Path
+):
+    first, second = (path.name for path in sorted(photos.glob("?.*"))[:2])
+    (photos / "one.csv").write_text(f"path\n{first}\n")
+    (photos / "two.csv").write_text(f"path\n{first}\n{second}\n")
+    expected = {
+        ("folder", "--split", "query"): ("folder-query", 12),
+        ("folder", "--split", "gallery"): ("folder-gallery", 24),
+        (photos / "one.csv",): ("photos-one.csv", 1),
+        (photos / "two.csv",): ("photos-two.csv", 2),
+        (photos / second,): (f"photos-{second}", 1),
+        (photos,): ("photos", 6),
+    }
+    for words, (called, images) in expected.items():
+        found = trained.json("embed", RUN, *words)
+        assert Path(found["folder"]) == trained.root / "embeddings" / f"{found['run']}-{called}"
+        assert found["images"] == found["computed"] == images
+        assert trained.json("embed", RUN, *words)["computed"] == 0
+
+    # A table that names less than it did: what it left out is there still.
+    (photos / "two.csv").write_text(f"path\n{second}\n")
+    line = trained.mistake("embed", RUN, photos / "two.csv")
+    folder = trained.root / "embeddings" / f"{found['run']}-photos-two.csv"
+    assert f"found the features of 1 images more in {folder}, such as {first}" in line
+    assert line.endswith(f"type --out {folder} to add to them, or another --out")
+    assert trained.json("embed", RUN, photos / "two.csv", "--out", folder)["images"] == 2
+    (photos / first).unlink()
+    assert trained.json("embed", RUN, photos / "two.csv")["images"] == 2
+
+
 def test_a_damaged_gallery_is_one_line(trained: Console, photos: Path, tmp_path: Path):
     trained("embed", RUN, photos, "--out", tmp_path / "g")
     (tmp_path / "g" / "gallery.json").write_text("{}")
