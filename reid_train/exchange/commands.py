@@ -160,9 +160,9 @@ def export_model(terminal: Terminal, run: str, format: str, out: Path | None) ->
 
     It takes RGB images N,3,H,W in 0..1, any N, at the model's input size, and gives the features
     N,D, not normalised. The program is compared with the model on random images before it is
-    written; FILE.json beside it says what goes in and out by which names (images, embedding, n of
-    them), how far they are apart, and the threshold of the run's newest evaluation with its pairs
-    and interval.
+    written; NAME.onnx.json or NAME.pt2.json beside it says what goes in and out by which names
+    (images, embedding, n of them), how far they are apart, and the threshold of the run's newest
+    evaluation with its pairs and interval. Weights have NAME.json.
     onnx needs pip install onnx onnxscript onnxruntime.
     Example: reidpipe export baseline-tiny --format torch-export --out person.pt2
     """
@@ -202,7 +202,8 @@ def export_model(terminal: Terminal, run: str, format: str, out: Path | None) ->
             f"({about['relative_error']:.2g} of the largest feature), "
             f"batches of {' and '.join(map(str, about['batches']))} random images"
         )
-    beside = file.with_suffix(".json")
+    # Readers of weights look for NAME.json; a program of that name must leave it to them.
+    beside = file.with_suffix(".json" if format == "safetensors" else f"{suffix}.json")
     write_json(beside, about)
     terminal.say(f"wrote {file} and {beside.name}")
     terminal.result({"run": found.name, "file": str(file), "about": str(beside), **about})

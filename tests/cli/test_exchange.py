@@ -168,6 +168,50 @@ def test_export_of_weights(trained: Console, tmp_path: Path):
     assert low <= threshold["similarity"] <= high and threshold["fpr_interval"][1] > 0
 
 
+def test_every_exported_file_keeps_its_own_description(
+    trained: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def written(error: float):
+        def write(model, file: Path) -> dict[str, object]:
+            file.write_bytes(b"a program")
+            return {"max_error": error, "relative_error": error, "batches": [1]}
+
+        return write
+
+    monkeypatch.setattr(exporting, "export_torch", written(0.25))
+    monkeypatch.setattr(exporting, "export_onnx", written(0.5))
+    monkeypatch.setattr(exporting, "require_onnx", lambda: None)
+    run = trained.json("status")["runs"][0]["run"]
+    suffixes = {"safetensors": "safetensors", "torch-export": "pt2", "onnx": "onnx"}
+    for more in ((), ("--out", tmp_path / "model")):
+        files = {}
+        for format, suffix in suffixes.items():
+            out = [*more[:-1], *(f"{name}.{suffix}" for name in more[-1:])]
+            files[format] = trained.json("export", run, "--format", format, *out)
+        abouts = {format: Path(found["about"]) for format, found in files.items()}
+        folder, name = (tmp_path, "model") if more else (trained.root / "exports", run)
+        assert abouts == {
+            "safetensors": folder / f"{name}.json",
+            "torch-export": folder / f"{name}.pt2.json",
+            "onnx": folder / f"{name}.onnx.json",
+        }
+        told = {format: json.loads(path.read_text()) for format, path in abouts.items()}
+        assert told["safetensors"]["model"]["trunk"] == "tiny"
+        assert (told["torch-export"]["format"], told["torch-export"]["max_error"]) == (
+            "torch-export",
+            0.25,
+        )
+        assert (told["onnx"]["format"], told["onnx"]["max_error"]) == ("onnx", 0.5)
+    # What reads our own weights finds their description where it was.
+    model, again = (
+        load_model(tmp_path / "model.safetensors"),
+        load_model(run, workspace=trained.root),
+    )
+    images = torch.rand(2, 3, 32, 16)
+    with torch.no_grad():
+        assert torch.equal(model(images), again(images))
+
+
 @pytest.mark.slow
 def test_exported_program_gives_the_models_features(trained: Console, tmp_path: Path):
     run = trained.json("status")["runs"][0]["run"]
