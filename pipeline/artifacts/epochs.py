@@ -74,9 +74,16 @@ def validated(model: Path) -> dict[str, Any] | None:
 
 
 def step_of(model: Step, epoch: int) -> Step:
-    """A kept epoch of a model, as a step that has all that is asked of a model's."""
+    """A kept epoch of a model, as a step of the same parameters; what else its training stood on
+    has ``trained``.
+    """
     inputs = {"model": model, **{k: v for k, v in model.inputs.items() if k == "index"}}
     return Step("epoch", {**model.params, "epoch": epoch}, inputs, keyed={"epoch": epoch})
+
+
+def trained(model: Step) -> Step:
+    """The training that a model, or a kept epoch of one, came from."""
+    return model.inputs["model"] if model.name == "epoch" else model
 
 
 def folder_of(workspace: Workspace, step: Step) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.atomic import sha256_file
+from pipeline.artifacts.epochs import trained
 from pipeline.artifacts.steps import Step
 from pipeline.images.decoding import decoding_of, decoding_params
 from pipeline.plugins import digests
@@ -184,10 +185,17 @@ def report(
     return Step("report", {"title": title, "evaluations": len(evaluations), **dated}, inputs)
 
 
+def maps_read(model: Step) -> Step | None:
+    """The label maps that the training of a model, or of an epoch of one, read, if it did."""
+    return trained(model).inputs.get("maps")
+
+
 def earlier_stages(model: Step) -> list[Step]:
-    """The stages on frozen features that a model's texts come from, in order of training."""
+    """The stages on frozen features that the texts of a model, or of an epoch of one, come from, in
+    order of training.
+    """
     found: list[Step] = []
-    step = model.inputs.get("text")
+    step = trained(model).inputs.get("text")
     while step is not None and (step := step.inputs.get("prompts")) is not None:
         found.insert(0, step)
     return found

@@ -63,6 +63,13 @@ def check_feature(recipe: Mapping[str, Any], feature: str) -> None:
     """Raise ReidpipeError where the trunk of a recipe, as plain values, does not have ``feature``:
     before anything is trained.
     """
+    read_feature(feature, outputs(recipe))
+
+
+def outputs(recipe: Mapping[str, Any]) -> Mapping[str, int]:
+    """Names and lengths of what the trunk of a recipe, as plain values, gives of an image. Raises
+    ReidpipeError for the trunk of a plugin that was not given.
+    """
     import torch
 
     from reid_train.models import TRUNKS
@@ -71,6 +78,7 @@ def check_feature(recipe: Mapping[str, Any], feature: str) -> None:
     tables = ("cameras", "views")
     model = recipe["model"]
     options = {key: value for key, value in model["options"].items() if key not in tables}
+    TRUNKS.check(model["trunk"], "model.trunk")
     with torch.random.fork_rng(devices=[]):
         trunk = TRUNKS[model["trunk"]](input_size=tuple(recipe["input"]["size"]), **options)
-    read_feature(feature, trunk.feature_dims)
+    return trunk.feature_dims

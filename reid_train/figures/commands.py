@@ -87,7 +87,7 @@ def shared_maps(evaluations: Sequence[Step]) -> Step | None:
     """
     index = evaluations[0].inputs["index"].key
     for step in evaluations:
-        maps = step.inputs["model"].inputs.get("maps")
+        maps = requests.maps_read(step.inputs["model"])
         if maps is not None and requests.index_of(maps).key == index:
             return maps
     return None

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipeline.artifacts.epochs import length, trained
+from pipeline.artifacts.requests import earlier_stages
 from pipeline.artifacts.steps import Step, leaves
 from pipeline.datasets.catalogue import defined
 from reid_train.evaluation.compared import EMBEDDING
-from reid_train.models import COSINE
+from reid_train.evaluation.results import distance_of
 from reid_train.models.clip.tiny import sizes as clip_tiny
 from reid_train.recipe.loading import from_plain, load_recipe
 from reid_train.recipe.schema import Expected, Recipe
@@ -25,7 +27,7 @@ def differences(known: Recipe, given: Expected, evaluation: Step, tested: str) -
 
     known: the packaged recipe. tested: the dataset of the evaluation, ``id`` or ``id:variant``.
     """
-    model = trained(evaluation)
+    model = trained(evaluation.inputs["model"])
     if given.settings:
         known = load_recipe(known.name, dict(text.split("=", 1) for text in given.settings))
     source = str(model.inputs["index"].params["dataset"])
@@ -40,17 +42,10 @@ def differences(known: Recipe, given: Expected, evaluation: Step, tested: str) -
     ]
 
 
-def trained(evaluation: Step) -> Step:
-    """The model that was evaluated, or of which one kept epoch was."""
-    step = evaluation.inputs["model"]
-    return step.inputs["model"] if step.name == "epoch" else step
-
-
 def _epoch(evaluation: Step) -> Iterator[str]:
     kept = evaluation.inputs["model"]
     if kept.name == "epoch":
-        stages = trained(evaluation).params["recipe"]["stages"]
-        yield f"epoch {kept.params['epoch']} (there {sum(stage['epochs'] for stage in stages)})"
+        yield f"epoch {kept.params['epoch']} (there {length(kept)})"
 
 
 def _data(what: str, here: str, there: str) -> Iterator[str]:
@@ -77,19 +72,9 @@ def _weights(model: Step, known: Recipe, given: Expected) -> Iterator[str]:
     if here != expected:
         yield f"weights {STARTS.get(here, here)} (there {expected})"
     if known.model.teacher is not None:
-        for step in _prompts(model)[:1]:
+        for step in earlier_stages(model)[:1]:
             if (taught := str(step.params["pretrained"])) != known.model.teacher.pretrained:
                 yield f"teacher's weights {taught} (there {known.model.teacher.pretrained})"
-
-
-def _prompts(model: Step) -> list[Step]:
-    """The prompt stages a model stands on, in order."""
-    found: list[Step] = []
-    step = model.inputs["text"].inputs.get("prompts") if "text" in model.inputs else None
-    while step is not None:
-        found.insert(0, step)
-        step = step.inputs.get("prompts")
-    return found
 
 
 def _maps(model: Step, given: Expected) -> Iterator[str]:
@@ -103,7 +88,7 @@ def _values(model: Step, known: Recipe) -> Iterator[str]:
     """Every value of the recipe that is another one than the packaged recipe's."""
     run = dict(model.params["recipe"])
     # Prompt stages are steps of their own, and so is the teacher.
-    run["stages"] = [*(step.params["stage"] for step in _prompts(model)), *run["stages"]]
+    run["stages"] = [*(step.params["stage"] for step in earlier_stages(model)), *run["stages"]]
     if "text" in model.inputs:
         run["model"] = {**run["model"], "teacher": known.plain()["model"]["teacher"]}
     yield from changed(from_plain(run).plain(), known.plain(), apart=APART)
@@ -126,10 +111,10 @@ def _text(value: Any) -> str:
 
 
 def _evaluation(evaluation: Step, known: Recipe, given: Expected) -> Iterator[str]:
-    params = evaluation.params
+    params, own = evaluation.params, distance_of(evaluation.inputs["model"])
     for what, here, there in (
         ("flip", bool(params["flip"]), known.test.flip),
-        ("distance", params.get("distance") or _distance(evaluation), known.test.distance),
+        ("distance", params.get("distance") or own, known.test.distance),
         ("feature", params.get("feature", EMBEDDING), EMBEDDING),
     ):
         if here != there:
@@ -144,10 +129,6 @@ def _evaluation(evaluation: Step, known: Recipe, given: Expected) -> Iterator[st
         here = tuple(params["rerank"][name] for name in ("k1", "k2", "lam"))
         if here != tuple(given.rerank):
             yield f"re-ranked with {_numbers(here)} (there {_numbers(given.rerank)})"
-
-
-def _distance(evaluation: Step) -> str:
-    return trained(evaluation).params["recipe"]["test"].get("distance", COSINE)
 
 
 def _word(value: bool | str) -> str:

@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from pipeline.artifacts import requests
+from pipeline.artifacts.epochs import trained
 from pipeline.artifacts.runs import Run, find_run
 from pipeline.artifacts.steps import Step
 from pipeline.datasets.sources import index_step
@@ -53,14 +54,14 @@ class Continuation:
         rows are of the people it was made for: that raises ReidpipeError, as does what is wrong
         with the recipe.
         """
-        trained = _trained(self.run)
-        inputs = {name: step for name, step in trained.inputs.items() if name != "start"}
+        before = trained(self.run.model)
+        inputs = {name: step for name, step in before.inputs.items() if name != "start"}
         index = (
             None if dataset is None else index_step(terminal.workspace, dataset, make=terminal.make)
         )
         if index is not None and index.key != inputs["index"].key:
             inputs = self._elsewhere(terminal, index, label_maps)
-        number = trained.params["seed"] if seed is None else seed
+        number = before.params["seed"] if seed is None else seed
         step = steps.continuation(self.run.model, self.recipe, inputs, seed=number)
         if not terminal.workspace.complete(step):
             check_made(self.recipe)
@@ -89,8 +90,8 @@ def continuation(terminal: Terminal, reference: str, recipe: str | None) -> Cont
     Raises ReidpipeError for another recipe than the run's, and for a file that was imported.
     """
     run = find_run(terminal.workspace, reference)
-    trained = _trained(run)
-    if "stages" not in trained.params["recipe"]:
+    before = trained(run.model)
+    if "stages" not in before.params["recipe"]:
         raise ReidpipeError(
             f"found the imported model {run.name} for --continue; expected a run trained "
             f"here; type reidpipe train RECIPE --pretrained {_file(terminal, run)}"
@@ -102,7 +103,7 @@ def continuation(terminal: Terminal, reference: str, recipe: str | None) -> Cont
             "the same; leave it out, or start from the weights alone: type reidpipe train "
             f"{recipe} --pretrained {_file(terminal, run)}"
         )
-    whole = from_plain(trained.params["recipe"])
+    whole = from_plain(before.params["recipe"])
     return Continuation(run, whole.model_copy(update={"stages": whole.stages[-1:]}))
 
 
@@ -136,11 +137,6 @@ def continued_step(
     every = (*settings, *short.settings(found.recipe, settings))
     found = found.changed(dict(setting(text) for text in every))
     return found.step(terminal, dataset=typed("dataset"), seed=typed("seed"), label_maps=label_maps)
-
-
-def _trained(run: Run) -> Step:
-    """The training that a run's model, or its epoch, came from."""
-    return run.model.inputs["model"] if run.model.name == "epoch" else run.model
 
 
 def _file(terminal: Terminal, run: Run) -> Path:

@@ -8,10 +8,11 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts.checked import read_json
+from pipeline.artifacts.epochs import trained
 from pipeline.artifacts.store import Workspace
 from reid_train.evaluation.results import measure
 from reid_train.recipe import random_start
-from reid_train.recipe.conditions import differences, trained
+from reid_train.recipe.conditions import differences
 from reid_train.recipe.loading import list_recipes, load_recipe
 from reid_train.recipe.schema import Expected, Published
 
@@ -161,7 +162,7 @@ def beside(
     recipe = random_start.published(recipe)
     if recipe not in list_recipes():
         return []
-    model, first = trained(evaluation), metrics[0]
+    model, first = trained(evaluation.inputs["model"]), metrics[0]
     if "index" not in model.inputs:
         return []
     known, tested = load_recipe(recipe), str(first["dataset"])

@@ -256,8 +256,8 @@ def score(terminal: Terminal, run: str, first: Path, second: str, flip: bool, de
 
     Two images: the similarity of their features, held against the threshold of the run's newest
     evaluation, which says what share of pairs of different people passes it. A sentence needs a run
-    whose recipe has CLIP's text tower; its cosines are low, and tell sentences about one image
-    apart.
+    of CLIP's own trunk whose recipe has its text tower, no student of one; its cosines are low, and
+    tell sentences about one image apart.
 
     \b
     Example: reidpipe score baseline-tiny person.jpg other.jpg
@@ -278,11 +278,11 @@ def score(terminal: Terminal, run: str, first: Path, second: str, flip: bool, de
     how = making(found, flip)
     threshold = passes = None
     if not _names_image(second):
-        from reid_train.search.sentences import sentence_similarity
+        from reid_train.search.sentences import PROJECTED, sentence_similarity
 
         alike = sentence_similarity(
             found,
-            lambda paths: run_encoder(terminal, found, device, how, "projected")(paths),
+            lambda paths: run_encoder(terminal, found, device, how, PROJECTED)(paths),
             first,
             second,
             weights=terminal.workspace.root / "weights",

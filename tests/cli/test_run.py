@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.artifacts import requests
+from pipeline.artifacts.epochs import step_of
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.terminal.commandline import Terminal
@@ -127,6 +128,11 @@ def test_a_report_shows_the_maps_of_its_first_dataset(terminal: Terminal, tmp_pa
     maps = shared_maps(evaluations)
     assert maps is not None and maps.params["model"] == "invpt"
     assert shared_maps(evaluations[:1]) is None
+    kept = step_of(evaluations[-1].inputs["model"], 1)
+    index = evaluations[0].inputs["index"]
+    epoch = requests.evaluation(kept, index, protocol="standard", exclude="none")
+    found = shared_maps([evaluations[0], epoch])
+    assert found is not None and found.params["model"] == "schp"
 
 
 def test_a_setting_that_varies_is_a_row_per_value(terminal: Terminal, tmp_path: Path):

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts.requests import maps_read
 from pipeline.artifacts.runs import Run
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
@@ -106,7 +107,7 @@ def _question(evaluation: Step) -> str:
 
 def maps_of(run: Run) -> Step | None:
     """The label maps that the run's model read, if it did."""
-    return run.model.inputs.get("maps")
+    return maps_read(run.model)
 
 
 def spread(keys: Sequence[str], count: int) -> list[str]:

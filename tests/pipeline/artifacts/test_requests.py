@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.artifacts import requests
+from pipeline.artifacts import epochs, requests
 from pipeline.artifacts.steps import Step
 from reid_train.recipe import steps
 from reid_train.recipe.loading import load_recipe
@@ -42,6 +42,22 @@ def test_an_evaluation_reads_pixels_of_the_test_filter() -> None:
     assert step.inputs["images"].params == {"size": [8, 4], "filter": "bilinear"}
     other = requests.evaluation(trained, source(1), protocol="standard", exclude="same-camera")
     assert step.key != other.key
+
+
+def test_a_kept_epoch_stands_on_what_its_training_stood_on() -> None:
+    maps = requests.maps(source(), model="schp-tiny", weights=None)
+    trained = steps.model(source(), load_recipe("pi-vl-tiny"), seed=1, label_maps=maps)
+    plain = steps.model(source(), RECIPE, seed=1)
+    for model in (trained, epochs.step_of(trained, 3)):
+        assert epochs.trained(model) is trained
+        assert requests.maps_read(model) is maps
+        stages = [stage.params["stage"]["name"] for stage in requests.earlier_stages(model)]
+        assert stages == ["identity-prompts", "part-prompts"]
+        evaluation = requests.evaluation(model, source(), protocol="standard", exclude="none")
+        drawn = requests.report("title", [evaluation]).inputs
+        assert {name for name in drawn if name.startswith("stage")} == {"stage0_0", "stage0_1"}
+    for model in (plain, epochs.step_of(plain, 3)):
+        assert requests.maps_read(model) is None and requests.earlier_stages(model) == []
 
 
 def test_a_report_shows_the_stages_that_are_kept_and_its_date_is_in_the_key() -> None:
