@@ -139,6 +139,8 @@ def evaluation(
     """Retrieval metrics of a model on the query and gallery splits of an index. distance: None for
     the model's own. feature: of its outputs; None for the embedding.
     """
+    # Evaluations from before the two were in this order are others; no key but theirs changes.
+    added = {"normalised": "after-flip"} if feature and "+" in feature and flip else {}
     recipe = trained.params["recipe"]
     size, filter = recipe["input"]["size"], recipe["input"]["test_filter"]
     return Step(
@@ -150,6 +152,7 @@ def evaluation(
             "rerank": dict(rerank) if rerank else None,
             **({"distance": distance} if distance else {}),
             **({"feature": feature} if feature else {}),
+            **added,
         },
         {
             "model": trained,

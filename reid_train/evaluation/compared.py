@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -24,28 +24,56 @@ FEATURE = click.option(
 )
 
 
-def encoder(model: ReidModel, feature: str | None) -> Encoder:
-    """What ``embed`` calls for ``feature``: a name of ``model.features``, or several joined by
-    ``+``, each L2-normalised before they are put one behind another, so that each weighs the same
-    in a cosine. None: the embedding, as it is.
+class Compared(NamedTuple):
+    """encode: a view of images N,3,H,W to features N,D, as ``embed`` calls it. joined: the sum of
+    the features of an image's views, N,D, to what is compared of it, N,D.
+    """
 
-    CLIP-ReID's embedding is its ``feature`` and its ``projected`` one behind the other at whatever
-    lengths training gives them, so the longer one decides. Raises ReidpipeError for other names.
+    encode: Encoder
+    joined: Callable[[Tensor], Tensor]
+
+
+def compared(model: ReidModel, feature: str | None) -> Compared:
+    """What is compared for ``feature``: a name of ``model.features``, or several joined by ``+``,
+    each L2-normalised before they are put one behind another, so that each weighs the same in a
+    cosine. None: the embedding, as it is.
+
+    Of several views of an image each output is added first and normalised then: sums of vectors of
+    length 1 have any length. CLIP-ReID's embedding is its ``feature`` and its ``projected`` one
+    behind the other at whatever lengths training gives them, so the longer one decides. Raises
+    ReidpipeError for other names.
     """
     if feature is None:
-        return model
-    names = read_feature(feature, model.trunk.feature_dims)  # type: ignore[arg-type]
+        return Compared(model, _as_it_is)
+    dims: Mapping[str, int] = model.trunk.feature_dims  # type: ignore[assignment]
+    names = read_feature(feature, dims)
 
-    def features(images: Tensor, **side: Any) -> Tensor:
+    def encode(images: Tensor, **side: Any) -> Tensor:
+        import torch
+
+        found = model.features(images, **side)
+        return torch.cat([found[name] for name in names], dim=1)
+
+    def joined(features: Tensor) -> Tensor:
         import torch
         import torch.nn.functional as F
 
-        found = model.features(images, **side)
-        if len(names) == 1:
-            return found[names[0]]
-        return torch.cat([F.normalize(found[name], dim=1) for name in names], dim=1)
+        parts = features.split([dims[name] for name in names], dim=1)
+        return torch.cat([F.normalize(part.contiguous(), dim=1) for part in parts], dim=1)
 
+    return Compared(encode, _as_it_is if len(names) == 1 else joined)
+
+
+def _as_it_is(features: Tensor) -> Tensor:
     return features
+
+
+def encoder(model: ReidModel, feature: str | None) -> Encoder:
+    """What is ``compared`` of images of a single view each. None: the model itself."""
+    if feature is None:
+        return model
+    encode, joined = compared(model, feature)
+    return lambda images, **side: joined(encode(images, **side))
 
 
 def read_feature(feature: str, known: Collection[str]) -> list[str]:

@@ -94,6 +94,7 @@ def embed(
     flip: bool = False,
     camids: np.ndarray | None = None,
     views: np.ndarray | None = None,
+    joined: Callable[[torch.Tensor], torch.Tensor] | None = None,
     running: Running = SILENT,
 ) -> np.ndarray:
     """Features of packed images: float32 (len(rows), D), not normalised, in the order of ``rows``;
@@ -104,7 +105,8 @@ def embed(
     camids, views: (len(rows),) int64, given only to models with side information.
     flip: the feature is the SUM of those of the image and of its mirror image; after the L2
     normalisation of the evaluation this equals their mean (fast-reid, CLIP-ReID's siblings and
-    Simple-ReID sum too). Memory does not depend on the number of images but for the result.
+    Simple-ReID sum too). joined: what is made of it then (``compared``). Memory does not depend on
+    the number of images but for the result.
     """
     import torch
 
@@ -130,6 +132,8 @@ def embed(
                 features = full(model(images, **side))
                 if flip:
                     features = features + full(model(images.flip(3), **side))
+                if joined is not None:
+                    features = joined(features)
             values = features.cpu().numpy()
             if result is None:
                 result = np.empty((len(rows), values.shape[1]), values.dtype)

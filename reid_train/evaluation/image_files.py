@@ -12,7 +12,7 @@ from pipeline.datasets.layouts.rows import walk_images
 from pipeline.images.originals import DamagedImage
 from pipeline.images.pixels import open_image, resize
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.evaluation.compared import encoder
+from reid_train.evaluation.compared import compared
 from reid_train.evaluation.embeddings import embed
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def embed_files(
     """
     from tqdm import tqdm
 
-    encode = encoder(model, feature)
+    encode, joined = compared(model, feature)
     kept: list[Path] = []
     damaged: dict[str, str] = {}
     blocks: list[np.ndarray] = []
@@ -77,7 +77,10 @@ def embed_files(
                     damaged[str(path)] = str(error)
             if pixels:
                 rows = range(len(pixels))
-                blocks.append(embed(encode, np.stack(pixels), rows, runtime=runtime, flip=flip))
+                found = embed(
+                    encode, np.stack(pixels), rows, runtime=runtime, flip=flip, joined=joined
+                )
+                blocks.append(found)
             bar.update(len(part))
     if not blocks:
         raise DamagedImage(next(iter(damaged.values())))

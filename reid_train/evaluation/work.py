@@ -16,7 +16,7 @@ from pipeline.datasets.index import ImageRow, Index, read_index
 from pipeline.datasets.protocols import exclusion
 from pipeline.images.packed import PackedImages
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.evaluation.compared import encoder
+from reid_train.evaluation.compared import compared
 from reid_train.evaluation.embeddings import Embeddings, embed, save_features
 from reid_train.evaluation.exclusion import Matches
 from reid_train.evaluation.metrics import RetrievalMetrics
@@ -59,7 +59,7 @@ def evaluate(job: Job) -> dict[str, Any]:
     inputs: model, index, images (packed at the model's input size). params: protocol and
     exclude by name, flip (sum of the features of image and
     mirror image), rerank (None or {k1, k2, lam}), distance where it is not the model's, feature
-    where it is not the embedding (see ``encoder``). A model's
+    where it is not the embedding (see ``compared``). A model's
     table of cameras or views is used on the set it was trained on alone (``side_information``);
     the threshold is for images of no set, and so is always made without. Writes, besides
     ``metrics.json``:
@@ -244,7 +244,7 @@ def _test(job: Job, index: Index, trials: list[tuple[list[ImageRow], list[ImageR
         )
     sides = side_information(model, job.inputs["model"], job.inputs["index"], index, rows)
     keys = [row.key for row in rows]
-    encode = encoder(model, job.params.get("feature"))
+    encode, joined = compared(model, job.params.get("feature"))
 
     def features(**known: np.ndarray) -> np.ndarray:
         return embed(
@@ -254,6 +254,7 @@ def _test(job: Job, index: Index, trials: list[tuple[list[ImageRow], list[ImageR
             runtime=runtime,
             batch=BATCH,
             flip=job.params["flip"],
+            joined=joined,
             running=job.running,
             **known,
         )

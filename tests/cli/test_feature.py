@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from pipeline.artifacts.checked import read_json
+from pipeline.artifacts.runs import list_runs
+from pipeline.artifacts.store import Workspace
 from pipeline.images.pixels import open_image, resize
 from reid_train import load_model
 from reid_train.evaluation.embeddings import load_features
@@ -52,6 +54,27 @@ def test_several_weigh_the_same(trained: Console, outputs: dict[str, np.ndarray]
     features, _ = load_features(Path(both["folder"]))
     expected = [of_unit_length(outputs[name]) for name in ("global", "embedding")]
     np.testing.assert_allclose(features, np.concatenate(expected, axis=1), atol=1e-5)
+
+
+def test_several_weigh_the_same_with_mirror_images(trained: Console, people: Path):
+    both = trained.json(*RUN, "--set", "test.flip=true", "--feature", "global+embedding")
+    (key,) = both["rows"][0]["evaluations"]
+    features, keys = load_features(trained.root / "artifacts" / "evaluation" / key)
+    plain, flipped = (run.name for run in list_runs(Workspace(trained.root)))
+    model = load_model(flipped, workspace=trained.root)
+    pixels = [resize(open_image(people / name), model.input_size, "bilinear") for name in keys]
+    images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        views = [model.features(view) for view in (images, images.flip(3))]
+    expected = [
+        of_unit_length((views[0][name] + views[1][name]).numpy())
+        for name in ("global", "embedding")
+    ]
+    np.testing.assert_allclose(features, np.concatenate(expected, axis=1), atol=1e-5)
+    # So is what was asked for by --flip, of a recipe without it.
+    words = ("eval", plain, "--flip", "--feature", "global+embedding")
+    features, _ = load_features(Path(trained.json(*words)["folder"]))
+    np.testing.assert_allclose((features**2).sum(axis=1), 2, atol=1e-5)
 
 
 def test_run_compares_the_same_output(trained: Console):

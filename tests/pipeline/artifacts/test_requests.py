@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from pipeline.artifacts import epochs, requests
 from pipeline.artifacts.steps import Step
 from reid_train.recipe import steps
@@ -42,6 +44,19 @@ def test_an_evaluation_reads_pixels_of_the_test_filter() -> None:
     assert step.inputs["images"].params == {"size": [8, 4], "filter": "bilinear"}
     other = requests.evaluation(trained, source(1), protocol="standard", exclude="same-camera")
     assert step.key != other.key
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("feature", [None, "global", "global+embedding"])
+def test_several_outputs_with_flip_alone_have_another_key(feature: str | None, flip: bool) -> None:
+    trained = steps.model(source(), RECIPE, seed=1)
+    step = requests.evaluation(
+        trained, source(), protocol="p", exclude="none", flip=flip, feature=feature
+    )
+    before = {"protocol": "p", "exclude": "none", "flip": flip, "rerank": None}
+    before |= {"feature": feature} if feature else {}
+    changed = flip and feature == "global+embedding"
+    assert step.params == {**before, **({"normalised": "after-flip"} if changed else {})}
 
 
 def test_a_kept_epoch_stands_on_what_its_training_stood_on() -> None:

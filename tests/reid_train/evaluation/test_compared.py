@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.evaluation.compared import check_feature, encoder, read_feature
+from reid_train.engine.runtime import Runtime
+from reid_train.evaluation.compared import check_feature, compared, encoder, read_feature
+from reid_train.evaluation.embeddings import embed
 from reid_train.recipe.loading import load_recipe
 
 
@@ -38,6 +41,35 @@ def test_by_hand(model: Any):
     assert encoder(model, "short")(images, camids=camids).tolist() == [[3], [7]]
     both = encoder(model, "long+short")(images, camids=camids)
     torch.testing.assert_close(both, torch.tensor([[0.6, 0.8, 1.0]] * 2))
+
+
+class Left:
+    """``plane``: red and green of the left pixel, ``line``: its blue."""
+
+    trunk = SimpleNamespace(feature_dims={"plane": 2, "line": 1})
+
+    def features(self, images: Tensor) -> dict[str, Tensor]:
+        return {"plane": images[:, :2, 0, 0], "line": images[:, 2:, 0, 0]}
+
+
+@pytest.mark.parametrize(
+    ("feature", "flip", "expected"),
+    [
+        ("plane+line", False, [[1, 0, 1], [1, 0, 1]]),
+        # (0.8, 0) and (0, 0.6) make (0.8, 0.6); (0.2, 0) and (0.2, 0.8) make (0.4, 0.8)
+        ("plane+line", True, [[0.8, 0.6, 1], [0.2**0.5, 0.8**0.5, 1]]),
+        ("line+plane", True, [[1, 0.8, 0.6], [1, 0.2**0.5, 0.8**0.5]]),
+        ("plane", True, [[0.8, 0.6], [0.4, 0.8]]),
+        ("line", True, [[0.6], [1.4]]),
+    ],
+)
+def test_views_are_added_before_each_part_has_length_1(feature: str, flip: bool, expected: list):
+    left, right = np.array([[204, 0, 51], [51, 0, 102]]), np.array([[0, 153, 102], [51, 204, 255]])
+    pixels = np.stack([left, right], axis=1)[:, None].astype(np.uint8)  # 2 images, 1 by 2 pixels
+    runtime = Runtime.create("cpu", "fp32")
+    encode, joined = compared(cast("Any", Left()), feature)
+    found = embed(encode, pixels, [0, 1], runtime=runtime, flip=flip, joined=joined)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("feature", ["", "+", "shor", "short+short", "short,long"])
