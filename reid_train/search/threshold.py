@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,19 @@ def threshold_of(
     run: Run, calibrated: Calibrated, *, fpr: float | None, similarity: float | None
 ) -> Threshold | None:
     """The threshold a person asked for: of an error rate (0..1), a similarity of their own, or else
-    that of the calibration. Raises ReidpipeError for a rate where nothing is calibrated.
+    that of the calibration. Raises ReidpipeError for a rate where nothing is calibrated, and for
+    what is no rate or no finite similarity.
     """
     if fpr is not None and similarity is not None:
         raise ReidpipeError(
             "found both --fpr and --min-similarity; expected one of them; leave the other out"
         )
     if similarity is not None:
+        if not isfinite(similarity):
+            raise ReidpipeError(
+                f"found --min-similarity {similarity:g}; expected a finite number, as the matches "
+                "have; type --min-similarity 0.5, or leave it out"
+            )
         return Threshold(similarity=similarity)
     if fpr is None:
         return calibrated.threshold

@@ -88,7 +88,11 @@ def test_thresholds(trained: Console, own: Path, asked: Path, tmp_path: Path):
     assert text.count(": no match") == 3 and "as given" in text
     assert "are too few to tell 1 % from none; it takes 300" in trained(*words).stdout
     assert "one of them" in trained.mistake(*words, "--min-similarity", "0", "--fpr", "0.1")
-    assert "found --fpr 1" in trained.mistake(*words, "--fpr", "1")
+    for typed, found in (("nan", "nan"), ("inf", "inf"), ("-inf", "-inf"), ("1e999", "inf")):
+        line = trained.mistake(*words, "--min-similarity", typed)
+        assert line.startswith(f"Error: found --min-similarity {found}; expected a finite number")
+    for typed in ("1", "nan", "inf"):
+        assert f"found --fpr {typed}" in trained.mistake(*words, "--fpr", typed)
     trained("cache", "rm", "evaluation")
     # The gallery keeps its calibration; images have none.
     assert trained.json(*words, "--fpr", "0.3")["threshold"] == loose["threshold"]
