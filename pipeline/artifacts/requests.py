@@ -139,7 +139,8 @@ def evaluation(
     """Retrieval metrics of a model on the query and gallery splits of an index. distance: None for
     the model's own. feature: of its outputs; None for the embedding.
     """
-    # Evaluations from before the two were in this order are others; no key but theirs changes.
+    # Each view's outputs were once normalised and then added: the key of such evaluations alone
+    # must be another.
     added = {"normalised": "after-flip"} if feature and "+" in feature and flip else {}
     recipe = trained.params["recipe"]
     size, filter = recipe["input"]["size"], recipe["input"]["test_filter"]
@@ -185,7 +186,11 @@ def report(
     if label_maps is not None:
         inputs["maps"] = label_maps
     dated = {} if date is None else {"date": date}
-    return Step("report", {"title": title, "evaluations": len(evaluations), **dated}, inputs)
+    # Pages of such runs once told another command: their key alone must be another.
+    starts = ["start" in trained(step.inputs["model"]).inputs for step in evaluations]
+    further = {"trained_by": "continue"} if any(starts) else {}
+    params = {"title": title, "evaluations": len(evaluations), **dated, **further}
+    return Step("report", params, inputs)
 
 
 def maps_read(model: Step) -> Step | None:

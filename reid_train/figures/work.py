@@ -15,6 +15,7 @@ from pipeline.artifacts import atomic
 from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.mark import is_marked, read_mark
 from pipeline.artifacts.runs import run_name
+from pipeline.artifacts.steps import Step
 from pipeline.images.pixels import resize
 from reid_train.evaluation.compared import encoder
 from reid_train.evaluation.side_information import SideInformation, side_information
@@ -22,7 +23,8 @@ from reid_train.figures.activation_maps import Explainable, explain_pair
 from reid_train.figures.comparison import compare
 from reid_train.figures.page.views import Explained, RunView
 from reid_train.figures.page.writing import write_report
-from reid_train.recipe.settings import deviations, train_command
+from reid_train.recipe.settings import continue_command, deviations, train_command
+from reid_train.recipe.steps import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,7 +64,7 @@ def report(job: Job) -> dict[str, Any]:
             model=model,
             earlier=earlier,
             maps=job.inputs.get("maps") if number == 0 else None,
-            provenance=_provenance(meta, earlier),
+            provenance=_provenance(meta, earlier, model),
         )
         network = load_model(model, device=job.device)
         view = replace(view, sides=sides_of(view, network))
@@ -153,12 +155,12 @@ def _run_name(meta: dict[str, Any], model: Path) -> str:
     return name if epoch is None else f"{name}@{epoch}"
 
 
-def _provenance(meta: dict[str, Any], earlier: Sequence[Path]) -> dict[str, Any]:
-    """What ``model.json`` tells about the training, in the order of the table. earlier: as of
-    ``RunView``.
+def _provenance(meta: dict[str, Any], earlier: Sequence[Path], model: Path) -> dict[str, Any]:
+    """What ``model.json`` tells about the training, in the order of the table. earlier, model: as
+    of ``RunView``.
     """
     told = {
-        "trained by": _command(meta, earlier),
+        "trained by": _command(meta, earlier, model),
         "trained on": meta.get("dataset"),
         "pretrained": meta.get("pretrained"),
         "otherwise than its authors": "; ".join(deviations(meta.get("recipe") or {})) or None,
@@ -176,11 +178,19 @@ def _without_figures(training: Any) -> Any:
     return {name: value for name, value in training.items() if name != "figures"}
 
 
-def _command(meta: dict[str, Any], earlier: Sequence[Path]) -> str | None:
+def _command(meta: dict[str, Any], earlier: Sequence[Path], model: Path) -> str | None:
     """What was typed to train a model of ours, as far as it is known."""
     recipe = meta.get("recipe") or {}
     if recipe.get("stages") is None:
         return None
+    if meta.get("pretrained") == RUN:
+        if not is_marked(model):
+            return None
+        stood_on = read_mark(model)["inputs"]
+        if "model" in stood_on:  # of an epoch
+            stood_on = stood_on["model"]["inputs"]
+        start = Step.from_plain(stood_on["start"])
+        return continue_command(recipe, start, str(meta["dataset"]), meta["seed"])
     told = [read_mark(folder)["params"].get("stage") for folder in earlier if is_marked(folder)]
     stages = [stage for stage in told if isinstance(stage, dict)]
     whole = {**recipe, "stages": [*stages, *recipe["stages"]]}

@@ -7,6 +7,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipeline.artifacts.epochs import trained
+from pipeline.artifacts.runs import run_name
+from pipeline.artifacts.steps import Step
 from reid_train.recipe import random_start
 from reid_train.recipe.loading import list_recipes, load_recipe
 
@@ -25,6 +28,20 @@ def train_command(recipe: Mapping[str, Any], dataset: str, seed: int | None) -> 
     words += [] if name == called else ["--pretrained", "none"]
     words += [] if seed is None else ["--seed", str(seed)]
     for path, value in settings(recipe, load_recipe(name).plain()):
+        words += ["--set", f"{path}={value}"]
+    return shlex.join(words)
+
+
+def continue_command(recipe: Mapping[str, Any], start: Step, dataset: str, seed: int) -> str:
+    """The ``reidpipe train --continue`` line of a model that goes on from ``start``, a model or an
+    epoch of one. recipe, dataset, seed: its own.
+    """
+    before = trained(start)
+    used, source = before.params["recipe"], before.inputs["index"].params["dataset"]
+    name = run_name(used["name"], source, before.params["seed"], before.key)
+    name = f"{name}@{start.params['epoch']}" if start is not before else name
+    words = ["reidpipe", "train", "--continue", name, "--dataset", dataset, "--seed", str(seed)]
+    for path, value in settings(recipe, used):
         words += ["--set", f"{path}={value}"]
     return shlex.join(words)
 

@@ -54,6 +54,10 @@ def test_epochs_are_drawn_scored_and_reported_as_their_run(
     assert list(trained.json("report", kept)["parts"]["runs"]) == [kept]
 
     further = trained.json("train", "--continue", kept, "--epochs", "1", "--device", "cpu")["run"]
+    page = Path(trained.json("report", further)["report"]).read_text(encoding="utf-8")
+    words = f'--continue</span> <span class="word">{kept}<'
+    assert words in page and "stages.image.epochs=1<" in page
+    assert "input.size=" not in page  # as it was in the run
     (picture,) = pictures(people, 1)
     for name in (run, kept, further):
         found = trained.json("score", name, picture, "a person in a red coat")

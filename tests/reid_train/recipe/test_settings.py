@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shlex
 
+from pipeline.artifacts import requests
+from pipeline.artifacts.epochs import step_of
+from reid_train.recipe import steps
 from reid_train.recipe.arguments import setting
 from reid_train.recipe.loading import load_recipe
-from reid_train.recipe.settings import settings, train_command
+from reid_train.recipe.settings import continue_command, settings, train_command
 
 
 def test_the_command_gives_the_recipe_again():
@@ -35,6 +38,32 @@ def test_what_a_model_does_not_hold_is_not_compared():
     )
     assert list(settings({"a": 1, "new": 2}, {"a": 1})) == []
     assert list(settings({"a": {"b": [1]}}, {"a": {"b": [2]}})) == [("a.b", "[1]")]
+
+
+def test_a_model_that_goes_on_has_the_command_that_did():
+    index = requests.index("folder:a b", {})
+    recipe = load_recipe("baseline-tiny", {"test.flip": "true"})
+    first = steps.model(index, recipe, seed=3)
+    shorter = load_recipe("baseline-tiny", {"test.flip": "true", "stages.image.epochs": "7"})
+    name = f"baseline-tiny-folder_a b-s3-{first.key[:6]}"
+    for start, called in ((first, name), (step_of(first, 4), f"{name}@4")):
+        line = continue_command(shorter.plain(), start, "folder:a b", 5)
+        assert shlex.split(line) == [
+            "reidpipe", "train", "--continue", called, "--dataset", "folder:a b", "--seed", "5",
+            "--set", "stages.image.epochs=7",
+        ]  # fmt: skip
+        # Its page is another than before; nobody else's is.
+        further = steps.continuation(start, shorter, first.inputs, seed=5)
+        evaluations = [
+            requests.evaluation(model, index, protocol="standard", exclude="none")
+            for model in (first, further, step_of(further, 1))
+        ]
+        usual = {"title": "t", "evaluations": 1}
+        assert [requests.report("t", [step]).params for step in evaluations] == [
+            usual,
+            {**usual, "trained_by": "continue"},
+            {**usual, "trained_by": "continue"},
+        ]
 
 
 def test_a_recipe_of_one_s_own_has_no_such_command():
