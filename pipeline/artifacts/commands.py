@@ -184,29 +184,47 @@ def list_artifacts(terminal: Terminal) -> None:
 @click.argument("reference")
 @json_option
 def remove(terminal: Terminal, reference: str) -> None:
-    """Remove artifacts: REFERENCE is a key's first digits, a step's name, or 'unfinished'.
+    """Remove artifacts: REFERENCE is the first digits of one's key, a step's name for all of that
+    step, or 'unfinished'. What a process is making is left.
 
     Example: reidpipe cache rm maps
     """
-    found = terminal.workspace.artifacts()
-    if reference == "unfinished":
-        chosen = [artifact for artifact in found if not artifact.complete]
-    else:
-        chosen = terminal.workspace.find(reference)
-        if not chosen:
-            known = {artifact.step for artifact in found} | {artifact.key for artifact in found}
-            raise ReidpipeError(
-                f"found no artifact '{reference}'{nearest(reference, known)}; expected a step's "
-                "name or at least 4 digits of a key; type reidpipe cache ls"
-            )
     removed = []
-    for artifact in chosen:
+    for artifact in _meant(terminal.workspace, reference):
         if terminal.workspace.remove(artifact, unfinished=reference == "unfinished"):
             removed.append({"step": artifact.step, "key": artifact.key})
             terminal.say(f"removed {artifact.step} {artifact.key}")
         else:
-            terminal.say(f"left {artifact.step} {artifact.key}: another process is at work on it")
+            terminal.say(_left(artifact))
     terminal.result(removed)
+
+
+def _meant(workspace: Workspace, reference: str) -> list[Artifact]:
+    """What ``cache rm REFERENCE`` is about. Raises ReidpipeError for nothing, and for the first
+    digits of several keys.
+    """
+    artifacts = workspace.artifacts()
+    if reference == "unfinished":
+        return [artifact for artifact in artifacts if not artifact.complete]
+    chosen = workspace.find(reference)
+    if not chosen:
+        known = {artifact.step for artifact in artifacts} | {artifact.key for artifact in artifacts}
+        raise ReidpipeError(
+            f"found no artifact '{reference}'{nearest(reference, known)}; expected a step's "
+            "name or at least 4 digits of a key; type reidpipe cache ls"
+        )
+    if len(chosen) > 1 and chosen[0].step != reference:
+        names = ", ".join(f"{artifact.step} {artifact.key}" for artifact in chosen[:SHOWN])
+        more = f", and {len(chosen) - SHOWN} more" if len(chosen) > SHOWN else ""
+        raise ReidpipeError(
+            f"found {len(chosen)} artifacts for '{reference}' ({names}{more}); expected one; type "
+            "more of its key, or the name of a step for all of that step"
+        )
+    return chosen
+
+
+def _left(artifact: Artifact) -> str:
+    return f"left {artifact.step} {artifact.key}: another process is at work on it"
 
 
 @cache.command("verify", context_settings=CONTEXT)

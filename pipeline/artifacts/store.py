@@ -226,26 +226,24 @@ class Workspace:
         ]
 
     def remove(self, artifact: Artifact, *, unfinished: bool = False) -> bool:
-        """Delete an artifact; the mark goes first, so a kill leaves nothing that looks whole. One
-        that is a link is taken away as a link: what it leads to belongs to somebody else.
+        """Delete an artifact that nobody is at work on; whether that was so. The mark goes first,
+        so a kill leaves nothing that looks whole. One that is a link is taken away as a link: what
+        it leads to belongs to somebody else.
 
-        unfinished: only where nobody is making it and it is still unfinished then. Whether it was
-        deleted.
+        unfinished: only where it is still unfinished when nobody is.
         """
-        try:
-            with self._lock(artifact.step, artifact.key, wait=not unfinished):
-                if unfinished and artifact.complete:
-                    return False
-                forget(artifact.folder)
-                if artifact.folder.is_symlink():
-                    artifact.folder.unlink()
-                    return True
-                (artifact.folder / MARK).unlink(missing_ok=True)
-                shutil.rmtree(artifact.folder)
-                forget_checks(artifact.folder)
-        except Held:
-            return False
-        return True
+        with contextlib.suppress(Held), self._lock(artifact.step, artifact.key, wait=False):
+            if unfinished and artifact.complete:
+                return False
+            forget(artifact.folder)
+            if artifact.folder.is_symlink():
+                artifact.folder.unlink()
+                return True
+            (artifact.folder / MARK).unlink(missing_ok=True)
+            shutil.rmtree(artifact.folder)
+            forget_checks(artifact.folder)
+            return True
+        return False
 
     def damage(self, artifact: Artifact) -> list[str]:
         """Files of an artifact that are missing, cut or changed, relative to its folder; of one

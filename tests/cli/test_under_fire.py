@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from pathlib import Path
 
@@ -40,23 +39,6 @@ def test_unfinished_is_looked_at_again_under_the_lock(trained: Console):
     (target.folder / MARK).unlink()
     assert "removed model" in trained("cache", "rm", "unfinished").stdout
     assert not target.folder.exists()
-
-
-def test_other_removals_wait_for_who_is_at_work(trained: Console):
-    target, workspace = artifact(trained, "evaluation"), Workspace(trained.root)
-    held = threading.Event()
-
-    def work() -> None:
-        with workspace._lock("evaluation", target.key):
-            held.set()
-            time.sleep(0.3)
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    held.wait()
-    trained("cache", "rm", target.key)
-    assert not worker.is_alive() and not target.folder.exists()
-    worker.join()
 
 
 @pytest.mark.parametrize("name", ["../../../canary", "{absolute}", "a/../../canary", "", "."])
