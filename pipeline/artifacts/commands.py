@@ -189,6 +189,7 @@ def remove(terminal: Terminal, reference: str) -> None:
 
     Example: reidpipe cache rm maps
     """
+    terminal.workspace.tidy(())
     removed = []
     for artifact in _meant(terminal.workspace, reference):
         if terminal.workspace.remove(artifact, unfinished=reference == "unfinished"):
@@ -249,9 +250,9 @@ def verify(terminal: Terminal, repair: bool, images: bool) -> None:
         for name in damaged:
             terminal.say(f"damaged: {artifact.step} {artifact.key} {name}")
             rows.append({"step": artifact.step, "key": artifact.key, "file": name})
-        if damaged and repair:
-            terminal.workspace.repair(artifact, damaged)
-        if images and not damaged and artifact.complete:
+        if damaged and repair and not terminal.workspace.repair(artifact, damaged):
+            terminal.say(_left(artifact))
+        if images and not damaged:
             rows += _changed_outside(terminal, artifact)
     cure = "taken away; repeat the command that made them" if repair else "cure: --repair"
     if ours := [row for row in rows if "image" not in row]:
@@ -273,7 +274,7 @@ def _changed_outside(terminal: Terminal, artifact: Artifact) -> list[dict[str, A
     from pipeline.datasets.unchanged import of_the_past
 
     kind = KINDS.get(artifact.step)
-    if kind is None or not kind.outside:
+    if kind is None or not kind.outside or not artifact.complete:
         return []
     if why := of_the_past(artifact.folder):
         terminal.say(f"not compared: images of {artifact.step} {artifact.key}: {why}")
@@ -289,18 +290,17 @@ def _changed_outside(terminal: Terminal, artifact: Artifact) -> list[dict[str, A
 
 
 def _describe(artifact: Artifact) -> dict[str, Any]:
-    size = artifact.size()
+    size, mark = artifact.size(), artifact.mark()
     row: dict[str, Any] = {
         "step": artifact.step,
         "key": artifact.key,
-        "state": "complete" if artifact.complete else "unfinished",
+        "state": "unfinished" if mark is None else "complete",
         "size": human_bytes(size),
         "bytes": size,
     }
-    if artifact.complete:
-        provenance = artifact.provenance()
-        row["seconds"] = provenance["seconds"]
-        row["about"] = _about(provenance["params"])
+    if mark is not None:
+        row["seconds"] = mark["seconds"]
+        row["about"] = _about(mark["params"])
     return row
 
 

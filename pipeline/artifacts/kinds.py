@@ -12,16 +12,18 @@ class Kind:
     worker: ``"module:function"``, imported only in the process that executes the step; called as
     ``f(job: Job) -> dict``. version: raised by hand whenever the worker's output changes for equal
     parameters; it is in the key. resumable: the worker continues from the files an earlier,
-    interrupted execution left. collective: under torchrun every process executes it, otherwise the
-    first one alone. gpu: it computes on a GPU where there is one. spread: its work over many images
-    is tasks of their own on a cluster, which take what they need; itself it takes nothing.
-    outside: ``"module:function"`` of what an artifact names that lies outside of it; called as
-    ``f(folder, progress=...)``, it yields an error for each file that is another now.
+    interrupted execution left. separate: each of its files stands alone: without a damaged one it
+    makes that one again, and no other. collective: under torchrun every process executes it,
+    otherwise the first one alone. gpu: it computes on a GPU where there is one. spread: its work
+    over many images is tasks of their own on a cluster, which take what they need; itself it takes
+    nothing. outside: ``"module:function"`` of what an artifact names that lies outside of it;
+    called as ``f(folder, progress=...)``, it yields an error for each file that is another now.
     """
 
     worker: str
     version: int
     resumable: bool = False
+    separate: bool = False
     collective: bool = False
     gpu: bool = False
     spread: bool = False
@@ -36,7 +38,9 @@ KINDS: dict[str, Kind] = {
         outside="pipeline.datasets.unchanged:changed_images",
     ),
     "images": Kind("pipeline.images.work:pack", 1, spread=True),
-    "maps": Kind("parsing_models.work:parse", 2, resumable=True, gpu=True, spread=True),
+    "maps": Kind(
+        "parsing_models.work:parse", 2, resumable=True, separate=True, gpu=True, spread=True
+    ),
     "exact": Kind("parsing_models.parsers.exact:read", 1),
     "centred": Kind("parsing_models.parsers.rewriting:centre", 1),
     "damaged": Kind("parsing_models.parsers.rewriting:damage", 1),

@@ -50,15 +50,19 @@ def read_mark(folder: Path) -> dict[str, Any]:
     return content
 
 
+def mark_of(folder: Path) -> dict[str, Any] | None:
+    """``read_mark``; None where there is none that can be read."""
+    if not (folder / MARK).is_file():
+        return None
+    try:
+        return read_mark(folder)
+    except (DamagedFile, FileNotFoundError):
+        return None
+
+
 def is_marked(folder: Path) -> bool:
     """Whether a folder has a mark that can be read."""
-    if not (folder / MARK).is_file():
-        return False
-    try:
-        read_mark(folder)
-    except DamagedFile:
-        return False
-    return True
+    return mark_of(folder) is not None
 
 
 def _wrong(content: Any) -> str:

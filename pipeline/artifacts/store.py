@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import plugins
-from pipeline.artifacts import attempts, torchrun
+from pipeline.artifacts import atomic, attempts, torchrun
 from pipeline.artifacts.atomic import sha256_file, write_json
 from pipeline.artifacts.checked import as_made, check_artifact, check_inputs, forget_checks
 from pipeline.artifacts.executors.threads import MACHINES, computing_with, threads_of
@@ -27,6 +27,7 @@ from pipeline.artifacts.mark import (
     files_of,
     is_marked,
     leads_out,
+    mark_of,
     read_mark,
 )
 from pipeline.artifacts.queue import sweep
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 ROOT_VARIABLE = "REIDPIPE_WORKSPACE"
 DEFAULT_ROOT = Path("reid-workspace")
+# Of an artifact that is being deleted.
+REMOVED = ".removed"
 _TRACKED = ("reidpipe", "torch", "numpy", "pillow", "h5py", "open_clip_torch", "scikit-learn")
 
 
@@ -78,19 +81,16 @@ class Artifact:
     key: str
     folder: Path
 
+    def mark(self) -> dict[str, Any] | None:
+        """The content of its last file, ``artifact.json``, which makes it complete; None where it
+        has not been written or cannot be read.
+        """
+        return mark_of(self.folder)
+
     @property
     def complete(self) -> bool:
-        """Whether its last file, the mark, has been written and can be read."""
-        return is_marked(self.folder)
-
-    @property
-    def damaged(self) -> bool:
-        """Whether it has a mark that cannot be read: what was made cannot be trusted."""
-        return (self.folder / MARK).is_file() and not self.complete
-
-    def provenance(self) -> dict[str, Any]:
-        """The content of ``artifact.json``."""
-        return read_mark(self.folder)
+        """Whether it has its mark."""
+        return self.mark() is not None
 
     def size(self) -> int:
         """Bytes of all its files."""
@@ -213,7 +213,7 @@ class Workspace:
 
     def artifacts(self) -> list[Artifact]:
         """Everything below ``artifacts/``, complete or left behind, ordered by step and key."""
-        folders = sorted((self.root / "artifacts").glob("*/*/"))
+        folders = sorted((self.root / "artifacts").glob("*/[!.]*/"))
         return [Artifact(folder.parent.name, folder.name, folder) for folder in folders]
 
     def find(self, reference: str) -> list[Artifact]:
@@ -226,59 +226,82 @@ class Workspace:
         ]
 
     def remove(self, artifact: Artifact, *, unfinished: bool = False) -> bool:
-        """Delete an artifact that nobody is at work on; whether that was so. The mark goes first,
-        so a kill leaves nothing that looks whole. One that is a link is taken away as a link: what
-        it leads to belongs to somebody else.
+        """Delete an artifact that nobody is at work on; whether that was so. It is renamed first: a
+        kill leaves nothing that a worker would take for its own files. One that is a link is taken
+        away as a link: what it leads to belongs to somebody else.
 
         unfinished: only where it is still unfinished when nobody is.
         """
         with contextlib.suppress(Held), self._lock(artifact.step, artifact.key, wait=False):
             if unfinished and artifact.complete:
                 return False
-            forget(artifact.folder)
-            if artifact.folder.is_symlink():
-                artifact.folder.unlink()
-                return True
-            (artifact.folder / MARK).unlink(missing_ok=True)
-            shutil.rmtree(artifact.folder)
-            forget_checks(artifact.folder)
+            self._remove(artifact)
             return True
         return False
+
+    def _remove(self, artifact: Artifact) -> None:
+        folder = artifact.folder
+        forget(folder)
+        if folder.is_symlink():
+            folder.unlink()
+            return
+        removed = folder.with_name(f".{folder.name}{REMOVED}")
+        if removed.exists():
+            shutil.rmtree(removed)
+        folder.rename(removed)
+        atomic.flush_folder(folder.parent)
+        shutil.rmtree(removed)
+        forget_checks(folder)
 
     def damage(self, artifact: Artifact) -> list[str]:
         """Files of an artifact that are missing, cut or changed, relative to its folder; of one
         whose mark cannot be read the mark, and of an unfinished one none.
         """
-        if not artifact.complete:
-            return [MARK] if artifact.damaged else []
-        recorded = artifact.provenance()["files"]
+        mark = artifact.mark()
+        if mark is None:
+            return [MARK] if (artifact.folder / MARK).is_file() else []
         return [
             name
-            for name, expected in sorted(recorded.items())
+            for name, expected in sorted(mark["files"].items())
             if described(artifact.folder / name) != expected
         ]
 
-    def repair(self, artifact: Artifact, damaged: list[str]) -> None:
-        """Take damaged files away so that the next request makes them again.
+    def repair(self, artifact: Artifact, damaged: list[str]) -> bool:
+        """Take damaged files away so that the next request makes them again; whether that was done:
+        not where a process is at work on the artifact, or has made it anew.
 
-        A resumable artifact (label maps) loses those files alone; any other is removed whole, and
-        so is one whose mark, which knows what its files were, cannot be read.
+        An artifact of separate files (label maps) loses those files alone; any other is removed
+        whole, since its worker takes what it finds for finished, and so is one whose mark, which
+        knows what its files were, cannot be read.
         """
-        kind = KINDS.get(artifact.step)
-        whole = artifact.damaged or kind is None or not kind.resumable
-        if whole or any(leads_out(artifact.folder, name) for name in damaged):
-            self.remove(artifact)
-            return
-        with self._lock(artifact.step, artifact.key):
-            (artifact.folder / MARK).unlink()
+        kind, folder = KINDS.get(artifact.step), artifact.folder
+        with contextlib.suppress(Held), self._lock(artifact.step, artifact.key, wait=False):
+            if self.damage(artifact) != damaged:
+                return False
+            whole = damaged == [MARK] or kind is None or not kind.separate
+            if whole or any(leads_out(folder, name) for name in damaged):
+                self._remove(artifact)
+                return True
+            # While it has its mark, nobody takes the files that are left for all of it.
             for name in damaged:
-                (artifact.folder / name).unlink(missing_ok=True)
+                (folder / name).unlink(missing_ok=True)
+            atomic.flush_folder(folder)
+            (folder / MARK).unlink()
+            return True
+        return False
 
     def tidy(self, steps: Iterable[Step]) -> None:
-        """Remove what killed commands left beside the artifacts of ``steps``, in the queue and
-        among the machines. Who makes an artifact tidies beside it; beside those that are reused
-        nobody else would.
+        """Remove what killed commands left beside the artifacts of ``steps``, in the queue, among
+        the machines and of any artifact that they deleted. Who makes an artifact tidies beside it;
+        beside those that are reused nobody else would.
         """
+        for left in (self.root / "artifacts").glob(f"*/.*{REMOVED}"):
+            key = left.name.removeprefix(".").removesuffix(REMOVED)
+            with (
+                contextlib.suppress(Held, OSError),
+                self._lock(left.parent.name, key, wait=False),
+            ):
+                shutil.rmtree(left)
         sweep(self)
         drop_dead_leases(self.root / MACHINES)
         keys: dict[str, set[str]] = {}

@@ -65,8 +65,8 @@ def save_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
 def finished_model(folder: Path | str) -> dict[str, Any] | None:
     """``model.json`` of a folder whose weights are the ones it speaks of, else None.
 
-    There is one without a complete artifact when a run was killed between the two, and one without
-    weights when ``cache verify --repair`` took damaged ones away. One that cannot be read is none.
+    There is one without a complete artifact when a run was killed between the two. One that cannot
+    be read is none.
     """
     meta, weights = Path(folder) / META, Path(folder) / WEIGHTS
     if not (meta.is_file() and weights.is_file()):

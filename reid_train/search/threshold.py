@@ -42,9 +42,9 @@ def newest_calibration(workspace: Workspace, how: Making) -> Calibrated:
     """That of the newest evaluation whose features were made and compared so; else an empty one."""
     known: list[tuple[str, str, Calibrated]] = []
     for artifact in workspace.find("evaluation"):
-        if not artifact.complete:
+        provenance = artifact.mark()
+        if provenance is None:
             continue
-        provenance = artifact.provenance()
         if why := wrong(provenance["inputs"], _INPUTS):
             raise DamagedFile(
                 f"found {artifact.folder / MARK} with {why} in its inputs; expected what reidpipe "

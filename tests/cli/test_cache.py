@@ -1,4 +1,4 @@
-"""``cache rm`` as typed: what is meant and what is left."""
+"""``cache rm`` and ``cache verify --repair`` as typed: what is meant, left and made again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,26 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifacts.store import Workspace
-from tests.cli.conftest import Console
+from tests.cli.conftest import TRAIN, Console
+
+TRAINED = ("train", "baseline-tiny", "--dataset", "folder", *TRAIN, "--device", "cpu")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "heads.safetensors", "log.jsonl"])
+def test_a_repaired_model_is_trained_again_with_all_its_files(trained: Console, name: str):
+    folder = Path(trained.json(*TRAINED)["model"])
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / name).write_bytes(before[name][:100])
+    assert (
+        f"damaged: model {folder.name} {name}"
+        in trained("cache", "verify", "--repair", code=1).stdout
+    )
+    assert not folder.exists()
+    assert len(trained.json(*TRAINED)["made"]) == 1
+    assert {path.name for path in folder.iterdir()} == before.keys()
+    for weights in ("model.safetensors", "heads.safetensors"):
+        assert (folder / weights).read_bytes() == before[weights]
+    assert trained.json("cache", "verify")["damaged"] == []
 
 
 def begun(console: Console, *places: str) -> list[Path]:
@@ -70,3 +89,11 @@ def test_what_is_being_made_is_left_at_once(trained: Console, reference: str):
     assert told == f"left model {target.key}: another process is at work on it\n"
     assert target.complete
     assert "removed model" in trained("cache", "rm", target.key).stdout
+
+
+def test_what_a_killed_removal_left_goes_with_the_next(console: Console):
+    (left,) = begun(console, "model/." + "a" * 20 + ".removed")
+    (left / "model.json").write_text("{}")
+    assert console.json("cache", "ls") == []
+    assert console.json("cache", "rm", "unfinished") == []
+    assert not left.exists()

@@ -277,17 +277,6 @@ def test_cache_verify_finds_and_repairs_damage(trained: Console):
     trained("cache", "verify")
 
 
-def test_a_repaired_model_is_trained_again(trained: Console):
-    words = ("train", "baseline-tiny", "--dataset", "folder", *TRAIN, "--device", "cpu")
-    weights = Path(trained.json(*words)["model"]) / "model.safetensors"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[:1000])
-    trained("cache", "verify", "--repair", code=1)
-    assert not weights.exists()
-    assert len(trained.json(*words)["made"]) == 1
-    assert weights.read_bytes() == whole
-
-
 def test_datasets(console: Console):
     listed = console.json("datasets")
     assert {row["id"] for row in listed} == {manifest.id for manifest in list_manifests()}

@@ -54,7 +54,7 @@ def test_a_mark_that_names_files_outside_is_damaged_and_deletes_none(trained: Co
 
 
 def test_a_linked_folder_inside_an_artifact_leads_nowhere(trained: Console, tmp_path: Path):
-    target = artifact(trained, "model")  # resumable: repair takes single files away
+    target = artifact(trained, "model")
     (tmp_path / "canary").write_text("mine")
     (target.folder / "sub").symlink_to(tmp_path)
     tampered(target, files={"sub/canary": {"size": 1, "sha256": "0" * 64}})

@@ -122,15 +122,16 @@ def test_two_processes_wanting_one_artifact_make_it_once(tmp_path: Path) -> None
 def test_damage_is_named_and_repaired(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     whole, resumable = step(1), step(2, resumable=True)
-    run(workspace, [whole, resumable])
-    for target in (whole, resumable):
+    separate = Step("number-separate", {"value": 3})
+    run(workspace, [whole, resumable, separate])
+    for target in (whole, resumable, separate):
         (workspace.folder(target) / "number.txt").write_text("9")
     for artifact in workspace.artifacts():
         assert workspace.damage(artifact) == ["number.txt"]
-        workspace.repair(artifact, ["number.txt"])
-    assert not workspace.folder(whole).exists()
-    assert workspace.folder(resumable).exists() and not workspace.complete(resumable)
-    run(workspace, [whole, resumable])
+        assert workspace.repair(artifact, ["number.txt"])
+    assert not workspace.folder(whole).exists() and not workspace.folder(resumable).exists()
+    assert workspace.folder(separate).exists() and not workspace.complete(separate)
+    run(workspace, [whole, resumable, separate])
     assert all(workspace.damage(artifact) == [] for artifact in workspace.artifacts())
 
 

@@ -10,15 +10,16 @@ from typing import Any
 from pipeline.artifacts.kinds import KINDS, Kind
 from pipeline.artifacts.steps import Job
 
-# Each as it is, resumable and collective: kinds of steps that only tests have.
+# Each as it is, resumable, of separate files and collective: kinds of steps that only tests have.
 OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("", {}),
     ("-resumable", {"resumable": True}),
+    ("-separate", {"resumable": True, "separate": True}),
     ("-collective", {"collective": True}),
 )
 KINDS |= {
     f"{name}{suffix}": Kind(f"{__name__}:{name}", 1, **options)
-    for name in ("number", "fail_after_writing", "killed_once", "slow", "reporting")
+    for name in ("number", "fail_after_writing", "killed_once", "slow", "reporting", "pair")
     for suffix, options in OPTIONS
 }
 
@@ -32,6 +33,18 @@ def number(job: Job) -> dict[str, Any]:
     with (job.workspace / "calls.txt").open("a") as file:
         file.write(f"{job.params['value']}\n")
     return {"total": total}
+
+
+def pair(job: Job) -> dict[str, Any]:
+    """Write ``first.txt`` and ``second.txt``, those that are not there. early: where that one is,
+    both are, as of a model whose process was killed before its mark.
+    """
+    if job.params["early"] and (job.folder / job.params["early"]).exists():
+        return {}
+    for name in ("first.txt", "second.txt"):
+        if not (job.folder / name).exists():
+            (job.folder / name).write_text(name)
+    return {}
 
 
 def fail_after_writing(job: Job) -> dict[str, Any]:

@@ -28,8 +28,8 @@ def digests(workspace: Workspace) -> dict[str, str]:
     return {
         f"{found.step}/{found.key}/{name}": entry["sha256"]
         for found in workspace.artifacts()
-        if found.complete
-        for name, entry in found.provenance()["files"].items()
+        if (mark := found.mark()) is not None
+        for name, entry in mark["files"].items()
     }
 
 
