@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,8 @@ class Run:
 
     name: ``<recipe>-<dataset>-s<seed>-<6 digits of the model's key>``. recipe: its name.
     dataset: id with variant. seed: None of a model trained elsewhere, whose name then has none.
-    model: the step whose artifact holds the weights. Of a kept epoch both say which: ``NAME@4``.
+    created: seconds since 1970; 0 of one that is not written down. model: the step whose artifact
+    holds the weights. Of a kept epoch name and model say which: ``NAME@4``.
     """
 
     name: str
@@ -42,6 +45,11 @@ class Run:
     seed: int | None
     created: float
     model: Step
+
+    @classmethod
+    def of(cls, recipe: str, dataset: str, seed: int | None, model: Step) -> Run:
+        """What the run of a model is called, written down or not."""
+        return cls(run_name(recipe, dataset, seed, model.key), recipe, dataset, seed, 0.0, model)
 
 
 def run_name(recipe: str, dataset: str, seed: int | None, key: str) -> str:
@@ -55,31 +63,40 @@ def place_name(dataset: str) -> str:
     return dataset.replace(":", "_").replace("/", "_")
 
 
-def record_run(
-    workspace: Workspace, *, recipe: str, dataset: str, seed: int | None, model: Step
-) -> Run:
-    """Write ``run.json`` for a model, or renew its date when the run is already known."""
-    name = run_name(recipe, dataset, seed, model.key)
-    run = Run(name, recipe, dataset, seed, _now(workspace), model)
-    content: dict[str, Any] = {
-        "name": name,
-        "recipe": recipe,
-        "dataset": dataset,
-        "seed": seed,
-        "created": run.created,
-        "model": model.plain(),
-        "model_key": model.key,
-    }
-    write_json(workspace.root / "runs" / name / "run.json", content)
-    return run
+def record_runs(workspace: Workspace, runs: Iterable[Run]) -> list[Run]:
+    """Write ``run.json`` of each, the last one the newest of all in the workspace: a clock that was
+    put back changes no order. Of runs that are known already the date is renewed.
+    """
+    recorded: list[Run] = []
+    for run in runs:
+        newest = recorded[-1].created if recorded else _newest(workspace)
+        run = replace(run, created=max(time.time(), newest + 1e-3))
+        content: dict[str, Any] = {
+            "name": run.name,
+            "recipe": run.recipe,
+            "dataset": run.dataset,
+            "seed": run.seed,
+            "created": run.created,
+            "model": run.model.plain(),
+            "model_key": run.model.key,
+        }
+        write_json(place(workspace, run), content)
+        recorded.append(run)
+    return recorded
 
 
-def _now(workspace: Workspace) -> float:
-    """A time after that of every run: a clock that was put back leaves the newest the newest."""
-    times = [time.time()]
+def place(workspace: Workspace, run: Run) -> Path:
+    """Where a run is written down."""
+    return workspace.root / "runs" / run.name / "run.json"
+
+
+def _newest(workspace: Workspace) -> float:
+    """When the newest run was written down; its step is not looked at. 0.0 where there is none."""
+    times = [0.0]
     for path in (workspace.root / "runs").glob("*/run.json"):
-        with contextlib.suppress(DamagedFile):
-            times.append(_read(path).created + 1e-3)
+        with contextlib.suppress(DamagedFile, KeyError, TypeError, ValueError, OverflowError):
+            created = float(read_json(path)["created"])
+            times += [created] if math.isfinite(created) else []
     return max(times)
 
 

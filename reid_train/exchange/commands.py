@@ -14,7 +14,7 @@ import click
 from pipeline.artifacts import graph
 from pipeline.artifacts.atomic import replacing, sha256_file, write_json
 from pipeline.artifacts.checked import checked, read_json
-from pipeline.artifacts.runs import Run, find_run, record_run
+from pipeline.artifacts.runs import Run, find_run, record_runs
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.catalogue import load_manifest
@@ -113,13 +113,8 @@ def import_model(
     dataset = ELSEWHERE if trained_on is None else load_manifest(trained_on).dataset
     model = imported_step(description, network, called(name or file.stem), dataset)
     second = graph.run(terminal.workspace, [model], execution, announce=terminal.announce)
-    run = record_run(
-        terminal.workspace,
-        recipe=model.params["recipe"]["name"],
-        dataset=dataset,
-        seed=model.params["seed"],
-        model=model,
-    )
+    named = Run.of(model.params["recipe"]["name"], dataset, model.params["seed"], model)
+    (run,) = record_runs(terminal.workspace, [named])
     made = first.made + second.made
     kept = [step for step in (description, model) if step not in made]
     terminal.told(graph.Outcome(made, tuple(kept)))

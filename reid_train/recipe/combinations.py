@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.artifacts.checked import read_json
-from pipeline.artifacts.runs import record_run, run_name
+from pipeline.artifacts.runs import Run, record_runs
 from pipeline.artifacts.steps import Step
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.sources import index_step
@@ -61,9 +61,9 @@ class Cell:
     tested: str | None = None
 
     @property
-    def run(self) -> str:
-        """The name its run has."""
-        return run_name(self.recipe, self.dataset, self.seed, self.model.key)
+    def run(self) -> Run:
+        """Of its model, written down or not."""
+        return Run.of(self.recipe, self.dataset, self.seed, self.model)
 
     @property
     def indices(self) -> tuple[Step, Step]:
@@ -205,16 +205,7 @@ def absent(asked: Iterable[Cell], cells: Iterable[Cell]) -> list[str]:
 
 def record(terminal: Terminal, cells: Iterable[Cell]) -> list[str]:
     """Write each trained model down as a run; the names, in order."""
-    return [
-        record_run(
-            terminal.workspace,
-            recipe=cell.recipe,
-            dataset=cell.dataset,
-            seed=cell.seed,
-            model=cell.model,
-        ).name
-        for cell in cells
-    ]
+    return [run.name for run in record_runs(terminal.workspace, [cell.run for cell in cells])]
 
 
 def results(terminal: Terminal, cells: Sequence[Cell], runs: Sequence[str]) -> list[dict[str, Any]]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from pipeline.artifacts.steps import Step
+from pipeline.artifacts.store import Execution, Workspace
+from pipeline.terminal.errors import ReidpipeError
 from tests.cli.conftest import TRAIN, Console
 from tests.conftest import PROJECT
 
@@ -85,3 +90,61 @@ def test_the_others_are_made(trained: Console, tmp_path: Path, jobs: int, ours: 
     assert mended.returncode == 0, mended.stderr
     assert "failing" in mended.stdout and "baseline-tiny" in mended.stdout
     assert "making model" in mended.stderr and mended.stderr.count("making ") == 2
+
+
+@pytest.mark.parametrize("how", ["stopped", "no evaluation"])
+def test_a_finished_model_of_an_unfinished_table_is_a_run(
+    trained: Console, how: str, monkeypatch: pytest.MonkeyPatch
+):
+    usual = Workspace.make
+
+    def make(workspace: Workspace, step: Step, execution: Execution) -> Path:
+        if how == "stopped" and (step.name, step.params.get("seed")) == ("model", 2):
+            raise KeyboardInterrupt
+        if how == "no evaluation" and step.name == "evaluation":
+            raise ReidpipeError("found no room; expected some; type df")
+        return usual(workspace, step, execution)
+
+    words = ("run", "baseline-tiny", "--dataset", "folder", "--seed", "1-2", *TRAIN)
+    with monkeypatch.context() as patched:
+        patched.setattr(Workspace, "make", make)
+        trained(*words, "--device", "cpu", code=130 if how == "stopped" else 2)
+    found = {run["seed"]: run for run in trained.json("status")["runs"]}
+    # The first one, 0, is the fixture's.
+    assert sorted(found) == ([0, 1] if how == "stopped" else [0, 1, 2])
+    assert {run["state"] for run in found.values()} == {"ready"}
+    assert trained.json("eval", found[1]["run"], "--device", "cpu")["run"] == found[1]["run"]
+
+
+@pytest.mark.slow
+def test_models_are_runs_while_workers_make_the_others(trained: Console, tmp_path: Path):
+    words = ["run", "baseline-tiny", "--dataset", "folder", "--seed", "1-9", *TRAIN]
+    err = tmp_path / "err"
+    with err.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "reid_train", "--workspace", str(trained.root), *words,
+             "--device", "cpu", "--jobs", "2"],
+            cwd=PROJECT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=file,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        end = time.monotonic() + 120
+        while len(list((trained.root / "runs").glob("*/run.json"))) < 2:  # one was there before
+            assert process.poll() is None and time.monotonic() < end, err.read_text()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130, err.read_text()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    found = trained.json("status")
+    complete = [
+        row["key"]
+        for row in found["artifacts"]
+        if (row["step"], row["state"]) == ("model", "complete")
+    ]
+    assert len(found["runs"]) == len(complete) < 10
+    assert {run["run"][-6:] for run in found["runs"]} == {key[:6] for key in complete}

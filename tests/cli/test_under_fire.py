@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.artifacts.runs import list_runs, record_run
+from pipeline.artifacts.runs import Run, list_runs, record_runs
 from pipeline.artifacts.store import MARK, Artifact, Workspace
 from pipeline.images.originals import DamagedImage
 from pipeline.images.pixels import decode
@@ -120,7 +120,7 @@ def test_a_clock_that_was_put_back_leaves_the_newest_run_the_newest(trained: Con
     workspace = Workspace(trained.root)
     (first,) = list_runs(workspace)
     monkeypatch.setattr(time, "time", lambda: first.created - 1e6)
-    later = record_run(workspace, recipe="later", dataset="x", seed=0, model=first.model)
+    (later,) = record_runs(workspace, [Run.of("later", "x", 0, first.model)])
     assert [run.name for run in list_runs(workspace)] == [first.name, later.name]
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from pipeline.artifacts import graph, requests
 from pipeline.artifacts.checked import read_json
-from pipeline.artifacts.runs import record_run, run_name
+from pipeline.artifacts.recording import recorded
+from pipeline.artifacts.runs import Run, record_runs
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.tables import format_table
 from reid_train.recipe.bodies import PARSER, Maps
@@ -50,27 +51,21 @@ def demo(terminal: Terminal, label_maps: Maps, *, seed: int, device: str) -> Non
     ]
     page = report_step(terminal, "reidpipe demo", evaluations, label_maps=maps)
     # First the index, which spreads over all cores while the workers start.
-    outcome = graph.run_checked(
-        terminal.workspace,
-        [maps, *models, *evaluations, page],
-        terminal.execution(
-            device=device,
-            runs=[
-                run_name(model.params["recipe"]["name"], GENERATED, seed, model.key)
-                for model in models
-            ],
-        ),
-        first=[index],
-        check=lambda: None,
-        announce=terminal.announce,
-    )
+    runs = [Run.of(model.params["recipe"]["name"], GENERATED, seed, model) for model in models]
+    with recorded(terminal.workspace, runs, terminal.announce) as announce:
+        outcome = graph.run_checked(
+            terminal.workspace,
+            [maps, *models, *evaluations, page],
+            terminal.execution(device=device, runs=[run.name for run in runs]),
+            first=[index],
+            check=lambda: None,
+            announce=announce,
+        )
+    record_runs(terminal.workspace, runs)
     rows: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     for model, evaluation in zip(models, evaluations, strict=True):
         recipe = model.params["recipe"]
-        record_run(
-            terminal.workspace, recipe=recipe["name"], dataset=GENERATED, seed=seed, model=model
-        )
         metrics = read_json(terminal.workspace.folder(evaluation) / "metrics.json")
         epochs = sum(stage["epochs"] for stage in recipe["stages"])
         rows.append(metrics_row(f"{recipe['name']} ({epochs} epochs)", metrics))

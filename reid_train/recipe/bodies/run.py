@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.artifacts import graph
+from pipeline.artifacts.recording import recorded
 from pipeline.terminal.commandline import Terminal
 from reid_train.recipe.bodies import Maps
 from reid_train.recipe.bodies.map_options import check_reads_maps
@@ -64,21 +65,21 @@ def run(
         first = [cell.evaluation for cell in cells if cell.seed == cells[0].seed]
         title = "reidpipe run " + " ".join(recipes)
         targets.append(report_step(terminal, title, first, shared_maps(first)))
-    outcome = graph.attempt(
-        terminal.workspace,
-        targets,
-        terminal.execution(
-            device=device, trackers=trackers, runs=dict.fromkeys(cell.run for cell in cells)
-        ),
-        first=[index for cell in cells for index in cell.indices],
-        check=lambda _: combinations.check(terminal.workspace, cells),
-        announce=terminal.announce,
-    )
+    runs = {cell.run.name: cell.run for cell in cells}
+    with recorded(terminal.workspace, runs.values(), terminal.announce) as announce:
+        outcome = graph.attempt(
+            terminal.workspace,
+            targets,
+            terminal.execution(device=device, trackers=trackers, runs=runs),
+            first=[index for cell in cells for index in cell.indices],
+            check=lambda _: combinations.check(terminal.workspace, cells),
+            announce=announce,
+        )
     asked, cells = cells, combinations.made(terminal.workspace, cells)
     if not cells:
         outcome.check()
-    runs = combinations.record(terminal, cells)
-    rows = combinations.results(terminal, cells, runs)
+    called = combinations.record(terminal, cells)
+    rows = combinations.results(terminal, cells, called)
     terminal.say(combinations.table(rows))
     terminal.publish(combinations.publication(rows))
     for line in combinations.protocols(rows):
@@ -89,7 +90,7 @@ def run(
     apart = differences(combinations.contenders(terminal, cells, names), pairs)
     for line in lines(apart):
         terminal.say(line)
-    for line in combinations.warnings(terminal, cells, runs):
+    for line in combinations.warnings(terminal, cells, called):
         terminal.note(line)
     for line in combinations.absent(asked, cells):
         terminal.note(line)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pipeline.artifacts import graph
-from pipeline.artifacts.runs import record_run, run_name
+from pipeline.artifacts.recording import recorded
+from pipeline.artifacts.runs import Run, record_runs
 from pipeline.artifacts.steps import Step
 from pipeline.terminal.commandline import Terminal
 from reid_train.recipe.bodies import Maps
@@ -61,30 +62,23 @@ def train(
         terminal.note(line)
     looked = asked(terminal, step, every=eval_every, on=eval_on, keep=keep)
 
-    name = run_name(
-        step.params["recipe"]["name"], step.inputs["index"].params["dataset"], seed, step.key
-    )
-    execution = terminal.execution(device=device, trackers=trackers, runs=[name])
+    run = Run.of(step.params["recipe"]["name"], step.inputs["index"].params["dataset"], seed, step)
+    execution = terminal.execution(device=device, trackers=trackers, runs=[run.name])
 
     def check() -> None:
         check_data(terminal.workspace, step, dataset)
         looked.check(terminal, step)
 
-    outcome = graph.run_checked(
-        terminal.workspace,
-        [step],
-        looked.execution(terminal.workspace, execution),
-        first=[step.inputs["index"], *looked.steps],
-        check=check,
-        announce=terminal.announce,
-    )
-    run = record_run(
-        terminal.workspace,
-        recipe=step.params["recipe"]["name"],
-        dataset=step.inputs["index"].params["dataset"],
-        seed=seed,
-        model=step,
-    )
+    with recorded(terminal.workspace, [run], terminal.announce) as announce:
+        outcome = graph.run_checked(
+            terminal.workspace,
+            [step],
+            looked.execution(terminal.workspace, execution),
+            first=[step.inputs["index"], *looked.steps],
+            check=check,
+            announce=announce,
+        )
+    record_runs(terminal.workspace, [run])
     summary = terminal.workspace.provenance(step)["summary"]
     terminal.told(outcome)
     if trackers and step not in outcome.made:

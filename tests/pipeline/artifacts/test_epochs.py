@@ -9,7 +9,7 @@ import pytest
 from pipeline.artifacts import epochs
 from pipeline.artifacts.atomic import write_json
 from pipeline.artifacts.mark import MARK
-from pipeline.artifacts.runs import find_run, record_run
+from pipeline.artifacts.runs import Run, find_run, record_runs
 from pipeline.artifacts.steps import Job, Step
 from pipeline.artifacts.store import Execution, Workspace
 from pipeline.artifacts.validation import LAST_ONLY, Keep, Validation
@@ -54,7 +54,7 @@ def workspace(tmp_path):
             lines += [{"event": e, "epoch": number} for e in ("step", "epoch", "validation")]
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     finish(made, MODEL)
-    record_run(made, recipe="some", dataset="crowd", seed=3, model=MODEL)
+    record_runs(made, [Run.of("some", "crowd", 3, MODEL)])
     return made
 
 
@@ -106,7 +106,7 @@ def test_an_epoch_that_was_not_kept_says_which_were(workspace, epoch, told):
 
 def test_a_name_with_an_at_is_a_name(workspace):
     other = Step("model", {"recipe": {"name": "a@4", "stages": []}, "seed": 1}, MODEL.inputs)
-    record_run(workspace, recipe="a@4", dataset="crowd", seed=1, model=other)
+    record_runs(workspace, [Run.of("a@4", "crowd", 1, other)])
     assert find_run(workspace, "a@4").model.key == other.key
 
 
