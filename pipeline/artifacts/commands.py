@@ -59,9 +59,12 @@ def status(terminal: Terminal, every: float | None) -> None:
         return
     artifacts = terminal.workspace.artifacts()
     rows = [_describe(artifact) for artifact in artifacts]
+    whole = {row["key"] for row in rows if row["state"] == "complete"}
     runs = []
     for run in list_runs(terminal.workspace):
-        lacking = [step.name for step in graph.missing(terminal.workspace, [run.model])]
+        there = run.model.key in whole  # as its mark, which was read, said
+        missing = [] if there else graph.missing(terminal.workspace, [run.model])
+        lacking = [step.name for step in missing]
         runs.append(
             {
                 "run": run.name,

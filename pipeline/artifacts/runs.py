@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def list_runs(workspace: Workspace) -> list[Run]:
     return sorted(runs, key=lambda run: (run.created, run.name))
 
 
-def matching_runs(runs: list[Run], reference: str) -> list[Run]:
+def matching_runs(runs: Sequence[Run], reference: str) -> list[Run]:
     """The run called ``reference``, else those whose name or model key starts with it."""
     exact = [run for run in runs if run.name == reference]
     return exact or [
@@ -123,7 +123,7 @@ def matching_runs(runs: list[Run], reference: str) -> list[Run]:
     ]
 
 
-def nearest_run(runs: list[Run], reference: str) -> str:
+def nearest_run(runs: Sequence[Run], reference: str) -> str:
     """`` (did you mean 'x'?)`` for the run whose name, or beginning of one, is closest."""
     # a beginning is compared with as much of each name
     parts = {run.name[: len(reference)]: run.name for run in runs}
@@ -131,14 +131,17 @@ def nearest_run(runs: list[Run], reference: str) -> str:
     return hint or nearest(reference, parts)
 
 
-def find_run(workspace: Workspace, reference: str | None) -> Run:
+def find_run(
+    workspace: Workspace, reference: str | None, known: Sequence[Run] | None = None
+) -> Run:
     """The run called ``reference`` or whose name or model key starts with it; None: the newest.
     A run of an older version whose model was removed stands for the model that is made today.
-    ``RUN@4``, ``RUN@best``: an epoch that was kept; ``RUN@last``: the run.
+    ``RUN@4``, ``RUN@best``: an epoch that was kept; ``RUN@last``: the run. known: what
+    ``list_runs`` gives, where a command asks for several.
 
     Raises ReidpipeError when there is none, when several match, or for an epoch not kept.
     """
-    runs = list_runs(workspace)
+    runs = list_runs(workspace) if known is None else known
     if not runs:
         raise ReidpipeError(
             f"found no run in {workspace.root}; expected a trained model; type reidpipe train"
@@ -152,7 +155,7 @@ def find_run(workspace: Workspace, reference: str | None) -> Run:
     return replace(found, name=called, model=step)
 
 
-def parted(runs: list[Run], reference: str | None) -> tuple[str | None, str | None]:
+def parted(runs: Sequence[Run], reference: str | None) -> tuple[str | None, str | None]:
     """``NAME@EPOCH`` as its two halves; no epoch where a run's own name has the @."""
     if reference is None or "@" not in reference or matching_runs(runs, reference):
         return reference, None
@@ -160,7 +163,7 @@ def parted(runs: list[Run], reference: str | None) -> tuple[str | None, str | No
     return name, epoch
 
 
-def _chosen(runs: list[Run], reference: str | None) -> Run:
+def _chosen(runs: Sequence[Run], reference: str | None) -> Run:
     if reference is None:
         return runs[-1]
     matches = matching_runs(runs, reference)

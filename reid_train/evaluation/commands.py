@@ -8,7 +8,7 @@ import click
 
 from pipeline.artifacts import graph
 from pipeline.artifacts.checked import read_json
-from pipeline.artifacts.runs import Run, find_run
+from pipeline.artifacts.runs import Run, find_run, list_runs
 from pipeline.artifacts.steps import Step
 from pipeline.datasets.exclusion import RULES
 from pipeline.terminal.commandline import CONTEXT, DEVICE, JOBS, TABLE, Terminal, json_option
@@ -77,10 +77,9 @@ def evaluate(
     Several runs or datasets give a table of sources by targets.
     Example: reidpipe eval --protocol course --report
     """
-    chosen = {run.name: run for run in (find_run(terminal.workspace, name) for name in runs)}
-    if not chosen:
-        newest = find_run(terminal.workspace, None)
-        chosen = {newest.name: newest}
+    known = list_runs(terminal.workspace)
+    named = [find_run(terminal.workspace, name, known) for name in runs or (None,)]
+    chosen = {run.name: run for run in named}
     cells = [
         Cell(
             run,

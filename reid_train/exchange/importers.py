@@ -129,10 +129,10 @@ def _run_folder(name: Path, root: str | Path | None) -> Path:
             f"{workspace.root}{newest}; expected a run or a path; {cure}, or give "
             "workspace=FOLDER"
         )
-    found = find_run(workspace, str(name))
+    found = find_run(workspace, str(name), runs)
     if found.model.name == "epoch":
         return folder_of(workspace, found.model)
-    run = find_run(workspace, reference)  # its last epoch, if one was named
+    run = find_run(workspace, reference, runs)  # its last epoch, if one was named
     return workspace.root / "runs" / run.name
 
 

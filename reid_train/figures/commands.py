@@ -10,7 +10,7 @@ import click
 
 from pipeline.artifacts import graph, requests
 from pipeline.artifacts.checked import read_json
-from pipeline.artifacts.runs import find_run
+from pipeline.artifacts.runs import find_run, list_runs
 from pipeline.artifacts.steps import Step
 from pipeline.terminal.commandline import CONTEXT, DEVICE, JOBS, Terminal, json_option
 from pipeline.terminal.errors import ReidpipeError
@@ -38,7 +38,8 @@ def report(
     title, date = _one_line(title, "--title"), _one_line(date, "--date")
     if date == "today":
         date = datetime.date.today().isoformat()
-    found = [find_run(terminal.workspace, reference) for reference in runs]
+    known = list_runs(terminal.workspace)
+    found = [find_run(terminal.workspace, reference, known) for reference in runs]
     steps = [evaluation_step(terminal, run.model) for run in found]
     named = title or " / ".join(run.name for run in found)
     page = report_step(terminal, named, steps, shared_maps(steps), date=date)

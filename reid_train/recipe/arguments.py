@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from pipeline.artifacts.steps import Step
@@ -21,6 +23,27 @@ from reid_train.recipe.schema import Recipe
 from reid_train.recipe.short_forms import Short
 
 
+class Once:
+    """What one command looks at once, however many models it asks for: recipes with their settings,
+    the bytes of files to start from, and what is wrong with a recipe, which neither seed nor
+    dataset changes.
+    """
+
+    def __init__(self) -> None:
+        self.recipe = cache(changed_recipe)
+        self.start = cache(steps.Start.of)
+        self._made: set[str] = set()
+
+    def check_made(self, recipe: Recipe, start: str) -> None:
+        """Raises ReidpipeError, as ``checks.check_made``."""
+        text = json.dumps([recipe.plain(), start], sort_keys=True)
+        if text not in self._made:
+            if start in INSTALLED:
+                installed_file(start)
+            check_made(recipe, start)
+            self._made.add(text)
+
+
 def model_step(
     terminal: Terminal,
     recipe: str,
@@ -31,14 +54,17 @@ def model_step(
     settings: tuple[str, ...] = (),
     label_maps: Callable[[Step], Step] | None = None,
     index: Step | None = None,
+    once: Once | None = None,
 ) -> Step:
     """The model step of a command line. ``label_maps`` gives those of the dataset's index, and
     is asked when the recipe reads them. ``pretrained`` None: what the recipe says. ``index``: the
     dataset's, where the caller has it already (looking at a tree of images takes a while).
+    ``once``: of a command that asks for several models.
 
     Raises ReidpipeError for all that is wrong with the recipe, before anything is made of it.
     """
-    loaded = changed_recipe(recipe, settings)
+    once = once or Once()
+    loaded = once.recipe(recipe, settings)
     twice = [text for text in settings if text.startswith("model.pretrained=")]
     if twice and pretrained is not None:
         raise ReidpipeError(
@@ -51,11 +77,16 @@ def model_step(
     maps = label_maps(index) if label_maps is not None and loaded.reads_maps else None
     given = loaded.model.teacher
     teacher = _start(given.pretrained, given.trunk) if given else "none"
-    step = steps.model(index, loaded, seed=seed, pretrained=start, teacher=teacher, label_maps=maps)
+    step = steps.model(
+        index,
+        loaded,
+        seed=seed,
+        pretrained=once.start(start),
+        teacher=once.start(teacher),
+        label_maps=maps,
+    )
     if not terminal.workspace.complete(step):
-        if start in INSTALLED:
-            installed_file(start)
-        check_made(loaded, start)
+        once.check_made(loaded, start)
     return step
 
 

@@ -24,7 +24,7 @@ from reid_train.evaluation.results import check_evaluable, evaluation_step, meas
 from reid_train.evaluation.spread import percent, spread
 from reid_train.evaluation.statistics.differences import Contender
 from reid_train.evaluation.statistics.telling import warning
-from reid_train.recipe.arguments import changed_recipe, check_data, model_step
+from reid_train.recipe.arguments import Once, check_data, model_step
 
 MEASURES = ("mAP", "Rank-1", "Rank-5", "mINP")
 MOST_SEEDS = 1000
@@ -126,8 +126,9 @@ def combinations(
     place of the embedding. Raises ReidpipeError for the first mistake in any of the combinations,
     before anything is executed.
     """
+    once = Once()
     loaded = {
-        recipe: changed_recipe(recipe, (*settings, *variations[0]))
+        recipe: once.recipe(recipe, (*settings, *variations[0]))
         for recipe in dict.fromkeys(recipes)
     }
     names = [recipe.name for recipe in loaded.values()]
@@ -162,6 +163,7 @@ def combinations(
                     settings=(*settings, *varied),
                     label_maps=lambda _, at=(dataset, parsing): maps[at],  # type: ignore[index]
                     index=index,
+                    once=once,
                 )
                 called = model.params["recipe"]["name"]
                 for name, target in targets.items():

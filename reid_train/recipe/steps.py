@@ -44,10 +44,12 @@ class Start:
     files: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, pretrained: str | Path) -> Start:
+    def of(cls, pretrained: str | Path | Start) -> Start:
         """``none``, ``openai``, ``open_clip:ARCH/TAG``, ``imagenet``, a package of ``INSTALLED``,
-        or the path of a file.
+        or the path of a file, which is read; or one that was made of these.
         """
+        if isinstance(pretrained, Start):
+            return pretrained
         if (package := INSTALLED.get(str(pretrained))) is not None:
             return cls(str(pretrained), {"pretrained": package.sha256})
         if stands_for_bytes(str(pretrained)):
@@ -65,17 +67,17 @@ def model(
     recipe: Recipe,
     *,
     seed: int,
-    pretrained: str | Path = "none",
-    teacher: str | Path = "none",
+    pretrained: str | Path | Start = "none",
+    teacher: str | Path | Start = "none",
     label_maps: Step | None = None,
 ) -> Step:
     """A model trained by ``recipe`` on the train split of an index.
 
     pretrained: ``none``, ``openai``, ``open_clip:ARCH/TAG``, ``imagenet``, an installed package or
-    a file of weights to start from; the SHA-256 of a file, in a package too, enters the key. A
-    recipe with a text side stands on its texts, each part of which is an artifact that other
-    recipes share: frozen features, prompts per stage, the table of rows. They come from the model's
-    own start, or from that of its teacher, which ``teacher`` names likewise.
+    a file of weights to start from, or ``Start.of`` one; the SHA-256 of a file, in a package too,
+    enters the key. A recipe with a text side stands on its texts, each part of which is an artifact
+    that other recipes share: frozen features, prompts per stage, the table of rows. They come from
+    the model's own start, or from that of its teacher, which ``teacher`` names likewise.
     """
     start = Start.of(pretrained)
     given = recipe.input

@@ -12,7 +12,7 @@ import click
 
 from pipeline.artifacts import graph
 from pipeline.artifacts.graph import Outcome
-from pipeline.artifacts.runs import Run, find_run
+from pipeline.artifacts.runs import Run, find_run, list_runs
 from pipeline.artifacts.steps import Step
 from pipeline.datasets.index import read_index
 from pipeline.datasets.withheld import pictures_allowed
@@ -107,7 +107,9 @@ def figure(
         rows = read_rows(terminal.workspace, runs, labels)
         found = {run.name: run for row in rows.values() for run in row.runs}
     else:
-        found = _named([find_run(terminal.workspace, reference) for reference in runs], labels)
+        known = list_runs(terminal.workspace)
+        chosen = [find_run(terminal.workspace, reference, known) for reference in runs]
+        found = _named(chosen, labels)
     evaluations: list[Step] = []
     if what.evaluated:
         evaluations = [

@@ -73,7 +73,9 @@ def _groups(workspace: Workspace, references: Sequence[str]) -> tuple[list[list[
     known, counts = list_runs(workspace), []
     for reference in references:
         named = [run for run in known if run.recipe == reference]
-        for run in named or matching_runs(known, reference) or [find_run(workspace, reference)]:
+        for run in (
+            named or matching_runs(known, reference) or [find_run(workspace, reference, known)]
+        ):
             if run.seed is None:
                 raise ReidpipeError(
                     f"found {run.name}, trained elsewhere; expected rows of several seeds; "

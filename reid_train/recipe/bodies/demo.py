@@ -27,10 +27,10 @@ def demo(terminal: Terminal, label_maps: Maps, *, seed: int, device: str) -> Non
     from reid_train.evaluation.results import METRIC_COLUMNS, metrics_row, protocol_line
     from reid_train.evaluation.statistics.differences import compared
     from reid_train.figures.commands import report_page, report_step
-    from reid_train.recipe.arguments import model_step
+    from reid_train.recipe.arguments import Once, model_step
 
     index = index_step(terminal.workspace, GENERATED)
-    maps = label_maps(index, PARSER)
+    maps, once = label_maps(index, PARSER), Once()
     models = [
         model_step(
             terminal,
@@ -40,6 +40,7 @@ def demo(terminal: Terminal, label_maps: Maps, *, seed: int, device: str) -> Non
             settings=(f"stages.image.epochs={DEMO_EPOCHS}", *settings),
             label_maps=lambda _: maps,
             index=index,
+            once=once,
         )
         for recipe, settings in DEMO.items()
     ]
