@@ -51,7 +51,7 @@ def use(references: Iterable[str]) -> None:
     Those installed come of themselves. Raises ReidpipeError for one that cannot be read or that
     registers a name which is taken.
     """
-    plugins = list({p.reference: p for p in map(Plugin.read, references)}.values())
+    plugins = _once(map(Plugin.read, references))
     _check_names(plugins)
     _given.plugins, _given.installed = plugins, None
     _given.registered = {}
@@ -87,23 +87,33 @@ def plugins() -> list[Plugin]:
     own = given()
     if _given.installed is None:
         found = entry_points(group=GROUP)
-        _given.installed = [Plugin.read(point.value.partition(":")[0]) for point in found]
+        read = (Plugin.read(point.value.partition(":")[0]) for point in found)
+        _given.installed = _once([*own, *read])[len(own) :]
         _check_names([*own, *_given.installed])
     return [*own, *_given.installed]
 
 
+def _once(plugins: Iterable[Plugin]) -> list[Plugin]:
+    """Each as it was first named: one that is installed may be given too."""
+    kept: list[Plugin] = []
+    for plugin in plugins:
+        if not any(plugin.is_same(other) for other in kept):
+            kept.append(plugin)
+    return kept
+
+
 def _check_names(given: list[Plugin]) -> None:
-    taken: dict[Name, str] = {}
+    taken: dict[Name, Plugin] = {}
     for plugin in given:
         for (kind, name), line in plugin.names.items():
-            own = resolve(KINDS[kind])
-            by = taken.get((kind, name)) or ("the package" if own.owns(name) else None)
+            other = taken.setdefault((kind, name), plugin)
+            by = None if other.is_beside(plugin) else f"plugin {other.reference}"
+            by = "the package" if resolve(KINDS[kind]).owns(name) else by
             if by:
                 raise ReidpipeError(
                     f"found {kind} '{name}' in plugin {plugin.reference}, line {line}, a name that "
                     f"{by} has; expected one of its own; rename it"
                 )
-            taken[kind, name] = f"plugin {plugin.reference}"
 
 
 def provider(kind: str, name: str) -> Plugin | None:
@@ -126,13 +136,14 @@ def registered(kind: str, name: str) -> Registered | None:
     plugin = provider(kind, name)
     if plugin is None:
         return None
-    _import(plugin)
-    if (kind, name) not in _given.registered:
-        raise ReidpipeError(
-            f"found plugin {plugin.reference} that registers no {kind} '{name}' when it is "
-            "imported; expected what its text says; mend it"
-        )
-    return _given.registered[kind, name]
+    for part in (plugin, *(other for other in plugins() if other.is_beside(plugin))):
+        _import(part)
+        if (found := _given.registered.get((kind, name))) is not None:
+            return found
+    raise ReidpipeError(
+        f"found plugin {plugin.reference} that registers no {kind} '{name}' when it is "
+        "imported; expected what its text says; mend it"
+    )
 
 
 def load_given() -> None:

@@ -54,6 +54,17 @@ class Plugin:
         _ = plugin.names
         return plugin
 
+    def is_same(self, other: Plugin) -> bool:
+        """Whether both are one under two references: a module of one file by its name and by its
+        file, a file by two paths. Modules of one package are two, each with what it imports.
+        """
+        one = len(self.sources) == 1 or self.module == other.module
+        return one and self.is_beside(other)
+
+    def is_beside(self, other: Plugin) -> bool:
+        """Whether both are of the same files."""
+        return [p.resolve() for p in self.sources] == [p.resolve() for p in other.sources]
+
     @cached_property
     def _trees(self) -> list[ast.Module]:
         trees = []

@@ -84,17 +84,61 @@ def test_a_module_s_digest_is_of_its_whole_package(tmp_path: Path, monkeypatch):
     assert Plugin.read("reid_extras_for_tests.losses").digest != before.digest
 
 
-def test_an_installed_package_is_a_plugin_by_its_entry_point(tmp_path: Path, monkeypatch):
-    (tmp_path / "reid_installed_for_tests.py").write_text(LOSS)
-    about = tmp_path / "reid_installed_for_tests-1.0.dist-info"
+def install(folder: Path, *modules: str) -> None:
+    """A package whose entry points are these modules, on a path of Python's."""
+    about = folder / "reid_installed_for_tests-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Name: reid-installed-for-tests\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[reidpipe.plugins]\nmine = reid_installed_for_tests\n")
+    points = [f"point-{number} = {module}" for number, module in enumerate(modules)]
+    (about / "entry_points.txt").write_text("\n".join(["[reidpipe.plugins]", *points, ""]))
+
+
+def test_an_installed_package_is_a_plugin_by_its_entry_point(tmp_path: Path, monkeypatch):
+    (tmp_path / "reid_installed_for_tests.py").write_text(LOSS)
+    install(tmp_path, "reid_installed_for_tests")
     monkeypatch.syspath_prepend(tmp_path)
     plugins.use([])
     assert [plugin.reference for plugin in plugins.plugins()] == ["reid_installed_for_tests"]
     assert plugins.given() == [] and "mine" in LOSSES
     assert LOSSES["mine"].__module__ == "reid_installed_for_tests"
+
+
+@pytest.mark.parametrize("how", ["module", "file", "link"])
+def test_a_plugin_that_is_installed_and_given_counts_once(tmp_path: Path, monkeypatch, how: str):
+    name = f"reid_given_too_{how}"
+    file = tmp_path / f"{name}.py"
+    file.write_text(LOSS)
+    (tmp_path / "linked.py").symlink_to(file)
+    install(tmp_path, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    reference = {"module": name, "file": str(file), "link": str(tmp_path / "linked.py")}[how]
+    plugins.use([reference])
+    assert [plugin.reference for plugin in plugins.plugins()] == [reference]
+    plugins.load_given()
+    assert LOSSES["mine"].__name__ == "Mine" and list(LOSSES).count("mine") == 1
+
+
+def test_a_file_that_is_given_twice_counts_once(tmp_path: Path):
+    (tmp_path / "sub").mkdir()
+    first = written(tmp_path, LOSS)
+    plugins.use([first, f"{tmp_path}/sub/../mine.py"])
+    assert [plugin.reference for plugin in plugins.plugins()] == [first]
+    plugins.load_given()
+    assert LOSSES["mine"].__name__ == "Mine"
+
+
+def test_two_modules_of_one_package_are_imported_both(tmp_path: Path, monkeypatch):
+    package = tmp_path / "reid_two_for_tests"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "losses.py").write_text(LOSS)
+    (package / "heads.py").write_text(LOSS.replace("mine", "other"))
+    install(tmp_path, "reid_two_for_tests.heads", "reid_two_for_tests.losses")
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins.use([])
+    assert len(plugins.plugins()) == 2
+    assert LOSSES["mine"].__module__ == "reid_two_for_tests.losses"
+    assert LOSSES["other"].__module__ == "reid_two_for_tests.heads"
 
 
 @pytest.mark.parametrize(
