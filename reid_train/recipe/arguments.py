@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -103,7 +103,18 @@ def check_data(workspace: Workspace, model: Step, typed: str) -> None:
 
 def changed_recipe(recipe: str, settings: tuple[str, ...]) -> Recipe:
     """A recipe by name or file with the values of ``--set KEY=VALUE``."""
-    return load_recipe(recipe, dict(setting(text) for text in settings))
+    return load_recipe(recipe, overrides(settings))
+
+
+def overrides(settings: Iterable[str]) -> dict[str, str]:
+    """Key -> value of ``--set KEY=VALUE``, in the order in which they replace each other: of a key
+    that is typed twice the last, after all that was typed before it.
+    """
+    found: dict[str, str] = {}
+    for key, value in map(setting, settings):
+        found.pop(key, None)
+        found[key] = value
+    return found
 
 
 def in_settings(recipes: Sequence[str], settings: tuple[str, ...], short: Short) -> tuple[str, ...]:

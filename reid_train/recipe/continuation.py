@@ -18,7 +18,7 @@ from pipeline.datasets.sources import index_step
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.recipe import steps
-from reid_train.recipe.arguments import setting
+from reid_train.recipe.arguments import overrides
 from reid_train.recipe.bodies.map_options import MAP_OPTIONS
 from reid_train.recipe.checks import check_made
 from reid_train.recipe.files import is_file
@@ -135,7 +135,7 @@ def continued_step(
             )
     found = continuation(terminal, reference, typed("recipe"))
     every = (*settings, *short.settings(found.recipe, settings))
-    found = found.changed(dict(setting(text) for text in every))
+    found = found.changed(overrides(every))
     return found.step(terminal, dataset=typed("dataset"), seed=typed("seed"), label_maps=label_maps)
 
 

@@ -113,6 +113,26 @@ def put(content: dict[str, Any], path: str, value: Any) -> None:
         place[last] = value
 
 
+def place_of(content: dict[str, Any], path: str) -> tuple[str, ...]:
+    """The one form of a dotted path, with members of lists by number however they are typed (by
+    name, ``00``). What ``content`` does not have is as it is typed.
+    """
+    found: list[str] = []
+    place: Any = content
+    for part in path.split("."):
+        if isinstance(place, list):
+            try:
+                number = _position(place, part, path)
+            except ReidpipeError:
+                number = None
+            found.append(part if number is None else str(number))
+            place = None if number is None else place[number]
+        else:
+            found.append(part)
+            place = place.get(part) if isinstance(place, dict) else None
+    return tuple(found)
+
+
 def _step(place: Any, part: str, path: str) -> Any:
     key: Any = _position(place, part, path) if isinstance(place, list) else part
     inside = place[key] if isinstance(place, list) else place.get(part)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from pipeline.terminal.errors import ReidpipeError
+from reid_train.recipe.files import place_of
 from reid_train.recipe.schema import Recipe, Stage
 from reid_train.recipe.schema.stage import IdentityBatches
 
@@ -34,6 +35,11 @@ class Short:
             if value is not None:
                 found.append(_setting(recipe, field.name, value, given))
         return tuple(found)
+
+    def typed(self) -> tuple[str, ...]:
+        """As they were typed, in the order of ``settings``."""
+        given = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return tuple(f"--{name} {value}" for name, value in given if value is not None)
 
     def shared(self, recipes: Sequence[Recipe], given: Sequence[str] = ()) -> tuple[str, ...]:
         """``settings`` for several recipes, which must be the same for all of them."""
@@ -61,9 +67,9 @@ def _setting(recipe: Recipe, name: str, value: Any, given: Sequence[str]) -> str
         )
         raise ReidpipeError(f"found {typed} for {recipe.name}, {why}")
     ((number, key),) = keys.items()
-    twice = [
-        text for text in given if text.partition("=")[0] in (f"stages.{number}.{key}", full[0])
-    ]
+    content = recipe.model_dump(mode="json")
+    own = place_of(content, full[0])
+    twice = [text for text in given if place_of(content, text.partition("=")[0]) == own]
     if twice:
         raise ReidpipeError(
             f"found {typed} and --set {twice[-1]}; expected one of them; leave one out"

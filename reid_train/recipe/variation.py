@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import product
+from typing import Any
 
 from pipeline.terminal.errors import ReidpipeError
+from reid_train.recipe.files import place_of
+from reid_train.recipe.schema import Recipe
 
 
-def read_variations(texts: Iterable[str], settings: Sequence[str] = ()) -> list[tuple[str, ...]]:
+def read_variations(
+    texts: Iterable[str],
+    settings: Sequence[str] = (),
+    recipes: Iterable[Recipe] = (),
+    typed: Sequence[str] = (),
+) -> list[tuple[str, ...]]:
     """``["a=1,2", "b=3,4"]`` -> every combination of the values as texts of ``--set``, the first
     changing slowest; of nothing the one that is empty.
 
-    settings: of ``--set``, none of which may say one of the same keys. Raises ReidpipeError.
+    settings: of ``--set``, none of which may be of the same keys, however ``recipes`` let them be
+    typed; typed: of the last of them, how they were typed otherwise. Raises ReidpipeError.
     """
-    axes: dict[str, list[str]] = {}
+    contents = [recipe.model_dump(mode="json") for recipe in recipes] or [{}]
+    own = len(settings) - len(typed)
+    said = [(text, f"--set {text}") for text in settings[:own]]
+    said += list(zip(settings[own:], typed, strict=True))
+    axes: list[list[str]] = []
     for text in texts:
         key, separator, values = text.partition("=")
         found = list(dict.fromkeys(value.strip() for value in _split(values)))
@@ -23,14 +36,23 @@ def read_variations(texts: Iterable[str], settings: Sequence[str] = ()) -> list[
                 f"found --vary {text}; expected KEY=A,B with two values or more; type --vary "
                 "stages.image.epochs=8,24, or --set for one value"
             )
-        twice = [given for given in settings if given.partition("=")[0] == key]
-        if key in axes or twice:
-            raise ReidpipeError(
-                f"found --vary {text} and {f'--set {twice[0]}' if twice else f'--vary {key}'} "
-                "beside it; expected each key once; leave one out"
-            )
-        axes[key] = [f"{key}={value}" for value in found]
-    return list(product(*axes.values()))
+        for other, shown in said:
+            if any(_replaces(key, other.partition("=")[0], content) for content in contents):
+                raise ReidpipeError(
+                    f"found --vary {text} and {shown} beside it; expected each key once; leave one "
+                    "out"
+                )
+        said.append((text, f"--vary {key}"))
+        axes.append([f"{key}={value}" for value in found])
+    return list(product(*axes))
+
+
+def _replaces(key: str, other: str, content: dict[str, Any]) -> bool:
+    """Whether setting ``key`` leaves nothing of what ``other`` was set to: it is the same place, or
+    holds it.
+    """
+    place = place_of(content, key)
+    return place_of(content, other)[: len(place)] == place
 
 
 def _split(text: str) -> list[str]:

@@ -312,6 +312,10 @@ def test_run_says_which_differences_are_beyond_noise(trained: Console, tmp_path:
             ("baseline-tiny", "--vary", "stages.0.epoch=1,2"),
             ("did you mean 'stages.0.epochs'?",),
         ),
+        (
+            ("baseline-tiny", "--epochs", "3", "--vary", "stages.image.epochs=8,24"),
+            ("found --vary stages.image.epochs=8,24 and --epochs 3", "expected each key once"),
+        ),
         (("baseline-tiny", "--against", "baseline"), ("did you mean 'baseline-tiny'?",)),
     ],
     ids=lambda value: " ".join(value),

@@ -35,13 +35,15 @@ def run(
     from reid_train.evaluation.statistics.differences import differences, lines
     from reid_train.figures.commands import report_page, report_step, shared_maps
     from reid_train.recipe import combinations, expected, random_start
-    from reid_train.recipe.arguments import in_settings
+    from reid_train.recipe.arguments import changed_recipe, in_settings
     from reid_train.recipe.short_forms import Short
     from reid_train.recipe.variation import read_variations
 
     trackers = read_trackers(logs)
-    settings = in_settings(recipes, settings, Short(epochs, batch, lr))
-    variations = read_variations(varied, settings)
+    short = Short(epochs, batch, lr)
+    settings = in_settings(recipes, settings, short)
+    loaded = [changed_recipe(recipe, settings) for recipe in recipes] if varied else []
+    variations = read_variations(varied, settings, loaded, short.typed())
     check_reads_maps(recipes, settings)
     cells = combinations.combinations(
         terminal,

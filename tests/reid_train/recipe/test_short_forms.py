@@ -51,7 +51,7 @@ def test_no_whole_number_of_identities():
         Short(batch=3).settings(load_recipe("baseline-tiny"))
 
 
-@pytest.mark.parametrize("key", ["stages.0.epochs", "stages.image.epochs"])
+@pytest.mark.parametrize("key", ["stages.0.epochs", "stages.00.epochs", "stages.image.epochs"])
 def test_said_twice(key: str):
     with pytest.raises(ReidpipeError, match=f"found --epochs 3 and --set {key}=4.*leave one out"):
         in_settings(["baseline-tiny"], (f"{key}=4",), Short(epochs=3))

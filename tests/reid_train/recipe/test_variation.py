@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pipeline.terminal.errors import ReidpipeError
+from reid_train.recipe.arguments import changed_recipe, in_settings
+from reid_train.recipe.loading import load_recipe
+from reid_train.recipe.short_forms import Short
 from reid_train.recipe.variation import read_variations
 
 
@@ -34,3 +37,57 @@ def test_one_value_is_no_variation(text: str):
 def test_a_key_is_said_once(varied: list[str], settings: list[str]):
     with pytest.raises(ReidpipeError, match="each key once"):
         read_variations(varied, settings)
+
+
+@pytest.mark.parametrize(
+    ("varied", "settings"),
+    [
+        (["stages.image.epochs=8,24"], ["stages.0.epochs=3"]),
+        (["stages.0.epochs=8,24"], ["stages.image.epochs=3"]),
+        (["stages.00.epochs=8,24"], ["stages.image.epochs=3"]),
+        (["stages.0.epochs=8,24", "stages.image.epochs=1,2"], []),
+        (["stages.0.losses.00.weight=1,2", "stages.image.losses.0.weight=3,4"], []),
+        # What holds a key that was set before replaces it.
+        (["stages.image.optimiser={lr: 1},{lr: 2}"], ["stages.0.optimiser.lr=3"]),
+        (["stages.0.optimiser.lr=1,2", "stages.image.optimiser={lr: 1},{lr: 2}"], []),
+    ],
+)
+def test_a_key_is_one_however_it_is_typed(varied: list[str], settings: list[str]):
+    recipe = load_recipe("baseline-tiny")
+    with pytest.raises(ReidpipeError, match="each key once; leave one out") as told:
+        read_variations(varied, settings, [recipe])
+    assert f"found --vary {varied[-1]} and " in str(told.value)
+    other = settings[0] if settings else varied[0].partition("=")[0]
+    assert f"{'--set' if settings else '--vary'} {other} beside it" in str(told.value)
+
+
+def test_keys_of_other_places_go_together():
+    recipes = [load_recipe("baseline-tiny"), load_recipe("clip-reid-tiny")]
+    # Of clip-reid-tiny the first stage is another one.
+    varied = ["stages.1.epochs=8,24", "stages.identity-prompts.epochs=1,2"]
+    assert len(read_variations(varied, ["stages.1.optimiser.lr=3"], recipes[1:])) == 4
+    varied = ["stages.image.epochs=8,24", "stages.1.epochs=1,2"]
+    assert len(read_variations(varied, [], recipes[:1])) == 4  # whoever loads it refuses the number
+    with pytest.raises(ReidpipeError, match="each key once"):
+        read_variations(varied, [], recipes)
+    # A part of what is set before it is set beside it.
+    varied = ["stages.image.optimiser.lr=1,2"]
+    assert read_variations(varied, ["stages.0.optimiser={lr: 3}"], recipes)[1] == (
+        "stages.image.optimiser.lr=2",
+    )
+
+
+def test_a_short_form_is_named_as_it_was_typed():
+    settings = in_settings(["baseline-tiny"], (), Short(epochs=3, lr=0.5))
+    recipe = changed_recipe("baseline-tiny", settings)
+    typed = Short(epochs=3, lr=0.5).typed()
+    with pytest.raises(ReidpipeError, match="=8,24 and --epochs 3 beside it; expected each key"):
+        read_variations(["stages.image.epochs=8,24"], settings, [recipe], typed)
+    with pytest.raises(ReidpipeError, match="=1,2 and --lr 0.5 beside it; expected each key"):
+        read_variations(["stages.image.optimiser.lr=1,2"], settings, [recipe], typed)
+
+
+def test_the_last_of_two_spellings_is_the_one_that_stays():
+    settings = ("stages.0.epochs=3", "stages.image.epochs=8", "stages.0.epochs=5")
+    assert changed_recipe("baseline-tiny", settings).stages[0].epochs == 5
+    assert changed_recipe("baseline-tiny", settings[:2]).stages[0].epochs == 8
