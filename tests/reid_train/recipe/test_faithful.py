@@ -4,6 +4,8 @@ listed in the recipe's own ``deviations``. Numbers are those of the audit of the
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -119,5 +121,5 @@ def test_what_is_done_otherwise_stands_in_the_report():
     recipe = load_recipe("pcl-clip-veri")
     assert deviations(recipe.plain()) == recipe.deviations != ()
     assert deviations({**recipe.plain(), "name": "somebody-elses"}) == ()
-    told = _provenance({"recipe": {"name": "pcl-clip-veri"}, "dataset": "veri776"}, [])
+    told = _provenance({"recipe": {"name": "pcl-clip-veri"}, "dataset": "veri776"}, [], Path())
     assert "no configuration for vehicles" in told["otherwise than its authors"]
