@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.atomic import write_json
+from pipeline.datasets.layouts.rows import shortened
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.paths import check_out
@@ -90,25 +91,30 @@ def write_outputs(
     from reid_train.search.drawing import draw_sheets
 
     written: list[str] = []
+    told: list[str] = []
     picture = None
     for file in files:
         if file.suffix == TABLE:
             write_table(file, [matches for _, matches in results])
             written.append(str(file))
+            told.append(str(file))
         elif file.suffix == PICTURE and pages:
             sheets, shown = draw_sheets(file, results, heading=heading, pages=pages)
-            written += map(str, sheets)
-            picture = picture or str(sheets[0])
+            drawn = [str(sheet) for sheet in sheets]
+            written += drawn
+            told.append(shortened(drawn, 1))
+            picture = picture or drawn[0]
             if shown < len(results):
                 terminal.say(f"pictures of {shown} of {len(results)} queries: --pages has more")
     plain = [file for file in files if file.suffix == PLAIN]
     written += map(str, plain)
+    told += map(str, plain)
     made = {"picture": picture, **({"written": written} if written != [picture] else {})}
     for file in plain:
         write_json(file, {**result, **made})
     if written:
         one = written == [picture]
-        terminal.say(f"picture {picture}" if one else f"wrote {', '.join(written)}")
+        terminal.say(f"picture {picture}" if one else f"wrote {', '.join(told)}")
     return made
 
 

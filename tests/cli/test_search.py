@@ -182,6 +182,7 @@ def test_pages_of_many_queries(trained: Console, own: Path, tmp_path: Path):
     words = ("search", RUN, own, own, "--top", "3", "--out", out)
     found = trained.json(*words)
     assert found["written"] == [str(out), *(str(tmp_path / f"sheet-{n}.png") for n in (2, 3, 4))]
+    assert f"wrote {out} and 3 more\n" in trained(*words).stdout
     out.with_stem("sheet-2").unlink()
     told = trained(*words, "--pages", "1").stdout
     assert "pictures of 6 of 24 queries" in told and not out.with_stem("sheet-2").exists()
