@@ -126,7 +126,7 @@ def preview(source: Step, label_maps: Step, *, name: str, images: int) -> Step:
 
 
 def evaluation(
-    trained: Step,
+    model: Step,
     target: Step,
     *,
     protocol: str,
@@ -142,7 +142,7 @@ def evaluation(
     # Each view's outputs were once normalised and then added: the key of such evaluations alone
     # must be another.
     added = {"normalised": "after-flip"} if feature and "+" in feature and flip else {}
-    recipe = trained.params["recipe"]
+    recipe = model.params["recipe"]
     size, filter = recipe["input"]["size"], recipe["input"]["test_filter"]
     return Step(
         "evaluation",
@@ -156,7 +156,7 @@ def evaluation(
             **added,
         },
         {
-            "model": trained,
+            "model": model,
             "index": target,
             "images": images(target, size=size, filter=filter),
         },

@@ -114,11 +114,10 @@ def write_index(folder: Path, index: Index) -> None:
         writer.writerow([*COLUMNS, *extra])
         for row in index.rows:
             fields = [getattr(row, name) for name in COLUMNS]
-            beside = [row.extra.get(name, "") for name in extra]
-            if LABEL_PATH in extra:
-                at = extra.index(LABEL_PATH)
-                beside[at] = written(beside[at], folder)
-            found = ["" if value is None else value for value in fields] + beside
+            beside = {name: row.extra.get(name, "") for name in extra}
+            if LABEL_PATH in beside:
+                beside[LABEL_PATH] = written(beside[LABEL_PATH], folder)
+            found = ["" if value is None else value for value in (*fields, *beside.values())]
             returns = any(isinstance(value, str) and "\r" in value for value in found)
             (quoting if returns else writer).writerow(found)
     root = index.root.absolute()
@@ -219,7 +218,8 @@ def _rows(table: Path) -> list[ImageRow]:
 
 class _Parser:
     """Fields of a table in ``folder`` with this header -> a row. Raises ValueError that says what
-    is wrong."""
+    is wrong.
+    """
 
     def __init__(self, header: list[str], folder: Path) -> None:
         self.folder = folder

@@ -351,7 +351,8 @@ class Manifest(Part):
         # JSON has no numbers as keys: those of an index's definition arrive as text.
         if not isinstance(value, dict):
             return value
-        return {int(key) if str(key).isdigit() else key: camid for key, camid in value.items()}
+        whole = re.compile(r"-?[0-9]{1,18}")
+        return {int(k) if whole.fullmatch(str(k)) else k: camid for k, camid in value.items()}
 
     @field_validator("junk", "distractors", mode="before")
     @classmethod

@@ -34,9 +34,8 @@ def index_step(
     enter the key by a fingerprint of the tree, or by that of the tree they are a copy of
     (``standing``), which ``make`` is for: it makes a step, as a command says how; None: with all
     cores. ``root``: the folder or table itself, for images of one's own that are not registered.
-    ``generated`` overrides parameters of generated
-    datasets (see ``pipeline.mannequins.DEFAULTS``). Raises ReidpipeError for unknown ids and for
-    images that are nowhere.
+    ``generated`` overrides parameters of generated datasets (see ``pipeline.mannequins.DEFAULTS``).
+    Raises ReidpipeError for unknown ids and for images that are nowhere.
     """
     manifest = load_manifest(dataset)
     if manifest.id == GENERATED:

@@ -51,7 +51,7 @@ def standing(workspace: Workspace, step: Step, make: Callable[[Step], object]) -
     folder = workspace.folder(step)
     asked = not workspace.complete(step)
     if asked:
-        alike = [other.name for other in _alike(folder, step)]
+        alike = [other.name for other in _alike(workspace, step)]
         if not alike:
             return step
         log.warning(
@@ -64,13 +64,14 @@ def standing(workspace: Workspace, step: Step, make: Callable[[Step], object]) -
     stands = step if first is None else replace(step, keyed=first)
     if asked and first is not None:
         log.warning("%s holds the same: what was made of it is used", step.params["dataset"])
-    _read_there(workspace.folder(stands), folder, step)
+    _read_there(workspace, stands, step)
     return stands
 
 
 def decide(folder: Path, alike: Sequence[str]) -> None:
-    """While an index is made in ``folder``: write down the first of ``alike`` that it is equal to,
-    if it is."""
+    """While an index is made in ``folder``: write down the first of ``alike``, keys of finished
+    ones, that it is equal to.
+    """
     marks = [
         read_mark(other)
         for key in alike
@@ -95,15 +96,17 @@ def _copied(folder: Path) -> dict[str, Any] | None:
     return found["params"]
 
 
-def _alike(folder: Path, step: Step) -> Iterator[Path]:
+def _alike(workspace: Workspace, step: Step) -> Iterator[Path]:
     """Folders of other indexes of the same dataset, read in the same way, that stand on none."""
-    for place in sorted(folder.parent.glob("*/")):
-        if place.name == folder.name or not is_marked(place):
+    for other in workspace.find(step.name):
+        mark = other.mark()
+        if mark is None or other.key == step.key:
             continue
-        mark = read_mark(place)
         same = mark.get("version") == step.version and mark.get("weights") == dict(step.weights)
-        if same and _reading(mark["params"]) == _reading(step.params) and _copied(place) is None:
-            yield place
+        if not same or _reading(mark["params"]) != _reading(step.params):
+            continue
+        if _copied(other.folder) is None:
+            yield other.folder
 
 
 def _reading(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,14 +134,16 @@ def _placeless(folder: Path) -> dict[str, Any]:
     return about if made_of(folder).is_relative_to(folder) else {**about, "root": None}
 
 
-def _read_there(base: Path, folder: Path, step: Step) -> None:
-    """The images of the index in ``base`` are read from now on where that in ``folder``, of today,
-    has them; and those of an index that they were equal to before are not."""
+def _read_there(workspace: Workspace, stands: Step, step: Step) -> None:
+    """The images of the index of ``stands`` are read from now on where that of ``step``, of today,
+    has them; and those of an index that they were equal to before are not.
+    """
+    base, folder = workspace.folder(stands), workspace.folder(step)
     root = made_of(folder)
     if root.is_relative_to(folder) or not is_marked(base):
         return
     keep_places(base, [root, *(place for place in places_of(base) if place != root)])
-    for other in _alike(folder, step):
+    for other in _alike(workspace, step):
         left = [place for place in places_of(other) if place != root]
         if other != base and left:
             keep_places(other, left)

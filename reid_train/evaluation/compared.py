@@ -26,11 +26,11 @@ FEATURE = click.option(
 
 class Compared(NamedTuple):
     """encode: a view of images N,3,H,W to features N,D, as ``embed`` calls it. joined: the sum of
-    the features of an image's views, N,D, to what is compared of it, N,D.
+    the features of an image's views, N,D, to what is compared of it, N,D; None: it is that itself.
     """
 
     encode: Encoder
-    joined: Callable[[Tensor], Tensor]
+    joined: Callable[[Tensor], Tensor] | None = None
 
 
 def compared(model: ReidModel, feature: str | None) -> Compared:
@@ -44,7 +44,7 @@ def compared(model: ReidModel, feature: str | None) -> Compared:
     ReidpipeError for other names.
     """
     if feature is None:
-        return Compared(model, _as_it_is)
+        return Compared(model)
     dims: Mapping[str, int] = model.trunk.feature_dims  # type: ignore[assignment]
     names = read_feature(feature, dims)
 
@@ -61,18 +61,14 @@ def compared(model: ReidModel, feature: str | None) -> Compared:
         parts = features.split([dims[name] for name in names], dim=1)
         return torch.cat([F.normalize(part.contiguous(), dim=1) for part in parts], dim=1)
 
-    return Compared(encode, _as_it_is if len(names) == 1 else joined)
-
-
-def _as_it_is(features: Tensor) -> Tensor:
-    return features
+    return Compared(encode, joined if len(names) > 1 else None)
 
 
 def encoder(model: ReidModel, feature: str | None) -> Encoder:
     """What is ``compared`` of images of a single view each. None: the model itself."""
-    if feature is None:
-        return model
     encode, joined = compared(model, feature)
+    if joined is None:
+        return encode
     return lambda images, **side: joined(encode(images, **side))
 
 

@@ -90,31 +90,27 @@ def write_outputs(
     """
     from reid_train.search.drawing import draw_sheets
 
-    written: list[str] = []
-    told: list[str] = []
+    groups: list[list[str]] = []
     picture = None
     for file in files:
         if file.suffix == TABLE:
             write_table(file, [matches for _, matches in results])
-            written.append(str(file))
-            told.append(str(file))
+            groups.append([str(file)])
         elif file.suffix == PICTURE and pages:
             sheets, shown = draw_sheets(file, results, heading=heading, pages=pages)
-            drawn = [str(sheet) for sheet in sheets]
-            written += drawn
-            told.append(shortened(drawn, 1))
-            picture = picture or drawn[0]
+            groups.append([str(sheet) for sheet in sheets])
+            picture = picture or groups[-1][0]
             if shown < len(results):
                 terminal.say(f"pictures of {shown} of {len(results)} queries: --pages has more")
     plain = [file for file in files if file.suffix == PLAIN]
-    written += map(str, plain)
-    told += map(str, plain)
+    groups += [[str(file)] for file in plain]
+    written = [name for group in groups for name in group]
     made = {"picture": picture, **({"written": written} if written != [picture] else {})}
     for file in plain:
         write_json(file, {**result, **made})
     if written:
-        one = written == [picture]
-        terminal.say(f"picture {picture}" if one else f"wrote {', '.join(told)}")
+        told = ", ".join(shortened(group, 1) for group in groups)
+        terminal.say(f"picture {picture}" if written == [picture] else f"wrote {told}")
     return made
 
 

@@ -13,6 +13,7 @@ from pipeline.datasets.layouts.patience import check_patience, expression
 from pipeline.datasets.layouts.roots import locate
 from pipeline.datasets.layouts.rows import (
     LayoutRow,
+    integer,
     not_a_number,
     plain_name,
     read_lines,
@@ -21,9 +22,6 @@ from pipeline.datasets.layouts.rows import (
 )
 from pipeline.datasets.manifest import Layout, Manifest, Source
 from pipeline.terminal.errors import ReidpipeError
-
-# Where ``int`` reads 1_12 as 112, and digits of every script.
-_WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclass
@@ -236,7 +234,8 @@ def _identity(
     name = {"list": listed, "folder": path.parent.name}.get(source.pid_from)
     if name is None:
         name = _template(manifest.id_key, fields)
-    return (int(name), {}) if _WHOLE.fullmatch(name) else (None, {"identity": name})
+    pid = integer(name)
+    return pid, {"identity": name} if pid is None else {}
 
 
 def _camid(manifest: Manifest, source: Source, path: Path, fields: dict[str, str]) -> int | None:
@@ -245,18 +244,19 @@ def _camid(manifest: Manifest, source: Source, path: Path, fields: dict[str, str
     written = fields.get("camid")
     if not written:
         return None
-    number = int(written) if _WHOLE.fullmatch(written) else written
+    number = integer(written)
     if manifest.camera_map is not None:
-        if number not in manifest.camera_map:
+        called = written if number is None else number
+        if called not in manifest.camera_map:
             raise ReidpipeError(
-                f"found camera {number} in {manifest.title}; expected one of "
+                f"found camera {called} in {manifest.title}; expected one of "
                 f"{', '.join(map(str, manifest.camera_map))}; the archive is another release"
             )
-        return manifest.camera_map[number]
-    if isinstance(number, str):
+        return manifest.camera_map[called]
+    if number is None:
         raise ReidpipeError(
-            f"found camera {number} in {path.name}; expected a number, or a `camera_map` in the "
-            f"description of {manifest.title}, such as {{{number}: 0}}; write one"
+            f"found camera {written} in {path.name}; expected a number, or a `camera_map` in the "
+            f"description of {manifest.title}, such as {{{written}: 0}}; write one"
         )
     return number - manifest.camid_base
 
@@ -265,9 +265,10 @@ def _number(fields: dict[str, str], group: str, path: Path) -> int | None:
     text = fields.get(group)
     if not text:
         return None
-    if not _WHOLE.fullmatch(text):
+    number = integer(text)
+    if number is None:
         raise not_a_number(group, text, path.name)
-    return int(text)
+    return number
 
 
 def _template(template: str, fields: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.datasets.layouts.matlab import read_mat
-from pipeline.datasets.layouts.rows import read_lines
+from pipeline.datasets.layouts.rows import integer, read_lines
 from pipeline.terminal.errors import ReidpipeError
 
 if TYPE_CHECKING:
@@ -34,13 +34,14 @@ def listed_identities(reading: Reading, names: Sequence[str]) -> frozenset[int]:
 
 def _text(path: Path) -> set[int]:
     words = [word for line in read_lines(path) for word in re.split(r"[,\s]+", line) if word]
-    odd = next((word for word in words if not re.fullmatch(r"[0-9]{1,18}", word)), None)
+    numbers = {word: integer(word) for word in words}
+    odd = next((word for word, n in numbers.items() if n is None or n < 0), None)
     if odd is not None or not words:
         raise ReidpipeError(
             f"{path}: found '{(odd or '')[:40]}'; expected numbers of identities with commas "
             "between them; unpack the archive again"
         )
-    return {int(word) for word in words}
+    return {number for number in numbers.values() if number is not None}
 
 
 def _matlab(path: Path) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -196,6 +197,13 @@ def read_lines(path: Path) -> list[str]:
     """
     text = read_text(path, "a list file; fetch it again")
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def integer(text: str) -> int | None:
+    """The number that at most 18 ASCII digits write, which arrays of identities hold, with a minus
+    or none; None for anything else. ``int`` reads 1_12 as 112.
+    """
+    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
 
 
 def not_a_number(key: str, text: str, path: str) -> ReidpipeError:

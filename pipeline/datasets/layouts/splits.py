@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pipeline.datasets.layouts.files import Reading
 from pipeline.datasets.layouts.orders import store_orders
-from pipeline.datasets.layouts.rows import LayoutRow, read_lines, shortened
+from pipeline.datasets.layouts.rows import LayoutRow, integer, read_lines, shortened
 from pipeline.datasets.layouts.tracks import mark_tracks
 from pipeline.datasets.manifest import Assignment, Drawn, Trials
 from pipeline.terminal.errors import ReidpipeError
@@ -217,12 +217,13 @@ def _add_viewpoints(reading: Reading) -> None:
             continue
         for number, line in enumerate(read_lines(path), start=1):
             fields = line.split()
-            if len(fields) != 42 or not re.fullmatch(r"-?[0-9]+", fields[-1]):
+            view = integer(fields[-1]) if len(fields) == 42 else None
+            if view is None:
                 raise ReidpipeError(
                     f"{path} line {number}: found {len(fields)} fields; expected a path, 20 "
                     "coordinate pairs and an orientation; fetch the file again"
                 )
-            views[fields[0].replace("\\", "/").split("/")[-1]] = int(fields[-1])
+            views[fields[0].replace("\\", "/").split("/")[-1]] = view
     if not views:
         return
     reading.rows = [

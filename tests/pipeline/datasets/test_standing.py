@@ -13,7 +13,7 @@ import pytest
 from parsing_models.scoring import check_sizes
 from pipeline.artifacts import atomic, graph, requests
 from pipeline.artifacts.steps import Step
-from pipeline.artifacts.store import Workspace
+from pipeline.artifacts.store import REMOVED, Workspace
 from pipeline.datasets.index import PLACES, read_index
 from pipeline.datasets.roots import prepare_root
 from pipeline.datasets.sources import index_step
@@ -162,6 +162,15 @@ def test_drawn_label_maps_are_no_hindrance(workspace: Workspace, tmp_path: Path)
     moved = Workspace(workspace.root.rename(tmp_path / "moved"))
     index = read_index(moved.folder(step))
     check_sizes(index, index.rows)
+
+
+def test_nothing_stands_on_an_index_that_is_being_deleted(workspace: Workspace, root: Path):
+    first = indexed(workspace, root)
+    folder = workspace.folder(first)
+    folder.rename(folder.with_name(f".{folder.name}{REMOVED}"))  # where a kill left it
+    touch(root)
+    second = index_step(workspace, "folder")
+    assert second.key != first.key and not workspace.complete(second)
 
 
 def test_it_is_decided_once(workspace: Workspace, root: Path):
