@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.plugins.options import accepted, check_values
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.engine.arithmetic import restore
 from reid_train.models import COSINE, DISTANCES, STARTS, TRUNKS
@@ -127,6 +127,7 @@ def build_model(
             "it names; remove it"
         )
     factory = TRUNKS[name]
+    check_values(factory, options, "model.options")
     if pretrained != "none":
         check_start(name, pretrained)
         given = {"pretrained": pretrained, "weights": weights}
@@ -170,8 +171,8 @@ def _check_ids(name: str, ids: Tensor | None, count: int) -> None:
 
 
 def _takes(factory: Callable[..., Any], name: str) -> bool:
-    parameters = inspect.signature(factory).parameters
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = accepted(factory)
+    return known is None or name in known
 
 
 def check_start(name: str, pretrained: str) -> None:

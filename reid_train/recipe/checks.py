@@ -73,14 +73,15 @@ def check_labels(
 def check_made(recipe: Recipe, pretrained: str = "none") -> None:
     """Raise ReidpipeError for options that a part does not take, for outputs that nothing gives and
     for a start (``pretrained``) the trunk does not have: model, heads and losses are made once,
-    with random weights and for two identities, and so is what prompts are tuned on.
+    with random weights and for two identities, and so is what prompts are tuned on. Samplers and
+    hooks, which ask for the training images, are not made.
     """
     import torch
 
     from reid_train.models.deployable import check_start
     from reid_train.models.text_table import TextTable
     from reid_train.recipe.assembly import build_task
-    from reid_train.recipe.stages import build_schedule
+    from reid_train.recipe.stages import check_stage
     from reid_train.recipe.texts import tower_sizes
 
     load_given()
@@ -98,7 +99,7 @@ def check_made(recipe: Recipe, pretrained: str = "none") -> None:
     if recipe.prompt_stages:
         _check_encoder(recipe)
     for stage in recipe.stages:
-        build_schedule(stage)
+        check_stage(stage)
 
 
 def _check_encoder(recipe: Recipe) -> None:

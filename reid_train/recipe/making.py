@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.plugins import Door
+from pipeline.plugins.options import accepted, check_options
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.engine.runtime import derive_seed
 
@@ -21,25 +21,6 @@ def require(name: str, known: Iterable[str], path: str) -> None:
         raise ReidpipeError(
             f"found '{name}' for {path}{nearest(name, known)}; expected one of {', '.join(known)}"
         )
-
-
-def accepted(factory: Callable[..., Any]) -> list[str] | None:
-    """Names of a factory's arguments; None when it takes any and refuses unknown ones itself."""
-    parameters = inspect.signature(factory).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return [parameter.name for parameter in parameters]
-
-
-def check_options(factory: Callable[..., Any], options: Iterable[str], path: str) -> None:
-    """Raise ReidpipeError, naming the nearest, for an option that a factory does not take."""
-    known = accepted(factory)
-    for option in options:
-        if known is not None and option not in known:
-            raise ReidpipeError(
-                f"found option '{option}' for {path}{nearest(option, known)}; expected one of "
-                f"{', '.join(known)}"
-            )
 
 
 def make(

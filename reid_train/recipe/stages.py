@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.plugins.options import check_options
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.data import SAMPLERS
 from reid_train.data.augmentation import Augmentation
@@ -76,6 +77,17 @@ def build_stage(stage: schema.Stage, batches: BatchSource) -> Stage:
     )
 
 
+def check_stage(stage: schema.Stage) -> None:
+    """Raise ReidpipeError for options that a stage's schedule, sampler or hooks do not take. Those
+    two ask for the training images and are not made.
+    """
+    build_schedule(stage)
+    if not isinstance(stage.data, schema.Features):
+        check_options(SAMPLERS[stage.data.kind], *_sampler_options(stage))
+    for number, spec in enumerate(stage.hooks):
+        check_options(HOOKS[spec.hook], spec.options, f"hooks.{number}")
+
+
 def build_schedule(stage: schema.Stage) -> Schedule:
     """The factor on a stage's learning rates."""
     options = stage.schedule.model_dump()
@@ -115,11 +127,17 @@ def _image_stage(
 
 
 def _sampler(stage: schema.Stage, data: TrainingSet, seed: int) -> Sampler:
-    options = stage.data.model_dump(exclude={"kind", "augment", "flipped_copies"})
+    options, path = _sampler_options(stage)
     kind = stage.data.kind
     # A hook that finds labels of its own must have no way to an identity.
     labels = np.full(len(data), -1) if stage.clusters else data.labels
     given = {"labels": labels, "seed": seed, "camids": data.camids, "cameras": data.cameras}
-    sampler = make(SAMPLERS, kind, options, f"stages.{stage.name}.data", given)
+    sampler = make(SAMPLERS, kind, options, path, given)
     check_fields(sampler, _SAMPLER, f"sampler '{kind}'")
     return sampler
+
+
+def _sampler_options(stage: schema.Stage) -> tuple[dict[str, Any], str]:
+    """Options of a stage's sampler, and where the recipe says them."""
+    options = stage.data.model_dump(exclude={"kind", "augment", "flipped_copies"})
+    return options, f"stages.{stage.name}.data"

@@ -115,11 +115,23 @@ def test_what_was_made_with_a_plugin_says_so_without_it(trained: Console, place:
         ("model.heads.identity.on=globl", "did you mean 'global'"),
         ("stages.0.losses.0.options.label_smothing=1", "did you mean 'label_smoothing'"),
         ("stages.0.schedule.rais=0.2", "rise"),
+        ("stages.0.losses.1.options.margin=nan", "found margin='nan' for losses 'triplet'"),
+        ("model.heads.identity.options.bias=no way", "found bias='no way'"),
+        ("model.options.dim=3.5", "found dim=3.5 for model.options; expected int"),
     ],
 )
 def test_a_recipe_s_mistakes_come_before_any_artifact(console: Console, setting: str, message: str):
     line = console.mistake("train", "baseline-tiny", "--set", setting)
     assert message in line
+    assert not (console.root / "artifacts").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"), [("epz=1", "did you mean 'eps'"), ("eps=wide", "found eps='wide'")]
+)
+def test_so_do_those_of_a_hook(console: Console, option: str, message: str):
+    setting = f"stages.image.hooks.0.options.{option}"
+    assert message in console.mistake("train", "pcl-clip-usl-tiny", "--set", setting)
     assert not (console.root / "artifacts").exists()
 
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pipeline.plugins.options import accepted
 from reid_train.models import HEADS
 from reid_train.models.heads import (
     BNNeck,
@@ -16,7 +17,6 @@ from reid_train.models.heads import (
     WeightNormLinear,
 )
 from reid_train.models.tiny import Tiny
-from reid_train.recipe.making import accepted
 
 CLASSIFIERS = [name for name in HEADS.own if "classes" in (accepted(HEADS[name]) or ())]
 
