@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,21 @@ import yaml
 from pipeline.terminal.errors import ReidpipeError
 
 # libyaml reads ten times faster; some builds of PyYAML lack it.
-_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_FASTEST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _SafeLoader(_FASTEST):
+    """Numbers such as 1e-3 and 5E4 are numbers, as in YAML 1.2; PyYAML's, of 1.1, ask for a point
+    and a sign, and give the text.
+    """
+
+
+_SafeLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
 # Far more than a person writes; a few lines of aliases of aliases would fill the memory.
 LONGEST, DEEPEST, MOST_NODES = 1_000_000, 50, 100_000
 # Of a number: of one with 4,300 decimal digits, whatever it was written in, Python makes no text.
@@ -18,9 +33,9 @@ LONGEST_NUMBER = 1_000
 
 
 def read_yaml(text: str) -> Any:
-    """The plain value of a YAML document, as ``yaml.safe_load`` has it. Raises yaml.YAMLError, also
-    for a document that nobody writes: too long, nested or unfolding without bound, or with a date
-    or a number that Python has not.
+    """The plain value of a YAML document, as ``yaml.safe_load`` has it, but that 1e-3 is a number.
+    Raises yaml.YAMLError, also for a document that nobody writes: too long, nested or unfolding
+    without bound, or with a date or a number that Python has not.
     """
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"{len(text)} characters; at most {LONGEST}")

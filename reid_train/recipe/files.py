@@ -69,13 +69,17 @@ def read(
 
 def put_text(content: dict[str, Any], path: str, text: str) -> None:
     """``put`` of a value written in YAML, as ``--set PATH=TEXT`` has it."""
+    put(content, path, value_of(path, text))
+
+
+def value_of(path: str, text: str) -> Any:
+    """What ``TEXT`` of ``--set PATH=TEXT`` says. Raises ReidpipeError."""
     try:
-        value = _named(read_yaml(text))
+        return _named(read_yaml(text))
     except yaml.YAMLError as error:
         raise ReidpipeError(
             f"found {path}={text}; expected a YAML value; type --set {path}=VALUE"
         ) from error
-    put(content, path, value)
 
 
 def _named(value: Any) -> Any:

@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.recipe.files import place_of
+from reid_train.recipe.files import place_of, value_of
 from reid_train.recipe.schema import Recipe
 
 
@@ -30,7 +30,7 @@ def read_variations(
     axes: list[list[str]] = []
     for text in texts:
         key, separator, values = text.partition("=")
-        found = list(dict.fromkeys(value.strip() for value in _split(values)))
+        found = _once(key, values)
         if not key or not separator or not all(found) or len(found) < 2:
             raise ReidpipeError(
                 f"found --vary {text}; expected KEY=A,B with two values or more; type --vary "
@@ -53,6 +53,14 @@ def _replaces(key: str, other: str, content: dict[str, Any]) -> bool:
     """
     place = place_of(content, key)
     return place_of(content, other)[: len(place)] == place
+
+
+def _once(key: str, values: str) -> list[str]:
+    """The values as typed, of those that say the same (0.001, 1e-3) the first."""
+    found: dict[str, str] = {}
+    for value in map(str.strip, _split(values)):
+        found.setdefault(repr(value_of(key, value)), value)
+    return list(found.values())
 
 
 def _split(text: str) -> list[str]:

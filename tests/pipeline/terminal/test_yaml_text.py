@@ -70,3 +70,19 @@ def test_a_folder_and_nothing_are_told(tmp_path: Path):
     for path in (tmp_path, tmp_path / "none.yaml"):
         with pytest.raises(ReidpipeError, match="found no way to read"):
             read_yaml_file(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-3", 0.001), ("5E4", 5e4), ("-.5e+1", -5.0), ("2.e3", 2000.0), ("1.0e-3", 0.001)],
+)
+def test_powers_of_ten_are_numbers_with_or_without_a_point(text: str, value: float):
+    found = read_yaml(text)
+    assert type(found) is float and found == value
+
+
+@pytest.mark.parametrize(
+    "text", ["1e", "e3", "1e3a", ".e3", "1e-", "'1e3'", "1 e3", "1e3.5"]
+)
+def test_what_only_looks_like_one_is_text(text: str):
+    assert isinstance(read_yaml(text), str)

@@ -27,10 +27,14 @@ def test_lists_and_mappings_stay_whole():
     assert found == [("options={a: 1, b: [2, 3]}",), ("options=null",)]
 
 
-@pytest.mark.parametrize("text", ["a", "a=", "a=1", "a=1,", "=1,2", "a=1,1"])
+@pytest.mark.parametrize("text", ["a", "a=", "a=1", "a=1,", "=1,2", "a=1,1", "a=0.001, 1e-3"])
 def test_one_value_is_no_variation(text: str):
     with pytest.raises(ReidpipeError, match="expected KEY=A,B with two values or more"):
         read_variations([text])
+
+
+def test_a_value_said_twice_is_one_row():
+    assert read_variations(["a=0.001,2,1.0e-3,1e-3"]) == [("a=0.001",), ("a=2",)]
 
 
 @pytest.mark.parametrize(("varied", "settings"), [(["a=1,2", "a=3,4"], []), (["a=1,2"], ["a=7"])])
