@@ -81,8 +81,6 @@ def test_powers_of_ten_are_numbers_with_or_without_a_point(text: str, value: flo
     assert type(found) is float and found == value
 
 
-@pytest.mark.parametrize(
-    "text", ["1e", "e3", "1e3a", ".e3", "1e-", "'1e3'", "1 e3", "1e3.5"]
-)
+@pytest.mark.parametrize("text", ["1e", "e3", "1e3a", ".e3", "1e-", "'1e3'", "1 e3", "1e3.5"])
 def test_what_only_looks_like_one_is_text(text: str):
     assert isinstance(read_yaml(text), str)
