@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError
+from pydantic.errors import PydanticUserError
 
 from pipeline.terminal.errors import ReidpipeError, nearest
 
@@ -64,7 +64,7 @@ def _types(factory: Callable[..., Any]) -> dict[str, Any]:
         factory = factory.func
     try:
         return typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
-    except (NameError, TypeError):
+    except (AttributeError, NameError, SyntaxError, TypeError):
         return {}
 
 
@@ -74,6 +74,6 @@ def _is_a(value: Any, wanted: Any) -> bool:
         TypeAdapter(wanted).validate_json(text, strict=True)
     except ValidationError:
         return False
-    except (TypeError, PydanticSchemaGenerationError):
+    except (TypeError, PydanticUserError):
         return True
     return True

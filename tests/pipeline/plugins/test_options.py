@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import pytest
 import torch
@@ -77,10 +77,18 @@ def test_the_type_is_told_as_the_signature_writes_it():
         check_values(functools.partial(factory, dim=3), {"margin": "wide"}, "losses 'mine'")
 
 
-def test_a_type_that_cannot_be_found_is_left_to_the_factory():
-    def unknown(*, dim: Nowhere = 1) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+class Words(TypedDict):
+    """Of ``typing``, which pydantic refuses before Python 3.12."""
 
-    check_options(unknown, {"dim": "text"}, "losses 'mine'")
+    word: str
+
+
+@pytest.mark.parametrize("wanted", ["Nowhere", "torch.Nowhere", "1 +", Words, torch.Tensor])
+def test_a_type_that_cannot_be_found_is_left_to_the_factory(wanted: Any):
+    def mine(*, dim=None) -> None: ...
+
+    mine.__annotations__["dim"] = wanted
+    check_options(mine, {"dim": {"word": "text"}}, "losses 'mine'")
 
 
 @pytest.mark.parametrize("door", [HEADS, HOOKS, LOSSES, SAMPLERS, SCHEDULES, TRUNKS])
