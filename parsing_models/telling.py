@@ -12,6 +12,7 @@ from pipeline.artifacts.atomic import replacing
 from pipeline.artifacts.graph import Outcome
 from pipeline.artifacts.steps import Step
 from pipeline.terminal.commandline import Terminal
+from pipeline.terminal.printable import shortened
 from pipeline.terminal.tables import format_table
 
 
@@ -27,7 +28,6 @@ def told_maps(
     it by "centred" and "damaged".
     """
     from parsing_models.bodies import FINDINGS
-    from pipeline.datasets.layouts.rows import shortened
 
     folder, parsed, made_of_it = terminal.workspace.folder(step), step, {}
     while "maps" in parsed.inputs:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import functools
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,18 @@ def write_json(path: Path | str, value: Any) -> None:
         for piece in json.JSONEncoder(indent=2, sort_keys=True).iterencode(value):
             file.write(piece)
         file.write("\n")
+
+
+def write_csv(path: Path | str, rows: Iterable[Sequence[Any]]) -> None:
+    """Replace ``path`` by ``rows`` as comma-separated UTF-8 lines, atomically; None is empty."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        # Before Python 3.13 the writer leaves a lone carriage return bare, which readers take for
+        # the end of a line.
+        quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row in rows:
+            returns = any(isinstance(value, str) and "\r" in value for value in row)
+            (quoting if returns else writer).writerow(row)
 
 
 def parse_json(text: str | bytes) -> Any:

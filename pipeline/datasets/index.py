@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -104,22 +105,8 @@ def write_index(folder: Path, index: Index) -> None:
     reserved = sorted(set(extra) & set(COLUMNS))
     if reserved:
         raise ReidpipeError(f"found extra column '{reserved[0]}'; expected a name not yet in use")
-    with (
-        atomic.replacing(folder / TABLE) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        # The writer leaves a lone carriage return bare, which readers take for the end of a line.
-        quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        writer.writerow([*COLUMNS, *extra])
-        for row in index.rows:
-            fields = [getattr(row, name) for name in COLUMNS]
-            beside = {name: row.extra.get(name, "") for name in extra}
-            if LABEL_PATH in beside:
-                beside[LABEL_PATH] = written(beside[LABEL_PATH], folder)
-            found = ["" if value is None else value for value in (*fields, *beside.values())]
-            returns = any(isinstance(value, str) and "\r" in value for value in found)
-            (quoting if returns else writer).writerow(found)
+    lines = (_line(row, extra, folder) for row in index.rows)
+    atomic.write_csv(folder / TABLE, chain([[*COLUMNS, *extra]], lines))
     root = index.root.absolute()
     inside = root.is_relative_to(folder)
     stored = root.relative_to(folder).as_posix() if inside else root.as_posix()
@@ -128,6 +115,13 @@ def write_index(folder: Path, index: Index) -> None:
     if index.definition is not None:
         about["definition"] = index.definition
     atomic.write_json(folder / ABOUT, about)
+
+
+def _line(row: ImageRow, extra: Sequence[str], folder: Path) -> list[Any]:
+    beside = {name: row.extra.get(name, "") for name in extra}
+    if LABEL_PATH in beside:
+        beside[LABEL_PATH] = written(beside[LABEL_PATH], folder)
+    return [*(getattr(row, name) for name in COLUMNS), *beside.values()]
 
 
 def read_index(folder: Path) -> Index:

@@ -17,7 +17,6 @@ from pipeline.datasets.fingerprints import fingerprint, fingerprints
 from pipeline.datasets.index import ImageRow, Index, write_index
 from pipeline.datasets.layouts import LayoutResult, LayoutRow, read_layout
 from pipeline.datasets.layouts.own import Holdout
-from pipeline.datasets.layouts.rows import shortened
 from pipeline.datasets.repeats import may_repeat
 from pipeline.datasets.sharing import Shared
 from pipeline.datasets.standing import ALIKE, decide
@@ -27,6 +26,7 @@ from pipeline.images.pixels import read_size
 from pipeline.images.work import WORTHWHILE
 from pipeline.mannequins import render
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.printable import shortened
 
 if TYPE_CHECKING:
     from pipeline.artifacts.steps import Job

@@ -7,7 +7,6 @@ so it can be made alone, in any order, in any process.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from pipeline.artifacts.atomic import write_text
+from pipeline.artifacts.atomic import write_csv
 from pipeline.artifacts.processes import spread
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.check import check_rows
@@ -187,8 +186,4 @@ def _made(entry: Plan) -> ImageRow:
 
 def _write_identities(path: Path, people: Sequence[Identity]) -> None:
     table = [who.row() for who in people]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(table[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    write_text(path, text.getvalue())
+    write_csv(path, [list(table[0]), *(list(person.values()) for person in table)])

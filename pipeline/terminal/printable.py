@@ -28,6 +28,12 @@ def one_line(text: str) -> str:
     return f"{line[:half]} ... {line[-half:]}"
 
 
+def shortened(names: list[str], most: int = 3) -> str:
+    """``a, b, c and 7 more`` for messages."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 class PrintableFormatter(logging.Formatter):
     """Log records as printable text."""
 

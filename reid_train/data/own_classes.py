@@ -8,8 +8,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from pipeline.datasets.index import ImageRow, Index
-from pipeline.datasets.layouts.rows import shortened
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.printable import shortened
 from reid_train.data.shots import Row
 
 SHARE = 0.2

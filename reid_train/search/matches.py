@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -182,14 +182,8 @@ def seen(gallery: Gallery, row: int) -> tuple[str | None, int | None]:
 
 def write_table(file: Path, found: Sequence[Sequence[Match]]) -> None:
     """Write all matches as CSV, one a line; what is not known is empty."""
-    with (
-        atomic.replacing(file) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as stream,
-    ):
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(FIELDS)
-        for match in (match for matches in found for match in matches):
-            writer.writerow([_cell(value) for value in match.plain().values()])
+    lines = ([_cell(value) for value in match.plain().values()] for match in chain(*found))
+    atomic.write_csv(file, chain([FIELDS], lines))
 
 
 def _cell(value: Any) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts.atomic import write_json
-from pipeline.datasets.layouts.rows import shortened
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.paths import check_out
+from pipeline.terminal.printable import shortened
 from pipeline.terminal.tables import format_table
 from reid_train.search.matches import Match, Query, write_table
 

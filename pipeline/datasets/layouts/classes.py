@@ -17,8 +17,9 @@ from pipeline.artifacts.atomic import parse_json
 from pipeline.datasets.layouts.files import Reading
 from pipeline.datasets.layouts.matlab import read_mat
 from pipeline.datasets.layouts.roots import names_beside
-from pipeline.datasets.layouts.rows import LayoutRow, read_lines, shortened, walk_images
+from pipeline.datasets.layouts.rows import LayoutRow, read_lines, walk_images
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.printable import shortened
 
 SEED = 0
 VAL_SHARE = 0.2

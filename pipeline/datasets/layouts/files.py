@@ -17,11 +17,11 @@ from pipeline.datasets.layouts.rows import (
     not_a_number,
     plain_name,
     read_lines,
-    shortened,
     walk_images,
 )
 from pipeline.datasets.manifest import Layout, Manifest, Source
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.printable import shortened
 
 
 @dataclass

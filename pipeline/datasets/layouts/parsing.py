@@ -13,13 +13,13 @@ from pipeline.datasets.layouts.matlab import read_mat, try_mats
 from pipeline.datasets.layouts.rows import (
     LayoutRow,
     read_lines,
-    shortened,
     walk_files,
     walk_images,
 )
 from pipeline.images.pixels import known_formats
 from pipeline.labels.garments import CCP
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.printable import shortened
 
 PERSON = 15
 # Fine parts of the annotation -> the six classes of the ReID literature (0 is background).

@@ -9,11 +9,12 @@ from pipeline.datasets.layouts.files import Reading
 from pipeline.datasets.layouts.own import Holdout, read_own
 from pipeline.datasets.layouts.own.rules import likely
 from pipeline.datasets.layouts.roots import find_root, match_layout
-from pipeline.datasets.layouts.rows import LayoutResult, shortened
+from pipeline.datasets.layouts.rows import LayoutResult
 from pipeline.datasets.layouts.splits import complete
 from pipeline.datasets.manifest import Manifest
 from pipeline.datasets.readers import READERS
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.printable import shortened
 
 
 def read_layout(

@@ -211,9 +211,3 @@ def not_a_number(key: str, text: str, path: str) -> ReidpipeError:
     return ReidpipeError(
         f"found {key} '{text}' in {path}; expected a number of at most 18 digits; correct the rule"
     )
-
-
-def shortened(names: list[str], most: int = 3) -> str:
-    """``a, b, c and 7 more`` for messages."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 from pipeline.datasets.layouts.files import Reading
 from pipeline.datasets.layouts.orders import store_orders
-from pipeline.datasets.layouts.rows import LayoutRow, integer, read_lines, shortened
+from pipeline.datasets.layouts.rows import LayoutRow, integer, read_lines
 from pipeline.datasets.layouts.tracks import mark_tracks
 from pipeline.datasets.manifest import Assignment, Drawn, Trials
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.printable import shortened
 
 
 def complete(reading: Reading) -> None:

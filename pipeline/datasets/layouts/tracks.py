@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipeline.datasets.layouts.rows import read_lines, shortened
+from pipeline.datasets.layouts.rows import read_lines
 from pipeline.datasets.protocols import TRACK
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.printable import shortened
 
 if TYPE_CHECKING:
     from pipeline.datasets.layouts.files import Reading

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
 import resource
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from pipeline.artifacts import atomic
-from pipeline.artifacts.atomic import replacing, write_text
+from pipeline.artifacts.atomic import replacing, write_csv, write_text
 from pipeline.artifacts.mark import drop_temporary
 from pipeline.labels.maps import LabelMapReader
 from pipeline.labels.sets import LIP
@@ -82,6 +83,14 @@ def test_a_disk_that_takes_no_more_has_its_number(
         write(temporary)
     assert raised.value.errno == errno.EFBIG
     assert unseen == [] and list(tmp_path.iterdir()) == []
+
+
+def test_lines_of_a_table_end_where_they_were_ended(tmp_path: Path):
+    rows = [["two\rlines", "a,b"], ["two\nlines", 'say "a"'], [None, 0.5]]
+    write_csv(tmp_path / "x.csv", rows)
+    with (tmp_path / "x.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [*rows[:2], ["", "0.5"]]
+    assert (tmp_path / "x.csv").read_bytes().endswith(b"\n,0.5\n")
 
 
 def test_other_failures_stay_what_they_are(tmp_path: Path):

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from pipeline.datasets.layouts.own.found import Found, Tale
 from pipeline.datasets.layouts.own.words import is_nobody, spelled, whole
-from pipeline.datasets.layouts.rows import LayoutRow, shortened
+from pipeline.datasets.layouts.rows import LayoutRow
 from pipeline.datasets.layouts.splits import number_identities
+from pipeline.terminal.printable import shortened
 
 # Market-1501 calls what its detector took for a person 0000; its file names give it away.
 _MARKET_DISTRACTOR = re.compile(r"0+_c\d+s\d+_\d+_\d+\.")

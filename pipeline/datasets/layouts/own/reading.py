@@ -12,8 +12,9 @@ from pipeline.datasets.layouts.own.people import numbered, people_only
 from pipeline.datasets.layouts.own.table import read_table, tell_sheet
 from pipeline.datasets.layouts.own.tree import read_tree, unwrapped
 from pipeline.datasets.layouts.own.words import TEST
-from pipeline.datasets.layouts.rows import LayoutResult, is_image, shortened
+from pipeline.datasets.layouts.rows import LayoutResult, is_image
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.printable import shortened
 
 TABLE = "index.csv"
 

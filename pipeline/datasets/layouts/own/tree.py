@@ -23,11 +23,11 @@ from pipeline.datasets.layouts.rows import (
     data_folders,
     is_image,
     not_a_number,
-    shortened,
     walk_files,
     walk_images,
 )
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.printable import shortened
 
 WRAPPINGS = 3
 
