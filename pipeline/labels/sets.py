@@ -53,6 +53,12 @@ class LabelSet:
     palette: tuple[tuple[int, int, int], ...]
     flip_pairs: tuple[tuple[int, int], ...] = ()
 
+    def __post_init__(self) -> None:
+        # Of JSON, and of many a caller, they are lists, which equal no tuples.
+        object.__setattr__(self, "names", tuple(self.names))
+        for field in ("palette", "flip_pairs"):
+            object.__setattr__(self, field, tuple(map(tuple, getattr(self, field))))
+
     def __len__(self) -> int:
         return len(self.names)
 

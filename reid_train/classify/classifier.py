@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.options import FLAG, POSITIVE, TEXT, WHOLE, Option, check_option
 from reid_train.engine.checkpoint import load_strict, read_state_dict, shape_of, unwrap
 from reid_train.engine.runtime import Runtime
 from reid_train.models.clip.classifier import ClipClassifier, CoCoOp, CoOp, Maple, ZeroShot
@@ -21,12 +22,36 @@ from reid_train.models.maple import MapleLearner
 
 Source = str | Path | Mapping[str, Any]
 
-_TOWERS = ("image_heads", "text_heads", "text_batch")
-OPTIONS: dict[str, tuple[str, ...]] = {
-    "zero-shot": ("template", *_TOWERS),
-    "coop": ("template", "position", "n_ctx", "class_specific", "seed", *_TOWERS),
-    "cocoop": ("template", "position", "n_ctx", "seed", *_TOWERS),
-    "maple": ("template", "n_ctx", "depth", "seed", *_TOWERS),
+
+def _or_none(option: Option) -> Option:
+    return Option(f"{option.wanted}, or None", lambda value: value is None or option.fits(value))
+
+
+_TOWERS = {
+    **dict.fromkeys(("image_heads", "text_heads"), _or_none(POSITIVE)),
+    "text_batch": POSITIVE,
+}
+_SENTENCES = Option(
+    "a sentence, or several",
+    lambda value: (
+        TEXT.fits(value)
+        or (isinstance(value, list | tuple) and bool(value) and all(map(TEXT.fits, value)))
+    ),
+)
+_SEED = Option(
+    "a whole number from 0 to 2^63", lambda value: WHOLE.fits(value) and 0 <= value < 2**63
+)
+_LEARNT = {
+    "template": _or_none(Option("a sentence", TEXT.fits)),
+    "n_ctx": _or_none(POSITIVE),
+    "seed": _SEED,
+    **_TOWERS,
+}
+OPTIONS: dict[str, dict[str, Option]] = {
+    "zero-shot": {"template": _SENTENCES, **_TOWERS},
+    "coop": {**_LEARNT, "position": TEXT, "class_specific": _or_none(FLAG)},
+    "cocoop": {**_LEARNT, "position": TEXT},
+    "maple": {**_LEARNT, "depth": _or_none(POSITIVE)},
 }
 _N_CTX = {"coop": 16, "cocoop": 4, "maple": 2}  # the authors' settings
 _DEPTH = 9
@@ -41,7 +66,7 @@ def load_prompt_classifier(
     clip: Source,
     learner: Source | None = None,
     class_names: Sequence[str],
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     **options: Any,
 ) -> ClipClassifier:
     """A classifier by class name in eval mode on ``device``: images N,3,224,224 float RGB in 0..1
@@ -135,12 +160,8 @@ def _unknown_kind(kind: str) -> ReidpipeError:
 def _check_options(kind: str, options: Mapping[str, Any]) -> None:
     if kind not in OPTIONS:
         raise _unknown_kind(kind)
-    for name in options:
-        if name not in OPTIONS[kind]:
-            raise ReidpipeError(
-                f"found option '{name}'{nearest(name, OPTIONS[kind])} for {kind}; expected one of "
-                f"{', '.join(OPTIONS[kind])}; leave it out"
-            )
+    for name, value in options.items():
+        check_option(name, value, OPTIONS[kind], of=kind)
     if kind == "cocoop" and options.get("position", "end") != "end":
         raise ReidpipeError(
             f"found position '{options['position']}' for cocoop; expected 'end', the only one it "

@@ -24,3 +24,21 @@ def full(values: Tensor) -> Tensor:
     training in ``fp64`` is nowhere rounded.
     """
     return values if values.dtype == torch.float64 else values.float()
+
+
+def normalised(images: Tensor, mean: Tensor, std: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images N,3,H,W float RGB in 0..1, less ``mean`` and divided by ``std``, in their type.
+
+    Raises ValueError when they are of another ``size`` (H, W) or shape, and for whole numbers,
+    which are in 0..255.
+    """
+    if images.ndim != 4 or images.shape[1] != 3 or images.shape[2:] != size:
+        height, width = size
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}; this model takes N,3,{height},{width}"
+        )
+    if not images.is_floating_point():
+        raise ValueError(f"images are {images.dtype}; this model takes floats in 0..1")
+    if images.dtype != mean.dtype:
+        images = images.to(mean.dtype)
+    return (images - mean).div_(std)

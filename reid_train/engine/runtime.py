@@ -50,7 +50,7 @@ class Runtime:
     @classmethod
     def create(
         cls,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str = "fp32",
         threads: int | None = None,
         *,
@@ -238,7 +238,8 @@ def list_devices() -> list[str]:
     return ["cpu", *(f"cuda:{n} ({torch.cuda.get_device_name(n)})" for n in range(count))]
 
 
-def _device(name: str, local_rank: int | None) -> torch.device:
+def _device(asked: str | torch.device, local_rank: int | None) -> torch.device:
+    name = str(asked)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         name = "cuda" if count else "cpu"

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.order import pieces
 
 # Block of gallery rows per matrix product: at 8000 x 1280 floats it stays near the caches and is
@@ -20,6 +21,10 @@ BLOCK = 8000
 CHUNK = 480
 # Rows whose squares are added at once, so that the sums stay in the cache.
 FEW = 8
+# Norms up to which the numbers are float32: squared distances, (|q| + |g|)^2 at most, and where
+# rows are normalised the products 2 q.g of unit queries with the gallery as it is.
+LARGEST = float(np.sqrt(np.finfo(np.float32).max)) / 2
+LARGEST_SCALED = float(np.finfo(np.float32).max) / 2
 # The limit of BLAS threads belongs to the process: who sets it has to be alone.
 _ALONE = threading.Lock()
 
@@ -56,10 +61,11 @@ ENTRIES, LEAST_DIMS = 320 * 48, 72
 
 
 def unit_rows(features: np.ndarray) -> np.ndarray:
-    """Rows divided by their L2 norm, float32; a zero row stays zero."""
-    features = np.ascontiguousarray(features, dtype=np.float32)
-    norms = np.sqrt(_squares(features))
-    return features / np.maximum(norms, 1e-12)[:, None].astype(np.float32)
+    """Rows divided by their L2 norm, float32; a zero row stays zero, one that is not finite so."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        features = np.ascontiguousarray(features, dtype=np.float32)
+        norms = np.sqrt(_squares(features))
+        return features / np.maximum(norms, 1e-12)[:, None].astype(np.float32)
 
 
 class Distances:
@@ -73,7 +79,8 @@ class Distances:
     features: query (Q, D), gallery (G, D); computed in float32. normalise: as if the rows were
     L2-normalised first; the norms of the gallery enter after the product, so that no normalised
     copy of it is made. memory_mib bounds what is allocated on top of the given features, down to
-    the distances of a single query and one product of the least size.
+    the distances of a single query and one product of the least size. Raises ReidpipeError for
+    features that are not finite, or so large that distances were not.
     """
 
     def __init__(
@@ -92,12 +99,28 @@ class Distances:
         self.squares = np.empty(count, np.float32)
         for start in range(0, count, self.block):
             part = slice(start, start + self.block)
-            squares = _squares(np.asarray(gallery[part], dtype=np.float32))
+            squares = self._measured(gallery, part)
             if normalise:
                 scales = 1 / np.maximum(np.sqrt(squares), 1e-12)
                 self.scales[part] = scales
                 squares *= scales**2
             self.squares[part] = squares
+        for start in range(0, 0 if query is gallery else len(query), self.block):
+            self._measured(query, slice(start, start + self.block))
+
+    def _measured(self, features: np.ndarray, part: slice) -> np.ndarray:
+        """Squared norms float64 of the rows of ``part``, none of which is too long."""
+        with np.errstate(over="ignore"):
+            squares = _squares(np.asarray(features[part], dtype=np.float32))
+        most = LARGEST_SCALED if self.normalise else LARGEST
+        wrong = np.flatnonzero(~(squares <= most**2))
+        if len(wrong):
+            raise ReidpipeError(
+                f"found features of norm {np.sqrt(squares[wrong[0]]):.3g} in row "
+                f"{part.start + wrong[0]}; expected finite numbers, and norms up to {most:.3g}; "
+                "the model may have diverged: train it again with a lower learning rate"
+            )
+        return squares
 
     def chunks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (first query, distances (n, G) float32) of a few queries, ``piece_rows``, so that

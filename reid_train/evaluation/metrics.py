@@ -87,6 +87,11 @@ def evaluate_distances(
     ``dist`` is left unchanged.
     """
     dist = to_numpy(dist)
+    if dist.dtype.kind not in "fiu":
+        try:
+            dist = dist.astype(np.float64)
+        except (TypeError, ValueError):
+            raise ReidpipeError(f"found distances of {dist.dtype}; expected numbers") from None
     expected = (len(q_pids), len(g_pids))
     if dist.shape != expected:
         raise ReidpipeError(f"found distances of shape {dist.shape}; expected {expected}")
@@ -112,6 +117,8 @@ def score(
     a CMC that counts other people and not their images; mAP and mINP count images all the same
     (SYSU-MM01, Wu et al., ICCV 2017).
     """
+    if max_rank < 1:
+        raise ReidpipeError(f"found max_rank={max_rank}; expected 1 at least")
     ap = np.full(queries, np.nan)
     inp = np.full(queries, np.nan)
     first = np.full(queries, -1, np.int64)

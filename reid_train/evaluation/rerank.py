@@ -45,7 +45,11 @@ def rerank_distances(
     _check_memory(queries, len(gallery), query.features.shape[1], k1)
     if not 0 <= lam <= 1:
         raise ReidpipeError(f"found lam={lam}; expected a weight from 0 to 1")
-    features = np.concatenate([np.asarray(side.features, np.float32) for side in (query, gallery)])
+    if not len(gallery):
+        return np.empty((queries, 0), np.float32)
+    with np.errstate(over="ignore"):
+        sides = [np.asarray(side.features, np.float32) for side in (query, gallery)]
+    features = np.concatenate(sides)
     if normalise:
         features = unit_rows(features)
     neighbours, original, farthest = _compare(features, queries, max(k1 + 1, k2))
@@ -72,7 +76,8 @@ def jaccard_graph(features: Any, *, k1: int = 30, k2: int = 6, within: float = 1
     The encoding of SpCL / ClusterContrast: unlike re-ranking the neighbour list has k1 entries
     (the image itself included) and weights are a soft-max of negative squared distances.
     """
-    features = np.ascontiguousarray(to_numpy(features), dtype=np.float32)
+    with np.errstate(over="ignore"):
+        features = np.ascontiguousarray(to_numpy(features), dtype=np.float32)
     _check(len(features), k1, k2, k1, "give smaller k1, k2, which a recipe's hook may set")
     nearest = Neighbours(len(features), max(k1, k2))
     for start, block in _search(features):

@@ -7,11 +7,14 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pipeline.artifacts.checked import read_json
 from pipeline.artifacts.epochs import folder_of
 from pipeline.artifacts.runs import find_run, list_runs, matching_runs, nearest_run, parted
 from pipeline.artifacts.store import Workspace
 from pipeline.plugins import require
+from pipeline.plugins.options import check_values
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.engine.checkpoint import META, WEIGHTS, load_strict, read_state_dict, unwrap
 from reid_train.engine.runtime import Runtime
@@ -25,7 +28,7 @@ def load_model(
     *,
     format: str | None = None,
     workspace: str | Path | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     **options: Any,
 ) -> ReidModel:
     """A retrieval model in eval mode on ``device``.
@@ -88,6 +91,10 @@ def import_checkpoint(
                 f"found option '{name}'{nearest(name, known)} for {format}; expected one "
                 f"of {', '.join(known)}; leave it out"
             )
+    check_values(read, options, f"format {format}")
+    size = options.get("input_size")
+    if size is not None and min(size) < 1:
+        raise ReidpipeError(f"found input_size={size!r}; expected [H,W] of 1 pixel at least")
     if isinstance(file, Mapping):
         return read(unwrap(file), "the state dict", **options)
     return read(read_state_dict(file), str(file), **options)

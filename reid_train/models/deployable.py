@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.plugins.options import accepted, check_values
 from pipeline.terminal.errors import ReidpipeError, nearest
-from reid_train.engine.arithmetic import restore
+from reid_train.engine.arithmetic import normalised, restore
 from reid_train.models import COSINE, DISTANCES, STARTS, TRUNKS
 
 log = logging.getLogger(__name__)
@@ -85,17 +85,13 @@ class ReidModel(nn.Module):
         """Every named feature of the trunk, each N,D; ``embedding`` is the one to search with.
 
         Without ids no row of a trunk's table is added. Raises ``ValueError`` when the images are
-        not N,3,H,W of ``input_size``, and in eval mode for ids that are in no table.
+        not floats N,3,H,W of ``input_size``, and in eval mode for ids that are in no table.
         """
-        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2:] != self.input_size:
-            height, width = self.input_size
-            raise ValueError(
-                f"images have shape {tuple(images.shape)}; this model takes N,3,{height},{width}"
-            )
+        images = normalised(images, self.mean, self.std, self.input_size)
         if not self.training and not torch.compiler.is_exporting():
             for name, count in self.side_tables.items():
                 _check_ids(name, camids if name == "camids" else views, count)
-        return self.trunk((images - self.mean).div_(self.std), camids=camids, views=views)
+        return self.trunk(images, camids=camids, views=views)
 
     def forward(
         self, images: Tensor, camids: Tensor | None = None, views: Tensor | None = None

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.engine.arithmetic import restore
+from reid_train.engine.arithmetic import normalised, restore
 from reid_train.models.clip.text import chunked
 from reid_train.models.clip.towers import Towers
 from reid_train.models.learners import (
@@ -79,13 +79,10 @@ class ClipClassifier(nn.Module):
             self.register_buffer(name, value.to(device), persistent=False)
 
     def prepared(self, images: Tensor) -> Tensor:
-        """Normalised images. Raises ValueError when they are not N,3,H,W of ``input_size``."""
-        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2:] != self.input_size:
-            height, width = self.input_size
-            raise ValueError(
-                f"images have shape {tuple(images.shape)}; this model takes N,3,{height},{width}"
-            )
-        return (images - self.mean) / self.std
+        """Normalised images. Raises ValueError when they are not floats N,3,H,W of
+        ``input_size``.
+        """
+        return normalised(images, self.mean, self.std, self.input_size)
 
     def image_features(self, images: Tensor) -> Tensor:
         """Images N,3,H,W in 0..1 -> N,D, not normalised: the retrieval feature."""

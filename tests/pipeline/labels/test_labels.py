@@ -81,6 +81,13 @@ def test_mirroring_twice_changes_nothing(labels: LabelSet, seed: int):
     assert np.array_equal(labels.mirrored(once), maps)
 
 
+def test_lists_make_the_same_set_as_tuples():
+    made = LabelSet("own", ["background", "top"], [[0, 0, 0], [1, 1, 1]], [])  # pyright: ignore
+    same = LabelSet("own", ("background", "top"), ((0, 0, 0), (1, 1, 1)))
+    assert made == same and hash(made) == hash(same)
+    assert made.map_to(same).tolist() == [0, 1]
+
+
 def test_mirroring_exchanges_the_sides():
     assert LIP.mirrored(np.array([[14, 5, 19]], np.uint8)).tolist() == [[18, 5, 15]]
     assert ATR.mirrored(np.array([[9, 16]], np.uint8)).tolist() == [[16, 10]]

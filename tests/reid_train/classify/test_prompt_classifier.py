@@ -214,12 +214,22 @@ def test_heads_can_be_told():
 def test_unknown_words_name_the_nearest():
     with pytest.raises(ReidpipeError, match="kind 'cocop' .did you mean 'cocoop'"):
         _load("cocop")
-    with pytest.raises(ReidpipeError, match="option 'positon' .did you mean 'position'.* for coop"):
+    with pytest.raises(ReidpipeError, match="option 'positon' for coop .did you mean 'position'"):
         _load("coop", positon="end")
     with pytest.raises(ReidpipeError, match="option 'depth' for coop"):
         _load("coop", depth=3)
     with pytest.raises(ReidpipeError, match="position 'front' for cocoop; expected 'end'"):
         _load("cocoop", position="front")
+    for kind, option, value in (
+        ("zero-shot", "template", None),
+        ("coop", "n_ctx", "4"),
+        ("coop", "class_specific", 1),
+        ("maple", "depth", 0),
+        ("cocoop", "seed", -1),
+        ("zero-shot", "text_batch", 0),
+    ):
+        with pytest.raises(ReidpipeError, match=f"found {option}={value!r} for {kind}; expected"):
+            _load(kind, **{option: value})
     with pytest.raises(ReidpipeError, match="kind 'cop'"):
         count_learner("cop")
 

@@ -227,8 +227,19 @@ def test_user_mistakes():
         evaluate_distances(np.array([[np.nan, 0]]), [1], [1, 1], [0], [1, 1])
     with pytest.raises(ReidpipeError, match=r"\(1, 2\); expected \(1, 3\)"):
         evaluate_distances(np.zeros((1, 2)), [1], [1, 1, 1], [0], [1, 1, 1])
+    with pytest.raises(ReidpipeError, match="found max_rank=-1; expected 1 at least"):
+        evaluate(good, good, max_rank=-1)
+    with pytest.raises(ReidpipeError, match="found distances of .*; expected numbers"):
+        evaluate_distances(np.array([["a", "b"]]), [1], [1, 1], [0], [1, 1])
     with pytest.raises(ValueError, match="no valid query"):
         evaluate(good, Embeddings(np.zeros((0, 3)), [], []))
+
+
+@pytest.mark.parametrize("dtype", [bool, object, np.float16, np.uint8, np.int64])
+def test_distances_of_any_numbers(dtype: type):
+    dist = np.array([[1, 0, 1], [0, 1, 1]]).astype(dtype)
+    found = evaluate_distances(dist, [1, 2], [2, 1, 2], [0, 0], [1, 1, 1])
+    assert found.mAP == pytest.approx(11 / 12)
 
 
 def test_memory_stays_within_the_budget_whatever_the_gallery():

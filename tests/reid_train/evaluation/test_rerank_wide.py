@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.evaluation import Embeddings, jaccard_graph, rerank_distances
+from reid_train.evaluation import Embeddings, evaluate, jaccard_graph, rerank_distances
 from tests.reid_train.evaluation.test_rerank import dense_rerank
 
 
@@ -64,3 +64,29 @@ def test_too_few_images_say_how_many_are_needed():
         jaccard_graph(np.eye(5), k1=4, k2=9)
     with pytest.raises(ReidpipeError, match="found k1=1, k2=1; expected k1 at least 2"):
         jaccard_graph(np.eye(5), k1=1, k2=1)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, 1e39, 1e20])
+def test_features_whose_distances_are_no_numbers_are_refused(odd: float):
+    features = people().astype(np.float64)
+    features[7, 3] = odd
+    with pytest.raises(ReidpipeError, match="in row 7; expected finite numbers, and norms up to"):
+        jaccard_graph(features, k1=5, k2=2)
+    if not np.isfinite(odd):
+        return
+    query, gallery = (
+        Embeddings(features[:15], np.zeros(15)),
+        Embeddings(features[15:], np.zeros(45)),
+    )
+    with pytest.raises(ReidpipeError, match="in row 7; expected"):
+        rerank_distances(query, gallery, normalise=False, k1=5, k2=2)
+    with pytest.raises(ReidpipeError, match="in row 7; expected"):
+        evaluate(query, gallery, normalise=False, exclude="none")
+    if odd < 1e38:
+        assert np.isfinite(rerank_distances(query, gallery, k1=5, k2=2)).all()
+        assert np.isfinite(evaluate(query, gallery, exclude="none").mAP)
+
+
+def test_an_empty_gallery_has_no_distances():
+    none = Embeddings(np.empty((0, 6)), np.empty(0))
+    assert rerank_distances(Embeddings(people(), np.zeros(60)), none, k1=5, k2=2).shape == (60, 0)

@@ -123,6 +123,9 @@ def test_unknown_format_option_and_device_are_one_line(state):
     for arguments, words in (
         ({"format": "colc780"}, ["did you mean 'col780'", *FORMATS]),
         ({"format": "col780", "input_sise": (128, 48)}, ["did you mean 'input_size'"]),
+        ({"format": "col780", "input_size": 5}, ["input_size=5", "expected tuple[int, int]"]),
+        ({"format": "col780", "input_size": (128, 0)}, ["(128, 0)", "1 pixel at least"]),
+        ({"format": "col780", "mean": "grey"}, ["mean='grey' for format col780"]),
         ({"format": "col780", "device": "gpu"}, ["gpu"]),
         ({}, ["format"]),
     ):
@@ -138,6 +141,9 @@ def test_constants_of_the_older_files_can_be_given(state):
     model = reid_train.load_model(state, format="col780", mean=mean, std=std)
     usual = reid_train.load_model(state, format="col780")
     x = torch.rand(1, 3, 128, 48)
+    assert torch.equal(usual(x), usual(x.double()))
+    with pytest.raises(ValueError, match="images are torch.uint8; this model takes floats"):
+        usual((255 * x).byte())
     again = ((x - 0.5) / 0.25) * usual.std + usual.mean
     torch.testing.assert_close(model(x), usual(again))
 
