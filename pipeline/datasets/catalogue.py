@@ -51,8 +51,9 @@ def parse_manifest(content: dict[str, Any], variant: str | None = None) -> Manif
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "content"
+        why = first["msg"].removeprefix("Value error, ")
         raise ReidpipeError(
-            f"manifest {name}: found a wrong '{where}': {first['msg']}; "
+            f"manifest {name}: found a wrong '{where}': {why}; "
             "expected the fields of pipeline/datasets/manifest.py"
         ) from error
 
@@ -63,7 +64,9 @@ def load_manifest(dataset: str) -> Manifest:
 
     Raises ReidpipeError naming the nearest known id or variant, or what is wrong with the file.
     """
-    name, _, variant = dataset.rpartition(":") if ":" in dataset else (dataset, "", "")
+    whole = is_file(dataset) and Path(dataset).expanduser().is_file()  # whatever its name has
+    split = ":" in dataset and not whole
+    name, _, variant = dataset.rpartition(":") if split else (dataset, "", "")
     known = manifest_files()
     if is_file(name):
         return _own_file(Path(name).expanduser(), variant or None, known)
@@ -77,7 +80,7 @@ def load_manifest(dataset: str) -> Manifest:
 
 def is_file(dataset: str) -> bool:
     """Whether a dataset is given as a YAML file, not by its id."""
-    return dataset.endswith((".yaml", ".yml"))
+    return dataset.lower().endswith((".yaml", ".yml"))
 
 
 def _own_file(path: Path, variant: str | None, known: Mapping[str, Any]) -> Manifest:

@@ -91,17 +91,23 @@ def prepare(
         from pipeline.datasets.layouts.own import Holdout
         from pipeline.datasets.roots import prepare_root
 
-        if manifest.notice:
-            terminal.note(f"{manifest.title}: {manifest.notice}")
+        people = Holdout.parse(holdout, seed or 0) if holdout is not None else None
+        notice = [f"{manifest.title}: {manifest.notice}"] if manifest.notice else []
+        # Whoever may fetch reads it first; a mistake of all others is told in one line.
+        fetched = manifest.policy == "direct" and root is None and archive is None
+        for line in notice if fetched else ():
+            terminal.note(line)
         prepare_root(
             dataset,
             terminal.workspace.root,
             root=root,
             archive=archive,
             rule=rule,
-            holdout=Holdout.parse(holdout, seed or 0) if holdout is not None else None,
+            holdout=people,
             progress=terminal.draws,
         )
+        for line in () if fetched else notice:
+            terminal.note(line)
     make = partial(terminal.make, workers=workers)
     compared: list[Outcome] = []
     index = index_step(terminal.workspace, dataset, make=lambda step: compared.append(make(step)))

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pipeline.datasets.layouts.roots import names_beside
 from pipeline.datasets.layouts.rows import SKIPPED_NAMES, subfolders, walk_files
-from pipeline.datasets.manifest import Layout, Manifest
+from pipeline.datasets.manifest import Manifest
+from pipeline.datasets.trees import Layout
 
 # What systems and programs leave in folders; no list names it.
 _CLUTTER = frozenset(

@@ -11,10 +11,21 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from pipeline.datasets.entries import (
+    AtLeastOne,
+    Inside,
+    Lower,
+    Part,
+    Side,
+    Template,
+    groups_of,
+    unknown_groups,
+)
 from pipeline.datasets.exclusion import Exclude
 from pipeline.datasets.readers import READERS
+from pipeline.datasets.trees import Layout
 from pipeline.images.decoding import Decoding
 from pipeline.terminal.errors import ReidpipeError, nearest
 
@@ -23,12 +34,6 @@ Policy = Literal["direct", "manual", "request", "never"]
 # The name of images of one's own that were given none.
 UNNAMED = "own"
 PUBLISHED_DECODING: Decoding = "as-stored"
-
-
-class Part(BaseModel):
-    """Base of all parts of a manifest: no unknown field, no change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Archive(Part):
@@ -89,56 +94,6 @@ class Totals(Part):
     used_by_loader: int | None = None
 
 
-class Source(Part):
-    """Where the images of one split are.
-
-    folder: relative to the root, read recursively in sorted order. list: a text file naming the
-    images instead; each line must match ``line`` (groups ``path`` and optionally ``pid``) and
-    becomes the first existing file among the templates ``images`` (field ``{path}``).
-    labels: template of the label map, field ``{stem}``. rule: in place of the layout's.
-    camid: for splits whose names carry no camera. pid_from: where the identity is written.
-    depth: 1 reads the folder itself only. identities: files that list the identities which take
-    part, without ending: the text file (numbers with commas), else the MATLAB one (array ``id``).
-    """
-
-    split: Literal["train", "query", "gallery", "val", "pool"]
-    folder: str = "."
-    list: str | None = None
-    line: str = r"^(?P<path>\S+)(?:\s+(?P<pid>\d+))?$"
-    images: tuple[str, ...] = ()
-    labels: str | None = None
-    rule: str | None = None
-    camid: int | None = None
-    pid_from: Literal["name", "folder", "list", "none"] = "name"
-    depth: int | None = None
-    optional: bool = False
-    identities: tuple[str, ...] = Field(default=(), exclude_if=lambda names: names == ())
-
-
-class Layout(Part):
-    """One accepted tree: ``requires`` must exist below the root.
-
-    spread: the required folders may lie apart, up to three levels below the root (original
-    archives unpack into doubled folders). rule: regular expression on file names (never on
-    paths); its groups pid, camid, view, frame and any others feed the manifest's templates.
-    membership: list files (inside the root or beside it) that protocols select by.
-    viewpoints: optional files that give a view per image. tracks: optional files of which the first
-    that is there gives the track of each gallery image. pid_offset_in_test: numbers of test
-    identities restart at 0.
-    """
-
-    name: str
-    requires: tuple[str, ...]
-    reader: str = "files"
-    spread: bool = False
-    rule: str | None = None
-    sources: tuple[Source, ...] = ()
-    membership: tuple[str, ...] = ()
-    viewpoints: tuple[str, ...] = ()
-    tracks: tuple[str, ...] = Field(default=(), exclude_if=lambda names: names == ())
-    pid_offset_in_test: bool = False
-
-
 class Assignment(Part):
     """Splits made from a pool of rows by explicit lists.
 
@@ -171,8 +126,8 @@ class Trials(Part):
     One trial per seed; the draws are stored in the index as column ``gallery_trials``.
     """
 
-    seeds: tuple[int, ...]
-    gallery_per_id: int = 1
+    seeds: tuple[int, ...] = Field(min_length=1)
+    gallery_per_id: AtLeastOne = 1
 
 
 class Orders(Part):
@@ -185,7 +140,7 @@ class Orders(Part):
     """
 
     seeds: tuple[int, ...]
-    published: str | None = None
+    published: Inside | None = None
 
 
 class Protocol(Part):
@@ -212,14 +167,14 @@ class Protocol(Part):
     gallery_cameras: tuple[int, ...] | None = None
     camera_groups: dict[int, int] | None = None
     list: str | None = None
-    trials: int = 1
+    trials: AtLeastOne = 1
     shots: int | None = Field(default=None, ge=1, exclude_if=lambda shots: shots is None)
     unit: Literal["image", "track"] = Field(default="image", exclude_if=lambda u: u == "image")
     cmc: Literal["images", "identities"] = Field(
         default="images", exclude_if=lambda counted: counted == "images"
     )
     direction: str = ""
-    top_k: int | None = None
+    top_k: AtLeastOne | None = None
     average_precision: Literal["full", "found-in-top-k"] = "full"
     counts: dict[Literal["query", "gallery"], Counts] = Field(default_factory=dict)
 
@@ -268,15 +223,15 @@ class Manifest(Part):
     decoding: Decoding = Field(
         default=PUBLISHED_DECODING, exclude_if=lambda value: value == PUBLISHED_DECODING
     )
-    suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
-    id_key: str = "{pid}"
+    suffixes: tuple[Lower, ...] = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+    id_key: Template = "{pid}"
     camid_base: int = 0
     camera_map: dict[int | str, int] | None = None
-    columns: dict[str, str | dict[int, str]] = Field(
+    columns: dict[str, Template | dict[int, Template]] = Field(
         default_factory=dict, exclude_if=lambda columns: columns == {}
     )
     view_base: int = 0
-    sequence_key: str = "{seq}"
+    sequence_key: Template = "{seq}"
     strict: bool = False
     junk: tuple[int, ...] = ()
     distractors: tuple[int, ...] = ()
@@ -289,10 +244,10 @@ class Manifest(Part):
     totals: Totals = Totals()
     overlap: int | None = None
     protocols: tuple[Protocol, ...] = ()
-    input_size: tuple[int, int] | None = None
+    input_size: tuple[Side, Side] | None = None
     label_set: Literal["lip", "cihp", "atr", "pascal", "ccp"] | None = None
-    template: str | None = None
-    names_file: str | None = None
+    template: str | None = Field(default=None, pattern=r"\{\}")
+    names_file: Inside | None = None
     numeric_folders: bool = False
     validation: str | None = Field(default=None, exclude_if=lambda name: name is None)
     # Variants that may be typed together, a+b; no part of what is laid over.
@@ -343,6 +298,29 @@ class Manifest(Part):
     def _readers_exist(self) -> Manifest:
         for layout in self.layouts:
             READERS.check(layout.reader, f"layout '{layout.name}' of {self.id}")
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Manifest:
+        protocols = [protocol.name for protocol in self.protocols]
+        if len(set(protocols)) < len(protocols):
+            raise ValueError(f"found protocols {', '.join(protocols)}; expected each name once")
+        # Rules that somebody else's reader has are not written here.
+        if any(layout.reader != "files" for layout in self.layouts) or not self.layouts:
+            return self
+        sources = [source for layout in self.layouts for source in layout.sources]
+        known = groups_of([*(layout.rule for layout in self.layouts), *(s.rule for s in sources)])
+        columns = [part for text in self.columns.values() for part in _texts(text)]
+        for field, templates, more in (
+            ("id_key", [self.id_key], {"pid"}),
+            ("sequence_key", [self.sequence_key], {"seq"}),
+            ("columns", columns, {"pid"}),
+        ):
+            if unknown := unknown_groups(templates, known | more):
+                raise ValueError(
+                    f"found {{{unknown[0]}}} in {field}; expected groups of a rule "
+                    f"({', '.join(sorted(known)) or 'none has one'})"
+                )
         return self
 
     @field_validator("camera_map", mode="before")

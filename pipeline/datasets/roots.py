@@ -25,7 +25,7 @@ from pipeline.terminal.errors import DamagedFile, ReidpipeError
 log = logging.getLogger(__name__)
 # What is kept of each dataset's folder; of all its variants, each has its own.
 _ENTRY = {
-    "root": Maybe(str), "rule": Maybe(str),
+    "root": Maybe(str), "rule": Maybe(str), "file": Maybe(str),
     "holdout": Maybe({"share": Maybe(NUMBER), "people": Maybe(int), "seed": int}),
 }  # fmt: skip
 _REGISTERED = _ENTRY | {"variants": Maybe(Named(_ENTRY))}
@@ -54,7 +54,7 @@ def prepare_root(
     """
     manifest = load_manifest(dataset)
     if root is not None and archive is not None:
-        raise ReidpipeError("found both --root and --archive; expected one of them")
+        raise ReidpipeError("found both --root and --archive; expected one of them; leave one out")
     (workspace / "datasets").mkdir(parents=True, exist_ok=True)
     # Two commands that fetch the same dataset would write the same files; the lock dies with
     # its holder.
@@ -197,31 +197,45 @@ def _folder(manifest: Manifest, workspace: Path) -> Path:
 
 def _registration(manifest: Manifest, workspace: Path) -> dict[str, Any]:
     """What was registered for this variant, or else for the dataset as a whole."""
-    stored = _stored(workspace / "datasets" / f"{manifest.id}.json")
+    stored = _stored(workspace / "datasets" / f"{manifest.id}.json", manifest)
     variants = stored.get("variants") or {}
     # What was prepared under one name of one's own is not what another name means.
     other = {} if manifest.any_variant and variants else stored
     return variants.get(manifest.variant or "", other)
 
 
-def _stored(path: Path) -> dict[str, Any]:
-    """What a registration says; nothing when there is none or a power cut left it damaged."""
+def _stored(path: Path, manifest: Manifest) -> dict[str, Any]:
+    """What a registration says; nothing when there is none or a power cut left it damaged.
+
+    Raises ReidpipeError where another YAML file that has the same id was registered: the one would
+    read the other's images.
+    """
     try:
         found = atomic.read_json(path) if path.is_file() else {}
         if why := wrong(found, _REGISTERED):
             raise DamagedFile(f"found {path} with {why}; expected registered folders")
-        return found
     except DamagedFile as error:
         log.warning("%s; taken as not registered", error)
         return {}
+    other = Path(found.get("file") or "")
+    if manifest.file is not None and other.is_file():
+        own = Path(manifest.file).expanduser()
+        if own.read_bytes() != other.read_bytes():
+            raise ReidpipeError(
+                f"found id '{manifest.id}' in {own}, under which {other} was prepared; expected "
+                "another for each; rename one of them"
+            )
+    return found
 
 
 def _register(
     manifest: Manifest, workspace: Path, root: Path, rule: str | None, holdout: Holdout | None
 ) -> None:
     path = workspace / "datasets" / f"{manifest.id}.json"
-    variants = _stored(path).get("variants") or {}
+    variants = _stored(path, manifest).get("variants") or {}
     entry: dict[str, Any] = {"root": str(root)} | ({"rule": rule} if rule else {})
+    if manifest.file is not None:
+        entry["file"] = str(Path(manifest.file).expanduser().absolute())
     if holdout is not None:
         entry["holdout"] = holdout.plain()
     if manifest.variant:

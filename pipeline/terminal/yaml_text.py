@@ -34,8 +34,9 @@ LONGEST_NUMBER = 1_000
 
 def read_yaml(text: str) -> Any:
     """The plain value of a YAML document, as ``yaml.safe_load`` has it, but that 1e-3 is a number.
-    Raises yaml.YAMLError, also for a document that nobody writes: too long, nested or unfolding
-    without bound, or with a date or a number that Python has not.
+    Raises yaml.YAMLError, also for a key that a mapping has twice, and for a document that nobody
+    writes: too long, nested or unfolding without bound, or with a date or a number that Python has
+    not.
     """
     if len(text) > LONGEST:
         raise yaml.YAMLError(f"{len(text)} characters; at most {LONGEST}")
@@ -46,7 +47,9 @@ def read_yaml(text: str) -> Any:
     _measure(text)
     loader = _SafeLoader(text)
     try:
-        return loader.get_single_data()
+        document = loader.get_single_node()
+        _check_keys(document)
+        return None if document is None else loader.construct_document(document)
     except (ValueError, OverflowError, RecursionError, AttributeError, TypeError) as error:
         raise yaml.YAMLError(_first_line(error)) from error
     finally:
@@ -107,6 +110,30 @@ def _measure(text: str) -> None:
             raise yaml.YAMLError(f"more than {DEEPEST} levels")
         if count > MOST_NODES:
             raise yaml.YAMLError(f"more than {MOST_NODES} values")
+
+
+def _check_keys(document: yaml.Node | None) -> None:
+    """Raise YAMLError for a key twice in one mapping, where the later value would hide the other;
+    what ``<<`` brings in may be said again.
+    """
+    waiting, seen = [document], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            keys = set()
+            for key, value in node.value:
+                waiting.append(value)
+                if not isinstance(key, yaml.ScalarNode):
+                    continue
+                if (key.tag, key.value) in keys:
+                    line = key.start_mark.line + 1
+                    raise yaml.YAMLError(f"key '{key.value}' twice, again in line {line}")
+                keys.add((key.tag, key.value))
 
 
 def _is_number(event: yaml.ScalarEvent) -> bool:

@@ -25,7 +25,7 @@ def names_in(folder: str) -> list[str]:
 
 def is_file(reference: str) -> bool:
     """Whether a recipe is given as a YAML file, not by name."""
-    return reference.endswith((".yaml", ".yml"))
+    return reference.lower().endswith((".yaml", ".yml"))
 
 
 def read(

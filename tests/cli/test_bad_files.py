@@ -15,7 +15,7 @@ DEEP = "[" * 100_000
 @pytest.mark.parametrize("content", ['{"variants": {"own": true}}', '{"root": 5}', DEEP, '["x"]'])
 def test_a_registration_of_another_shape_is_none(trained: Console, content: str):
     (trained.root / "datasets" / "folder.json").write_text(content)
-    line = trained.mistake("prepare", "folder", "--size", "32x16", notes=1)
+    line = trained.mistake("prepare", "folder", "--size", "32x16")
     assert "found no images of yours" in line
 
 

@@ -77,7 +77,7 @@ def test_a_damaged_model_json_is_trained_again(trained: Console):
 def test_a_damaged_registration_is_made_anew(trained: Console, people: Path, content: str, caplog):
     (trained.root / "datasets" / "folder.json").write_text(content)
     words = ("prepare", "folder", "--size", "32x16", "--filter", "bilinear")
-    assert "found no images of yours" in trained.mistake(*words, notes=1)
+    assert "found no images of yours" in trained.mistake(*words)
     assert "taken as not registered" in caplog.text
     assert "nothing to do" in trained(*words, "--root", people).stdout
     assert "nothing to do" in trained(*words).stdout

@@ -113,7 +113,7 @@ def test_a_root_that_vanishes_or_closes_meanwhile(
         return before(place)
 
     monkeypatch.setattr(os, "scandir", refused)
-    line = console.mistake("prepare", "folder", "--root", people, notes=1)
+    line = console.mistake("prepare", "folder", "--root", people)
     assert str(people) in line and os.strerror(number) in line
 
 

@@ -21,8 +21,6 @@ from pipeline.artifacts.store import Workspace
 from tests.cli.conftest import TRAIN, Console
 from tests.trees import market1501, prid2011
 
-# ``prepare`` tells a dataset's terms in one line before it does anything.
-TERMS = 1
 CLIP = (
     "train", "baseline-rn50", "--dataset", "folder", "--set", "input.size=[32,16]",
     "--set", "stages.image.data.ids=2",
@@ -32,7 +30,7 @@ CLIP = (
 def test_folder_that_is_no_such_dataset(console: Console, tmp_path: Path):
     root = market1501(tmp_path)
     shutil.move(root / "query", root / "querry")
-    line = console.mistake("prepare", "market1501", "--root", tmp_path, notes=TERMS)
+    line = console.mistake("prepare", "market1501", "--root", tmp_path)
     for part in (f"found no Market-1501 in {tmp_path}", "bounding_box_train, bounding_box_test"):
         assert part in line
     assert f"nearest is {root}, which lacks query" in line
@@ -40,7 +38,7 @@ def test_folder_that_is_no_such_dataset(console: Console, tmp_path: Path):
 
 
 def test_folder_that_is_not_there(console: Console, tmp_path: Path):
-    line = console.mistake("prepare", "market1501", "--root", tmp_path / "gone", notes=TERMS)
+    line = console.mistake("prepare", "market1501", "--root", tmp_path / "gone")
     assert f"found no folder {tmp_path / 'gone'}" in line and "--root FOLDER" in line
 
 
@@ -54,7 +52,7 @@ def test_dataset_that_was_never_prepared(console: Console, monkeypatch, tmp_path
 
 def test_archive_that_is_none(console: Console, tmp_path: Path):
     (tmp_path / "prid.zip").write_bytes(b"<html>sign in to download</html>")
-    line = console.mistake("prepare", "prid2011", "--archive", tmp_path / "prid.zip", notes=TERMS)
+    line = console.mistake("prepare", "prid2011", "--archive", tmp_path / "prid.zip")
     assert f"found a web page in {tmp_path / 'prid.zip'} (32 bytes)" in line
     assert "get it again" in line
 
@@ -66,15 +64,13 @@ def test_archive_that_was_cut(console: Console, tmp_path: Path):
         for path in sorted((tmp_path / "tree").rglob("*.png")):
             file.write(path, path.relative_to(tmp_path / "tree"))
     archive.write_bytes(archive.read_bytes()[:-200])
-    line = console.mistake("prepare", "prid2011", "--archive", archive, notes=TERMS)
+    line = console.mistake("prepare", "prid2011", "--archive", archive)
     assert f"found no whole zip or tar archive in {archive}" in line
 
 
 def test_an_archive_that_alone_is_not_the_dataset(console: Console, tmp_path: Path):
     (tmp_path / "download.bin").write_bytes(b"x")
-    line = console.mistake(
-        "prepare", "imagenet", "--archive", tmp_path / "download.bin", notes=TERMS
-    )
+    line = console.mistake("prepare", "imagenet", "--archive", tmp_path / "download.bin")
     assert "found --archive for imagenet" in line and "prepare imagenet --root DIR" in line
 
 
@@ -82,7 +78,7 @@ def test_archive_with_a_wrong_checksum(console: Console, tmp_path: Path):
     archive = tmp_path / "Market-1501-v15.09.15.zip"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("Market-1501-v15.09.15/query/a.jpg", b"x")
-    line = console.mistake("prepare", "market1501", "--archive", archive, notes=TERMS)
+    line = console.mistake("prepare", "market1501", "--archive", archive)
     assert "expected 65005ab7d12ec1c44de4eeafe813e68a" in line  # published MD5
     assert f"{archive}: found md5 " in line and "--root DIR" in line
     assert not (console.root / "datasets" / "market1501" / "files").exists()
@@ -90,7 +86,7 @@ def test_archive_with_a_wrong_checksum(console: Console, tmp_path: Path):
 
 def test_archive_and_folder_at_once(console: Console, tmp_path: Path):
     words = ("prepare", "folder", "--root", tmp_path, "--archive", tmp_path / "a.zip")
-    assert "found both --root and --archive" in console.mistake(*words, notes=TERMS)
+    assert "found both --root and --archive" in console.mistake(*words)
     line = console.mistake("prepare", "mannequins", "--root", tmp_path)
     assert "found --root for mannequins" in line
 
@@ -105,8 +101,8 @@ def test_what_is_refused_leaves_what_was_there(console: Console, people: Path, t
         file.writestr("../out.jpg", b"x")
     (tmp_path / "empty").mkdir()
     console("prepare", "folder", "--archive", good, "--size", "32x16")
-    console.mistake("prepare", "folder", "--archive", evil, notes=TERMS)
-    console.mistake("prepare", "folder", "--root", tmp_path / "empty", notes=TERMS)
+    console.mistake("prepare", "folder", "--archive", evil)
+    console.mistake("prepare", "folder", "--root", tmp_path / "empty")
     assert "nothing to do" in console("prepare", "folder", "--size", "32x16").stdout
 
 
@@ -325,7 +321,7 @@ def test_full_disk_while_packing(trained: Console, monkeypatch):
     words = ("prepare", "folder", "--size", "48x24")
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.images.work.os.posix_fallocate", no_room)
-        line = trained.mistake(*words, notes=TERMS + 1)
+        line = trained.mistake(*words, notes=2)
     assert (
         "found the disk full at /disk/pixels.npy" in line and "type the same command again" in line
     )

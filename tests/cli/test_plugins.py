@@ -176,6 +176,4 @@ def test_a_dataset_s_file_is_what_the_cure_says_to_type(console: Console, tmp_pa
     shutil.copy(EXAMPLES / "mine.yaml", file)
     line = console.mistake("train", "baseline-tiny", "--dataset", file)
     assert f"reidpipe prepare {file}" in line
-    assert f"reidpipe prepare {file}" in console.mistake(
-        "prepare", file, "--root", tmp_path, notes=1
-    )
+    assert f"reidpipe prepare {file}" in console.mistake("prepare", file, "--root", tmp_path)

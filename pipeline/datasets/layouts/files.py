@@ -19,7 +19,8 @@ from pipeline.datasets.layouts.rows import (
     read_lines,
     walk_images,
 )
-from pipeline.datasets.manifest import Layout, Manifest, Source
+from pipeline.datasets.manifest import Manifest
+from pipeline.datasets.trees import Layout, Source
 from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.printable import shortened
 
@@ -108,18 +109,27 @@ def _names(reading: Reading, source: Source) -> Iterator[str]:
         yield from (line.split("/")[-1] for line in (read_lines(listing) if listing else ()))
 
 
+def _place(reading: Reading, source: Source, name: str) -> Path:
+    place = reading.place(name)
+    if place is None:
+        raise ReidpipeError(
+            f"found no {name} in {reading.root}, where the images of '{source.split}' are; "
+            f"expected it as the description of {reading.manifest.title} says; correct it, or "
+            "write optional: true beside it"
+        )
+    return place
+
+
 def _images(reading: Reading, source: Source) -> Iterator[tuple[Path, str | None]]:
     if source.list is None:
-        folder = reading.place(source.folder)
-        assert folder is not None, source.folder
+        folder = _place(reading, source, source.folder)
         for path in walk_images(folder):
             if source.depth and len(path.parts) - len(folder.parts) > source.depth:
                 reading.leave_out("deeper than the layout's folders", path)
             else:
                 yield path, None
         return
-    listing = reading.place(source.list)
-    assert listing is not None, source.list
+    listing = _place(reading, source, source.list)
     line_rule = expression(source.line, called="the rule of lines")
     if reading.manifest.file is not None:
         check_patience(source.line, read_lines(listing), called="the rule of lines")

@@ -8,7 +8,8 @@ from pathlib import Path
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.layouts.patience import expression
 from pipeline.datasets.layouts.rows import is_skipped, plain_name, subfolders, walk_images
-from pipeline.datasets.manifest import Layout, Manifest
+from pipeline.datasets.manifest import Manifest
+from pipeline.datasets.trees import Layout
 from pipeline.terminal.errors import ReidpipeError
 
 MAX_DEPTH = 3

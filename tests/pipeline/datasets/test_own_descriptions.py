@@ -12,7 +12,7 @@ from pipeline.artifacts.store import Workspace
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.index import read_index
 from pipeline.datasets.layouts import LayoutResult, read_layout
-from pipeline.datasets.roots import prepare_root
+from pipeline.datasets.roots import prepare_root, registered_root
 from pipeline.datasets.sources import REVISION, index_step
 from pipeline.terminal.errors import ReidpipeError
 from tests.pipeline.datasets.test_fingerprints import image
@@ -92,6 +92,70 @@ def test_letters_of_cameras_have_numbers_in_the_map(tmp_path: Path):
         rule=r"^(?P<pid>\d+)_(?P<camid>[A-Z])", more="camera_map: {A: 0, B: 1}",
     )  # fmt: skip
     assert [row.camid for row in found.rows] == [0, 1]
+
+
+WRONG = {
+    "source": [
+        ("folder: ../..", "found '../..'; expected a path below the root"),
+        ("folder: /", "found '/'; expected a path below the root"),
+        ("folder: nope", "found no nope in .*, where the images of 'train' are"),
+        ("list: nope.txt", "found no nope.txt in .*, where the images of 'train' are"),
+        ("images: ['{path.__class__}']", "expected {path} alone in braces"),
+        ("labels: '{nope}.png'", "expected {stem} alone in braces"),
+        ("depth: 0", "greater than or equal to 1"),
+    ],
+    "more": [
+        ("id_key: '{nope}'", "found {nope} in id_key; expected groups of a rule .camid, pid."),
+        ("id_key: '{pid.__class__}'", "expected names of groups alone in braces"),
+        ("columns: {weather: '{sky}'}", "found {sky} in columns"),
+        ("input_size: [0, 128]", "greater than or equal to 1"),
+        ("protocols: [{name: a}, {name: a}]", "found protocols a, a; expected each name once"),
+        ("names_file: ../names.txt", "found '../names.txt'; expected a path below the root"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "written", "message"),
+    [(place, *case) for place, cases in WRONG.items() for case in cases],
+)
+def test_what_a_description_may_not_say(tmp_path: Path, place: str, written: str, message: str):
+    text = f", {written}" if place == "source" else written
+    if written.startswith("folder"):  # beside the one that is there
+        text = f"}}, {{split: train, {written}"
+    rule = r"^(?P<pid>\d+)_c(?P<camid>\d)"
+    with pytest.raises(ReidpipeError, match=message.replace("{", r"\{")) as caught:
+        read(tmp_path, "1_c1.jpg", rule=rule, **{place: text})
+    assert "\n" not in str(caught.value)
+
+
+def test_two_files_of_one_id_do_not_take_each_others_images(tmp_path: Path):
+    rule, workspace, names = r"^(?P<pid>\d+)", tmp_path / "workspace", []
+    for folder in ("one", "two"):
+        image(tmp_path / folder / "data" / "train" / "1.jpg", len(names))
+        names.append(described(tmp_path / folder, rule, more="columns: {}\n" * len(names)))
+    prepare_root(names[0], workspace, root=tmp_path / "one" / "data")
+    for root in (tmp_path / "two" / "data", None):
+        with pytest.raises(ReidpipeError, match="found id 'mine' in .*two.*, under which .*one"):
+            prepare_root(names[1], workspace, root=root)
+    assert registered_root(workspace, names[0]) == tmp_path / "one" / "data"
+    Path(names[0]).write_text(Path(names[1]).read_text())  # a copy of the same description
+    assert registered_root(workspace, names[1]) == tmp_path / "one" / "data"
+    Path(names[0]).write_text("moved")
+    Path(names[0]).unlink()
+    prepare_root(names[1], workspace, root=tmp_path / "two" / "data")
+    assert registered_root(workspace, names[1]) == tmp_path / "two" / "data"
+
+
+@pytest.mark.parametrize("name", ["m:c.yaml", "M.YAML", "d:x.Yml"])
+def test_files_of_any_name_are_descriptions(tmp_path: Path, name: str):
+    path = Path(described(tmp_path, r"^(?P<pid>\d+)")).rename(tmp_path / name)
+    assert load_manifest(str(path)).id == "mine"
+
+
+def test_endings_are_found_in_either_case(tmp_path: Path):
+    found = read(tmp_path, "1.jpg", "2.JPG", rule=r"^(?P<pid>\d+)", more="suffixes: [.JPG]")
+    assert len(found.rows) == 2
 
 
 def test_what_earlier_versions_read_rightly_keeps_what_was_made_of_it(tmp_path: Path):

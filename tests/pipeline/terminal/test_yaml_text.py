@@ -31,6 +31,8 @@ NOBODY_WRITES = {
     "a key that is a mapping": "? {a: 1}\n: 2",
     "a tag of Python": "!!python/object/apply:os.system [echo]",
     "a control character": "a: \x00",
+    "a key twice": "a: 1\nb: 2\na: 3",
+    "a key twice, deep": 'a: [{b: {c: 1, "c": 2}}]',
     "two documents": "a: 1\n---\nb: 2",
     "length": "a: " + "b" * 1_000_001,
 }
@@ -54,8 +56,9 @@ def test_a_long_text_is_no_number(text: str):
 
 
 def test_an_alias_of_something_is_that_thing():
-    value = read_yaml("a: &a {x: [1, 2]}\nb: *a\nc: {<<: *a, y: 3}")
+    value = read_yaml("a: &a {x: [1, 2]}\nb: *a\nc: {<<: *a, y: 3}\nd: {<<: *a, x: 4}")
     assert value["b"] == {"x": [1, 2]} and value["c"] == {"x": [1, 2], "y": 3}
+    assert value["d"] == {"x": 4} and read_yaml("") is None
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1", "utf-32"])
