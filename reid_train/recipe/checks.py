@@ -22,6 +22,9 @@ from reid_train.models import HEADS, TRUNKS
 from reid_train.recipe.schema import Features, Recipe
 from reid_train.recipe.steps import encoder_spec
 
+# Images of people, (H, W), in most of the field.
+USUAL = (256, 128)
+
 
 def check_names(recipe: Recipe) -> None:
     """Raise ReidpipeError, naming the nearest, for a trunk, head, loss, sampler, schedule or hook
@@ -80,7 +83,6 @@ def check_made(recipe: Recipe, pretrained: str = "none") -> None:
 
     from reid_train.models.deployable import check_start
     from reid_train.models.text_table import TextTable
-    from reid_train.recipe.assembly import build_task
     from reid_train.recipe.stages import check_stage
     from reid_train.recipe.texts import tower_sizes
 
@@ -95,11 +97,37 @@ def check_made(recipe: Recipe, pretrained: str = "none") -> None:
         texts = TextTable(rows, [0, 1], parts, ["part"] if recipe.reads_maps else [])
     options = {k: 2 if v == "dataset" else v for k, v in recipe.model.options.items()}
     model = recipe.model.model_copy(update={"options": options})
-    build_task(recipe.model_copy(update={"model": model}), classes=2, texts=texts)
+    _check_size(recipe.model_copy(update={"model": model}), texts)
     if recipe.prompt_stages:
         _check_encoder(recipe)
     for stage in recipe.stages:
         check_stage(stage)
+
+
+def _check_size(recipe: Recipe, texts: Any) -> None:
+    """Make the task and compute one image. Raise ReidpipeError for a size of which the network
+    makes nothing and of others something: what it never computes is a fault of its own, and keeps
+    its traceback.
+    """
+    import torch
+
+    from reid_train.recipe.assembly import build_task
+
+    def compute(recipe: Recipe) -> None:
+        model = build_task(recipe, classes=2, texts=texts).model.eval()
+        with torch.inference_mode():
+            model(torch.zeros(1, 3, *recipe.input.size))
+
+    try:
+        compute(recipe)
+    except (RuntimeError, ValueError) as error:
+        sized = recipe.input.model_copy(update={"size": USUAL})
+        compute(recipe.model_copy(update={"input": sized}))
+        raise ReidpipeError(
+            f"found input.size {list(recipe.input.size)}, of which '{recipe.model.trunk}' makes "
+            f"nothing ({str(error).splitlines()[0]}); expected one that fits its strides; type "
+            f"--set input.size={list(USUAL)}"
+        ) from error
 
 
 def _check_encoder(recipe: Recipe) -> None:
