@@ -37,7 +37,7 @@ def _check_names(factory: Callable[..., Any], options: Iterable[str], path: str)
         if known is not None and option not in known:
             raise ReidpipeError(
                 f"found option '{option}' for {path}{nearest(option, known)}; expected one of "
-                f"{', '.join(known)}"
+                f"{', '.join(known)}; leave it out or type another"
             )
 
 

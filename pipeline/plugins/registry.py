@@ -167,7 +167,7 @@ def _import(plugin: Plugin) -> None:
             _execute(plugin)
     except ReidpipeError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split())
         raise ReidpipeError(
             f"found plugin {plugin.reference}, which cannot be imported "

@@ -214,6 +214,7 @@ def learner_rows(parameters: bool) -> list[dict[str, Any]]:
             "input": "x".join(str(side) for side in size),
             "stages": "-" if recipe.training is None else f"classify ({_epochs(recipe.training)})",
             "about": recipe.summary,
+            "citation": list(recipe.citation),
         }
         if parameters:
             from reid_train.classify.classifier import count_learner

@@ -252,6 +252,7 @@ def recipes(terminal: Terminal, recipe: str | None, kind: str | None, parameters
             "input": "x".join(str(side) for side in loaded.input.size),
             "stages": " + ".join(f"{stage.name} ({stage.epochs})" for stage in loaded.stages),
             "about": loaded.summary,
+            "citation": list(loaded.citation),
         }
         if parameters:
             from reid_train.recipe.assembly import count_parameters
@@ -261,4 +262,5 @@ def recipes(terminal: Terminal, recipe: str | None, kind: str | None, parameters
     rows += learner_rows(parameters)
     columns = ["recipe", "input", "stages", *(["parameters"] if parameters else []), "about"]
     terminal.say(format_table(rows, columns))
+    terminal.say("\nCitations, settings, published results: reidpipe recipes NAME")
     terminal.result(rows)

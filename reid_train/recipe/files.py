@@ -153,6 +153,6 @@ def _position(items: list[Any], part: str, path: str) -> int:
     if not number or int(part) >= len(items):
         raise ReidpipeError(
             f"found '{path}'; expected a number from 0 to {len(items) - 1}"
-            f"{' or a name' if any(names) else ''} in place of '{part}'"
+            f"{' or a name' if any(names) else ''} in place of '{part}'; type one"
         )
     return int(part)

@@ -19,7 +19,8 @@ def require(name: str, known: Iterable[str], path: str) -> None:
     known = list(known)
     if name not in known:
         raise ReidpipeError(
-            f"found '{name}' for {path}{nearest(name, known)}; expected one of {', '.join(known)}"
+            f"found '{name}' for {path}{nearest(name, known)}; expected one of "
+            f"{', '.join(known)}; type another"
         )
 
 

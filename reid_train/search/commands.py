@@ -97,6 +97,9 @@ def embed(
     tell_damaged(terminal, damaged)
     if not extension.names:
         terminal.say(f"nothing to do: the features of all {len(images)} images exist")
+    elif before is not None and not computed:
+        readable = len(images) - len(damaged)
+        terminal.say(f"nothing to do: the features of the {readable} that can be read exist")
     elif before is not None:
         terminal.say(f"computed {computed} images that are new or have changed")
     people = set(images.people.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from reid_train.recipe.schema.part import Count, Edge, Options, Part
+from reid_train.recipe.schema.part import Count, Edge, Options, Part, Positive
 
 
 class Head(Part):
@@ -42,7 +42,7 @@ class Teacher(Part):
     pretrained: str = "openai"
     options: Options = {}
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
 
 
 class Model(Part):
@@ -68,6 +68,6 @@ class Input(Part):
 
     size: tuple[Edge, Edge]
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
     train_filter: Literal["bicubic", "bilinear"] = "bilinear"
     test_filter: Literal["bicubic", "bilinear"] = "bilinear"

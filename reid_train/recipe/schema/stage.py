@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from reid_train.recipe.schema.part import Count, Options, Part, Share, finite
+from reid_train.recipe.schema.part import Count, Options, Part, Positive, Share, finite
 
 
 class Augment(Part):
@@ -137,7 +137,7 @@ class Optimiser(Part):
     """Fields of ``reid_train.engine.optimiser.Optimiser``, explained there."""
 
     kind: Literal["adam", "adamw", "sgd"]
-    lr: Annotated[float, Field(gt=0.0)]
+    lr: Positive
     weight_decay: float = 0.0
     bias_lr: float = 1.0
     bias_weight_decay: float | None = None

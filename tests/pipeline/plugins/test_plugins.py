@@ -146,6 +146,7 @@ def test_two_modules_of_one_package_are_imported_both(tmp_path: Path, monkeypatc
     [
         ("def :", "no Python"),
         (HEAD + "raise ValueError('no\\nway')\n", r"mine.py.*cannot be imported.*no way, line 2"),
+        (HEAD + "raise SystemExit(3)\n", r"mine.py.*cannot be imported .SystemExit: 3, line 2"),
         (HEAD + "register.los('mine')\n", "has no 'los'.*did you mean 'loss'"),
         (LOSS.replace("mine", "triplet"), "'triplet'.*line 2.*the package has"),
         (HEAD + 'register.loss(str("triplet"))(int)\n', "'triplet'.*the package has"),

@@ -106,9 +106,9 @@ def _nothing(root: Path, tale: Tale) -> str:
     first = shortened(
         [*tale.unmatched, *(path for paths in tale.left_out.values() for path in paths)]
     )
-    what = f"{' and '.join(reasons)}, such as {first}," if reasons else "no image"
+    what = f"{' and '.join(reasons)}, such as {first}, and nothing else" if reasons else "no image"
     return (
-        f"found {what} and nothing else in {root}; expected FOLDER/<identity>/<image>, "
+        f"found {what} in {root}; expected FOLDER/<identity>/<image>, "
         "FOLDER/<split>/<identity>/<image>, a CSV with a column path, or a naming rule with a "
-        "group (?P<pid>...)"
+        "group (?P<pid>...); type the folder that holds them"
     )
