@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ def prepare(
             "found --seed and nothing to draw; expected it beside --holdout; type --holdout 0.3"
         )
     terminal.workspace.writable()
+    notice: list[str] = []
     if manifest.id == GENERATED:
         options = {"--root": root, "--archive": archive, "--rule": rule, "--holdout": holdout}
         if given := [name for name, value in options.items() if value is not None]:
@@ -94,9 +96,9 @@ def prepare(
         people = Holdout.parse(holdout, seed or 0) if holdout is not None else None
         notice = [f"{manifest.title}: {manifest.notice}"] if manifest.notice else []
         # Whoever may fetch reads it first; a mistake of all others is told in one line.
-        fetched = manifest.policy == "direct" and root is None and archive is None
-        for line in notice if fetched else ():
-            terminal.note(line)
+        if manifest.policy == "direct" and root is None and archive is None:
+            _note(terminal, notice)
+            notice = []
         prepare_root(
             dataset,
             terminal.workspace.root,
@@ -106,8 +108,6 @@ def prepare(
             holdout=people,
             progress=terminal.draws,
         )
-        for line in () if fetched else notice:
-            terminal.note(line)
     make = partial(terminal.make, workers=workers)
     compared: list[Outcome] = []
     index = index_step(terminal.workspace, dataset, make=lambda step: compared.append(make(step)))
@@ -115,6 +115,7 @@ def prepare(
     packed = requests.images(index, size=(height, width), filter=filter)
     execution = terminal.execution(workers=workers)
     indexed = reduce(Outcome.after, compared, make(index))
+    _note(terminal, notice)
     summary = terminal.workspace.provenance(index)["summary"]
     if allow_mismatch:
         summary = as_warnings(summary)
@@ -142,6 +143,11 @@ def prepare(
             "made": [step.key for step in outcome.made],
         }
     )
+
+
+def _note(terminal: Terminal, lines: Sequence[str]) -> None:
+    for line in lines:
+        terminal.note(line)
 
 
 def _tell(terminal: Terminal, summary: dict[str, Any]) -> None:
