@@ -8,11 +8,11 @@ values for one kind of split, as the authors do, and ``--set`` comes last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.recipe import files
@@ -39,6 +39,13 @@ class View(Part):
     test: Literal["centre-crop", "whole"] = "centre-crop"
     crop_area: tuple[Share, Share] | None = None
     flip: Share = 0.0
+
+    @field_validator("crop_area")
+    @classmethod
+    def _ascends(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 < value[0] <= value[1]:
+            raise ValueError("two shares above 0, the smaller one first")
+        return value
 
     @property
     def augments(self) -> bool:
@@ -208,9 +215,22 @@ def load_learner(
         return LearnerRecipe.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        path = ".".join(str(part) for part in first["loc"]) or "recipe"
+        path = ".".join(_typed(content, first)) or "recipe"
         found = "no value" if first["type"] == "missing" else repr(first["input"])[:80]
         raise ReidpipeError(
             f"recipe '{name}': found {found} for {path}; expected: "
             f"{first['msg'].removeprefix('Value error, ')}; type --set {path}=VALUE"
         ) from error
+
+
+def _typed(content: Any, error: Mapping[str, Any]) -> list[str]:
+    """The path that a user types to an error of pydantic's, whose location has tags of unions."""
+    path = []
+    for part in error["loc"]:
+        inside = isinstance(content, dict) and part in content
+        if inside or (isinstance(content, list) and isinstance(part, int)):
+            content = content[part]
+        elif error["type"] != "missing" or part != error["loc"][-1]:
+            continue
+        path.append(str(part))
+    return path

@@ -68,6 +68,15 @@ def unit_rows(features: np.ndarray) -> np.ndarray:
         return features / np.maximum(norms, 1e-12)[:, None].astype(np.float32)
 
 
+def check_lengths(query: np.ndarray, gallery: np.ndarray) -> None:
+    """Raise ReidpipeError for features (Q, D) and (G, D) that are not of one length."""
+    if query.shape[1] != gallery.shape[1]:
+        raise ReidpipeError(
+            f"found query features of length {query.shape[1]} and gallery features of length "
+            f"{gallery.shape[1]}; expected the same model for both"
+        )
+
+
 class Distances:
     """Rows of the matrix |q|^2 + |g|^2 - 2 q.g, made in chunks inside a memory budget.
 
@@ -80,12 +89,14 @@ class Distances:
     L2-normalised first; the norms of the gallery enter after the product, so that no normalised
     copy of it is made. memory_mib bounds what is allocated on top of the given features, down to
     the distances of a single query and one product of the least size. Raises ReidpipeError for
-    features that are not finite, or so large that distances were not.
+    features of different lengths, and for such as are not finite or so large that distances were
+    not.
     """
 
     def __init__(
         self, query: np.ndarray, gallery: np.ndarray, *, normalise: bool, memory_mib: float
     ) -> None:
+        check_lengths(query, gallery)
         self.query, self.gallery, self.normalise = query, gallery, normalise
         self.shape, self.threads = _habits()
         count, dims = gallery.shape

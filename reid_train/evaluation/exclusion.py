@@ -117,28 +117,32 @@ class Matches:
         q_clothes: np.ndarray | None = None,
         g_clothes: np.ndarray | None = None,
     ) -> Matches:
-        """Prepare a rule; ReidpipeError when it is unknown or lacks cameras, keys or clothes."""
-        if exclude not in RULES:
+        """Prepare a rule; ReidpipeError when it is unknown or lacks cameras, keys or clothes, and
+        for columns that are numbers on one side and text on the other, which would match nothing.
+        """
+        if not isinstance(exclude, str) or exclude not in RULES:
             raise ReidpipeError(
-                f"found exclusion rule '{exclude}'{nearest(exclude, RULES)}; "
+                f"found exclusion rule '{exclude}'{nearest(str(exclude), RULES)}; "
                 f"expected one of {', '.join(RULES)}"
             )
         rule = RULES[exclude]
-        people, person = Groups.build(q_pids, g_pids)
+        people, person = Groups.build(*comparable(q_pids, g_pids, "pids"))
         others = other = cameras_q = cameras_g = clothes_q = clothes_g = None
         if rule.camera:
             cameras_q = _cameras(q_camids, "query", exclude)
             cameras_g = _cameras(g_camids, "gallery", exclude)
+            cameras_q, cameras_g = comparable(cameras_q, cameras_g, "camids")
         if rule.clothes is not None:
             clothes_q = _clothes(q_clothes, "query", exclude)
             clothes_g = _clothes(g_clothes, "gallery", exclude)
+            clothes_q, clothes_g = comparable(clothes_q, clothes_g, "clothes")
         if rule.image:
             if q_keys is None or g_keys is None:
                 raise ReidpipeError(
                     "found no image keys for the rule 'same-image'; expected keys of query and "
                     "gallery; give keys to both Embeddings or use --exclude none"
                 )
-            others, other = Groups.build(q_keys, g_keys)
+            others, other = Groups.build(*comparable(q_keys, g_keys, "keys"))
         elif rule.everyone and cameras_q is not None and cameras_g is not None:
             others, other = Groups.build(cameras_q, cameras_g)
         return cls(rule, people, person, others, other, cameras_q, cameras_g, clothes_q, clothes_g)
@@ -195,6 +199,44 @@ class Matches:
         if self.others is not None and self.other is not None:
             hidden = np.diff(self.others.bounds)[self.other]
         return right, hidden
+
+
+def comparable(query: np.ndarray, gallery: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Two columns of one kind, numbers or text; bytes become text. Raises ReidpipeError for columns
+    of different kinds, of several, or with a value that is missing. name: for messages.
+    """
+    sides = {"query": query, "gallery": gallery}
+    columns = [_of_one_kind(values, f"{side} {name}") for side, values in sides.items()]
+    if all(map(len, columns)) and len({column.dtype.kind in "OU" for column in columns}) > 1:
+        told = [
+            f"{side} {name} that are {'text' if column.dtype.kind in 'OU' else 'numbers'}"
+            for side, column in zip(sides, columns, strict=True)
+        ]
+        raise ReidpipeError(
+            f"found {' and '.join(told)}; expected one or the other on both sides; convert one"
+        )
+    return columns[0], columns[1]
+
+
+def _of_one_kind(values: np.ndarray, name: str) -> np.ndarray:
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8", "surrogateescape")
+    kinds = set(map(type, values)) if values.dtype.kind == "O" else {values.dtype.type}
+    if all(issubclass(kind, str) for kind in kinds):
+        return values
+    whole = all(issubclass(kind, int | np.integer | np.bool_) for kind in kinds)
+    if whole or all(issubclass(kind, int | float | np.number) for kind in kinds):
+        try:
+            numbers = values.astype(np.int64 if whole else np.float64, copy=False)
+        except OverflowError:
+            numbers = values
+        if (numbers == values).all():  # no NaN, and nothing beyond 63 bits
+            return numbers
+    told = ", ".join(sorted(kind.__name__ for kind in kinds))
+    raise ReidpipeError(
+        f"found {name} of {told}, or one that is missing; expected numbers of at most 63 bits or "
+        "text alone; give one for each image"
+    )
 
 
 def _cameras(camids: np.ndarray | None, side: str, exclude: str) -> np.ndarray:

@@ -57,11 +57,6 @@ def evaluate(
     sort there and disagree among themselves.
     Raises ValueError when no query has a right match, ReidpipeError for unusable input.
     """
-    if query.features.shape[1] != gallery.features.shape[1]:
-        raise ReidpipeError(
-            f"found query features of length {query.features.shape[1]} and gallery features of "
-            f"length {gallery.features.shape[1]}; expected the same model for both"
-        )
     matches = match_rule(query, gallery, exclude)
     distances = Distances(
         query.features, gallery.features, normalise=normalise, memory_mib=memory_mib

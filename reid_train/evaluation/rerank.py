@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.evaluation.distances import Distances, unit_rows
+from reid_train.evaluation.distances import Distances, check_lengths, unit_rows
 from reid_train.evaluation.embeddings import Embeddings, to_numpy
 from reid_train.evaluation.neighbours import Neighbours
 from reid_train.evaluation.overlap import pairs_sharing, shared_mass
@@ -49,6 +49,7 @@ def rerank_distances(
         return np.empty((queries, 0), np.float32)
     with np.errstate(over="ignore"):
         sides = [np.asarray(side.features, np.float32) for side in (query, gallery)]
+    check_lengths(*sides)
     features = np.concatenate(sides)
     if normalise:
         features = unit_rows(features)

@@ -35,7 +35,8 @@ def report(
     a date only if it is given one, so that the same command gives the same page.
     Example: reidpipe report baseline-tiny pi-vl-tiny --title "Tiny models" --date today
     """
-    title, date = _one_line(title, "--title"), _one_line(date, "--date")
+    title = _one_line(title, "--title 'Tiny models'")
+    date = _one_line(date, "--date today")
     if date == "today":
         date = datetime.date.today().isoformat()
     known = list_runs(terminal.workspace)
@@ -117,11 +118,11 @@ def report_step(
     )
 
 
-def _one_line(text: str | None, option: str) -> str | None:
+def _one_line(text: str | None, example: str) -> str | None:
+    """``text``; example: what could be typed instead."""
     if text is not None and (not text.strip() or not text.isprintable()):
-        raise ReidpipeError(
-            f"found {option} {text!r}; expected one line of text; type {option} 'Tiny models'"
-        )
+        option = example.partition(" ")[0]
+        raise ReidpipeError(f"found {option} {text!r}; expected one line of text; type {example}")
     return text
 
 

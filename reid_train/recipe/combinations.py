@@ -248,7 +248,7 @@ def contenders(
 def pairs_with(names: Mapping[Row, str], against: str) -> set[frozenset[str]]:
     """The pairs of ``contenders``, by name, that ``run --against`` is about: each row with those of
     a recipe, or of ``RECIPE with PARSER``, at the same settings. Raises ReidpipeError where there
-    is no such row.
+    is no such row, and where it stands alone.
     """
     known = dict.fromkeys(row.recipe for row in names)
     known |= {_read(row): None for row in names if row.parsing}
@@ -257,12 +257,18 @@ def pairs_with(names: Mapping[Row, str], against: str) -> set[frozenset[str]]:
             f"found --against {against}{nearest(against, known)}; expected a recipe of the table, "
             f"or one with its parser; type --against '{next(iter(known))}'"
         )
-    return {
+    pairs = {
         frozenset((name, names[other]))
         for (row, name), other in product(names.items(), names)
         if against in (other.recipe, _read(other)) and row != other
         if (row.dataset, row.tested, row.settings) == (other.dataset, other.tested, other.settings)
     }
+    if not pairs:
+        raise ReidpipeError(
+            f"found --against {against} and no other row with the same data and settings; expected "
+            "another recipe or parser beside it; leave --against out to compare all rows"
+        )
+    return pairs
 
 
 def _read(row: Row) -> str:

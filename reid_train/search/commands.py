@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,13 @@ def search(
     from reid_train.search.matches import find_matches
     from reid_train.search.nearest import way_to_search
     from reid_train.search.places import encoded_queries, place_to_search, queries_at
-    from reid_train.search.telling import outputs, tell_damaged, tell_matches, write_outputs
+    from reid_train.search.telling import (
+        check_apart,
+        outputs,
+        tell_damaged,
+        tell_matches,
+        write_outputs,
+    )
     from reid_train.search.threshold import threshold_lines, threshold_of
 
     found = find_run(terminal.workspace, run)
@@ -205,6 +212,10 @@ def search(
     threshold = threshold_of(found, place.calibrated, fpr=fpr, similarity=min_similarity)
     usual = terminal.workspace.root / "reports" / f"search-{found.name}-{queries[0].stem}.png"
     files = outputs(outs, usual)
+    if outs:
+        searched = place.files({file.name for file in files})
+        images = chain(searched, *(images.paths.values() for images in asked))
+        check_apart(files, [*queries, gallery], images)
 
     encode = run_encoder(terminal, found, device, place.how)
     wanted, damaged = encoded_queries(encode, queries, asked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -87,6 +87,15 @@ class Place:
     images: Images | None
     how: Making
     calibrated: Calibrated
+
+    def files(self, called: Container[str]) -> Iterator[Path]:
+        """The image files of these names, as far as a gallery says where they were."""
+        if self.images is not None:
+            yield from (path for path in self.images.paths.values() if path.name in called)
+        elif self.gallery is not None and self.gallery.about is not None:
+            about = self.gallery.about
+            places = [n for n, name in enumerate(about.names) if name.rpartition("/")[2] in called]
+            yield from map(about.path, places)
 
     def opened(self, encode: Encoder) -> tuple[Gallery, Files, dict[str, str]]:
         """The gallery, where its images are, and path -> damage of images that are left out."""

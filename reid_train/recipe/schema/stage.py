@@ -16,6 +16,8 @@ from pydantic import (
 
 from reid_train.recipe.schema.part import Count, Options, Part, Positive, Share, finite
 
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+
 
 class Augment(Part):
     """Fields of ``reid_train.data.augmentation.Augmentation``, explained there."""
@@ -143,9 +145,9 @@ class Optimiser(Part):
     bias_weight_decay: float | None = None
     no_decay: tuple[str, ...] = ()
     decay_matrices_only: bool = False
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    momentum: float = 0.9
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    eps: Annotated[float, Field(ge=0.0)] = 1e-8
+    momentum: Annotated[float, Field(ge=0.0)] = 0.9
     nesterov: bool = False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.evaluation import Embeddings, evaluate, evaluate_distances
+from reid_train.evaluation import Embeddings, evaluate, evaluate_distances, rank
 from reid_train.evaluation.distances import Distances
 from tests.reid_train.evaluation.reference import plain_metrics
 
@@ -223,6 +224,10 @@ def test_user_mistakes():
         Embeddings(np.eye(3), [1, 2])
     with pytest.raises(ReidpipeError, match="length 3 .* length 2"):
         evaluate(good, Embeddings(np.eye(2), [1, 2], [0, 1]))
+    with pytest.raises(ReidpipeError, match="length 3 .* length 2"):
+        rank(good, Embeddings(np.eye(2), [1, 2], [0, 1]), exclude="none")
+    with pytest.raises(ReidpipeError, match="rule 'None'"):
+        evaluate(good, good, exclude=None)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ReidpipeError, match="NaN distances for query 0"):
         evaluate_distances(np.array([[np.nan, 0]]), [1], [1, 1], [0], [1, 1])
     with pytest.raises(ReidpipeError, match=r"\(1, 2\); expected \(1, 3\)"):
@@ -233,6 +238,32 @@ def test_user_mistakes():
         evaluate_distances(np.array([["a", "b"]]), [1], [1, 1], [0], [1, 1])
     with pytest.raises(ValueError, match="no valid query"):
         evaluate(good, Embeddings(np.zeros((0, 3)), [], []))
+
+
+@pytest.mark.parametrize(
+    ("pids", "camids", "told"),
+    [
+        (["1", "2"], [0, 0], "query pids that are text and gallery pids that are numbers"),
+        ([1, 2], ["0", "0"], "query camids that are text and gallery camids that are numbers"),
+        ([1, np.nan], [0, 0], "query pids of float64, or one that is missing"),
+        ([1, None], [0, 0], "query pids of NoneType, int"),
+        (np.array([1, 2**63], np.uint64), [0, 0], "query pids of uint64"),
+    ],
+)
+def test_columns_that_would_match_nothing_are_told(pids: Any, camids: list, told: str):
+    gallery = Embeddings(np.eye(2), [1, 2], [1, 1])
+    with pytest.raises(ReidpipeError, match=f"found {told}.*; expected"):
+        evaluate(Embeddings(np.eye(2), np.array(pids), camids), gallery)
+
+
+def test_columns_of_one_kind_are_compared_whatever_holds_them():
+    gallery = Embeddings(np.eye(3), [1, 2, 2**62], np.array([1, 1, 1], object))
+    for dtype in (int, np.uint64, object):
+        query = Embeddings(np.eye(3), np.array([1, 2, 2**62], dtype), [0, 0, 0])
+        assert evaluate(query, gallery).valid.all()
+    text = Embeddings(np.eye(3), np.array([b"a", b"b", b"c"]), [0, 0, 0])
+    other = Embeddings(np.eye(3), np.array(["a", "b", "c"], object), [1, 1, 1])
+    assert evaluate(text, other).mAP == 1
 
 
 @pytest.mark.parametrize("dtype", [bool, object, np.float16, np.uint8, np.int64])
