@@ -43,6 +43,9 @@ def load_parser(
         check_option(name, value, found.options, of=f"parser '{kind}'")
     parser = found.load()(kind, weights, device=device, options=options)
     if isinstance(parser, Parser):
+        # Nobody has tried these.
+        if "input_size" in options or kind.startswith("hf:"):
+            parser.check(kind)
         return parser
     for field in ("label_set", "parse"):
         if not hasattr(parser, field):

@@ -162,11 +162,11 @@ def entry(kind: str, *, option: str = "--model") -> Entry:
     """The catalogue's entry; of ``hf:FOLDER`` and ``hf:OWNER/NAME`` the one of all such models,
     ``hf``. Raises ``ReidpipeError`` for a kind it does not hold. option: what the command at hand
     calls a parser, for the message."""
-    if hub.is_hub(kind):
+    if isinstance(kind, str) and hub.is_hub(kind):
         return HUGGING_FACE
     if kind not in CATALOGUE:
         raise ReidpipeError(
-            f"found parser '{kind}'{nearest(kind, CATALOGUE)}; expected one of "
+            f"found parser '{kind}'{nearest(str(kind), CATALOGUE)}; expected one of "
             f"{', '.join(CATALOGUE)}, hf:FOLDER, hf:OWNER/NAME; type {option} schp-tiny"
         )
     return CATALOGUE[kind]

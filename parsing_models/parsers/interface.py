@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parsing_models.parsers.catalogue import check_scales
+from parsing_models.parsers.asked import check_images, scales_of_input, size_of_maps
 from parsing_models.parsers.warp import GrownBox, Placement, Size, to_grid, to_input
 from pipeline.labels.sets import LabelSet
 from pipeline.terminal.errors import ReidpipeError
@@ -122,16 +122,8 @@ class Parser:
         ``ReidpipeError`` on senseless scales, when the memory is too small for a single image, and
         when the network gave NaN.
         """
-        for image in images:
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-                raise ValueError(
-                    f"found an image {image.dtype} {image.shape}; expected uint8 (H, W, 3), RGB"
-                )
-        if not scales:
-            raise ValueError("scales is empty; expected at least one, such as (1.0,)")
-        check_scales(scales)
-        if size is not None and not (len(size) == 2 and min(size) >= 1):
-            raise ValueError(f"found size {size}; expected (H, W) of at least 1, or None")
+        check_images(images)
+        scales, size = scales_of_input(scales), size_of_maps(size)
         labels: list[np.ndarray] = []
         confidences: list[np.ndarray] = []
         start = 0
@@ -152,6 +144,20 @@ class Parser:
             np.stack(labels) if labels else empty.astype(np.uint8),
             np.stack(confidences) if confidences else empty.astype(np.float32),
         )
+
+    def check(self, called: str) -> None:
+        """Raise ReidpipeError where the network makes nothing of images of its input's size."""
+        try:
+            self.parse(np.zeros((1, 128, 64, 3), np.uint8))
+        except (RuntimeError, ValueError, ArithmeticError, LookupError) as error:
+            if isinstance(error, RuntimeError) and out_of_memory(error):
+                raise
+            height, width = self.input_size
+            raise ReidpipeError(
+                f"found an input of {height}x{width}, of which '{called}' makes nothing "
+                f"({str(error).splitlines()[0]}); expected a size, or a model, that fits; leave "
+                "input_size out, or type another model"
+            ) from error
 
     @property
     def slice_images(self) -> int:
@@ -328,6 +334,12 @@ def _decided(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rescale(inputs: Tensor, scale: float) -> Tensor:
+    height, width = (int(side * scale) for side in inputs.shape[2:])
+    if min(height, width) < 1:
+        raise ReidpipeError(
+            f"found input {height}x{width} at scale {scale:g}; expected sides of a pixel; type "
+            "--scales 1.0"
+        )
     return F.interpolate(inputs, scale_factor=scale, mode="bilinear", align_corners=True)
 
 

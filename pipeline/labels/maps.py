@@ -213,5 +213,5 @@ class LabelMapReader:
 def _label_set(path: Path, attributes: dict[str, Any]) -> LabelSet:
     try:
         return LabelSet.from_json(parse_json(attributes["label_set"]))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise damaged(path, f"its label set cannot be read ({error})") from error

@@ -42,6 +42,8 @@ class Places:
 
     def find(self, key: str) -> int | None:
         """The first place of a key; None where it is not there."""
+        if not isinstance(key, str):
+            return None
         text = key.encode(errors="surrogatepass")  # no key that was added has half a letter
         wanted = zlib.crc32(text)
         order, ascending = self._order()

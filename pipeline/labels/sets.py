@@ -45,7 +45,8 @@ class LabelSet:
 
     names: one per class; class 0 is the background. palette: RGB 0..255 per class.
     flip_pairs: (left, right) classes; the sides are the person's own, so mirroring an image
-    exchanges them.
+    exchanges them. Raises ValueError for colours that are not one per class, and for pairs that
+    are none.
     """
 
     name: str
@@ -54,10 +55,25 @@ class LabelSet:
     flip_pairs: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.names, str) or not all(isinstance(name, str) for name in self.names):
+            raise ValueError(f"found names {self.names!r} of a label set; expected a list of texts")
         # Of JSON, and of many a caller, they are lists, which equal no tuples.
         object.__setattr__(self, "names", tuple(self.names))
         for field in ("palette", "flip_pairs"):
             object.__setattr__(self, field, tuple(map(tuple, getattr(self, field))))
+        numbers = [colour for colour in self.palette if _whole(colour, 3, 256)]
+        if not 1 <= len(self) <= 256 or not len(numbers) == len(self.palette) == len(self):
+            raise ValueError(
+                f"found {len(self)} names and {len(numbers)} of {len(self.palette)} colours that "
+                f"are RGB in 0..255 in label set '{self.name}'; expected one for each of 1 to 256"
+            )
+        sides = [side for pair in self.flip_pairs for side in pair]
+        pairs = all(_whole(pair, 2, len(self)) for pair in self.flip_pairs)
+        if not pairs or len(set(sides)) < len(sides):
+            raise ValueError(
+                f"found flip pairs {self.flip_pairs} in label set '{self.name}'; expected two "
+                f"classes below {len(self)} each, and no class twice"
+            )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -125,6 +141,12 @@ class LabelSet:
             palette=tuple((int(r), int(g), int(b)) for r, g, b in value["palette"]),
             flip_pairs=tuple((int(left), int(right)) for left, right in value["flip_pairs"]),
         )
+
+
+def _whole(values: tuple[Any, ...], count: int, limit: int) -> bool:
+    return len(values) == count and all(
+        isinstance(value, int | np.integer) and 0 <= value < limit for value in values
+    )
 
 
 def _set(name: str, names: str, flip_pairs: tuple[tuple[int, int], ...] = ()) -> LabelSet:

@@ -29,7 +29,7 @@ CONFIDENCE_STEPS = 15
 NOTES = "notes"  # the attribute that says what the bits of ``note`` mean
 _SHARD = re.compile(r"maps-(\d{5,18})\.h5")
 # HDF5 reports damage as any of these, depending on where it strikes.
-READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, zlib.error)
+READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, ArithmeticError, zlib.error)
 # Name, dtype and number of dimensions; None: bytes of any length.
 _DATASETS: dict[str, tuple[str | None, int]] = {
     "label": ("u1", 3),
@@ -81,6 +81,9 @@ class Shard:
     def _check(self) -> None:
         if self.file.attrs.get("complete") != 1:
             raise damaged(self.path, "it was never finished")
+        for name, ours in (("schema", SCHEMA), ("confidence_steps", CONFIDENCE_STEPS)):
+            if (found := self.file.attrs.get(name, ours)) != ours:
+                raise damaged(self.path, f"its {name} is {found}, which only {ours} is read of")
         images: Any = self.file.attrs["images"]
         count = int(images)
         self.sets = {name: self._dataset(name, *form) for name, form in _DATASETS.items()}

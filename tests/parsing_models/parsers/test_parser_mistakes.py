@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import parsing_models
@@ -38,13 +39,43 @@ def test_scales_as_typed(text: str):
         _scales(text)
 
 
+@pytest.mark.parametrize("scales", [1.0, "1", (), (None,), ("x",)], ids=repr)
+def test_scales_that_are_no_numbers(parser: Parser, scales: Any):
+    with pytest.raises(ValueError, match=r"found scales .*expected at least one number"):
+        parser.parse(IMAGES, scales=scales)
+
+
+@pytest.mark.parametrize(
+    "images", [None, "a.png", [Image.new("RGB", (4, 4))], [[1, 2]], (i for i in IMAGES)], ids=repr
+)
+def test_what_is_no_image(parser: Parser, images: Any):
+    with pytest.raises(ValueError, match=r"found (an image that is|images that are) a "):
+        parser.parse(images)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"), [("segformer-tiny", (16, 8)), ("schp-tiny", (64, 1)), ("schp-tiny", (1, 1))]
+)
+def test_an_input_that_the_network_makes_nothing_of(kind: str, size: tuple[int, int]):
+    with pytest.raises(ReidpipeError, match=f"input of {size[0]}x{size[1]}, of which '{kind}'"):
+        load_parser(kind, input_size=size)
+
+
+def test_a_scale_that_leaves_no_pixel():
+    with pytest.raises(ReidpipeError, match="found input 1x0 at scale 0.1"):
+        load_parser("schp-tiny", input_size=(16, 8)).parse(IMAGES, scales=(0.1,))
+
+
 def test_scales_that_are_fine():
     assert _scales("0.1,1,8") == (0.1, 1.0, 8.0)
 
 
-@pytest.mark.parametrize("size", [(0, 0), (16, 0), (-1, 4), (16,)])
+ODD_SIZES = [(0, 0), (16, 0), (-1, 4), (16,), 16, (2.5, 4), "88", (True, 8), {8, 9}, (2**31, 2**31)]
+
+
+@pytest.mark.parametrize("size", ODD_SIZES, ids=str)
 def test_sizes_of_maps(parser: Parser, size: Any):
-    with pytest.raises(ValueError, match=r"found size \(.*expected \(H, W\)"):
+    with pytest.raises(ValueError, match=r"found size .*expected \(H, W\)"):
         parser.parse(IMAGES, size)
 
 

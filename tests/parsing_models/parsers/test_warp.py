@@ -169,7 +169,7 @@ def test_channel_order_and_constants():
 def test_other_images_are_refused(image: np.ndarray):
     with pytest.raises(ValueError, match=r"expected uint8 \(H, W, 3\), RGB"):
         parser().parse([image])
-    with pytest.raises(ValueError, match="scales is empty"):
+    with pytest.raises(ValueError, match="found scales .*at least one number"):
         parser().parse([scene(4, 4)], scales=())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,6 +87,24 @@ def test_lists_make_the_same_set_as_tuples():
     same = LabelSet("own", ("background", "top"), ((0, 0, 0), (1, 1, 1)))
     assert made == same and hash(made) == hash(same)
     assert made.map_to(same).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("names", "palette", "pairs", "told"),
+    [
+        (("a", "b"), ((0, 0, 0),), (), "2 names and 1 of 1 colours"),
+        (("a",), ((0, 0, 256),), (), "1 names and 0 of 1 colours"),
+        ("ab", ((0, 0, 0), (1, 1, 1)), (), "names 'ab'"),
+        (("a", 1), ((0, 0, 0), (1, 1, 1)), (), "names .'a', 1."),
+        (("a", "b"), ((0, 0, 0), (1, 1, 1)), ((0, 2),), "flip pairs"),
+        (("a", "b"), ((0, 0, 0), (1, 1, 1)), ((-1, 1),), "flip pairs"),
+        (("a", "b", "c"), ((0, 0, 0),) * 3, ((1, 2), (2, 0)), "no class twice"),
+        ((), (), (), "0 names"),
+    ],
+)
+def test_what_is_no_label_set(names: Any, palette: Any, pairs: Any, told: str):
+    with pytest.raises(ValueError, match=told):
+        LabelSet("own", names, palette, pairs)
 
 
 def test_mirroring_exchanges_the_sides():
