@@ -191,7 +191,7 @@ def _execute(plugin: Plugin) -> None:
     spec.loader.exec_module(module)
 
 
-def _line_of(error: Exception, plugin: Plugin) -> str:
+def _line_of(error: BaseException, plugin: Plugin) -> str:
     trace, line = error.__traceback__, ""
     while trace is not None:
         if Path(trace.tb_frame.f_code.co_filename) in plugin.sources:

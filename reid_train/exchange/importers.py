@@ -96,8 +96,34 @@ def import_checkpoint(
     if size is not None and min(size) < 1:
         raise ReidpipeError(f"found input_size={size!r}; expected [H,W] of 1 pixel at least")
     if isinstance(file, Mapping):
-        return read(unwrap(file), "the state dict", **options)
-    return read(read_state_dict(file), str(file), **options)
+        state, source = unwrap(file), "the state dict"
+    else:
+        state, source = read_state_dict(file), str(file)
+    found = read(state, source, **options)
+    _check_weights(found.model, source)
+    if size is not None:
+        _check_size(found.model)
+    return found
+
+
+def _check_weights(model: ReidModel, source: str) -> None:
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ReidpipeError(
+                f"found '{name}' in {source} with NaN or infinite numbers; expected the weights of "
+                "a training that went well; give another file"
+            )
+
+
+def _check_size(model: ReidModel) -> None:
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, 3, *model.input_size))
+    except RuntimeError as error:
+        raise ReidpipeError(
+            f"found input_size {list(model.input_size)}, of which the network makes nothing "
+            f"({str(error).splitlines()[0]}); expected the size it was trained at; leave it out"
+        ) from error
 
 
 def _load_own(

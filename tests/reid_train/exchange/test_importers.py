@@ -136,6 +136,18 @@ def test_unknown_format_option_and_device_are_one_line(state):
             assert word in str(caught.value)
 
 
+def test_weights_that_are_no_numbers_are_refused(state):
+    odd = {k: v * float("nan") if v.is_floating_point() else v for k, v in state.items()}
+    with pytest.raises(ReidpipeError, match="found '.*' in the state dict with NaN or infinite"):
+        reid_train.load_model(odd, format="col780")
+
+
+def test_an_input_size_that_the_network_makes_nothing_of(golden_state):
+    state = {k: torch.as_tensor(v) for k, v in golden_state("osnet_x0_25.keys.json").items()}
+    with pytest.raises(ReidpipeError, match=r"found input_size \[8, 8\], of which the network"):
+        reid_train.load_model(state, format="torchreid", input_size=(8, 8))
+
+
 def test_constants_of_the_older_files_can_be_given(state):
     mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
     model = reid_train.load_model(state, format="col780", mean=mean, std=std)
