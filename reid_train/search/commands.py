@@ -214,8 +214,7 @@ def search(
     files = outputs(outs, usual)
     if outs:
         searched = place.files({file.name for file in files})
-        images = chain(searched, *(images.paths.values() for images in asked))
-        check_apart(files, [*queries, gallery], images)
+        check_apart(files, chain(searched, *(images.paths.values() for images in asked)))
 
     encode = run_encoder(terminal, found, device, place.how)
     wanted, damaged = encoded_queries(encode, queries, asked)

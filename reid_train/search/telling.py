@@ -12,7 +12,6 @@ from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.paths import check_out
 from pipeline.terminal.printable import shortened
 from pipeline.terminal.tables import format_table
-from reid_train.search.gallery import is_gallery
 from reid_train.search.matches import Match, Query, write_table
 from reid_train.search.people import same_file
 
@@ -41,10 +40,8 @@ def outputs(outs: Sequence[Path], usual: Path) -> list[Path]:
     return files
 
 
-def check_apart(files: Sequence[Path], typed: Sequence[Path], read: Iterable[Path]) -> None:
-    """Raise ReidpipeError for a file to write that is one of those ``read``, or a picture that
-    would be read with a folder of images the next time. typed: queries and gallery.
-    """
+def check_apart(files: Sequence[Path], read: Iterable[Path]) -> None:
+    """Raise ReidpipeError for a file to write that is one of the images ``read``."""
     names = {file.name: file for file in files}
     for path in read:
         if path.name in names and same_file(names[path.name], path):
@@ -52,13 +49,6 @@ def check_apart(files: Sequence[Path], typed: Sequence[Path], read: Iterable[Pat
                 f"found --out {names[path.name]}, an image that is searched; expected another "
                 "file; type another --out"
             )
-    for folder in (path.resolve() for path in typed if path.is_dir() and not is_gallery(path)):
-        for file in files:
-            if file.suffix == PICTURE and file.resolve().is_relative_to(folder):
-                raise ReidpipeError(
-                    f"found --out {file} inside {folder}, whose images it would be one of; "
-                    "expected another folder; type another --out"
-                )
 
 
 def tell_matches(terminal: Terminal, results: Results, top: int, *, passing: bool) -> None:

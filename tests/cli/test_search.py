@@ -100,6 +100,18 @@ def test_thresholds(trained: Console, own: Path, asked: Path, tmp_path: Path):
     assert "found no calibrated threshold" in line and "type reidpipe eval" in line
 
 
+def test_no_image_that_is_searched_is_written_over(trained: Console, own: Path, tmp_path: Path):
+    query, other = (folder / f"{folder.name}.png" for folder in sorted(own.glob("p*"))[:2])
+    for path in (query, other):
+        Image.open(next(path.parent.glob("*.jpg"))).save(path)
+    before = query.read_bytes()
+    trained("embed", RUN, own, "--out", tmp_path / "g")
+    for gallery, out in ((own, query), (own, other), (tmp_path / "g", other)):
+        line = trained.mistake("search", RUN, query, gallery, "--out", out)
+        assert f"found --out {out}, an image that is searched" in line
+    assert query.read_bytes() == before
+
+
 def test_the_own_file_is_no_match(trained: Console, own: Path, tmp_path: Path):
     trained("embed", RUN, own, "--out", tmp_path / "g")
     query = sorted(own.rglob("*.*"))[4]
