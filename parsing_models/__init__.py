@@ -33,6 +33,7 @@ def load_parser(
     """
     from parsing_models.parsers.catalogue import entry
     from parsing_models.parsers.foreign import Foreign
+    from parsing_models.parsers.hub import is_hub
     from parsing_models.parsers.interface import Parser
     from pipeline.terminal.errors import ReidpipeError
     from pipeline.terminal.options import check_option
@@ -44,7 +45,7 @@ def load_parser(
     parser = found.load()(kind, weights, device=device, options=options)
     if isinstance(parser, Parser):
         # Nobody has tried these.
-        if "input_size" in options or kind.startswith("hf:"):
+        if "input_size" in options or is_hub(kind):
             parser.check(kind)
         return parser
     for field in ("label_set", "parse"):

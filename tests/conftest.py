@@ -91,7 +91,13 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip GPU tests by name on machines without one, without importing torch for the others."""
+    """Skip GPU tests by name on machines without one, without importing torch for the others.
+
+    Raises UsageError for a test of another name in every process: workers that share the tests
+    would find none of each other's.
+    """
+    if odd := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"found an address in {odd[0]}; expected ids=[...] beside it")
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked:
         import torch

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from parsing_models.parsers import hub
 from parsing_models.parsers.image_processors import LEAST_SIDE, preprocessing
-from parsing_models.parsers.interface import MEMORY_MIB, Parser, Preprocessing
+from parsing_models.parsers.interface import MEMORY_MIB, Parser, Preprocessing, rescale
 from parsing_models.parsers.label_names import class_table, target_set
 from parsing_models.parsers.warp import Size
 from pipeline.artifacts.atomic import sha256_file
@@ -89,7 +89,9 @@ class HuggingFaceParser(Parser):
         V: the image and, with ``flip``, what became of its mirror image, mirrored back."""
         outputs = []
         for scale in scales:
-            x = inputs if scale == 1 else _rescale(inputs, scale)
+            x = inputs
+            if scale != 1:
+                x = rescale(inputs, scale, least=LEAST_SIDE, align_corners=False)
             views = [self.network(x)]
             if flip:
                 views.append(self.network(x.flip(-1)).flip(-1))
@@ -389,12 +391,3 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _rescale(inputs: Tensor, scale: float) -> Tensor:
-    height, width = (int(side * scale) for side in inputs.shape[2:])
-    if scale < 1 and min(height, width) < LEAST_SIDE:
-        raise ReidpipeError(
-            f"found input {height}x{width}; expected sides from {LEAST_SIDE}; type --scales 1.0"
-        )
-    return F.interpolate(inputs, scale_factor=scale, mode="bilinear", align_corners=False)

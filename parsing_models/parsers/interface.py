@@ -227,7 +227,7 @@ class Parser:
         order = torch.from_numpy(self.label_set.flip_order).to(self.device)
         outputs = []
         for scale in scales:
-            x = inputs if scale == 1 else _rescale(inputs, scale)
+            x = inputs if scale == 1 else rescale(inputs, scale)
             logits = self.network(x.contiguous(memory_format=torch.channels_last))
             if flip:
                 mirrored = self.network(x.flip(-1).contiguous(memory_format=torch.channels_last))
@@ -333,14 +333,16 @@ def _decided(logits: Tensor) -> tuple[Tensor, Tensor]:
     return label, logits.sub_(top[:, None]).clamp_min_(-60).exp_().sum(1).reciprocal_()
 
 
-def _rescale(inputs: Tensor, scale: float) -> Tensor:
+def rescale(inputs: Tensor, scale: float, *, least: int = 1, align_corners: bool = True) -> Tensor:
+    """Inputs N,3,H,W at another size, bilinear. Raises ReidpipeError where a side becomes shorter
+    than ``least`` pixels.
+    """
     height, width = (int(side * scale) for side in inputs.shape[2:])
-    if min(height, width) < 1:
+    if scale < 1 and min(height, width) < least:
         raise ReidpipeError(
-            f"found input {height}x{width} at scale {scale:g}; expected sides of a pixel; type "
-            "--scales 1.0"
+            f"found input {height}x{width}; expected sides from {least}; type --scales 1.0"
         )
-    return F.interpolate(inputs, scale_factor=scale, mode="bilinear", align_corners=True)
+    return F.interpolate(inputs, scale_factor=scale, mode="bilinear", align_corners=align_corners)
 
 
 def _parts(rows: list[int], size: int) -> Iterator[list[int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,9 @@ def prepare(
             "found --seed and nothing to draw; expected it beside --holdout; type --holdout 0.3"
         )
     terminal.workspace.writable()
-    notice: list[str] = []
+    notice = f"{manifest.title}: {manifest.notice}" if manifest.notice else None
+    # Whoever may fetch reads it first; a mistake of all others is told in one line.
+    fetches = manifest.policy == "direct" and root is None and archive is None
     if manifest.id == GENERATED:
         options = {"--root": root, "--archive": archive, "--rule": rule, "--holdout": holdout}
         if given := [name for name, value in options.items() if value is not None]:
@@ -94,11 +95,8 @@ def prepare(
         from pipeline.datasets.roots import prepare_root
 
         people = Holdout.parse(holdout, seed or 0) if holdout is not None else None
-        notice = [f"{manifest.title}: {manifest.notice}"] if manifest.notice else []
-        # Whoever may fetch reads it first; a mistake of all others is told in one line.
-        if manifest.policy == "direct" and root is None and archive is None:
-            _note(terminal, notice)
-            notice = []
+        if notice and fetches:
+            terminal.note(notice)
         prepare_root(
             dataset,
             terminal.workspace.root,
@@ -115,7 +113,8 @@ def prepare(
     packed = requests.images(index, size=(height, width), filter=filter)
     execution = terminal.execution(workers=workers)
     indexed = reduce(Outcome.after, compared, make(index))
-    _note(terminal, notice)
+    if notice and not fetches and manifest.id != GENERATED:
+        terminal.note(notice)
     summary = terminal.workspace.provenance(index)["summary"]
     if allow_mismatch:
         summary = as_warnings(summary)
@@ -143,11 +142,6 @@ def prepare(
             "made": [step.key for step in outcome.made],
         }
     )
-
-
-def _note(terminal: Terminal, lines: Sequence[str]) -> None:
-    for line in lines:
-        terminal.note(line)
 
 
 def _tell(terminal: Terminal, summary: dict[str, Any]) -> None:

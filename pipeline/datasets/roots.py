@@ -50,7 +50,8 @@ def prepare_root(
     by hand; it is verified and unpacked, further ones are expected beside it. Without either: the
     registered folder, else the usual places, else a download where the licence allows one.
     rule, holdout: naming rule and people held out, for images of your own; remembered with root.
-    Returns the dataset's root. Raises ReidpipeError when nothing usable is there.
+    Returns the dataset's root. Raises ReidpipeError when nothing usable is there, and for a YAML
+    file whose id another one was prepared under.
     """
     manifest = load_manifest(dataset)
     if root is not None and archive is not None:
@@ -197,19 +198,24 @@ def _folder(manifest: Manifest, workspace: Path) -> Path:
 
 def _registration(manifest: Manifest, workspace: Path) -> dict[str, Any]:
     """What was registered for this variant, or else for the dataset as a whole."""
-    stored = _stored(workspace / "datasets" / f"{manifest.id}.json", manifest)
+    stored = _stored(manifest, workspace)
     variants = stored.get("variants") or {}
     # What was prepared under one name of one's own is not what another name means.
     other = {} if manifest.any_variant and variants else stored
     return variants.get(manifest.variant or "", other)
 
 
-def _stored(path: Path, manifest: Manifest) -> dict[str, Any]:
+def _record(manifest: Manifest, workspace: Path) -> Path:
+    return workspace / "datasets" / f"{manifest.id}.json"
+
+
+def _stored(manifest: Manifest, workspace: Path) -> dict[str, Any]:
     """What a registration says; nothing when there is none or a power cut left it damaged.
 
     Raises ReidpipeError where another YAML file that has the same id was registered: the one would
     read the other's images.
     """
+    path = _record(manifest, workspace)
     try:
         found = atomic.read_json(path) if path.is_file() else {}
         if why := wrong(found, _REGISTERED):
@@ -231,8 +237,7 @@ def _stored(path: Path, manifest: Manifest) -> dict[str, Any]:
 def _register(
     manifest: Manifest, workspace: Path, root: Path, rule: str | None, holdout: Holdout | None
 ) -> None:
-    path = workspace / "datasets" / f"{manifest.id}.json"
-    variants = _stored(path, manifest).get("variants") or {}
+    variants = _stored(manifest, workspace).get("variants") or {}
     entry: dict[str, Any] = {"root": str(root)} | ({"rule": rule} if rule else {})
     if manifest.file is not None:
         entry["file"] = str(Path(manifest.file).expanduser().absolute())
@@ -240,7 +245,8 @@ def _register(
         entry["holdout"] = holdout.plain()
     if manifest.variant:
         variants[manifest.variant] = entry
-    atomic.write_json(path, entry | ({"variants": variants} if variants else {}))
+    stored = entry | ({"variants": variants} if variants else {})
+    atomic.write_json(_record(manifest, workspace), stored)
 
 
 def _search(manifest: Manifest, workspace: Path) -> Path | None:

@@ -45,8 +45,8 @@ class LabelSet:
 
     names: one per class; class 0 is the background. palette: RGB 0..255 per class.
     flip_pairs: (left, right) classes; the sides are the person's own, so mirroring an image
-    exchanges them. Raises ValueError for colours that are not one per class, and for pairs that
-    are none.
+    exchanges them. Raises ValueError for names that are no text, for colours that are not one per
+    class, and for pairs of classes that are none.
     """
 
     name: str

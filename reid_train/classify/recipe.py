@@ -8,7 +8,7 @@ values for one kind of split, as the authors do, and ``--set`` comes last.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,9 +16,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.recipe import files
-from reid_train.recipe.loading import check_keys
+from reid_train.recipe.loading import check_keys, wrong_value
 from reid_train.recipe.schema import Count, Optimiser, Part, Published, Share
-from reid_train.recipe.schema.part import RunName
+from reid_train.recipe.schema.part import Positive, RunName
 
 # Values that are about training alone: paths, or beginnings of such.
 LEARNT = ("training", "view.crop_area", "view.flip", "precision")
@@ -63,7 +63,7 @@ class Training(Part):
     batch: Count
     optimiser: Optimiser
     warmup_epochs: Annotated[int, Field(ge=0)] = 1
-    warmup_lr: Annotated[float, Field(gt=0.0)] = 1e-5
+    warmup_lr: Positive = 1e-5
 
     def epochs_for(self, dataset: str, shots: int) -> int:
         """Raises ReidpipeError when no number is given for so few shots."""
@@ -214,23 +214,4 @@ def load_learner(
     try:
         return LearnerRecipe.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(_typed(content, first)) or "recipe"
-        found = "no value" if first["type"] == "missing" else repr(first["input"])[:80]
-        raise ReidpipeError(
-            f"recipe '{name}': found {found} for {path}; expected: "
-            f"{first['msg'].removeprefix('Value error, ')}; type --set {path}=VALUE"
-        ) from error
-
-
-def _typed(content: Any, error: Mapping[str, Any]) -> list[str]:
-    """The path that a user types to an error of pydantic's, whose location has tags of unions."""
-    path = []
-    for part in error["loc"]:
-        inside = isinstance(content, dict) and part in content
-        if inside or (isinstance(content, list) and isinstance(part, int)):
-            content = content[part]
-        elif error["type"] != "missing" or part != error["loc"][-1]:
-            continue
-        path.append(str(part))
-    return path
+        raise wrong_value(error, content, name) from error

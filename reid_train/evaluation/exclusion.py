@@ -126,23 +126,23 @@ class Matches:
                 f"expected one of {', '.join(RULES)}"
             )
         rule = RULES[exclude]
-        people, person = Groups.build(*comparable(q_pids, g_pids, "pids"))
+        people, person = Groups.build(*_comparable(q_pids, g_pids, "pids"))
         others = other = cameras_q = cameras_g = clothes_q = clothes_g = None
         if rule.camera:
             cameras_q = _cameras(q_camids, "query", exclude)
             cameras_g = _cameras(g_camids, "gallery", exclude)
-            cameras_q, cameras_g = comparable(cameras_q, cameras_g, "camids")
+            cameras_q, cameras_g = _comparable(cameras_q, cameras_g, "camids")
         if rule.clothes is not None:
             clothes_q = _clothes(q_clothes, "query", exclude)
             clothes_g = _clothes(g_clothes, "gallery", exclude)
-            clothes_q, clothes_g = comparable(clothes_q, clothes_g, "clothes")
+            clothes_q, clothes_g = _comparable(clothes_q, clothes_g, "clothes")
         if rule.image:
             if q_keys is None or g_keys is None:
                 raise ReidpipeError(
                     "found no image keys for the rule 'same-image'; expected keys of query and "
                     "gallery; give keys to both Embeddings or use --exclude none"
                 )
-            others, other = Groups.build(*comparable(q_keys, g_keys, "keys"))
+            others, other = Groups.build(*_comparable(q_keys, g_keys, "keys"))
         elif rule.everyone and cameras_q is not None and cameras_g is not None:
             others, other = Groups.build(cameras_q, cameras_g)
         return cls(rule, people, person, others, other, cameras_q, cameras_g, clothes_q, clothes_g)
@@ -201,9 +201,9 @@ class Matches:
         return right, hidden
 
 
-def comparable(query: np.ndarray, gallery: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Two columns of one kind, numbers or text; bytes become text. Raises ReidpipeError for columns
-    of different kinds, of several, or with a value that is missing. name: for messages.
+def _comparable(query: np.ndarray, gallery: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Columns (Q,) and (G,) of one kind, numbers or text; bytes become text. Raises ReidpipeError
+    for columns of different kinds, of several, or with a value that is missing. name: for messages.
     """
     sides = {"query": query, "gallery": gallery}
     columns = [_of_one_kind(values, f"{side} {name}") for side, values in sides.items()]

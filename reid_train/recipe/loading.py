@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.recipe import files
 from reid_train.recipe.checks import check_names
-from reid_train.recipe.schema import DATA_KINDS, SCHEDULE_KINDS, Part, Recipe
+from reid_train.recipe.schema import Part, Recipe
 from reid_train.recipe.short_forms import check_meant, in_full
 
 FOLDER = "recipe/published"
@@ -72,16 +72,34 @@ def _validated(content: dict[str, Any], name: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        # The tag of a union is in the location, but not in the path a user types.
-        tags = {*DATA_KINDS, *SCHEDULE_KINDS, "other"}
-        path = ".".join(str(part) for part in first["loc"] if part not in tags) or "recipe"
-        found = "no value" if first["type"] == "missing" else repr(first["input"])[:80]
-        message = first["msg"].removeprefix("Value error, ")
-        raise ReidpipeError(
-            f"recipe '{name}': found {found} for {path}; expected: {message}; "
-            f"type --set {path}=VALUE"
-        ) from error
+        raise wrong_value(error, content, name) from error
+
+
+def wrong_value(error: ValidationError, content: Mapping[str, Any], name: str) -> ReidpipeError:
+    """What is told of the first value that ``content``, a recipe's, should not have."""
+    first = error.errors()[0]
+    path = ".".join(_typed(content, first)) or "recipe"
+    found = "no value" if first["type"] == "missing" else repr(first["input"])[:80]
+    message = first["msg"].removeprefix("Value error, ")
+    return ReidpipeError(
+        f"recipe '{name}': found {found} for {path}; expected: {message}; type --set {path}=VALUE"
+    )
+
+
+def _typed(content: Any, error: Mapping[str, Any]) -> list[str]:
+    """The path that a user types to an error of pydantic's, whose location has tags of unions."""
+    path = []
+    for part in error["loc"]:
+        if isinstance(content, list | tuple):
+            inside = isinstance(part, int) and part < len(content)
+        else:
+            inside = isinstance(content, Mapping) and part in content
+        if inside:
+            content = content[part]
+        elif error["type"] != "missing" or part != error["loc"][-1]:
+            continue
+        path.append(str(part))
+    return path
 
 
 def check_keys(kind: Any, value: Any, path: str, name: str) -> None:

@@ -290,6 +290,7 @@ def test_datasets(console: Console):
 def test_recipes(console: Console):
     listed = console.json("recipes")
     assert [row["recipe"] for row in listed] == [*list_recipes(), *list_learners()]
+    assert [row["recipe"] for row in listed if not row["citation"]] == ["baseline-tiny"]
     assert "bignet" in console("recipes").stdout
     one = console.json("recipes", "baseline-tiny")
     assert one["model"]["trunk"] == "tiny" and one["input"]["size"] == [128, 64]

@@ -120,6 +120,7 @@ def test_images_that_are_gone_or_damaged(
         path.write_bytes(b"no image")
     # Nothing but damage is told as such, and what needs no file is kept.
     assert trained.json(*words)["images"] == 1
+    assert "nothing to do: the features of the" in trained(*words).stdout
 
 
 def test_search_on_a_gallery_is_search_on_its_images(

@@ -25,7 +25,8 @@ def test_title_and_date_are_the_user_s_and_the_first_screen_is_told(trained: Con
     assert "reidpipe train baseline-tiny --dataset folder --seed 0" in " ".join(page.text.split())
     for option in ("--title", "--date"):
         for wrong in ("", " ", "two\nlines"):
-            assert f"found {option}" in trained.mistake("report", "baseline", option, wrong)
+            line = trained.mistake("report", "baseline", option, wrong)
+            assert f"found {option}" in line and f"type {option} " in line
 
 
 @pytest.mark.slow

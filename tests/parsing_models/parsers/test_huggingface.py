@@ -263,6 +263,11 @@ def test_model_of_an_unknown_type_is_refused(changed: Callable[..., Path]):
     refused(f"hf:{where}", "type 'resnet'.*segformer")
 
 
+def test_a_config_that_builds_no_network_is_refused(changed: Callable[..., Path]):
+    where = changed(lambda config: config.update(strides=["wide"] * 4))
+    refused(f"hf:{where}", "changed")
+
+
 def test_trunk_without_a_head_is_refused(changed: Callable[..., Path]):
     where = changed()
     state = load_file(where / "model.safetensors")

@@ -46,7 +46,9 @@ def test_scales_that_are_no_numbers(parser: Parser, scales: Any):
 
 
 @pytest.mark.parametrize(
-    "images", [None, "a.png", [Image.new("RGB", (4, 4))], [[1, 2]], (i for i in IMAGES)], ids=repr
+    "images",
+    [None, "a.png", [Image.new("RGB", (4, 4))], [[1, 2]], (i for i in IMAGES)],
+    ids=["None", "text", "pictures", "lists", "generator"],
 )
 def test_what_is_no_image(parser: Parser, images: Any):
     with pytest.raises(ValueError, match=r"found (an image that is|images that are) a "):
@@ -62,7 +64,7 @@ def test_an_input_that_the_network_makes_nothing_of(kind: str, size: tuple[int, 
 
 
 def test_a_scale_that_leaves_no_pixel():
-    with pytest.raises(ReidpipeError, match="found input 1x0 at scale 0.1"):
+    with pytest.raises(ReidpipeError, match="found input 1x0; expected sides from 1"):
         load_parser("schp-tiny", input_size=(16, 8)).parse(IMAGES, scales=(0.1,))
 
 

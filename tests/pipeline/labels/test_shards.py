@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline.labels.maps import LabelMapReader
+from pipeline.labels.maps import LabelMapReader, MissingMap
 from pipeline.labels.sets import LIP
 from pipeline.labels.shards import DamagedShard, check_shard, deflate, inflate
 from pipeline.labels.writing import MapWriter
@@ -105,13 +105,30 @@ def test_a_shard_of_another_shape_is_refused_by_name(tmp_path: Path, make: Any):
         check_shard(path)
 
 
-@pytest.mark.parametrize("name", ["images", "complete", "label_set"])
-def test_attributes_of_another_shape_are_damage(tmp_path: Path, name: str):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("images", "many"),
+        ("images", np.inf),
+        ("complete", "many"),
+        ("label_set", "many"),
+        ("schema", 99),
+        ("confidence_steps", 100),
+    ],
+)
+def test_attributes_of_another_shape_are_damage(tmp_path: Path, name: str, value: Any):
     path = shard(tmp_path)
     with h5py.File(path, "r+") as file:
-        file.attrs[name] = "many"
+        file.attrs[name] = value
     with pytest.raises(DamagedShard):
         LabelMapReader(tmp_path)
+
+
+@pytest.mark.parametrize("key", [0, None, "c"])
+def test_a_key_that_has_no_map_is_missing(tmp_path: Path, key: Any):
+    shard(tmp_path)
+    with pytest.raises(MissingMap):
+        LabelMapReader(tmp_path)[key]
 
 
 def test_a_map_is_compared_with_its_checksum_when_it_is_read(tmp_path: Path):
