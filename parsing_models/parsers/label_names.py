@@ -108,7 +108,7 @@ def read_label_map(value: Mapping[str, str] | Path | str) -> dict[str, str]:
         path = Path(value).expanduser()
         source = f"label map {path}"
         try:
-            content = parse_json(path.read_bytes())
+            content = parse_json(path.read_bytes(), by_hand=True)
         except OSError as error:
             raise ReidpipeError(
                 f"found no readable {source} ({error.strerror}); expected a JSON file with "

@@ -140,14 +140,24 @@ def write_csv(path: Path | str, rows: Iterable[Sequence[Any]]) -> None:
             (quoting if returns else writer).writerow(row)
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, by_hand: bool = False) -> Any:
     """The JSON value of a text, UTF-8 where it is bytes. Raises ValueError for any other, also for
-    one nested deeper than Python goes.
+    one nested deeper than Python goes, and for a key that a person wrote twice (``by_hand``).
     """
+    once = _each_once if by_hand else None
     try:
-        return json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
+        text = text.decode("utf-8") if isinstance(text, bytes) else text
+        return json.loads(text, object_pairs_hook=once)
     except RecursionError as error:
         raise ValueError("nested too deep") from error
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"'{next(n for n in names if names.count(n) > 1)}' stands twice")
+    return found
 
 
 def read_json(path: Path | str) -> Any:

@@ -94,8 +94,10 @@ def read_seeds(texts: Iterable[str]) -> tuple[int, ...]:
 
 
 def read_names(texts: Iterable[str], option: str) -> tuple[str, ...]:
-    """Names given one by one or joined by commas, each once."""
-    names = [name.strip() for text in texts for name in text.split(",")]
+    """Names given one by one or joined by commas, each once; commas in brackets belong to a name,
+    as in ``schp:input_size=[256,128]``.
+    """
+    names = [name.strip() for text in texts for name in re.split(r",(?![^\[]*\])", text)]
     if not all(names):
         raise ReidpipeError(
             f"found an empty name in {option} {','.join(names)}; expected names joined by commas; "

@@ -33,9 +33,7 @@ PAGES = 20
 @click.option(
     "--split",
     type=click.Choice(["train", "val", "query", "gallery"]),
-    default="gallery",
-    show_default=True,
-    help="Of a prepared dataset.",
+    help="Of a prepared dataset.  [default: gallery]",
 )
 @FLIP
 @DEVICE
@@ -47,7 +45,7 @@ def embed(
     out: Path | None,
     rule: str | None,
     no_identities: bool,
-    split: str,
+    split: str | None,
     flip: bool,
     device: str,
 ) -> None:
@@ -69,13 +67,15 @@ def embed(
         find_extension,
         gallery_to_extend,
     )
-    from reid_train.search.places import images_named
+    from reid_train.search.places import check_embedded, images_named
     from reid_train.search.telling import tell_damaged
     from reid_train.search.threshold import newest_calibration
     from reid_train.search.writing import one_writer
 
     found = find_run(terminal.workspace, run)
-    images = images_named(terminal, folder, rule=rule, known=not no_identities, split=split)
+    known = not no_identities
+    check_embedded(folder, rule=rule, split=split, known=known)
+    images = images_named(terminal, folder, rule=rule, known=known, split=split or "gallery")
     target = out or terminal.workspace.root / "embeddings" / f"{found.name}-{images.called}"
     check_out(target, folder=True)
     how = making(found, flip)
@@ -192,9 +192,10 @@ def search(
     """
     from reid_train.evaluation.similarity import NAMES
     from reid_train.models import COSINE
+    from reid_train.search.gallery import is_gallery
     from reid_train.search.matches import find_matches
     from reid_train.search.nearest import way_to_search
-    from reid_train.search.places import encoded_queries, place_to_search, queries_at
+    from reid_train.search.places import encoded_queries, has_rule, place_to_search, queries_at
     from reid_train.search.telling import (
         check_apart,
         outputs,
@@ -205,6 +206,12 @@ def search(
     from reid_train.search.threshold import threshold_lines, threshold_of
 
     found = find_run(terminal.workspace, run)
+    ruled = [place for place in (*queries, gallery) if has_rule(place)]
+    if rule is not None and (not ruled or (ruled == [gallery] and is_gallery(gallery))):
+        raise ReidpipeError(
+            "found --rule, and tables, galleries or datasets that say themselves who is on their "
+            "images; expected a folder or image; leave it out"
+        )
     asked = [queries_at(terminal, found, query, rule) for query in queries]
     place = place_to_search(terminal, found, gallery, flip=flip, rule=rule)
     through = way_to_search(through)

@@ -17,7 +17,7 @@ from reid_train.search.encoder import Encoder, Making, making
 from reid_train.search.extension import Extension, about_images
 from reid_train.search.gallery import Gallery, check_model, is_gallery, open_gallery
 from reid_train.search.matches import Files, Query
-from reid_train.search.people import Images, images_at, images_of_rows
+from reid_train.search.people import TABLES, Images, images_at, images_of_rows
 from reid_train.search.threshold import Calibrated, newest_calibration
 
 
@@ -46,6 +46,32 @@ def _is_dataset(place: Path) -> bool:
     except ReidpipeError:
         return False
     return True
+
+
+def has_rule(place: Path) -> bool:
+    """Whether a rule for file names is asked who is on the images at ``place``: tables and prepared
+    datasets say so themselves.
+    """
+    if place.exists():
+        return not (place.is_file() and place.suffix.lower() in TABLES)
+    return not _is_dataset(place)
+
+
+def check_embedded(place: Path, *, rule: str | None, split: str | None, known: bool) -> None:
+    """Raise ReidpipeError for what was typed and would do nothing to the images at ``place``."""
+    if split is not None and place.exists():
+        raise ReidpipeError(
+            f"found --split {split} for {place}; expected the name of a prepared dataset; leave "
+            "it out"
+        )
+    if rule is not None and not known:
+        raise ReidpipeError(
+            "found --rule beside --no-identities; expected one of them; leave the other out"
+        )
+    if rule is not None and not has_rule(place):
+        raise ReidpipeError(
+            f"found --rule for {place}; expected file names that name people; leave it out"
+        )
 
 
 def queries_at(terminal: Terminal, run: Run, place: Path, rule: str | None) -> Images:

@@ -229,6 +229,25 @@ def test_a_gallery_that_nobody_named_has_what_was_named_alone(
     assert trained.json("embed", RUN, photos / "two.csv")["images"] == 2
 
 
+def test_options_that_would_do_nothing_are_told(trained: Console, photos: Path, tmp_path: Path):
+    names = sorted(path.name for path in photos.glob("?.*"))
+    (photos / "all.csv").write_text("\n".join(["path", *names, ""]))
+    rule = ("--rule", r"(?P<pid>\d+)\..*")
+    for words, told in (
+        ((photos, "--split", "query"), "found --split query for"),
+        ((photos / "all.csv", *rule), "found --rule for"),
+        (("folder", *rule), "found --rule for folder"),
+        ((photos, *rule, "--no-identities"), "beside --no-identities"),
+    ):
+        line = trained.mistake("embed", RUN, *words, "--out", tmp_path / "g")
+        assert told in line and line.endswith(" out")
+    trained("embed", RUN, photos, *rule, "--out", tmp_path / "g")
+    search = ("search", RUN, photos / "all.csv", tmp_path / "g", "--out", tmp_path / "a.csv")
+    assert "found --rule, and tables" in trained.mistake(*search, *rule)
+    trained(*search)
+    trained("search", RUN, photos / names[0], *search[3:], *rule)
+
+
 def test_a_damaged_gallery_is_one_line(trained: Console, photos: Path, tmp_path: Path):
     trained("embed", RUN, photos, "--out", tmp_path / "g")
     (tmp_path / "g" / "gallery.json").write_text("{}")

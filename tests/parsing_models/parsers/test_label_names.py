@@ -67,6 +67,9 @@ def test_label_maps_are_read_or_refused(tmp_path: Path):
         file.write_text(text)
         with pytest.raises(ReidpipeError):
             read_label_map(str(file))
+    file.write_text('{"cap": "hat", "Belt": "coat", "cap": "hair"}')
+    with pytest.raises(ReidpipeError, match="'cap' stands twice"):
+        read_label_map(file)
     file.write_text('{"cap": "hat"}')
     assert read_label_map(file) == {"cap": "hat"}
     with pytest.raises(ReidpipeError, match=r"'lipp' \(did you mean 'lip'\?\)"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.recipe.combinations import read_seeds
+from reid_train.recipe.combinations import read_names, read_seeds
 from reid_train.recipe.loading import load_recipe
 
 
@@ -20,6 +20,12 @@ def test_seeds_are_numbers_and_ranges_each_once():
 def test_other_seeds_and_more_than_a_thousand_are_refused(text: str):
     with pytest.raises(ReidpipeError, match=r"found --seed .*1000 seeds at most; type --seed 0-4"):
         read_seeds([text])
+
+
+def test_a_comma_in_brackets_belongs_to_its_name():
+    assert read_names(["a:size=[16, 8],b", "b, c:x=1"], "--parsing") == (
+        "a:size=[16, 8]", "b", "c:x=1",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
