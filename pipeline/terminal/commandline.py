@@ -27,7 +27,7 @@ from pipeline.terminal.clusters import asked, cluster_options
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.events import Events
 from pipeline.terminal.machine import of_the_machine
-from pipeline.terminal.options import check_device
+from pipeline.terminal.options import check_device, check_given
 from pipeline.terminal.paths import TypedPath
 from pipeline.terminal.printable import PrintableFormatter, one_line, printable
 from pipeline.terminal.publishing import FORMATS, Table
@@ -371,6 +371,7 @@ def json_option(function: Callable) -> Callable:
 
     def wrapped(ctx: click.Context, as_json: bool, **options: Any) -> Any:
         given = ctx.find_root().params
+        check_given(ctx.command.params, options)
         workspace = Workspace(given["workspace"], strict=bool(given.get("strict")))
         table = ctx.meta.get(_TABLE)
         if as_json and table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -55,6 +55,29 @@ class _Seconds(click.FloatRange):
 
 # Between two looks at what is being made.
 EVERY = _Seconds(0.1, 3600)
+
+
+def check_given(parameters: Iterable[click.Parameter], values: Mapping[str, Any]) -> None:
+    """Raise ReidpipeError for an option or argument that was typed empty, as a shell makes of a
+    variable that is not set: it would mean the default.
+    """
+    for parameter in parameters:
+        if "" not in _words(values.get(parameter.name or "")):
+            continue
+        if isinstance(parameter, click.Option):
+            name = max(parameter.opts, key=len)
+            raise ReidpipeError(
+                f"found {name} without a value; expected one; type {name} VALUE, or leave it out"
+            )
+        name = (parameter.metavar or parameter.name or "").upper()
+        raise ReidpipeError(f"found an empty {name}; expected a value; type one")
+
+
+def _words(value: Any) -> list[Any]:
+    """Of an option that may be typed several times, and has several words."""
+    if not isinstance(value, tuple):
+        return [value]
+    return [word for part in value for word in _words(part)]
 
 
 def check_device(name: str) -> str:
