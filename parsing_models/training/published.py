@@ -36,6 +36,7 @@ from pipeline.images.pixels import decode
 from pipeline.labels.sets import LABEL_SETS, LIP, LabelSet
 from pipeline.terminal.commandline import CONTEXT, WORKSPACE, ToldCommand
 from pipeline.terminal.errors import ReidpipeError
+from pipeline.terminal.options import COUNT
 from pipeline.terminal.paths import TypedPath
 from pipeline.terminal.watching import Watching
 from reid_train.engine.checkpoint import load_strict, read_state_dict, save_model
@@ -95,7 +96,13 @@ def held_out(index: Index) -> list[ImageRow]:
     help="ImageNet weights of the deep-stem ResNet-101 to start from.",
 )
 @click.option("--input-size", nargs=2, type=int, help="H W  [default: the label set's published]")
-@click.option("--batch", default=48, show_default=True, help="images per step, over all processes")
+@click.option(
+    "--batch",
+    type=COUNT,
+    default=48,
+    show_default=True,
+    help="images per step, over all processes",
+)
 @click.option("--epochs", default=100, show_default=True, help="before the cycles")
 @click.option("--cycles", nargs=2, default=(5, 10), show_default=True, help="number, epochs each")
 @click.option("--lr", default=7e-3, show_default=True)
@@ -107,7 +114,9 @@ def held_out(index: Index) -> list[ImageRow]:
     help="As the authors' code has it, without its evident slips, or as our own parsers.",
 )
 @click.option("--seed", default=0, show_default=True)
-@click.option("--workers", default=4, show_default=True, help="threads that read images")
+@click.option(
+    "--workers", type=COUNT, default=4, show_default=True, help="threads that read images"
+)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--precision", default="auto", show_default=True)
 def main(

@@ -33,6 +33,7 @@ from pipeline.artifacts.store import versions
 from pipeline.labels.sets import LIP
 from pipeline.mannequins import DEFAULTS, draw, plan
 from pipeline.terminal.commandline import CONTEXT, ToldCommand
+from pipeline.terminal.options import COUNT
 from pipeline.terminal.paths import TypedPath
 from pipeline.terminal.watching import Watching
 from reid_train.engine.loop import train
@@ -157,15 +158,17 @@ def stages(
 @click.option("--out", type=TypedPath(), required=True, help="folder to write to")
 @click.option("--kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option("--images", default=24000, show_default=True, help="generated training images")
+@click.option(
+    "--images", type=COUNT, default=24000, show_default=True, help="generated training images"
+)
 @click.option(
     "--epochs", nargs=4, default=(8, 4, 6, 1), show_default=True, help="small, full, cycles, each"
 )
-@click.option("--batch", default=8, show_default=True, help="images per step")
+@click.option("--batch", type=COUNT, default=8, show_default=True, help="images per step")
 @click.option("--lr", default=1e-2, show_default=True, help="peak rate; two thirds at full size")
 @click.option("--strength", default=0.4, show_default=True, help="of the augmentation, 0..1")
 @click.option("--manner", type=click.Choice(tuple(MANNERS)), default="ours", show_default=True)
-@click.option("--scored", type=int, help="score this many images  [default: all 512]")
+@click.option("--scored", type=COUNT, help="score this many images  [default: all 512]")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--precision", default="bf16", show_default=True)
 def main(

@@ -55,7 +55,7 @@ KINDS: dict[str, Kind] = {
     "evaluation": Kind("reid_train.evaluation.work:evaluate", 5, gpu=True),
     "report": Kind("reid_train.figures.work:report", 9, gpu=True),
     "activations": Kind("reid_train.figures.paper.work:activations", 2, gpu=True),
-    "cells": Kind("reid_train.figures.paper.work:cells", 2),
+    "cells": Kind("reid_train.figures.paper.work:cells", 2, gpu=True),
     "checkpoint": Kind("reid_train.exchange.work:describe", 1),
     "shots": Kind("reid_train.classify.work:draw", 1),
     "class-features": Kind("reid_train.classify.work:features", 1, gpu=True),

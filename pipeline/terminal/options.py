@@ -53,6 +53,7 @@ class _Seconds(click.FloatRange):
         return seconds
 
 
+COUNT = click.IntRange(1)
 # Between two looks at what is being made.
 EVERY = _Seconds(0.1, 3600)
 

@@ -166,7 +166,8 @@ class Log:
     ) -> None:
         """figures: ``loss``, its parts, ``gradient`` (the norm of all), reports, in this order; in
         fp16 then ``skipped``, 1 of a step whose gradients overflowed and changed nothing, with the
-        norm 0. images: of the step, all processes'.
+        norm 0, which a batch has too whose gradients wait for the next one's (an epoch's mean is of
+        those that stepped). images: of the step, all processes'.
         """
         self.lr = lr
         entry = {"event": "step", "stage": self.stage, "epoch": epoch, "step": step, "lr": lr}

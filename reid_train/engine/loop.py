@@ -200,7 +200,8 @@ class _Loop:
             check_order(state, self.names, self.optimiser, self.folder / STATE)
             epoch, step = state["epoch"], state["step"]
             self.optimiser.load_state_dict(state["optimiser"])
-            self.scaler.load_state_dict(state["scaler"])
+            if state["scaler"]:  # a processor without fp16 computed in fp32, which scales nothing
+                self.scaler.load_state_dict(state["scaler"])
             if self.ema is not None:
                 self.ema = {k: v.to(self.runtime.device) for k, v in state["ema"].items()}
         self._epochs(index, epoch, step)
@@ -245,7 +246,8 @@ class _Loop:
         self._settle(index, epoch)
         self.runtime.synchronise()
         self._tick()
-        self.sums = {name: value / steps for name, value in self.sums.items()}
+        stepped = dict.fromkeys(("gradient", "skipped"), -(-steps // stage.accumulate))
+        self.sums = {name: v / stepped.get(name, steps) for name, v in self.sums.items()}
         rate = (self.images - images) / max(self.seconds - seconds, 1e-9)
         self.log.epoch(epoch, self.sums, rate, time.monotonic() - started)
         self._save(index, epoch + 1, 0)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from pipeline.terminal.options import check_device
 from reid_train.engine.units import computed_in
 
 PRECISIONS = ("fp32", "bf16", "fp16", "fp64")
+# While the first process evaluates or clusters, the others wait for it.
+PATIENCE = timedelta(hours=12)
 
 
 def derive_seed(seed: int, *purpose: object) -> int:
@@ -67,8 +70,12 @@ class Runtime:
         world = int(os.environ.get("WORLD_SIZE", "1"))
         rank = int(os.environ.get("RANK", "0"))
         chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")) if world > 1 else None)
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)  # what follows is asked of it, not of the first GPU
         if precision == "auto":
-            native = chosen.type == "cuda" and torch.cuda.is_bf16_supported()
+            native = chosen.type == "cuda" and torch.cuda.is_bf16_supported(
+                including_emulation=False
+            )
             precision = "bf16" if native else "fp32"
         if precision not in PRECISIONS:
             raise ReidpipeError(
@@ -79,12 +86,10 @@ class Runtime:
             precision = computed_in(precision)
         if threads is not None:
             torch.set_num_threads(threads)
-        if chosen.type == "cuda":
-            torch.cuda.set_device(chosen)
         if not join:
             return cls(chosen, precision, torch.get_num_threads())
         if world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+            dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
             # Several steps of one command train together: a group that was left cannot be joined
             # again, since the launcher's store still holds the first one's addresses.
             atexit.register(leave)
@@ -164,13 +169,14 @@ class Runtime:
     def parallel(self, module: nn.Module) -> nn.Module:
         """``module`` ready for this world: itself alone, DistributedDataParallel among several.
 
-        Batch norm: on GPUs it is synchronised over the global batch. torch has no synchronised
-        batch norm for CPUs: there each process normalises by its own shard.
+        Batch norm: on GPUs it is synchronised over the global batch, that of torch and timm. torch
+        has no synchronised batch norm for CPUs: there each process normalises by its own shard, as
+        SCHP's ``ABN`` does everywhere.
         """
         if self.world == 1:
             return module
         if self.device.type == "cuda":
-            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+            module = synchronised(module)
         # A recipe's losses need not reach every parameter of a trunk.
         return nn.parallel.DistributedDataParallel(module, find_unused_parameters=True)
 
@@ -211,6 +217,17 @@ class Runtime:
             "processes": self.world,
             "torch": torch.__version__,
         }
+
+
+def synchronised(module: nn.Module) -> nn.Module:
+    """``module`` with batch norm over all processes. timm's holds activations, which it keeps and
+    torch's own conversion would drop.
+    """
+    if any(type(part).__module__.startswith("timm.") for part in module.modules()):
+        from timm.layers import convert_sync_batchnorm
+
+        return convert_sync_batchnorm(module)
+    return nn.SyncBatchNorm.convert_sync_batchnorm(module)
 
 
 def on_cpu(device: torch.device | str) -> bool:

@@ -103,7 +103,7 @@ class Training:
     def _start(self) -> None:
         self.runs: tuple[str, ...] = ()
         self.stages: dict[str, Stage] = {}
-        self.offset, self.number = 0, 0
+        self.offset, self.number, self.last = 0, 0, b""
 
     def read(self, workspace: Workspace) -> None:
         """Raises DamagedFile."""
@@ -112,13 +112,15 @@ class Training:
         else:
             self.state = "running" if workspace.being_made(self.artifact) else "stopped"
         with self.path.open("rb") as file:
-            if file.seek(0, 2) < self.offset:
-                self._start()  # cut to the saved position by a session that goes on
+            # A session that goes on cuts it to the saved position, and may have written on since.
+            file.seek(self.offset - len(self.last))
+            if file.read(len(self.last)) != self.last:
+                self._start()
             file.seek(self.offset)
             for line in file:
                 if not line.endswith(b"\n"):
                     break
-                self.offset, self.number = self.offset + len(line), self.number + 1
+                self.offset, self.number, self.last = self.offset + len(line), self.number + 1, line
                 self._take(parse_line(line, self.number, self.path))
 
     def _take(self, entry: dict[str, Any]) -> None:

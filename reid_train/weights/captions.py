@@ -11,8 +11,10 @@ from torch import Tensor
 
 from pipeline.mannequins import Identity, draw, identity
 from pipeline.mannequins.scene import scene
+from pipeline.terminal.errors import ReidpipeError
 from reid_train.data.augmentation import Augmentation, colour
 from reid_train.engine.runtime import derive_seed
+from reid_train.engine.task import share
 from reid_train.models.prompts import tokenise
 from reid_train.weights.sentences import KINDS, sentence, words
 
@@ -50,8 +52,13 @@ class CaptionBatches:
     ) -> CaptionBatches:
         """Draw ``images`` images each of ``people`` people of the population ``world``, each in a
         random one of ``CAMERAS`` cameras, turned further from image to image. A quarter of the
-        people are twins of others, as in the dataset.
+        people are twins of others, as in the dataset. Raises ReidpipeError for fewer than a batch.
         """
+        if people < batch:
+            raise ReidpipeError(
+                f"found {people} people for batches of {batch}; expected one batch at least; type "
+                f"--batch {max(people, 1)}"
+            )
         pixels = np.empty((people, images, *size, 3), np.uint8)
         rng = np.random.default_rng(derive_seed(seed, "cameras"))
         cameras = rng.integers(CAMERAS, size=(people, images))
@@ -65,6 +72,8 @@ class CaptionBatches:
         return len(self.people) // self.batch * self.pixels.shape[1]
 
     def epoch(self, epoch: int, rank: int, world: int) -> Iterator[dict[str, Tensor]]:
+        """Raises ReidpipeError where ``world`` does not divide a batch."""
+        share(self.batch, 1, rank, world)
         rng = np.random.default_rng(derive_seed(self.seed, "order", epoch))
         count, images = self.pixels.shape[:2]
         turns = rng.permuted(np.tile(np.arange(images), (count, 1)), axis=1)  # N,K

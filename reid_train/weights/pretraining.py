@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pipeline.artifacts.atomic import replacing, sha256_file, write_json
 from pipeline.artifacts.store import versions
 from pipeline.terminal.commandline import CONTEXT, ToldCommand
+from pipeline.terminal.options import COUNT
 from pipeline.terminal.paths import TypedPath
 from pipeline.terminal.watching import Watching
 from reid_train.engine.loop import train
@@ -157,15 +158,15 @@ def save(task: CaptionTask, vocabulary: Tensor, path: Path) -> None:
     "--tower", type=click.Choice([*TOWERS]), default="resnet", show_default=True, help="for images"
 )
 @click.option("--seed", default=0, show_default=True)
-@click.option("--people", default=8192, show_default=True, help="generated people")
-@click.option("--images", default=4, show_default=True, help="of each person")
-@click.option("--epochs", default=8, show_default=True)
-@click.option("--batch", default=32, show_default=True, help="people per step")
+@click.option("--people", type=COUNT, default=8192, show_default=True, help="generated people")
+@click.option("--images", type=COUNT, default=4, show_default=True, help="of each person")
+@click.option("--epochs", type=COUNT, default=8, show_default=True)
+@click.option("--batch", type=COUNT, default=32, show_default=True, help="people per step")
 @click.option("--lr", default=5e-4, show_default=True, help="peak rate")
-@click.option("--scored", type=int, help="score on this many test people  [default: all 32]")
+@click.option("--scored", type=COUNT, help="score on this many test people  [default: all 32]")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--precision", default="bf16", show_default=True)
-@click.option("--threads", default=1, show_default=True)
+@click.option("--threads", type=COUNT, default=1, show_default=True)
 def main(
     out: Path,
     tower: str,

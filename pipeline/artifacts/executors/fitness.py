@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 _SPOKEN = ("python", "dask", "distributed")
 # Another version of these can give other numbers; said, and left to the user.
 _COMPUTING = ("torch", "numpy")
+_SEEN, _OLD_SECONDS = ".seen-by-workers-", 86_400.0
 
 
 def check(client: Client, workspace: Path | None) -> None:
@@ -150,9 +152,13 @@ def _token(workspace: Path | None) -> Iterator[tuple[Path | None, str]]:
         yield None, ""
         return
     text = secrets.token_hex(16)
-    path = workspace / f".seen-by-workers-{secrets.token_hex(8)}"
+    path = workspace / f"{_SEEN}{secrets.token_hex(8)}"
     try:
         workspace.mkdir(parents=True, exist_ok=True)
+        for left in workspace.glob(f"{_SEEN}*"):  # by commands that were killed
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > _OLD_SECONDS:
+                    left.unlink()
         path.write_text(text)
         yield path, text
     finally:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import threading
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _END_SECONDS = 5.0
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+_GPU = re.compile(r"\d+|GPU-.+|MIG-.+")
 # They log what they meet while they end.
 _TALKING = ("distributed", "tornado", "asyncio", "concurrent.futures")
 _DASK = ("distributed.nanny", "distributed.worker", "tblib.pickling_support")
@@ -216,6 +219,11 @@ def gpus_here() -> list[str] | None:
     if not numbers:
         return None
     typed = os.environ.get(_VISIBLE)
-    if typed is not None:
-        return [name.strip() for name in typed.split(",") if name.strip()]
-    return [str(place) for place, _ in enumerate(numbers)]
+    return [str(place) for place, _ in enumerate(numbers)] if typed is None else visible(typed)
+
+
+def visible(typed: str) -> list[str]:
+    """The GPUs of CUDA_VISIBLE_DEVICES, as CUDA reads it: nothing from the first that is none, such
+    as -1, on.
+    """
+    return list(takewhile(_GPU.fullmatch, (name.strip() for name in typed.split(","))))

@@ -17,7 +17,7 @@ GPU = "GPU"
 
 def announced(client: Client) -> float:
     """GPUs of the worker that announces most of them; 0: none does, and none can be asked for."""
-    workers = client.scheduler_info()["workers"].values()
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
     return max((worker.get("resources", {}).get(GPU, 0.0) for worker in workers), default=0.0)
 
 

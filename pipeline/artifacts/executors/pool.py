@@ -29,6 +29,7 @@ class Pool:
         self._workspace, self._execution, self._todo = workspace, execution, todo
         self._stack = contextlib.ExitStack()
         self._local: LocalWorkers | None = None
+        self._device = execution.device  # as its own workers see it
         self._client: Any = None
 
     def __enter__(self) -> Pool:
@@ -46,7 +47,7 @@ class Pool:
             gpus = gpus_here() if kind != "cpu" else None
             if gpus and number:  # the one typed, which its worker sees as its first
                 gpus = gpus[int(number) : int(number) + 1]
-                self._execution = replace(self._execution, device=kind)
+                self._device = kind
             if gpus and any(step.kind.collective for step in self._todo):
                 gpus = shared_out(gpus, jobs, self._execution.processes)
             self._local = LocalWorkers(
@@ -88,7 +89,11 @@ class Pool:
         return Workers(
             self._local.client(),
             self._workspace,
-            replace(execution, workers=max(1, execution.workers // self._local.count)),
+            replace(
+                execution,
+                workers=max(1, execution.workers // self._local.count),
+                device=self._device,
+            ),
         )
 
 

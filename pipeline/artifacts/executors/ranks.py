@@ -32,7 +32,7 @@ _END_SECONDS = 10.0
 
 def make_together(workspace: Workspace, step: Step, execution: Execution) -> None:
     """Make ``step`` in ``execution.processes`` processes, which end with this one, however it dies.
-    What the first of them says on stderr is said here.
+    What they say on stderr is said here.
 
     Raises what the step raised: a ReidpipeError or an OSError as such, all else as a RuntimeError
     with its traceback; a ReidpipeError when the processes were killed.
@@ -74,7 +74,10 @@ def _launched(folder: Path, processes: int) -> int:
         "PYTHONSAFEPATH": "1",  # where this was started may lie another ``pipeline``
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
     }
-    with (folder / "launcher.log").open("wb") as log, (folder / _SAID).open() as said:
+    with (
+        (folder / "launcher.log").open("wb") as log,
+        (folder / _SAID).open(errors="replace") as said,
+    ):
         child = subprocess.Popen(
             words, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
         )

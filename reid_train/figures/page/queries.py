@@ -83,7 +83,7 @@ def _thumb(view: RunView, key: str) -> str:
 def differences(views: Sequence[RunView]) -> Section | None:
     """Queries whose AP differs most between the first and the last of several runs."""
     first, last = views[0], views[-1]
-    if len(views) < 2 or first.metrics["dataset"] != last.metrics["dataset"]:
+    if len(views) < 2 or first.question != last.question:
         return None
     places = {str(key): place for place, key in enumerate(last.ranking.query_keys)}
     pairs = [

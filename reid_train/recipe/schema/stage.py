@@ -11,11 +11,13 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    field_validator,
     model_validator,
 )
 
 from reid_train.recipe.schema.part import Count, Options, Part, Positive, Share, finite
 
+NotNegative = Annotated[float, Field(ge=0.0)]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -31,9 +33,16 @@ class Augment(Part):
     saturation: Share = 0.0
     erase: Share = 0.0
     erase_area: tuple[Share, Share] = (0.02, 1 / 3)
-    erase_aspect: tuple[float, float] = (0.3, 1 / 0.3)
+    erase_aspect: tuple[Positive, Positive] = (0.3, 1 / 0.3)
     erase_linear: bool = False
     erase_fill: Literal["noise", "mean"] | tuple[float, float, float] = "noise"
+
+    @field_validator("erase_area", "erase_aspect")
+    @classmethod
+    def _ascends(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("the smaller one first")
+        return value
 
 
 class IdentityBatches(Part):
@@ -140,15 +149,21 @@ class Optimiser(Part):
 
     kind: Literal["adam", "adamw", "sgd"]
     lr: Positive
-    weight_decay: float = 0.0
-    bias_lr: float = 1.0
-    bias_weight_decay: float | None = None
+    weight_decay: NotNegative = 0.0
+    bias_lr: NotNegative = 1.0
+    bias_weight_decay: NotNegative | None = None
     no_decay: tuple[str, ...] = ()
     decay_matrices_only: bool = False
     betas: tuple[Beta, Beta] = (0.9, 0.999)
-    eps: Annotated[float, Field(ge=0.0)] = 1e-8
-    momentum: Annotated[float, Field(ge=0.0)] = 0.9
+    eps: NotNegative = 1e-8
+    momentum: NotNegative = 0.9
     nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _looks_ahead(self) -> Optimiser:
+        if self.kind == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError("a momentum beside nesterov")
+        return self
 
 
 class Constant(Part):
@@ -162,9 +177,9 @@ class WarmupMultistep(Part):
 
     kind: Literal["warmup-multistep"]
     milestones: tuple[int, ...]
-    gamma: float = 0.1
+    gamma: NotNegative = 0.1
     warmup_epochs: int = 0
-    warmup_factor: float = 0.01
+    warmup_factor: NotNegative = 0.01
     first_epoch: int = 1
 
 
@@ -172,9 +187,9 @@ class Cosine(Part):
     """``reid_train.engine.schedules.Cosine``."""
 
     kind: Literal["cosine"]
-    final_factor: float = 0.0
+    final_factor: NotNegative = 0.0
     warmup_epochs: int = 0
-    warmup_factor: float = 0.01
+    warmup_factor: NotNegative = 0.01
     first_epoch: int = 0
     per: Literal["epoch", "step"] = "epoch"
 
@@ -196,8 +211,8 @@ class OneCycle(Part):
 
     kind: Literal["one-cycle"]
     rise: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
-    start_division: float = 25.0
-    final_division: float = 1e4
+    start_division: Positive = 25.0
+    final_division: Positive = 1e4
 
 
 def _ordered(value: Any) -> Any:
@@ -239,7 +254,7 @@ class Stage(Part):
     ] = Constant()
     trains: Trains = (("*", 1.0),)
     accumulate: Count = 1
-    clip: float | None = None
+    clip: Positive | None = None
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     hooks: tuple[Hook, ...] = ()
 

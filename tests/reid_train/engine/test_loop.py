@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -69,6 +70,10 @@ def test_accumulated_batches_count_as_one_step_with_their_mean_gradient(tmp_path
     sgd = Optimiser("sgd", lr=0.1, momentum=0.0)
     stage = plain_stage(epochs=1, batches=ToyBatches(steps=3), optimiser=sgd, accumulate=2)
     train(task, [stage], runtime=RUNTIME, folder=tmp_path)
+    norms = [line["gradient"] for line in lines(tmp_path, "step")]
+    assert norms[0] == 0 and lines(tmp_path, "epoch")[0]["gradient"] == pytest.approx(
+        (norms[1] + norms[2]) / 2
+    )
     batches = list(ToyBatches(steps=3).epoch(0, 0, 1))
     for group in (batches[:2], batches[2:]):  # the last group is shorter
         loss = torch.stack([reference.loss(batch) for batch in group]).mean()
@@ -287,6 +292,17 @@ def test_half_precisions_train_to_about_the_same(tmp_path, monkeypatch, precisio
         results[name] = result.figures["loss"]
         assert all(p.dtype == torch.float32 for p in task.parameters())
     assert results[precision] == pytest.approx(results["fp32"], rel=0.05)
+
+
+def test_what_began_in_fp32_for_want_of_units_goes_on_in_fp16(tmp_path, monkeypatch):
+    """Nothing was scaled there, so its state holds no scale."""
+    for precision, epoch in (("fp32", 1), ("fp16", None)):
+        monkeypatch.setattr(units, "has_units", lambda _: True)
+        stage = plain_stage(epochs=2, hooks=[Interrupt(epoch)])
+        runtime = Runtime.create("cpu", precision)
+        with pytest.raises(KeyboardInterrupt) if epoch else nullcontext():
+            train(Toy(), [stage], runtime=runtime, folder=tmp_path)
+    assert {"skipped"} <= lines(tmp_path, "epoch")[-1].keys()
 
 
 class Steep(Toy):

@@ -7,7 +7,7 @@ import torch
 
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.engine import units
-from reid_train.engine.runtime import Runtime, derive_seed, gather
+from reid_train.engine.runtime import Runtime, derive_seed, gather, synchronised
 
 
 def test_seeds_differ_by_purpose_and_never_change():
@@ -64,6 +64,20 @@ def test_batches_take_the_memory_order_asked_for():
     assert runtime.move(batch)["images"].is_contiguous()
     kept = runtime.move(batch, channels_last=True)["images"]
     assert kept.data_ptr() == nhwc.data_ptr(), "already in that order: not copied"
+
+
+def test_batch_norm_over_processes_keeps_the_activations_it_holds():
+    timm = pytest.importorskip("timm")
+    network = timm.create_model("efficientnet_lite0", pretrained=False, num_classes=0).eval()
+    images = torch.randn(2, 3, 64, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = network(images)
+        changed = synchronised(network)
+        kinds = {type(part) for part in changed.modules()}
+        assert any(issubclass(kind, torch.nn.SyncBatchNorm) for kind in kinds)
+        torch.testing.assert_close(changed(images), expected)
+    plain = synchronised(torch.nn.Sequential(torch.nn.BatchNorm1d(4)))
+    assert isinstance(plain[0], torch.nn.SyncBatchNorm)
 
 
 def test_gathering_alone_changes_nothing():

@@ -173,6 +173,17 @@ def test_a_log_that_a_resumed_run_cut_is_read_anew(place: Place):
     assert [e["loss"] for e in next(iter(watch.shown.values())).stages["image"].ended] == [3.0]
 
 
+def test_a_log_that_was_cut_and_has_grown_since_is_read_anew(place: Place):
+    folder = place.write("a", start(RUN), epoch(0, 3.0), epoch(1, 2.0))
+    watch = place.seen("aaaa")
+    entries = (start(RUN), epoch(0, 3.0), epoch(1, 2.123456789), epoch(2, 1.5))
+    (folder / LOG).write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    with place.held("a"):
+        watch.look()
+    ended = next(iter(watch.shown.values())).stages["image"].ended
+    assert [entry["loss"] for entry in ended] == [3.0, 2.123456789, 1.5]
+
+
 def test_validations_are_a_curve_of_their_own(place: Place):
     validation = {"event": "validation", "stage": "image", "dataset": "d:other",
                   "protocol": "standard", "Rank-1": 0.9, "seconds": 1.0}  # fmt: skip

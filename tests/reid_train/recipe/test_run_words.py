@@ -47,3 +47,27 @@ def test_nor_is_one_among_free_options(text: str):
 def test_a_superscript_is_no_number_of_a_list():
     with pytest.raises(ReidpipeError, match="expected a number from 0"):
         load_recipe("baseline-tiny", {"stages.²": "1"})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key", "value"),
+    [
+        ("baseline-tiny", "stages.0.clip", "0"),
+        ("baseline-tiny", "stages.0.clip", "-1"),
+        ("baseline-tiny", "stages.0.data.augment.erase_aspect", "[0,3.3]"),
+        ("baseline-tiny", "stages.0.data.augment.erase_area", "[0.4,0.02]"),
+        ("baseline-tiny", "stages.0.optimiser.weight_decay", "-0.1"),
+        ("bignet-plus", "stages.0.schedule.start_division", "0"),
+        ("bignet-plus", "stages.0.schedule.final_division", "0"),
+        ("clip-reid-vit", "stages.1.schedule.warmup_factor", "-1"),
+    ],
+)
+def test_what_would_end_or_undo_a_training_is_told_before(recipe: str, key: str, value: str):
+    with pytest.raises(ReidpipeError, match=f"for {key}.*; expected: "):
+        load_recipe(recipe, {key: value})
+
+
+def test_nesterov_needs_a_momentum():
+    sgd = {"stages.0.optimiser": "{kind: sgd, lr: 0.1, nesterov: true, momentum: 0}"}
+    with pytest.raises(ReidpipeError, match="a momentum beside nesterov"):
+        load_recipe("baseline-tiny", sgd)

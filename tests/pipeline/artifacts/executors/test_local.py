@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifacts import graph
+from pipeline.artifacts.executors.local import visible
 from pipeline.artifacts.store import Execution, Workspace
 from pipeline.terminal.errors import ReidpipeError
 from tests.conftest import PROJECT
@@ -115,3 +116,18 @@ def test_workers_end_when_the_command_does(tmp_path: Path, how: signal.Signals):
         assert text.splitlines()[-1] == "KeyboardInterrupt" and text.count("Traceback") == 1
     else:
         assert text == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "gpus"),
+    [
+        ("", []),
+        ("-1", []),
+        ("none", []),
+        ("0, 2", ["0", "2"]),
+        ("1,-1,0", ["1"]),
+        ("GPU-8932f937,MIG-GPU-8932/1/0", ["GPU-8932f937", "MIG-GPU-8932/1/0"]),
+    ],
+)
+def test_gpus_are_read_as_cuda_reads_them(typed: str, gpus: list[str]):
+    assert visible(typed) == gpus
