@@ -135,7 +135,7 @@ def run(
     \b
     Example: reidpipe run baseline-tiny pi-vl-tiny --seed 0-4
     The tables of the part-informed paper (its parsers, its ablations, its student):
-      reidpipe run pi-vl-rn50 --dataset market1501 --parsing schp,solider,invpt
+      reidpipe run pi-vl-rn50 --dataset market1501 --parsing schp,invpt
       reidpipe run pi-vl-tiny --parsing exact,exact:flipped=0.3,exact:borders=4,schp-tiny
       reidpipe run clip-reid-rn50 pi-vl-rn50-h pi-vl-rn50-p pi-vl-rn50 --dataset market1501
       reidpipe run distill-mobilenet-none distill-mobilenet-clip-reid distill-mobilenet-pi-vl
