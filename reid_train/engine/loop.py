@@ -246,8 +246,8 @@ class _Loop:
         self._settle(index, epoch)
         self.runtime.synchronise()
         self._tick()
-        stepped = dict.fromkeys(("gradient", "skipped"), -(-steps // stage.accumulate))
-        self.sums = {name: v / stepped.get(name, steps) for name, v in self.sums.items()}
+        counts = {"gradient": (stepped := -(-steps // stage.accumulate)), "skipped": stepped}
+        self.sums = {name: v / counts.get(name, steps) for name, v in self.sums.items()}
         rate = (self.images - images) / max(self.seconds - seconds, 1e-9)
         self.log.epoch(epoch, self.sums, rate, time.monotonic() - started)
         self._save(index, epoch + 1, 0)

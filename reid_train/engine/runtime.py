@@ -224,7 +224,7 @@ def synchronised(module: nn.Module) -> nn.Module:
     torch's own conversion would drop.
     """
     if any(type(part).__module__.startswith("timm.") for part in module.modules()):
-        from timm.layers import convert_sync_batchnorm
+        from timm.layers.norm_act import convert_sync_batchnorm
 
         return convert_sync_batchnorm(module)
     return nn.SyncBatchNorm.convert_sync_batchnorm(module)

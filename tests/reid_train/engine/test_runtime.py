@@ -76,8 +76,8 @@ def test_batch_norm_over_processes_keeps_the_activations_it_holds():
         kinds = {type(part) for part in changed.modules()}
         assert any(issubclass(kind, torch.nn.SyncBatchNorm) for kind in kinds)
         torch.testing.assert_close(changed(images), expected)
-    plain = synchronised(torch.nn.Sequential(torch.nn.BatchNorm1d(4)))
-    assert isinstance(plain[0], torch.nn.SyncBatchNorm)
+    plain = synchronised(torch.nn.BatchNorm1d(4))
+    assert isinstance(plain, torch.nn.SyncBatchNorm)
 
 
 def test_gathering_alone_changes_nothing():
