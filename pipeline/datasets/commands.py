@@ -113,7 +113,7 @@ def prepare(
     packed = requests.images(index, size=(height, width), filter=filter)
     execution = terminal.execution(workers=workers)
     indexed = reduce(Outcome.after, compared, make(index))
-    if notice and not fetches and manifest.id != GENERATED:
+    if notice and not fetches:
         terminal.note(notice)
     summary = terminal.workspace.provenance(index)["summary"]
     if allow_mismatch:

@@ -192,10 +192,14 @@ def search(
     """
     from reid_train.evaluation.similarity import NAMES
     from reid_train.models import COSINE
-    from reid_train.search.gallery import is_gallery
     from reid_train.search.matches import find_matches
     from reid_train.search.nearest import way_to_search
-    from reid_train.search.places import encoded_queries, has_rule, place_to_search, queries_at
+    from reid_train.search.places import (
+        check_searched,
+        encoded_queries,
+        place_to_search,
+        queries_at,
+    )
     from reid_train.search.telling import (
         check_apart,
         outputs,
@@ -206,12 +210,7 @@ def search(
     from reid_train.search.threshold import threshold_lines, threshold_of
 
     found = find_run(terminal.workspace, run)
-    ruled = [place for place in (*queries, gallery) if has_rule(place)]
-    if rule is not None and (not ruled or (ruled == [gallery] and is_gallery(gallery))):
-        raise ReidpipeError(
-            "found --rule, and tables, galleries or datasets that say themselves who is on their "
-            "images; expected a folder or image; leave it out"
-        )
+    check_searched(queries, gallery, rule)
     asked = [queries_at(terminal, found, query, rule) for query in queries]
     place = place_to_search(terminal, found, gallery, flip=flip, rule=rule)
     through = way_to_search(through)

@@ -48,7 +48,7 @@ def _is_dataset(place: Path) -> bool:
     return True
 
 
-def has_rule(place: Path) -> bool:
+def _has_rule(place: Path) -> bool:
     """Whether a rule for file names is asked who is on the images at ``place``: tables and prepared
     datasets say so themselves.
     """
@@ -68,9 +68,19 @@ def check_embedded(place: Path, *, rule: str | None, split: str | None, known: b
         raise ReidpipeError(
             "found --rule beside --no-identities; expected one of them; leave the other out"
         )
-    if rule is not None and not has_rule(place):
+    if rule is not None and not _has_rule(place):
         raise ReidpipeError(
             f"found --rule for {place}; expected file names that name people; leave it out"
+        )
+
+
+def check_searched(queries: Sequence[Path], gallery: Path, rule: str | None) -> None:
+    """Raise ReidpipeError for a rule that none of the places is asked by."""
+    images = [*queries] if is_gallery(gallery) else [*queries, gallery]
+    if rule is not None and not any(map(_has_rule, images)):
+        raise ReidpipeError(
+            "found --rule, and tables, galleries or datasets that say themselves who is on their "
+            "images; expected a folder or image; leave it out"
         )
 
 
