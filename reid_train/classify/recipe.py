@@ -12,18 +12,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.recipe import files
 from reid_train.recipe.loading import check_keys, wrong_value
 from reid_train.recipe.schema import Count, Optimiser, Part, Published, Share
-from reid_train.recipe.schema.part import Positive, RunName
+from reid_train.recipe.schema.part import Positive, RunName, ascending
 
 # Values that are about training alone: paths, or beginnings of such.
 LEARNT = ("training", "view.crop_area", "view.flip", "precision")
 SPLITS = ("all", "base-new", "cross", "domain", "people")
 FOLDER = "classify/published"
+Some = Annotated[float, Field(gt=0.0, le=1.0)]
 # What is said of a recipe, and its CLIP, which enters a step by its weights.
 TOLD = {"summary", "citation", "pretrained", "expected", "deviations"}
 
@@ -37,15 +38,8 @@ class View(Part):
     """
 
     test: Literal["centre-crop", "whole"] = "centre-crop"
-    crop_area: tuple[Share, Share] | None = None
+    crop_area: Annotated[tuple[Some, Some], AfterValidator(ascending)] | None = None
     flip: Share = 0.0
-
-    @field_validator("crop_area")
-    @classmethod
-    def _ascends(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and not 0 < value[0] <= value[1]:
-            raise ValueError("two shares above 0, the smaller one first")
-        return value
 
     @property
     def augments(self) -> bool:

@@ -31,6 +31,13 @@ def finite(value: Any) -> Any:
     return value
 
 
+def ascending(value: tuple[float, float]) -> tuple[float, float]:
+    """``value`` itself. Raises ValueError for ends of a range that are the wrong way round."""
+    if value[0] > value[1]:
+        raise ValueError("the smaller one first")
+    return value
+
+
 Options = Annotated[dict[str, Any], AfterValidator(finite)]
 
 

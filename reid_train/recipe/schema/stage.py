@@ -6,16 +6,16 @@ import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
     Tag,
-    field_validator,
     model_validator,
 )
 
-from reid_train.recipe.schema.part import Count, Options, Part, Positive, Share, finite
+from reid_train.recipe.schema.part import Count, Options, Part, Positive, Share, ascending, finite
 
 NotNegative = Annotated[float, Field(ge=0.0)]
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -32,17 +32,10 @@ class Augment(Part):
     contrast: Share = 0.0
     saturation: Share = 0.0
     erase: Share = 0.0
-    erase_area: tuple[Share, Share] = (0.02, 1 / 3)
-    erase_aspect: tuple[Positive, Positive] = (0.3, 1 / 0.3)
+    erase_area: Annotated[tuple[Share, Share], AfterValidator(ascending)] = (0.02, 1 / 3)
+    erase_aspect: Annotated[tuple[Positive, Positive], AfterValidator(ascending)] = (0.3, 1 / 0.3)
     erase_linear: bool = False
     erase_fill: Literal["noise", "mean"] | tuple[float, float, float] = "noise"
-
-    @field_validator("erase_area", "erase_aspect")
-    @classmethod
-    def _ascends(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError("the smaller one first")
-        return value
 
 
 class IdentityBatches(Part):
