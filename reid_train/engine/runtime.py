@@ -5,7 +5,9 @@ device; everything else follows the tensors it is given.
 from __future__ import annotations
 
 import atexit
+import gc
 import hashlib
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -89,6 +91,9 @@ class Runtime:
         if not join:
             return cls(chosen, precision, torch.get_num_threads())
         if world > 1 and not dist.is_initialized():
+            # Its functions have the group of their first import as defaults, for good: one joined
+            # before, by what DistributedDataParallel imports, could never be left.
+            importlib.import_module("torch.distributed.nn")
             dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
             # Several steps of one command train together: a group that was left cannot be joined
             # again, since the launcher's store still holds the first one's addresses.
@@ -297,9 +302,13 @@ class _Gather(torch.autograd.Function):
 def leave() -> None:
     """Leave the process group, if one was joined: at the end of a command, while the interpreter
     is still whole, and of a process that fails.
+
+    Gloo's threads end with the last reference to the group. One that still frees the tensors of
+    the last sum when the interpreter goes down would abort the process.
     """
     if dist.is_initialized():
         dist.destroy_process_group()
+        gc.collect()  # DistributedDataParallel is in cycles
 
 
 def gather(rows: Tensor) -> Tensor:

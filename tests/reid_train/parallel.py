@@ -96,6 +96,8 @@ def main(what: str, folder: str) -> None:
     if runtime.main:
         torch.save(task.state_dict(), Path(folder) / "final.pt")
     leave()
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    (Path(folder) / f"threads-{runtime.rank}.txt").write_text("\n".join(names))
 
 
 if __name__ == "__main__":
