@@ -39,7 +39,7 @@ from reid_train.losses.contrastive import SupCon
 from reid_train.losses.identity import CrossEntropy
 from reid_train.losses.triplet import Triplet
 from reid_train.models.text_table import TextTable
-from reid_train.recipe.assembly import build_prompt_terms, build_task
+from reid_train.recipe.assembly import build_task, build_terms
 from reid_train.recipe.loading import load_recipe
 from reid_train.recipe.prompt_task import OUTPUTS, PromptTask
 from reid_train.recipe.stages import build_stage
@@ -206,7 +206,7 @@ def _stage1(name: str, labels: int, peers: Path | None) -> tuple[Steps, Way]:
     texts = build_texts(recipe.model.text, classes=IDENTITIES, pretrained="none")
     batch = {"projected": torch.randn(labels, 512 if name == "vit" else 1024)}
     batch["labels"] = torch.randint(IDENTITIES, (labels,))
-    task = PromptTask(texts, {stage.name: build_prompt_terms(stage, OUTPUTS)})
+    task = PromptTask(texts, {stage.name: build_terms(stage, OUTPUTS)})
     ours = Steps(task, build_stage(stage, batches=()), batch)  # type: ignore[arg-type]
     if peers is not None:
         return ours, Authors(peers, name).stage1(batch["projected"], batch["labels"])

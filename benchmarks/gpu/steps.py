@@ -22,7 +22,7 @@ from reid_train.engine.log import LOG, read_log
 from reid_train.engine.runtime import Runtime
 from reid_train.engine.task import BatchSource, Hook, ReidTask, Stage
 from reid_train.models.text_table import TextTable
-from reid_train.recipe.assembly import build_prompt_terms, build_task, count_sides
+from reid_train.recipe.assembly import build_task, build_terms, count_sides
 from reid_train.recipe.loading import load_recipe
 from reid_train.recipe.prompt_task import OUTPUTS, PromptTask
 from reid_train.recipe.schema import Features, Recipe
@@ -166,7 +166,7 @@ def prompt_stage(given: Given, name: str, number: int) -> tuple[Any, Stage]:
     frozen = people.features(
         sizes, tower_sizes(recipe.model.text)["output_dim"], parts=stage.data.parts
     )
-    task = PromptTask(texts, {stage.name: build_prompt_terms(stage, OUTPUTS)}, frozen.part_names)
+    task = PromptTask(texts, {stage.name: build_terms(stage, OUTPUTS)}, frozen.part_names)
     return task, build_stage(stage, people.feature_batches(sizes, frozen, stage.data))
 
 

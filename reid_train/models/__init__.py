@@ -65,6 +65,7 @@ HEADS = Door(
         "conv-fusion": "reid_train.models.pyramid:ConvFusion",
         "simple-pyramid": "reid_train.models.pyramid:SimplePyramid",
         "token-fusion": "reid_train.models.pyramid:TokenFusion",
+        "token-map": "reid_train.models.pyramid:TokenMap",
         "single-map": "reid_train.models.pyramid:SingleMap",
     },
 )

@@ -277,9 +277,34 @@ def _level(width: int, dim: int, scale: float) -> nn.Sequential:
     )
 
 
+class TokenMap(_OfTokens):
+    """``SingleMap`` of a ViT: the last tokens by a 1x1 convolution, placed where their patches
+    are. Where these do not overlap both give the same.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        dim: int,
+        grid: tuple[int, int],
+        input_size: tuple[int, int] = (256, 128),
+        patch: int = 16,
+        stride: int = 16,
+    ) -> None:
+        super().__init__(grid, input_size, patch, stride)
+        self.lateral = nn.Conv2d(width, dim, 1)
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """levels: the one map of tokens N,width,h,w (see :func:`token_map`)."""
+        _expect(levels, 1)
+        return self._placed(self.lateral(levels[0]), 1.0)
+
+
 class SingleMap(nn.Module):
     """Only the last map, by a 1x1 convolution to ``dim``: part prompts without hierarchical
-    alignment (v1 Table 3, "B+P"). The map keeps its own grid unless ``grid`` is given [choice].
+    alignment (v1 Table 3, "B+P"). It covers the image evenly, as the maps of convolutions do, and
+    is brought to ``grid``, in a recipe the fused map's [choice]; None: it keeps its own.
     """
 
     def __init__(self, *, width: int, dim: int, grid: tuple[int, int] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,9 +171,7 @@ def build_task(
         heads[name] = (head.on, module)
         sizes[name] = getattr(module, "out_dim", classes)
     known = [*sizes, *(("cells", "part_texts") if texts is not None and texts.part_names else ())]
-    terms = {
-        stage.name: [_term(loss, known) for loss in stage.losses] for stage in recipe.image_stages
-    }
+    terms = {stage.name: build_terms(stage, known) for stage in recipe.image_stages}
     dense = any("cells" in term.on for stage in terms.values() for term in stage)
     grid = fused_grid(model.input_size) if dense else None
     return RecipeTask(model, heads, terms, texts, grid)
@@ -229,17 +228,22 @@ def _build_head(
     return make(HEADS, head.kind, head.options, path, given)
 
 
-def _term(loss: schema.Loss, known: list[str]) -> Term:
-    on = (loss.on,) if isinstance(loss.on, str) else tuple(loss.on)
-    for name in on:
-        require(name, known, f"losses '{loss.loss}' on")
-    module = make(LOSSES, loss.loss, loss.options, f"losses '{loss.loss}'")
-    return Term(f"{loss.loss}/{on[0]}", on, loss.weight, module)
-
-
-def build_prompt_terms(stage: schema.Stage, outputs: Sequence[str]) -> list[Term]:
-    """The losses of a stage on frozen features; outputs: what they may read."""
-    return [_term(loss, list(outputs)) for loss in stage.losses]
+def build_terms(stage: schema.Stage, known: Sequence[str]) -> list[Term]:
+    """The losses of a stage, each by a name of its own: ``triplet/feature``, a second one
+    ``triplet/feature#2``. known: outputs that they may read.
+    """
+    terms: list[Term] = []
+    count: Counter[str] = Counter()
+    for loss in stage.losses:
+        on = (loss.on,) if isinstance(loss.on, str) else tuple(loss.on)
+        for name in on:
+            require(name, known, f"losses '{loss.loss}' on")
+        module = make(LOSSES, loss.loss, loss.options, f"losses '{loss.loss}'")
+        name = f"{loss.loss}/{on[0]}"
+        count[name] += 1
+        told = name if count[name] == 1 else f"{name}#{count[name]}"
+        terms.append(Term(told, on, loss.weight, module))
+    return terms
 
 
 def count_parameters(recipe: schema.Recipe) -> int:

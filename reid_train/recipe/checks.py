@@ -93,8 +93,8 @@ def check_made(recipe: Recipe, pretrained: str = "none") -> None:
     texts = None
     if recipe.model.text is not None:
         rows = torch.zeros(2, tower_sizes(recipe.model.text)["output_dim"])
-        parts = rows[:1] if recipe.reads_maps else None
-        texts = TextTable(rows, [0, 1], parts, ["part"] if recipe.reads_maps else [])
+        names = [] if recipe.model.text.parts == "none" else ["part"]
+        texts = TextTable(rows, [0, 1], rows[:1] if names else None, names)
     options = {k: 2 if v == "dataset" else v for k, v in recipe.model.options.items()}
     model = recipe.model.model_copy(update={"options": options})
     _check_size(recipe.model_copy(update={"model": model}), texts)

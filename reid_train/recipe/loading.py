@@ -78,9 +78,14 @@ def _validated(content: dict[str, Any], name: str) -> Recipe:
 def wrong_value(error: ValidationError, content: Mapping[str, Any], name: str) -> ReidpipeError:
     """What is told of the first value that ``content``, a recipe's, should not have."""
     first = error.errors()[0]
-    path = ".".join(_typed(content, first)) or "recipe"
+    path = ".".join(_typed(content, first))
     found = "no value" if first["type"] == "missing" else repr(first["input"])[:80]
     message = first["msg"].removeprefix("Value error, ")
+    if not path:
+        return ReidpipeError(
+            f"recipe '{name}': found parts that do not fit together; expected: {message}; change "
+            f"that in the recipe (reidpipe recipes {name} shows it)"
+        )
     return ReidpipeError(
         f"recipe '{name}': found {found} for {path}; expected: {message}; type --set {path}=VALUE"
     )

@@ -38,7 +38,7 @@ from reid_train.models.prompts import fixed_parts
 from reid_train.models.pyramid import token_map
 from reid_train.models.text_table import TextTable
 from reid_train.recipe import schema
-from reid_train.recipe.assembly import Assembly, assemble, build_prompt_terms, parameters
+from reid_train.recipe.assembly import Assembly, assemble, build_terms, parameters
 from reid_train.recipe.loading import from_plain
 from reid_train.recipe.making import fresh
 from reid_train.recipe.observer import Observer, parted
@@ -123,7 +123,7 @@ def prompts(job: Job) -> dict[str, Any]:
     frozen = FrozenFeatures.load(job.inputs["features"])
     runtime = Runtime.create(job.device, threads=job.threads, join=True)
     texts = _texts(job, spec, len(frozen.pids), seed)
-    terms = {stage.name: build_prompt_terms(stage, OUTPUTS)}
+    terms = {stage.name: build_terms(stage, OUTPUTS)}
     task = PromptTask(texts, terms, frozen.part_names)
     batches = FeatureBatches(
         frozen,

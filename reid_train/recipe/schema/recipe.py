@@ -90,8 +90,9 @@ class Recipe(Part):
     @property
     def reads_maps(self) -> bool:
         """Whether it needs label maps."""
+        rows = self.model.text is not None and self.model.text.parts != "none"
         parts = any(getattr(stage.data, "parts", False) for stage in self.stages)
-        return parts or any("cells" in loss.on for stage in self.stages for loss in stage.losses)
+        return rows or parts or any("cells" in stage.reads for stage in self.stages)
 
     @property
     def label_free(self) -> bool:
@@ -114,6 +115,22 @@ class Recipe(Part):
             raise ValueError("at least one stage trains on images")
         if (self.prompt_stages or self.model.teacher) and self.model.text is None:
             raise ValueError("a teacher, and stages on features, tune prompts and need model.text")
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Recipe:
+        for stage in self.stages:
+            if isinstance(stage.data, Features):
+                asked, there = stage.reads & {"parts", "part_texts"}, stage.data.parts
+                setting = f"stages.{stage.name}.data.parts=true"
+            else:
+                asked = stage.reads & {"cells", "part_texts"}
+                there = self.model.text is not None and self.model.text.parts != "none"
+                setting = "model.text.parts=identity (or fixed)"
+            if asked and not there:
+                raise ValueError(
+                    f"losses of stage '{stage.name}' on {' and '.join(sorted(asked))} need {setting}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -261,6 +261,12 @@ class Stage(Part):
         ]
 
     @property
+    def reads(self) -> set[str]:
+        """The outputs that its losses are on."""
+        on = [(loss.on,) if isinstance(loss.on, str) else loss.on for loss in self.losses]
+        return {name for names in on for name in names}
+
+    @property
     def clusters(self) -> bool:
         """Whether it trains without identities."""
         return any(hook.hook == "cluster" for hook in self.hooks)

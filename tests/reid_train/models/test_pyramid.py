@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from reid_train.models import HEADS
 from reid_train.models.pyramid import (
     ChannelNorm,
     ConvFusion,
@@ -18,10 +20,12 @@ from reid_train.models.pyramid import (
     SimplePyramid,
     SingleMap,
     TokenFusion,
+    TokenMap,
     fused_grid,
     resample,
     token_map,
 )
+from reid_train.recipe.loading import load_recipe
 
 
 def _random(*shape, seed=0):
@@ -241,6 +245,37 @@ def test_single_map_takes_the_last_level():
     assert torch.equal(single(levels), single.lateral(levels[1]))
     wide = SingleMap(width=6, dim=4, grid=(8, 4))
     assert wide(levels).shape == (1, 4, 8, 4)
+
+
+def test_a_map_of_tokens_lies_where_their_patches_are():
+    """Stride 12: the ten tokens of a row have their centres at 8, 20, ..., 116 pixels of 128."""
+    single = TokenMap(width=1, dim=1, grid=(32, 16), stride=12)
+    nn.init.ones_(single.lateral.weight)
+    nn.init.zeros_(single.lateral.bias)
+    across = (12.0 * torch.arange(10) + 8).expand(1, 1, 21, 10)
+    down = (12.0 * torch.arange(21) + 8)[:, None].expand(1, 1, 21, 10)
+    centres = 8 * torch.arange(32) + 4.0
+    expected = centres[:16].clamp(8, 116).expand(32, 16)
+    torch.testing.assert_close(single([across])[0, 0], expected)
+    expected = centres.clamp(8, 248)[:, None].expand(32, 16)
+    torch.testing.assert_close(single([down])[0, 0], expected)
+
+
+def test_a_map_of_tokens_that_do_not_overlap_is_a_single_map():
+    torch.manual_seed(0)
+    even = SingleMap(width=3, dim=2, grid=(32, 16))
+    torch.manual_seed(0)
+    placed = TokenMap(width=3, dim=2, grid=(32, 16))
+    tokens = _random(2, 3, 16, 8)
+    torch.testing.assert_close(placed([tokens]), even([tokens]))
+
+
+@pytest.mark.parametrize("name", ["pi-vl-vit", "pi-vl-vit-p", "pi-vl-vit-h"])
+def test_recipes_of_overlapping_tokens_place_them(name):
+    recipe = load_recipe(name)
+    assert recipe.model.options["stride"] == 12
+    head = HEADS[recipe.model.heads["dense"].kind]
+    assert {"input_size", "patch", "stride"} <= set(inspect.signature(head).parameters)
 
 
 def test_wrong_options_and_levels_are_named():

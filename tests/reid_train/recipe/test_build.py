@@ -50,6 +50,25 @@ def test_losses_are_the_recipe_s_on_the_recipe_s_features(crowd):
     assert report == {"accuracy/identity": hits}
 
 
+def test_two_losses_of_one_kind_on_one_feature_both_train(crowd):
+    images, rows, _ = crowd
+    listed = (
+        "[{loss: triplet, on: global}, {loss: triplet, on: global, weight: 0.5, "
+        "options: {margin: 0.7}}]"
+    )
+    recipe = tiny(**{"stages.0.losses": listed})
+    data = training_set(recipe, images, rows)
+    task = build_task(recipe, classes=len(data.pids))
+    batch = next(build_stages(recipe, data, seed=0)[0].batches.epoch(0, 0, 1))
+    task.begin_stage("image")
+    task.eval()
+    losses, _ = task.training_forward(batch)
+    features = task.model.features(task.pixels(batch))["global"]
+    soft = LOSSES["triplet"](margin=0.7)(features, batch["labels"])
+    assert list(losses) == ["triplet/global", "triplet/global#2"]
+    torch.testing.assert_close(losses["triplet/global#2"], 0.5 * soft)
+
+
 def source_of(stage) -> ReidBatches:
     assert isinstance(stage.batches, ReidBatches)
     return stage.batches

@@ -17,7 +17,7 @@ from torch import Tensor
 from reid_train.data.features import FeatureBatches, FrozenFeatures
 from reid_train.engine.runtime import Runtime
 from reid_train.models.text_table import TextTable
-from reid_train.recipe.assembly import build_prompt_terms, build_task
+from reid_train.recipe.assembly import build_task, build_terms
 from reid_train.recipe.loading import load_recipe
 from reid_train.recipe.prompt_task import OUTPUTS, PromptTask
 from reid_train.recipe.stages import build_stage
@@ -78,7 +78,7 @@ def test_the_first_steps_of_the_part_stage(tmp_path: Path):
         counts=torch.randint(0, 3, (images, len(PARTS)), generator=generator).float(),
         part_names=PARTS,
     )
-    task = PromptTask(texts, {stage.name: build_prompt_terms(stage, OUTPUTS)}, PARTS)
+    task = PromptTask(texts, {stage.name: build_terms(stage, OUTPUTS)}, PARTS)
     source = build_stage(stage, FeatureBatches(frozen, batch=64, parts=True, seed=0))
     found = recorded(task, source, runtime, tmp_path, epochs=2)
     adam = Adam()

@@ -14,7 +14,7 @@ from torch import Tensor
 from reid_train.data.features import FeatureBatches, FrozenFeatures
 from reid_train.engine.runtime import Runtime
 from reid_train.models.text_table import TextTable
-from reid_train.recipe.assembly import build_prompt_terms, build_task
+from reid_train.recipe.assembly import build_task, build_terms
 from reid_train.recipe.loading import load_recipe
 from reid_train.recipe.prompt_task import OUTPUTS, PromptTask
 from reid_train.recipe.stages import build_stage
@@ -72,7 +72,7 @@ def test_the_first_steps(tmp_path: Path):
     spec = recipe.prompt_stages[0]
     assert (spec.epochs, len(recipe.prompt_stages)) == (60, 1)
     assert spec.data.batch == 64 and not spec.data.parts  # type: ignore[union-attr]
-    task = PromptTask(texts, {spec.name: build_prompt_terms(spec, OUTPUTS)})
+    task = PromptTask(texts, {spec.name: build_terms(spec, OUTPUTS)})
     frozen = FrozenFeatures(features, torch.arange(IMAGES) % PEOPLE, list(range(PEOPLE)))
     batches = FeatureBatches(frozen, batch=64, parts=False, seed=0)
     tower = {n: v.clone() for n, v in texts.text_encoder.state_dict().items()}

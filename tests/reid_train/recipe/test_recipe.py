@@ -18,6 +18,8 @@ PUBLISHED = {
     "slicenet2", "bignet-plus", "slicenet1-plus", "slicenet2-plus",
 }  # fmt: skip
 
+ON_CELLS = "[{loss: part-alignment, on: [dense, cells, part_texts]}]"
+
 
 def test_all_are_there():
     assert set(list_recipes()) >= PUBLISHED
@@ -194,3 +196,21 @@ def test_recipes_need_no_torch():
         "assert not {'torch', 'open_clip', 'transformers'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "message"),
+    [
+        ("pi-vl-tiny", {"stages.part-prompts.data.parts": "false"}, "data.parts=true"),
+        ("pi-vl-tiny", {"model.text.parts": "none"}, "model.text.parts=identity"),
+        ("clip-reid-tiny", {"stages.image.losses": ON_CELLS}, "model.text.parts=identity"),
+    ],
+)
+def test_parts_that_losses_read_are_there(name, setting, message):
+    with pytest.raises(ReidpipeError, match="parts that do not fit together.*need .*" + message):
+        load_recipe(name, setting)
+
+
+def test_rows_of_parts_need_label_maps():
+    assert not load_recipe("clip-reid-tiny").reads_maps
+    assert load_recipe("clip-reid-tiny", {"model.text.parts": "identity"}).reads_maps

@@ -24,7 +24,7 @@ from reid_train.engine.runtime import Runtime
 from reid_train.engine.task import ReidTask, Stage
 from reid_train.losses.memory import PrototypeMemory
 from reid_train.models.text_table import TextTable
-from reid_train.recipe.assembly import build_prompt_terms, build_task
+from reid_train.recipe.assembly import build_task, build_terms
 from reid_train.recipe.loading import load_recipe
 from reid_train.recipe.prompt_task import OUTPUTS, PromptTask
 from reid_train.recipe.schema import Recipe
@@ -158,7 +158,7 @@ def follow_prompts(
         x = (pixels - image.model.mean) / image.model.std
         features = trunk.tokens(x).projected[:, 0].cpu()  # type: ignore[operator]
     stage = recipe.prompt_stages[0]
-    terms = {stage.name: build_prompt_terms(stage, OUTPUTS)}
+    terms = {stage.name: build_terms(stage, OUTPUTS)}
     task = PromptTask(_texts(recipe, fill, runtime), terms)
     labels = torch.arange(PEOPLE).repeat_interleave(SHOTS)
     built = build_stage(stage, _Shuffled(features, labels))
