@@ -23,6 +23,16 @@ def accepted(factory: Callable[..., Any]) -> list[str] | None:
     return [parameter.name for parameter in parameters]
 
 
+def required(factory: Callable[..., Any]) -> list[str]:
+    """Names of the arguments that a factory cannot do without."""
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        parameter.name
+        for parameter in inspect.signature(factory).parameters.values()
+        if parameter.default is parameter.empty and parameter.kind not in variable
+    ]
+
+
 def check_options(factory: Callable[..., Any], options: Mapping[str, Any], path: str) -> None:
     """Raise ReidpipeError for an option that a factory does not take, naming the nearest, and for
     a value of another type than its signature asks for. path: where they are said, for messages.

@@ -7,9 +7,9 @@ file takes ``pretrained`` and ``weights`` as well (``STARTS``).
 
 A head belongs to training. It is made with what its signature asks for of what there is: on a
 feature N,D ``dim`` D, ``classes`` C, and of the text side ``texts`` and ``text_dim``; on a list of
-maps (``level_dims`` of the trunk) ``channels``, ``width`` (of the last), ``dim`` (of the texts),
-``grid``, ``input_size``, ``stride``, ``patch``; and its options. It gives logits N,C, or another
-feature of ``out_dim`` numbers.
+maps (``level_dims`` of the trunk) ``channels``, ``width`` (of the last), ``dim`` (of the texts, if
+any), ``grid``, ``input_size``, ``stride``, ``patch``; and its options, which are others. It gives
+logits N,C, or another feature of ``out_dim`` numbers.
 """
 
 from __future__ import annotations

@@ -103,32 +103,38 @@ def count_sides(recipe: schema.Recipe, rows: Sequence[ImageRow]) -> schema.Recip
     """The recipe with ``dataset`` for the trunk's number of ``cameras`` or ``views`` replaced by
     the number in all ``rows`` of an index, test images included: their tables must have a row each.
 
-    Raises ReidpipeError when an image has none, and when a number given has no row for one of the
-    training images.
+    Raises ReidpipeError when an image has none (of the training images, where a number is given),
+    and when a number given has no row for one of the training images.
     """
     counts: dict[str, int] = {}
     for option, name in (("cameras", "camid"), ("views", "view")):
         given = recipe.model.options.get(option)
         if isinstance(given, int) and given:
-            beyond = [n for r in rows if r.split == "train" and (n := getattr(r, name)) is not None]
-            if max(beyond, default=0) >= given:
+            numbers = [getattr(row, name) for row in rows if row.split == "train"]
+            if None in numbers:
+                raise _unknown(name, option, recipe)
+            if max(numbers, default=0) >= given:
                 raise ReidpipeError(
-                    f"found {name} {max(beyond)} among the training images and "
+                    f"found {name} {max(numbers)} among the training images and "
                     f"model.options.{option} {given}; expected a row for each; "
                     f"type --set model.options.{option}=dataset"
                 )
         if recipe.model.options.get(option) == "dataset":
             numbers = [getattr(row, name) for row in rows]
             if None in numbers:
-                raise ReidpipeError(
-                    f"found an image without {name}; expected one for each, as recipe "
-                    f"'{recipe.name}' embeds {option}; type --set model.options.{option}=0"
-                )
+                raise _unknown(name, option, recipe)
             counts[option] = 1 + max(numbers)
     if not counts:
         return recipe
     model = recipe.model.model_copy(update={"options": {**recipe.model.options, **counts}})
     return recipe.model_copy(update={"model": model})
+
+
+def _unknown(name: str, option: str, recipe: schema.Recipe) -> ReidpipeError:
+    return ReidpipeError(
+        f"found an image without {name}; expected one for each, as recipe '{recipe.name}' embeds "
+        f"{option}; type --set model.options.{option}=0"
+    )
 
 
 def build_task(
@@ -215,7 +221,7 @@ def _build_head(
         given = {
             "channels": size,
             "width": size[-1],
-            "dim": texts.dim if texts is not None else 0,
+            **({} if texts is None else {"dim": texts.dim}),
             "grid": fused_grid(model.input_size),
             "input_size": model.input_size,
             "stride": getattr(model.trunk, "stride", 16),

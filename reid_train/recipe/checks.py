@@ -19,11 +19,13 @@ from reid_train.engine import SCHEDULES
 from reid_train.hooks import HOOKS
 from reid_train.losses import LOSSES
 from reid_train.models import HEADS, TRUNKS
-from reid_train.recipe.schema import Features, Recipe
+from reid_train.recipe.schema import Features, IdentityBatches, Recipe, Shuffled
 from reid_train.recipe.steps import encoder_spec
 
 # Images of people, (H, W), in most of the field.
 USUAL = (256, 128)
+# Losses that compare the people of a batch with each other.
+COMPARING = ("pair-circle", "pair-contrastive", "pair-cosface", "triplet")
 
 
 def check_names(recipe: Recipe) -> None:
@@ -100,34 +102,85 @@ def check_made(recipe: Recipe, pretrained: str = "none") -> None:
     _check_size(recipe.model_copy(update={"model": model}), texts)
     if recipe.prompt_stages:
         _check_encoder(recipe)
+    _check_neck(recipe)
     for stage in recipe.stages:
         check_stage(stage)
+    _check_batches(recipe, texts)
+
+
+def _check_neck(recipe: Recipe) -> None:
+    """Raise ReidpipeError for batch norms in the embedding that no loss would train."""
+    read = set().union(*(stage.reads for stage in recipe.image_stages))
+    read |= {head.on for head in recipe.model.heads.values()}
+    if recipe.model.options.get("neck") == "after" and "embedding" not in read:
+        raise ReidpipeError(
+            f"found model.options.neck=after and no loss or head of recipe '{recipe.name}' on "
+            "embedding; expected one that trains its batch norms, as in pcl-clip; leave neck out"
+        )
+
+
+def _check_batches(recipe: Recipe, texts: Any) -> None:
+    """Raise ReidpipeError for batches of one person or one image, of which nothing is learnt."""
+    from torch import nn
+
+    from reid_train.recipe.assembly import build_task
+
+    for stage in recipe.image_stages:
+        data = stage.data
+        losses = sorted({loss.loss for loss in stage.losses} & set(COMPARING))
+        if isinstance(data, IdentityBatches) and data.ids == 1 and losses:
+            raise ReidpipeError(
+                f"found batches of 1 person in stage '{stage.name}' of recipe '{recipe.name}'; "
+                f"expected 2 or more, whom {losses[0]} compares; "
+                f"type --batch {2 * data.images_per_id}"
+            )
+        single = isinstance(data, IdentityBatches) and data.ids * data.images_per_id == 1
+        if single or (isinstance(data, Shuffled) and data.batch == 1):
+            task = build_task(recipe, classes=2, texts=texts)
+            if any(isinstance(module, nn.BatchNorm1d) for module in task.modules()):
+                raise ReidpipeError(
+                    f"found batches of 1 image in stage '{stage.name}' of recipe '{recipe.name}'; "
+                    "expected 2 or more, whose features batch norm compares; type --batch 2"
+                )
 
 
 def _check_size(recipe: Recipe, texts: Any) -> None:
-    """Make the task and compute one image. Raise ReidpipeError for a size of which the network
-    makes nothing and of others something: what it never computes is a fault of its own, and keeps
-    its traceback.
+    """Make the task and compute one image. Raise ReidpipeError for a size, or for options, of which
+    the network makes nothing and of others something: what it never computes is a fault of its own,
+    and keeps its traceback.
     """
     import torch
 
     from reid_train.recipe.assembly import build_task
 
-    def compute(recipe: Recipe) -> None:
-        model = build_task(recipe, classes=2, texts=texts).model.eval()
-        with torch.inference_mode():
-            model(torch.zeros(1, 3, *recipe.input.size))
+    faults = (RuntimeError, ValueError, AssertionError, ZeroDivisionError)
 
-    try:
-        compute(recipe)
-    except (RuntimeError, ValueError) as error:
-        sized = recipe.input.model_copy(update={"size": USUAL})
-        compute(recipe.model_copy(update={"input": sized}))
+    def fault(recipe: Recipe) -> Exception | None:
+        try:
+            model = build_task(recipe, classes=2, texts=texts).model.eval()
+            with torch.inference_mode():
+                model(torch.zeros(1, 3, *recipe.input.size))
+        except faults as error:
+            return error
+        return None
+
+    if (error := fault(recipe)) is None:
+        return
+    trunk, options = recipe.model.trunk, dict(recipe.model.options)
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    usual = recipe.model_copy(update={"input": recipe.input.model_copy(update={"size": USUAL})})
+    if fault(usual) is None:
         raise ReidpipeError(
-            f"found input.size {list(recipe.input.size)}, of which '{recipe.model.trunk}' makes "
-            f"nothing ({str(error).splitlines()[0]}); expected one that fits its strides; type "
-            f"--set input.size={list(USUAL)}"
+            f"found input.size {list(recipe.input.size)}, of which '{trunk}' makes nothing "
+            f"({reason}); expected one that fits its strides; type --set input.size={list(USUAL)}"
         ) from error
+    plain = usual.model_copy(update={"model": recipe.model.model_copy(update={"options": {}})})
+    if options and fault(plain) is None:
+        raise ReidpipeError(
+            f"found model.options {options}, of which '{trunk}' makes nothing ({reason}); expected "
+            "values that fit each other and input.size; change them with --set model.options.X=Y"
+        ) from error
+    raise error
 
 
 def _check_encoder(recipe: Recipe) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.plugins import Door
-from pipeline.plugins.options import accepted, check_options
+from pipeline.plugins.options import accepted, check_options, required
 from pipeline.terminal.errors import ReidpipeError, nearest
 from reid_train.engine.runtime import derive_seed
 
@@ -34,13 +34,24 @@ def make(
     """``door[name]`` called with ``options``, and with those of ``given`` that its signature asks
     for. path: where the recipe says so, for messages.
 
-    Raises ReidpipeError for an unknown name, an unknown option, or values that it refuses.
+    Raises ReidpipeError for an unknown name, an unknown option, one that is given already or is
+    lacking, or values that it refuses.
     """
     require(name, door, path)
     factory = door[name]
     check_options(factory, options, path)
     known = accepted(factory)
     fitting = {key: value for key, value in (given or {}).items() if known is None or key in known}
+    if twice := [option for option in options if option in fitting]:
+        raise ReidpipeError(
+            f"found option '{twice[0]}' for {path}, which follows from the rest of the recipe and "
+            "its dataset; expected options that do not; leave it out"
+        )
+    if lacking := [name for name in required(factory) if name not in {**fitting, **options}]:
+        raise ReidpipeError(
+            f"found no option '{lacking[0]}' for {path}; expected one, as nothing else of the "
+            f"recipe says it; add options: {{{lacking[0]}: VALUE}}"
+        )
     try:
         return factory(**{**fitting, **options})
     except ValueError as error:

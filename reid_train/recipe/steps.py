@@ -20,8 +20,8 @@ from reid_train.models import is_tag
 from reid_train.models.installed import INSTALLED
 from reid_train.recipe.schema import Features, Part, Recipe, Stage, Text
 
-# Options of a trunk that are no part of frozen features: side information.
-SIDE = ("cameras", "views", "sie_coefficient")
+# Options of a trunk that are no part of frozen features: side information, norms behind them.
+BESIDE = ("cameras", "views", "sie_coefficient", "neck")
 
 
 # In place of the name of weights: they are those of the input "start".
@@ -197,7 +197,7 @@ def encoder_spec(recipe: Recipe) -> dict[str, Any]:
     colours = recipe.model.teacher or recipe.input
     return {
         "trunk": encoder.trunk,
-        "options": {k: v for k, v in encoder.options.items() if k not in SIDE},
+        "options": {k: v for k, v in encoder.options.items() if k not in BESIDE},
         "mean": list(colours.mean),
         "std": list(colours.std),
         "input_size": list(recipe.input.size),

@@ -57,6 +57,7 @@ class RecipeTask(ReidTask):
         self.model = model
         self.heads = nn.ModuleDict({name: head for name, (_, head) in heads.items()})
         self.reads = {name: on for name, (on, _) in heads.items()}
+        self.classifiers = {name for name, (_, h) in heads.items() if not hasattr(h, "out_dim")}
         self.terms = dict(terms)
         # Modules of the task, so that they follow its device and mode; they have no parameters.
         self.memories = nn.ModuleDict(
@@ -96,7 +97,7 @@ class RecipeTask(ReidTask):
             given += [whole[entry] for entry in getattr(term.loss, "takes", ("labels",))]
             losses[term.name] = term.weight * term.loss(*given)
             head = term.on[0]
-            if head in self.reads and given[0].ndim == 2 and f"accuracy/{head}" not in report:
+            if head in self.classifiers and given[0].ndim == 2 and f"accuracy/{head}" not in report:
                 hits = given[0].detach().argmax(1) == whole["labels"]
                 report[f"accuracy/{head}"] = hits.float().mean()
         return losses, report

@@ -30,6 +30,18 @@ class NeckedFeatures(nn.Module):
         self.bottleneck = bottleneck
         self.bottleneck_proj = bottleneck_proj
 
+    @property
+    def level_dims(self) -> tuple[int, ...]:
+        return self.trunk.level_dims
+
+    @property
+    def stride(self) -> int:
+        return self.trunk.stride  # type: ignore[union-attr]  # a ResNet has none, and this neither
+
+    @property
+    def patch(self) -> int:
+        return self.trunk.patch  # type: ignore[union-attr]
+
     def forward(
         self, x: Tensor, camids: Tensor | None = None, views: Tensor | None = None
     ) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ of the authors' checkpoints (``image_encoder.*``, ``cv_embed``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,11 +53,20 @@ def load_tower(
     tower: nn.Module, state: dict[str, Tensor], positions: str, grid: tuple[int, int], source: str
 ) -> None:
     """Load an image tower; its entry ``positions``, a square in the file, is resized to ``grid``.
+    One that was tuned on images of this very grid keeps its own.
 
     Raises ReidpipeError naming what is missing, unknown or of another shape.
     """
     if positions in state:
-        state[positions] = resize_positions(state[positions], grid)
+        count = len(state[positions]) - 1
+        if math.isqrt(max(count, 0)) ** 2 == count:
+            state[positions] = resize_positions(state[positions], grid)
+        elif count != grid[0] * grid[1]:
+            raise ReidpipeError(
+                f"found {count + 1} positions in {source}; expected those of a square grid, or of "
+                f"{grid[0]}x{grid[1]} patches, and the class row; give CLIP's own file, or type "
+                "--set input.size of the images it was tuned on"
+            )
     load_strict(tower, state, source=f"{source} under 'visual.'")
 
 

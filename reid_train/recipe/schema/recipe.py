@@ -128,9 +128,8 @@ class Recipe(Part):
                 there = self.model.text is not None and self.model.text.parts != "none"
                 setting = "model.text.parts=identity (or fixed)"
             if asked and not there:
-                raise ValueError(
-                    f"losses of stage '{stage.name}' on {' and '.join(sorted(asked))} need {setting}"
-                )
+                on = " and ".join(sorted(asked))
+                raise ValueError(f"losses of stage '{stage.name}' on {on} need {setting}")
         return self
 
     @model_validator(mode="after")

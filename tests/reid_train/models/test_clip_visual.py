@@ -8,7 +8,13 @@ import torch
 
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.exchange.importers import import_checkpoint
-from reid_train.models.clip.visual import ClipResNet, ClipVit, resize_positions, token_grid
+from reid_train.models.clip.visual import (
+    ClipResNet,
+    ClipVit,
+    load_tower,
+    resize_positions,
+    token_grid,
+)
 
 
 def _images(fill, names):
@@ -96,6 +102,20 @@ def _small_vit(**options):
     return ClipVit(
         input_size=(64, 32), patch=8, stride=8, width=16, layers=2, heads=2, output_dim=8, **options
     )
+
+
+@pytest.mark.parametrize("rows", [1 + 8 * 4, 1 + 5 * 7])
+def test_positions_of_this_very_grid_stay_and_of_another_are_told(rows):
+    trunk = _small_vit()
+    state = {name: value.clone() for name, value in trunk.image_encoder.state_dict().items()}
+    state["positional_embedding"] = torch.randn(rows, 16)
+    expected = state["positional_embedding"].clone()
+    if rows == 33:
+        load_tower(trunk.image_encoder, state, "positional_embedding", (8, 4), "a.pt")
+        assert torch.equal(trunk.image_encoder.positional_embedding, expected)
+    else:
+        with pytest.raises(ReidpipeError, match=r"found 36 positions in a\.pt.*8x4 patches"):
+            load_tower(trunk.image_encoder, state, "positional_embedding", (8, 4), "a.pt")
 
 
 def test_vit_features_and_dims():

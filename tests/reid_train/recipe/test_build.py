@@ -12,8 +12,10 @@ from reid_train.data.dataset import ReidBatches
 from reid_train.data.sampler import IdentitySampler, ShuffledSampler
 from reid_train.engine.schedules import OneCycle
 from reid_train.losses import LOSSES
+from reid_train.models import HEADS
 from reid_train.recipe.assembly import build_task, parameters
 from reid_train.recipe.loading import load_recipe
+from reid_train.recipe.making import make
 from reid_train.recipe.stages import build_stages, training_set
 from tests.reid_train.people import people
 
@@ -131,12 +133,21 @@ def test_initial_weights_depend_on_the_seed_alone():
         ("stages.0.losses.0.on", "identty", "did you mean 'identity'"),
         ("stages.0.losses.0.options.label_smothing", "1", "did you mean 'label_smoothing'"),
         ("stages.0.losses.0.options.label_smoothing", "3", "label_smoothing is 3"),
+        ("model.heads.identity.options.classes", "5", "'classes' .* follows from the rest"),
+        ("model.heads.identity.options.dim", "5", "'dim' .* follows from the rest"),
     ],
 )
 def test_names_that_do_not_exist(path, text, message):
     with pytest.raises(ReidpipeError, match=message) as error:
         build_task(tiny(**{path: text}), classes=3)
     assert "\n" not in str(error.value)
+
+
+def test_what_nothing_says_must_be_an_option():
+    given = {"channels": [8], "grid": (4, 2)}
+    with pytest.raises(ReidpipeError, match=r"no option 'dim' for model\.heads\.x.*dim: VALUE"):
+        make(HEADS, "conv-fusion", {}, "model.heads.x", given)
+    assert make(HEADS, "conv-fusion", {"dim": 3}, "model.heads.x", given).grid == (4, 2)
 
 
 def test_pretrained_weights_are_for_trunks_that_have_some():

@@ -203,6 +203,16 @@ def test_a_projection_leads_into_the_space_of_the_texts() -> None:
     assert task.model.trunk.features[0][0].weight.grad.abs().sum() > 0  # type: ignore[index, union-attr]
 
 
+def test_only_classifiers_have_an_accuracy() -> None:
+    losses = "[{loss: cross-entropy, on: identity_text}, {loss: triplet, on: projected}]"
+    recipe = load_recipe("distill-mobilenet-clip-reid", {**SMALL, "stages.image.losses": losses})
+    task = build_task(recipe, classes=6, texts=TextTable(torch.eye(6, 12), list(range(6))))
+    task.begin_stage("image")
+    images = torch.randint(0, 256, (4, 3, 64, 32), dtype=torch.uint8)
+    _, report = task.training_forward({"images": images, "labels": torch.tensor([0, 0, 3, 3])})
+    assert list(report) == ["accuracy/identity_text"]
+
+
 def test_a_projection_needs_texts_and_a_teacher_a_text_side() -> None:
     with pytest.raises(ReidpipeError, match="kind projection.*without model.text"):
         recipe = load_recipe(

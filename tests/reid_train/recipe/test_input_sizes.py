@@ -1,4 +1,4 @@
-"""Sizes of images that a network makes nothing of are told before anything is read."""
+"""Sizes, options and batches that a network makes nothing of are told before anything is read."""
 
 from __future__ import annotations
 
@@ -40,3 +40,49 @@ def test_a_network_that_fits_nothing_keeps_its_own_error(monkeypatch: pytest.Mon
     monkeypatch.setitem(TRUNKS.own, "tiny", Broken)
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         check_made(load_recipe("baseline-tiny"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "option", "reason"),
+    [
+        ("slicenet2", {"slices": "3"}, "multiple of 24"),
+        ("slicenet2", {"slices": "0"}, "zero"),
+        ("baseline-vit", {"stride": "0"}, "zero"),
+        ("baseline-vit", {"heads": "7"}, "divisible"),
+        ("baseline-vit", {"width": "-1"}, "makes nothing"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_line(recipe: str, option: dict[str, str], reason: str):
+    settings = {f"model.options.{name}": value for name, value in option.items()}
+    with pytest.raises(ReidpipeError) as told:
+        check_made(load_recipe(recipe, settings))
+    line = str(told.value)
+    assert line.startswith("found model.options {") and reason in line and "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "message"),
+    [
+        ("baseline-tiny", {"ids": "1", "images_per_id": "4"}, "1 person.*triplet.*--batch 8"),
+        ("bignet", {"batch": "1"}, "1 image.*batch norm.*--batch 2"),
+    ],
+)
+def test_batches_of_which_nothing_is_learnt_are_one_line(recipe, settings, message):
+    stage = {f"stages.0.data.{name}": value for name, value in settings.items()}
+    with pytest.raises(ReidpipeError, match=message):
+        check_made(load_recipe(recipe, stage))
+
+
+def test_batch_norms_that_nothing_trains_are_one_line():
+    with pytest.raises(ReidpipeError, match="neck=after and no loss or head .* leave neck out"):
+        check_made(load_recipe("clip-reid-tiny", {"model.options.neck": "after"}))
+
+
+def test_prompts_are_tuned_before_a_trunk_with_a_neck():
+    heads = "model.heads.identity.on"
+    check_made(load_recipe("pi-vl-tiny", {"model.options.neck": "after", heads: "embedding"}))
+
+
+def test_one_person_a_batch_is_enough_for_losses_that_compare_nobody():
+    losses = "[{loss: cross-entropy, on: identity}]"
+    check_made(load_recipe("baseline-tiny", {"stages.0.data.ids": "1", "stages.0.losses": losses}))

@@ -255,6 +255,10 @@ def test_camera_tables_get_a_row_per_camera_of_the_dataset() -> None:
     unknown = [ImageRow(**{**_fields(rows[0]), "camid": None})]
     with pytest.raises(ReidpipeError, match="without camid"):
         count_sides(recipe, unknown)
+    given = load_recipe("clip-reid-vit-sie-olp", {"model.options.cameras": "6"})
+    assert count_sides(given, rows).model.options["cameras"] == 6
+    with pytest.raises(ReidpipeError, match="without camid"):
+        count_sides(given, [*rows, *unknown])
 
 
 def people_rows() -> tuple[None, list[ImageRow], None]:
