@@ -251,6 +251,7 @@ def test_a_map_of_tokens_lies_where_their_patches_are():
     """Stride 12: the ten tokens of a row have their centres at 8, 20, ..., 116 pixels of 128."""
     single = TokenMap(width=1, dim=1, grid=(32, 16), stride=12)
     nn.init.ones_(single.lateral.weight)
+    assert single.lateral.bias is not None
     nn.init.zeros_(single.lateral.bias)
     across = (12.0 * torch.arange(10) + 8).expand(1, 1, 21, 10)
     down = (12.0 * torch.arange(21) + 8)[:, None].expand(1, 1, 21, 10)
