@@ -15,7 +15,7 @@ from pipeline.artifacts import atomic
 from pipeline.artifacts.atomic import sha256_file
 from reid_train.evaluation.calibration import Threshold
 from reid_train.search.gallery import Gallery
-from reid_train.search.people import same_file
+from reid_train.search.people import Numbers, same_file
 
 FIELDS = (
     "query", "rank", "name", "similarity", "passes", "person", "verdict", "same_camera", "image",
@@ -122,8 +122,14 @@ def find_matches(
     """Each query with its best ``top`` matches, best first.
 
     files: of the gallery's images. passing: only those that reach the threshold. without_self: the
-    query's own file is no match, known by its path or by equal bytes.
+    query's own file is no match, known by its path or by equal bytes. Who of the gallery a query's
+    person is, is what ``Numbers`` says as if the queries were added to it.
     """
+    people = Numbers(
+        () if gallery.pids is None else gallery.pids.tolist(),
+        {} if gallery.about is None else gallery.about.identities,
+    )
+    people.add(query.person for query in queries if query.person is not None)
     own: list[set[int]] = [set() for _ in queries]
     if without_self:
         own = [files.rows_at(query.path) | files.rows_with(query.path) for query in queries]
@@ -139,7 +145,8 @@ def find_matches(
             passes = None if threshold is None else threshold.passed(value)
             if passing and not passes:
                 break
-            matches.append(_match(query, gallery, files, place, value, passes, len(matches) + 1))
+            match = _match(query, gallery, people, files, place, value, passes, len(matches) + 1)
+            matches.append(match)
         found.append((query, matches))
     return found
 
@@ -147,6 +154,7 @@ def find_matches(
 def _match(
     query: Query,
     gallery: Gallery,
+    people: Numbers,
     files: Files,
     place: int,
     value: float,
@@ -156,7 +164,8 @@ def _match(
     person, camera = seen(gallery, place)
     verdict = None
     if person is not None and query.person is not None:
-        verdict = "right" if person == query.person else "wrong"
+        same = people.numbers[person] == people.numbers[query.person]
+        verdict = "right" if same else "wrong"
     return Match(
         query=str(query.path),
         rank=rank,

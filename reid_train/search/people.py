@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.artifacts.runs import place_name
 from pipeline.datasets.index import ImageRow
 from pipeline.datasets.layouts.own import other_files, read_own
+from pipeline.datasets.layouts.own.words import whole
 from pipeline.datasets.layouts.rows import (
     LayoutRow,
 )
@@ -167,7 +168,12 @@ def _called(rows: Sequence[ImageRow | LayoutRow]) -> dict[int, str]:
 
 
 class Numbers:
-    """Identities as numbers: a name that is a number is that number, unless another has it."""
+    """Names of people as numbers: a name that is a number is that number, unless another has it.
+
+    Names that write one number (1 and 0001) are one person, since a folder of nothing but numbers
+    loses their zeros and one with another name keeps them; unless two of the known, or two of those
+    that are added together, write it (7 and 007): then each is somebody else.
+    """
 
     def __init__(self, pids: Iterable[int | None], identities: dict[str, str]) -> None:
         self.identities = dict(identities)
@@ -177,11 +183,16 @@ class Numbers:
 
     def add(self, names: Iterable[str]) -> None:
         """Give every name a number that has none yet."""
-        fresh = sorted({name for name in names if name not in self.numbers}, key=_numbers_first)
-        for name in fresh:
-            number = int(name) if _is_number(name) else -1
-            if number < 0 or number in self.used:
-                number = self.highest + 1
+        added = set(names)
+        known = _by_value(self.numbers)
+        together = _by_value(added)
+        for name in sorted(added - self.numbers.keys(), key=_numbers_first):
+            value = whole(name)
+            same = {self.numbers[other] for other in known.get(value, ())}
+            if value is not None and len(same) == len(together[value]) == 1:
+                self.numbers[name] = same.pop()
+                continue
+            number = self.highest + 1 if value is None or value in self.used else value
             self.used.add(number)
             self.highest = max(self.highest, number)
             self.numbers[name] = number
@@ -189,12 +200,17 @@ class Numbers:
                 self.identities[str(number)] = name
 
 
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdigit() and len(name) <= 18
+def _by_value(names: Iterable[str]) -> dict[int | None, list[str]]:
+    """The number that names write -> these names."""
+    values: dict[int | None, list[str]] = {}
+    for name in names:
+        if (value := whole(name)) is not None:
+            values.setdefault(value, []).append(name)
+    return values
 
 
 def _numbers_first(name: str) -> tuple[bool, str]:
-    return not _is_number(name), name
+    return whole(name) is None, name
 
 
 def same_file(first: Path, second: Path) -> bool:

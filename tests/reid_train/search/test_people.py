@@ -69,6 +69,34 @@ def test_numbers_last():
     assert named == numbers.numbers
 
 
+def test_names_that_write_one_number_are_one_person():
+    """A folder of 0001 and 0002 is read as 1 and 2, one that holds bob too keeps the texts."""
+    numbers = Numbers([1, 2, 3], {"1": "0001", "2": "0002", "3": "bob"})
+    numbers.add(["1", "4"])
+    assert (numbers.numbers["1"], numbers.numbers["4"]) == (1, 4)
+    numbers.add(["0004", "0001"])
+    assert (numbers.numbers["0004"], numbers.numbers["0001"]) == (4, 1)
+    assert numbers.identities == {"1": "0001", "2": "0002", "3": "bob"}
+
+
+@pytest.mark.parametrize(
+    ("known", "added", "number"),
+    [
+        ({"7": "007", "8": "7"}, ["07"], 9),  # two are known that it could be
+        ({"7": "007"}, ["07", "7"], 8),  # two come together
+        ({"7": "anna"}, ["7"], 8),  # the number is another's, no name of his
+    ],
+    ids=["known", "together", "another's"],
+)
+def test_names_that_write_one_number_stay_apart_where_two_do(
+    known: dict[str, str], added: list[str], number: int
+):
+    numbers = Numbers(map(int, known), known)
+    numbers.add(added)
+    assert numbers.numbers[added[0]] == number
+    assert len(set(numbers.numbers.values())) == len(numbers.numbers)
+
+
 def said(names: list[str], people: dict[str, str], before: About | None) -> About:
     paths = {name: Path("/p", name) for name in names}
     images = Images(Path("/p"), paths, people, {names[0]: 3})
