@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.artifacts import atomic
 from pipeline.artifacts.atomic import sha256_file
+from pipeline.datasets.layouts.own.words import whole
 from reid_train.evaluation.calibration import Threshold
 from reid_train.search.gallery import Gallery
 from reid_train.search.people import Numbers, same_file
@@ -29,14 +30,15 @@ class Query:
     path: Path
     features: np.ndarray
     person: str | None = None
-    camera: int | None = None
+    camera: str | None = None
 
 
 @dataclass(frozen=True)
 class Match:
     """A gallery image at ``rank`` (from 1) of a query. name: in the gallery; image: its file.
     passes: whether it reaches the threshold, None without one. verdict: ``right`` or ``wrong``,
-    None where a person is not known. same_camera: None where a camera is not.
+    None where a person is not known. same_camera: None where a camera is not, or one of the two is
+    called by a number and the other by a name.
     """
 
     query: str
@@ -123,13 +125,11 @@ def find_matches(
 
     files: of the gallery's images. passing: only those that reach the threshold. without_self: the
     query's own file is no match, known by its path or by equal bytes. Who of the gallery a query's
-    person is, is what ``Numbers`` says as if the queries were added to it.
+    person is, and which camera is which, is what ``Numbers`` says as if the queries came to it.
     """
-    people = Numbers(
-        () if gallery.pids is None else gallery.pids.tolist(),
-        {} if gallery.about is None else gallery.about.identities,
-    )
-    people.add(query.person for query in queries if query.person is not None)
+    numbers = _numbers(gallery)
+    numbers[0].add(query.person for query in queries if query.person is not None)
+    numbers[1].add(query.camera for query in queries if query.camera is not None)
     own: list[set[int]] = [set() for _ in queries]
     if without_self:
         own = [files.rows_at(query.path) | files.rows_with(query.path) for query in queries]
@@ -145,8 +145,8 @@ def find_matches(
             passes = None if threshold is None else threshold.passed(value)
             if passing and not passes:
                 break
-            match = _match(query, gallery, people, files, place, value, passes, len(matches) + 1)
-            matches.append(match)
+            rank = len(matches) + 1
+            matches.append(_match(query, gallery, numbers, files, place, value, passes, rank))
         found.append((query, matches))
     return found
 
@@ -154,18 +154,20 @@ def find_matches(
 def _match(
     query: Query,
     gallery: Gallery,
-    people: Numbers,
+    numbers: tuple[Numbers, Numbers],
     files: Files,
     place: int,
     value: float,
     passes: bool | None,
     rank: int,
 ) -> Match:
+    people, cameras = numbers
     person, camera = seen(gallery, place)
-    verdict = None
+    verdict = same_camera = None
     if person is not None and query.person is not None:
-        same = people.numbers[person] == people.numbers[query.person]
-        verdict = "right" if same else "wrong"
+        verdict = "right" if people.same(person, query.person) else "wrong"
+    if camera is not None and query.camera is not None and _are_alike(camera, query.camera):
+        same_camera = cameras.same(camera, query.camera)
     return Match(
         query=str(query.path),
         rank=rank,
@@ -175,18 +177,31 @@ def _match(
         passes=passes,
         person=person,
         verdict=verdict,
-        same_camera=None if camera is None or query.camera is None else camera == query.camera,
+        same_camera=same_camera,
     )
 
 
-def seen(gallery: Gallery, row: int) -> tuple[str | None, int | None]:
-    """Who is on a gallery's image, and by which camera it was taken."""
+def _are_alike(first: str, second: str) -> bool:
+    # Which of cam1 and cam2 somebody numbered 0 is not known.
+    return (whole(first) is None) == (whole(second) is None)
+
+
+def _numbers(gallery: Gallery) -> tuple[Numbers, Numbers]:
+    """The people and the cameras of a gallery."""
+    about = gallery.about
+    columns = (() if ids is None else ids.tolist() for ids in (gallery.pids, gallery.camids))
+    called = ({}, {}) if about is None else (about.identities, about.cameras)
+    people, cameras = map(Numbers, columns, called)
+    return people, cameras
+
+
+def seen(gallery: Gallery, row: int) -> tuple[str | None, str | None]:
+    """What the person on a gallery's image is called, and the camera that took it."""
     pid = None if gallery.pids is None else gallery.pids[row]
-    camera = None if gallery.camids is None else gallery.camids[row]
-    person = None
-    if pid is not None:
-        person = str(pid) if gallery.about is None else gallery.about.called(int(pid))
-    return person, None if camera is None else int(camera)
+    camid = None if gallery.camids is None else gallery.camids[row]
+    if gallery.about is None:
+        return None if pid is None else str(pid), None if camid is None else str(camid)
+    return gallery.about.called(pid), gallery.about.camera(camid)
 
 
 def write_table(file: Path, found: Sequence[Sequence[Match]]) -> None:

@@ -55,3 +55,28 @@ def test_nothing_is_told_of_who_is_not_known():
     assert {match.verdict for match in found.values()} == {None}
     found = matches_of(asked(person="1"), about(pids=[1, None, 3]))
     assert [found[name].verdict for name in "abc"] == ["right", None, "wrong"]
+
+
+@pytest.mark.parametrize(
+    ("cameras", "camera", "same"),
+    [
+        ({"0": "cam1", "1": "cam2"}, "cam2", [False, True, None]),
+        ({"0": "cam1", "1": "cam2"}, "door", [False, False, None]),
+        ({"0": "cam1", "1": "cam2"}, "0", [None, None, None]),  # which of them is 0?
+        ({"0": "cam1"}, "1", [None, True, None]),
+        ({}, "1", [False, True, None]),
+        ({}, "cam1", [None, None, None]),  # an older gallery, or one of a prepared dataset
+    ],
+)
+def test_cameras_are_compared_by_what_they_are_called(
+    cameras: dict[str, str], camera: str, same: list[bool | None]
+):
+    found = matches_of(asked(camera=camera), about(camids=[0, 1, None], cameras=cameras))
+    assert [found[name].same_camera for name in "abc"] == same
+
+
+def test_the_own_row_says_who_and_where():
+    said = about(pids=[1, 2, 3], camids=[0, 1, 0], cameras={"0": "cam1", "1": "cam2"})
+    files = Files(said.names, said.path)
+    known = files.known(Query(Path("b"), ROWS[1]), Gallery.of(said, ROWS))
+    assert (known.person, known.camera) == ("2", "cam2")
