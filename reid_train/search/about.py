@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -88,6 +89,15 @@ class About(Part):
     def camera(self, camid: int | None) -> str | None:
         """The name of a camera."""
         return None if camid is None else self.cameras.get(str(camid), str(camid))
+
+    def people_on(self, names: Container[str]) -> tuple[int, int]:
+        """How many people are known on these images, and on how many of them."""
+        pids = [
+            pid
+            for pid, name in zip(self.pids or [], self.names, strict=False)
+            if pid is not None and name in names
+        ]
+        return len(set(pids)), len(pids)
 
     def text(self) -> str:
         """The content of the file: a line per field, columns last."""

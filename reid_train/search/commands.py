@@ -103,9 +103,10 @@ def embed(
         terminal.say(f"nothing to do: the features of the {readable} that can be read exist")
     elif before is not None:
         terminal.say(f"computed {computed} images that are new or have changed")
-    people = set(images.people.values())
+    assert gallery.about is not None
+    people, known_on = gallery.about.people_on(images.paths)
     terminal.say(
-        f"identities: {len(people)} people on {len(images.people)} of {len(images)} images"
+        f"identities: {people} people on {known_on} of {len(images)} images"
         if people
         else "identities: none known (a folder per person, --rule or a CSV with path,pid,camid)"
     )
@@ -117,7 +118,7 @@ def embed(
             "folder": str(target),
             "images": len(gallery),
             "computed": computed,
-            "people": len(people),
+            "people": people,
             "dimension": dimension,
             "damaged": damaged,
             "notes": list(images.notes),

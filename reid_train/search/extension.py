@@ -94,8 +94,8 @@ def extend(
     Features are kept after every BLOCK images, so that a killed call goes on where it was. Images
     there keep their rows; changed ones get new features in theirs, new ones follow. A changed image
     that is damaged now leaves, for its features are of another. Identities and cameras of these
-    images are those of today, where today knows any. calibrated: an empty one leaves the gallery's
-    own. Raises DamagedImage when nothing would be in the gallery.
+    images are those of today, where today knows any; none, where nobody is to be known. calibrated:
+    an empty one leaves the gallery's own. Raises DamagedImage when nothing would be in the gallery.
     """
     old = extension.gallery
     computed, damaged = _computed(folder, extension, encode, how, tell)
@@ -171,11 +171,14 @@ def about_images(
             for name in names
         ]
 
+    forgotten = {} if images.known else dict.fromkeys(images.paths)
+
     def numbers(stored: Sequence | None, called: dict, given: dict) -> tuple[list, dict]:
         """The column of people or of cameras, and what its numbers are called."""
         every = Numbers(stored or [], called)
         every.add(given.values())
-        values = column(stored, {name: every.numbers[other] for name, other in given.items()})
+        new = {name: every.numbers[other] for name, other in given.items()}
+        values = column(stored, forgotten | new)
         used = {str(value) for value in values}
         return values, {number: name for number, name in every.names.items() if number in used}
 

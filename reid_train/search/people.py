@@ -49,7 +49,8 @@ class Images:
     folder: what names are relative to. paths: name -> file, in the order of the names. people: name
     -> what the person is called, cameras: name -> what the camera is called, where known. notes:
     what a person should be told about them. called: what a gallery of them is called where nobody
-    says; two choices of images of one folder differ in it.
+    says; two choices of images of one folder differ in it. known: False where nothing is to be said
+    of people and cameras, not even what was said before.
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class Images:
     cameras: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     called: str = ""
+    known: bool = True
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -37,7 +37,7 @@ def images_named(
         index = read_index(terminal.workspace.folder(step))
         images = images_of_rows(index.root, index.rows, split=split, dataset=str(place))
         check_originals(index.original(row) for row in index.rows if row.path in images.paths)
-    return images if known else replace(images, people={}, cameras={})
+    return images if known else replace(images, people={}, cameras={}, known=False)
 
 
 def _is_dataset(place: Path) -> bool:

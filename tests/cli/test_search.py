@@ -157,13 +157,22 @@ def test_people_come_later_and_without_computing(trained: Console, own: Path, tm
     assert found["computed"] == 0 and found["people"] == 6
     gallery = open_gallery(tmp_path / "g")
     assert gallery.pids is not None and len(set(gallery.pids.tolist())) == 6
+    # They go as they came.
+    told = trained(*words, "--no-identities").stdout
+    assert "the features of all 24 images exist" in told and "identities: none known" in told
+    assert open_gallery(tmp_path / "g").pids is None
+    assert "6 people on 24 of 24 images" in trained(*words).stdout
+    # A folder that has lost its order: the gallery keeps what it said, and that is told.
+    shutil.copy(sorted(own.rglob("*_*.*"))[0], own / "loose.png")
+    assert "6 people on 24 of 25 images" in trained(*words).stdout
+    (own / "loose.png").unlink()
     # Images of nobody known beside them.
     plain = tmp_path / "plain"
     plain.mkdir()
     shutil.copy(sorted(own.rglob("*_*.*"))[0], plain / "a.png")
     trained("embed", RUN, plain, "--out", tmp_path / "g")
     gallery = open_gallery(tmp_path / "g")
-    assert gallery.pids is not None and gallery.pids[-1] is None and len(gallery) == 25
+    assert gallery.pids is not None and gallery.pids[-1] is None and len(gallery) == 26
 
 
 def test_search_mistakes(trained: Console, own: Path, asked: Path, tmp_path: Path):

@@ -117,12 +117,18 @@ def test_names_that_write_one_number_stay_apart_where_two_do(
 
 
 def said(
-    names: list[str], people: dict[str, str], before: About | None, camera: str = "3"
+    names: list[str],
+    people: dict[str, str],
+    before: About | None,
+    camera: str = "3",
+    *,
+    known: bool = True,
 ) -> About:
     paths = {name: Path("/p", name) for name in names}
-    images = Images(Path("/p"), paths, people, {names[0]: camera})
+    cameras = {names[0]: camera} if known else {}
+    images = Images(Path("/p"), paths, people, cameras, known=known)
     old = None if before is None else Gallery(before.names, None, about=before)  # type: ignore
-    every = [*([] if before is None else before.names), *names]
+    every = list(dict.fromkeys([*([] if before is None else before.names), *names]))
     extension = Extension(images, old, names, {})
     how = Making("k", False, "cosine")
     return about_images(every, extension, how, Calibrated(), renewed=True)
@@ -144,6 +150,16 @@ def test_cameras_of_two_folders_in_one_gallery():
     assert about is not None and about.camids == [0, 1, 0, 2, 7]
     assert about.cameras == {"0": "cam2", "1": "door", "2": "0"}
     assert [about.camera(camid) for camid in (0, 2, 7, None)] == ["cam2", "0", "7", None]
+
+
+def test_who_is_not_to_be_known_is_forgotten():
+    first = said(["a", "b", "c"], {"a": "anna", "b": "5", "c": "carl"}, None)
+    assert (first.people_on(["a", "b", "c"]), first.people_on(["b", "x"])) == ((3, 3), (1, 1))
+    # Today nobody is known: what was said stays.
+    assert said(["a"], {}, first).pids == first.pids == [6, 5, 7]
+    second = said(["a", "b"], {}, first, known=False)
+    assert second.pids == [None, None, 7] and second.camids is None
+    assert second.identities == {"7": "carl"} and second.people_on(["a", "b"]) == (0, 0)
 
 
 def test_many_names_are_numbered_in_one_go():
