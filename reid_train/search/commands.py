@@ -216,7 +216,7 @@ def search(
     place = place_to_search(terminal, found, gallery, flip=flip, rule=rule)
     through = way_to_search(through)
     passing = fpr is not None or min_similarity is not None
-    threshold = threshold_of(found, place.calibrated, fpr=fpr, similarity=min_similarity)
+    threshold = threshold_of(found, place.how, place.calibrated, fpr=fpr, similarity=min_similarity)
     usual = terminal.workspace.root / "reports" / f"search-{found.name}-{queries[0].stem}.png"
     files = outputs(outs, usual)
     if outs:
@@ -246,7 +246,7 @@ def search(
     tell_matches(terminal, results, top, passing=passing)
     if opened.distance != COSINE:
         terminal.say(f"similarity: {NAMES[opened.distance]}")
-    lines = threshold_lines(found, threshold)
+    lines = threshold_lines(found, place.how, threshold)
     for line in lines:
         terminal.say(line)
     result: dict[str, Any] = {
@@ -322,7 +322,7 @@ def score(terminal: Terminal, run: str, first: Path, second: str, flip: bool, de
         }
         kind = "" if how.distance == COSINE else f" ({NAMES[how.distance]})"
         terminal.say(f"similarity {alike:.3f}{kind}{verdict[passes]}")
-        for line in threshold_lines(found, threshold):
+        for line in threshold_lines(found, how, threshold):
             terminal.say(line)
     terminal.result(
         {
