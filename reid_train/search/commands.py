@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -341,4 +342,5 @@ def _names_image(text: str) -> bool:
     """Whether an argument is meant as a file: there is one, or it looks like the path of one."""
     from pipeline.datasets.layouts.rows import is_image
 
-    return Path(text).exists() or is_image(text)
+    # Not Path.exists, which raises for a sentence longer than a file's name may be.
+    return os.path.lexists(text) or is_image(text)

@@ -161,6 +161,10 @@ def test_score_of_a_sentence_needs_the_weights_of_the_run(
             ("baseline-tiny", "a.png", "a person in red"),
             ("no text side in run 'baseline-tiny-folder-s0", "CLIP's text tower"),
         ),
+        (
+            ("baseline-tiny", "a.png", "a person in red, " * 16),  # 272 bytes
+            ("no text side in run 'baseline-tiny-folder-s0",),
+        ),
         (("baseline-tiny", "a.png"), ("B", "type reidpipe score -h")),
     ],
     ids=lambda value: " ".join(value),
