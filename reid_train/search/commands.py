@@ -227,6 +227,7 @@ def search(
     encode = run_encoder(terminal, found, device, place.how)
     wanted, damaged = encoded_queries(encode, queries, asked)
     opened, at, broken = place.opened(encode)
+    own = [at.own(query.path) if exclude_self else set() for query in wanted]
     results = find_matches(
         [at.known(query, opened) for query in wanted],
         opened,
@@ -234,7 +235,7 @@ def search(
         top=top,
         threshold=threshold,
         passing=passing,
-        without_self=exclude_self,
+        hidden=own,
         through=through,
     )
 
@@ -244,7 +245,8 @@ def search(
     tell_damaged(terminal, damaged | broken)
     if top > len(opened):
         terminal.note(f"the gallery has {len(opened)} images: --top {top} is all of them")
-    tell_matches(terminal, results, top, passing=passing)
+    left = [len(opened) - len(rows) for rows in own]
+    tell_matches(terminal, results, top, passing=passing, left=left)
     if opened.distance != COSINE:
         terminal.say(f"similarity: {NAMES[opened.distance]}")
     lines = threshold_lines(found, place.how, threshold)

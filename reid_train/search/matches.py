@@ -79,6 +79,10 @@ class Files:
         """Rows whose files have the bytes of the one at ``path``."""
         return set(self._by_digest.get(sha256_file(path), ()))
 
+    def own(self, path: Path) -> set[int]:
+        """Rows of the file at ``path``, known by the path or by equal bytes."""
+        return self.rows_at(path) | self.rows_with(path)
+
     def known(self, query: Query, gallery: Gallery) -> Query:
         """The query with the person and camera of its own file's row, where nobody said them and
         it is in the gallery.
@@ -118,29 +122,26 @@ def find_matches(
     top: int,
     threshold: Threshold | None,
     passing: bool,
-    without_self: bool,
+    hidden: Sequence[set[int]],
     through: str | None = None,
 ) -> list[tuple[Query, list[Match]]]:
     """Each query with its best ``top`` matches, best first.
 
-    files: of the gallery's images. passing: only those that reach the threshold. without_self: the
-    query's own file is no match, known by its path or by equal bytes. Who of the gallery a query's
-    person is, and which camera is which, is what ``Numbers`` says as if the queries came to it.
+    files: of the gallery's images. passing: only those that reach the threshold. hidden: rows that
+    are no match of each query. Who of the gallery a query's person is, and which camera is which,
+    is what ``Numbers`` says as if the queries came to it.
     """
     numbers = _numbers(gallery)
     numbers[0].add(query.person for query in queries if query.person is not None)
     numbers[1].add(query.camera for query in queries if query.camera is not None)
-    own: list[set[int]] = [set() for _ in queries]
-    if without_self:
-        own = [files.rows_at(query.path) | files.rows_with(query.path) for query in queries]
-    more = max(map(len, own), default=0)
+    more = max(map(len, hidden), default=0)
     features = np.stack([query.features for query in queries])
     similarity, rows = gallery.search(features, top=top + more, through=through)
     found = []
-    for query, values, places, hidden in zip(queries, similarity, rows, own, strict=True):
+    for query, values, places, left_out in zip(queries, similarity, rows, hidden, strict=True):
         matches: list[Match] = []
         for value, place in zip(values.tolist(), places.tolist(), strict=True):
-            if place in hidden or len(matches) == top:
+            if place in left_out or len(matches) == top:
                 continue
             passes = None if threshold is None else threshold.passed(value)
             if passing and not passes:

@@ -121,6 +121,8 @@ def test_the_own_file_is_no_match(trained: Console, own: Path, tmp_path: Path):
         for asked in (query, copy):
             words = ("search", RUN, asked, place, "--top", "23", "--pages", "0")
             assert trained.json(*words)["matches"][0]["image"] == str(query)
+            told = trained(*words, "--exclude-self", "--min-similarity", "-1").stdout
+            assert "may pass" not in told  # 23 are all there are beside it
             found = trained.json(*words, "--exclude-self")["matches"]
             assert len(found) == 23 and str(query) not in [m["image"] for m in found]
     # Who is on a file that is in the gallery is known.

@@ -19,7 +19,7 @@ def matches_of(query: Query, about: About) -> dict[str, Match]:
     gallery = Gallery.of(about, ROWS)
     files = Files(about.names, about.path)
     ((_, found),) = find_matches(
-        [query], gallery, files, top=3, threshold=None, passing=False, without_self=False
+        [query], gallery, files, top=3, threshold=None, passing=False, hidden=[set()]
     )
     return {match.name: match for match in found}
 
