@@ -76,7 +76,9 @@ def embed(
     found = find_run(terminal.workspace, run)
     known = not no_identities
     check_embedded(folder, rule=rule, split=split, known=known)
-    images = images_named(terminal, folder, rule=rule, known=known, split=split or "gallery")
+    images = images_named(
+        terminal, folder, rule=rule, known=known, split=split or "gallery", or_all=split is None
+    )
     target = out or terminal.workspace.root / "embeddings" / f"{found.name}-{images.called}"
     check_out(target, folder=True)
     how = making(found, flip)

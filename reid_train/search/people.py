@@ -93,9 +93,20 @@ def images_at(place: Path, *, rule: str | None = None, known: bool = True) -> Im
     return replace(nobody, people=images.people, cameras=images.cameras, notes=notes)
 
 
-def images_of_rows(root: Path, rows: Sequence[ImageRow], *, split: str, dataset: str) -> Images:
-    """The images of one split of a prepared dataset, of all where it has no such split."""
-    chosen = [row for row in rows if row.split == split] or list(rows)
+def images_of_rows(
+    root: Path, rows: Sequence[ImageRow], *, split: str, dataset: str, or_all: bool = True
+) -> Images:
+    """The images of one split of a prepared dataset, of all where it has no such split. Raises
+    ReidpipeError there unless ``or_all``.
+    """
+    chosen = [row for row in rows if row.split == split]
+    if not chosen and not or_all:
+        there = sorted({row.split for row in rows})
+        raise ReidpipeError(
+            f"found no split {split} in {dataset}; expected {' or '.join(there)}; type --split "
+            f"{there[0]}"
+        )
+    chosen = chosen or list(rows)
     which = split if chosen[0].split == split and len(chosen) < len(rows) else "all"
     note = f"{dataset}: {which} images, {len(chosen)} of {len(rows)}"
     called = f"{place_name(dataset)}-{which}"

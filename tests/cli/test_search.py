@@ -149,6 +149,8 @@ def test_a_table_and_a_dataset(trained: Console, people: Path, own: Path, tmp_pa
     told = trained("embed", RUN, "folder", "--out", tmp_path / "d").stdout
     assert "folder: gallery images, 24 of 60" in told and "6 people on 24 of 24" in told
     assert len(trained.json("search", RUN, "folder", tmp_path / "d", *more)["queries"]) == 12
+    line = trained.mistake("embed", RUN, "folder", "--split", "val")
+    assert "found no split val in folder; expected gallery or query or train" in line
 
 
 def test_people_come_later_and_without_computing(trained: Console, own: Path, tmp_path: Path):

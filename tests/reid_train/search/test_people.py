@@ -72,6 +72,17 @@ def test_a_prepared_dataset_has_numbers_of_cameras():
     assert images.people == {"a.jpg": "4"} and images.cameras == {"a.jpg": "1"}
 
 
+def test_a_split_that_was_typed_is_there_or_refused():
+    rows = [
+        ImageRow(f"{split}.jpg", f"{split}.jpg", split, 4, 1, None, "", None, 1, 1, "")
+        for split in ("train", "query")
+    ]
+    images = images_of_rows(Path("/p"), rows, split="gallery", dataset="d")
+    assert len(images) == 2 and images.called == "d-all"
+    with pytest.raises(ReidpipeError, match="found no split val in d; expected query or train;"):
+        images_of_rows(Path("/p"), rows, split="val", dataset="d", or_all=False)
+
+
 def test_one_file(tmp_path: Path):
     images = images_at(tree(tmp_path, "a/x.jpg") / "a" / "x.jpg")
     assert images.paths == {"x.jpg": tmp_path / "a" / "x.jpg"}
