@@ -139,7 +139,8 @@ def said(
     cameras = {names[0]: camera} if known else {}
     images = Images(Path("/p"), paths, people, cameras, known=known)
     old = None if before is None else Gallery(before.names, None, about=before)  # type: ignore
-    every = list(dict.fromkeys([*([] if before is None else before.names), *names]))
+    there: list[str] = [] if before is None else before.names
+    every = [*there, *(name for name in names if name not in there)]
     extension = Extension(images, old, names, {})
     how = Making("k", False, "cosine")
     return about_images(every, extension, how, Calibrated(), renewed=True)
