@@ -156,7 +156,7 @@ class Protocol(Part):
     distance to a track is that to its nearest image. cmc ``identities``: a rank is how many other
     people come first, not images. top_k: ranks looked at
     (None: all). average_precision ``found-in-top-k``: mean precision at the hits inside the first
-    top_k ranks, divided by the number of hits found there; 0 without any.
+    top_k ranks, divided by the number of hits found there; 0 without any. The two go together.
     """
 
     name: str
@@ -177,6 +177,16 @@ class Protocol(Part):
     top_k: AtLeastOne | None = None
     average_precision: Literal["full", "found-in-top-k"] = "full"
     counts: dict[Literal["query", "gallery"], Counts] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _average_is_of_the_ranks(self) -> Protocol:
+        if (self.top_k is None) != (self.average_precision == "full"):
+            found = "no top_k" if self.top_k is None else f"top_k {self.top_k}"
+            raise ValueError(
+                f"found {found} and average_precision {self.average_precision} in protocol "
+                f"{self.name}; expected top_k with found-in-top-k, or neither"
+            )
+        return self
 
 
 class Manifest(Part):

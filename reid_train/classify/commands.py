@@ -39,6 +39,8 @@ from reid_train.recipe.arguments import setting
 from reid_train.recipe.combinations import read_names, read_seeds
 
 SHOTS = 16
+# The classes that --split has a learner learn, all but where it says so.
+LEARNT = {"base-new": "base", "people": "seen"}
 
 
 @click.command(context_settings=CONTEXT)
@@ -163,14 +165,12 @@ def classify(
     indices = [classes.index for classes in known.values()]
 
     def check() -> None:
-        tables = {name: read_table(terminal.workspace, classes) for name, classes in known.items()}
-        for name in names:
-            if not tables[name].train and any(line.shots for line in lines if line.dataset == name):
-                raise ReidpipeError(
-                    f"found no training image in {name}; expected some for "
-                    f"{', '.join(recipe.name for recipe in loaded)} to learn from; type reidpipe "
-                    "classify zero-shot, which needs none, or add a split train"
-                )
+        for name, classes in known.items():
+            found = read_table(terminal.workspace, classes)
+            if any(line.shots for line in lines if line.dataset == name):
+                found.rows_of("train", LEARNT.get(split, "all"))
+            for part in ("base", "new") if split == "base-new" else ("all",):
+                found.rows_of("test", part)
 
     outcome = graph.run_checked(
         terminal.workspace,
@@ -241,7 +241,7 @@ def _line(
     test = ranks if split == "people" else tests
     if recipe.learner == "zero-shot" or file is not None:
         return Line(recipe.name, dataset, split, None, (), (test(None),), tuple(targets))
-    part = {"base-new": "base", "people": "seen"}.get(split, "all")
+    part = LEARNT.get(split, "all")
     found = []
     for seed in seeds:
         trained = steps.learner(source, recipe, clip, count=shots, part=part, seed=seed)

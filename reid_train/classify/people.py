@@ -36,7 +36,7 @@ def retrieve(job: Job) -> dict[str, Any]:
     recipe = from_plain(job.params["recipe"])
     table = read_classes(job.inputs["index"], **job.params["classes"])
     labels = table.labels("tested")
-    rows = of_classes(table.test, labels)
+    rows = of_classes(table.rows_of("test", "tested"), labels)
     runtime = Runtime.create(job.device, "fp32", job.threads)
     model = classifier(job, recipe, [table.names[label] for label in labels], runtime)
     scores: list[Tensor] = []

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from pipeline.artifacts.atomic import replacing, write_json
 from pipeline.artifacts.store import versions
-from pipeline.terminal.errors import ReidpipeError
 from reid_train.classify.classifier import load_prompt_classifier
 from reid_train.classify.recipe import LearnerRecipe, from_plain
 from reid_train.classify.task import ClassificationTask, ShotBatches, features_of, images_of
@@ -59,15 +58,9 @@ def features(job: Job) -> dict[str, Any]:
     from safetensors.torch import save_file
 
     table = _classes(job)
-    rows: Sequence[Row] = table.test
+    rows: Sequence[Row] = table.rows_of("train" if "shots" in job.inputs else "test", "all")
     if "shots" in job.inputs:
         rows = Draw.read(job.inputs["shots"] / SHOTS).train
-    if not rows:
-        raise ReidpipeError(
-            f"found no image to test on among the classes of '{table.index.dataset}'; expected "
-            "FOLDER/test/<class>/<image> beside train, or a split of another name; type reidpipe "
-            f"datasets {table.index.dataset}"
-        )
     runtime = Runtime.create(job.device, "fp32", job.threads)
     model = load_prompt_classifier(
         "zero-shot", clip=_clip(job), class_names=["nothing"], device=str(runtime.device)
@@ -95,6 +88,7 @@ def train(job: Job) -> dict[str, Any]:
     recipe, seed, table = from_plain(job.params["recipe"]), int(job.params["seed"]), _classes(job)
     assert recipe.training is not None and isinstance(recipe.training.epochs, int)
     labels = table.labels(job.params["part"])
+    table.rows_of("train", job.params["part"])
     drawn = Draw.read(job.inputs["shots"] / SHOTS)
     rows = of_classes(drawn.train, labels)
     runtime = _runtime(job, recipe)
@@ -158,7 +152,7 @@ def evaluate(job: Job) -> dict[str, Any]:
     recipe, table = from_plain(job.params["recipe"]), _classes(job)
     labels = table.labels(job.params["part"])
     kept = np.flatnonzero([row.label in labels for row in table.test])
-    rows = of_classes(table.test, labels)
+    rows = of_classes(table.rows_of("test", job.params["part"]), labels)
     runtime = Runtime.create(job.device, "fp32", job.threads)
     names = [table.names[label] for label in labels]
     model = classifier(job, recipe, names, runtime)

@@ -11,10 +11,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pipeline.datasets.index import ImageRow, Index, read_index
 from pipeline.images.originals import Original
 from pipeline.terminal.errors import ReidpipeError, nearest
+from pipeline.terminal.printable import shortened
 from reid_train.data.own_classes import is_own, own_classes
 from reid_train.data.shots import Row, halve_classes, names_of_classes
 
@@ -45,6 +47,30 @@ class ClassRows:
             rows = self.train if part == "seen" else self.test
             return sorted({row.label for row in rows})
         return getattr(halve_classes(len(self.names)), part)
+
+    def rows_of(self, split: Literal["train", "test"], part: str) -> list[Row]:
+        """The images of a split that show the classes of ``part``. Raises ReidpipeError where there
+        is none: nothing could be learnt from them, and their accuracy would be no number.
+        """
+        labels = set(self.labels(part))
+        rows = [row for row in getattr(self, split) if row.label in labels]
+        if rows:
+            return rows
+        where = f"of the {part} half of the classes" if part in halve_classes(2)._fields else ""
+        whole = f"{where or 'among the classes'} of '{self.index.dataset}'"
+        if where:
+            named = shortened([self.names[label] for label in sorted(labels)])
+            cure = f"type --split all, or add images of {named}"
+        elif split == "train":
+            cure = "type reidpipe classify zero-shot, which needs none, or add a split train"
+        else:
+            cure = f"type reidpipe datasets {self.index.dataset}"
+        if split == "train":
+            raise ReidpipeError(f"found no training image {whole}; expected some; {cure}")
+        raise ReidpipeError(
+            f"found no image to test on {whole}; expected FOLDER/test/<class>/<image> beside "
+            f"train, or a split of another name; {cure}"
+        )
 
     def files(self, rows: Iterable[Row]) -> list[Original]:
         """The images of these rows."""

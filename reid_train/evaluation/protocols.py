@@ -105,11 +105,11 @@ def score_protocol(
     """Metrics from (first query, distances (n, G)) chunks as ``protocol`` counts them. orders: of
     ``matches``, where others have looked at these chunks.
     """
-    if protocol.average_precision == "full" and protocol.top_k is None:
+    if protocol.top_k is None:
         people = g_pids if protocol.cmc == "identities" else None
         return score(chunks, len(q_pids), matches, max_rank, people, orders)
-    top_k, orders = protocol.top_k or len(g_pids), orders or Orders(matches)
-    return _score_top(chunks, q_pids, g_pids, orders, top_k, max_rank)
+    orders = orders or Orders(matches)
+    return _score_top(chunks, q_pids, g_pids, orders, protocol.top_k, max_rank)
 
 
 def _score_top(

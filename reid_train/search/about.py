@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,10 +28,11 @@ class About(Part):
 
     names: of the images, each once: their paths below the folder that was embedded, with "/".
     pids, camids: identities and cameras where known (single ones may be None). identities: pid ->
-    what the person is called where that is not the number itself. model_key: of the model artifact
-    they were made by. flip: whether the mirrored images' features were added. distance: what ranks
-    them; normalise: whether that is of L2-normalised rows (of the cosine it is), which are stored
-    as the model gave them. threshold: of an error rate of 1 %; calibration: gives that of any rate.
+    what the person is called where that is not the number itself; cameras: the same of camids.
+    model_key: of the model artifact they were made by. flip: whether the mirrored images' features
+    were added. distance: what ranks them; normalise: whether that is of L2-normalised rows (of the
+    cosine it is), which are stored as the model gave them. threshold: of an error rate of 1 %;
+    calibration: gives that of any rate.
     versions: of Python and the packages that can change a number, when the gallery was written.
     features_sha256: of ``features.npy``. folders, folder: the folders that were embedded, and for
     each row the number of its own; sha256: of each row's file. Single ones, or all, are None
@@ -45,6 +47,7 @@ class About(Part):
     calibration: Calibration | None = None
     versions: dict[str, str] = {}
     identities: dict[str, str] = {}
+    cameras: dict[str, str] = {}
     features_sha256: Digest | None = None
     folders: list[str] = []
     pids: list[Number | None] | None = None
@@ -82,6 +85,19 @@ class About(Part):
     def called(self, pid: int | None) -> str | None:
         """The name of an identity."""
         return None if pid is None else self.identities.get(str(pid), str(pid))
+
+    def camera(self, camid: int | None) -> str | None:
+        """The name of a camera."""
+        return None if camid is None else self.cameras.get(str(camid), str(camid))
+
+    def people_on(self, names: Container[str]) -> tuple[int, int]:
+        """How many people are known on these images, and on how many of them."""
+        pids = [
+            pid
+            for pid, name in zip(self.pids or [], self.names, strict=False)
+            if pid is not None and name in names
+        ]
+        return len(set(pids)), len(pids)
 
     def text(self) -> str:
         """The content of the file: a line per field, columns last."""

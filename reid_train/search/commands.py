@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,9 @@ def embed(
     found = find_run(terminal.workspace, run)
     known = not no_identities
     check_embedded(folder, rule=rule, split=split, known=known)
-    images = images_named(terminal, folder, rule=rule, known=known, split=split or "gallery")
+    images = images_named(
+        terminal, folder, rule=rule, known=known, split=split or "gallery", or_all=split is None
+    )
     target = out or terminal.workspace.root / "embeddings" / f"{found.name}-{images.called}"
     check_out(target, folder=True)
     how = making(found, flip)
@@ -103,9 +106,10 @@ def embed(
         terminal.say(f"nothing to do: the features of the {readable} that can be read exist")
     elif before is not None:
         terminal.say(f"computed {computed} images that are new or have changed")
-    people = set(images.people.values())
+    assert gallery.about is not None
+    people, known_on = gallery.about.people_on(images.paths)
     terminal.say(
-        f"identities: {len(people)} people on {len(images.people)} of {len(images)} images"
+        f"identities: {people} people on {known_on} of {len(images)} images"
         if people
         else "identities: none known (a folder per person, --rule or a CSV with path,pid,camid)"
     )
@@ -117,7 +121,7 @@ def embed(
             "folder": str(target),
             "images": len(gallery),
             "computed": computed,
-            "people": len(people),
+            "people": people,
             "dimension": dimension,
             "damaged": damaged,
             "notes": list(images.notes),
@@ -215,7 +219,7 @@ def search(
     place = place_to_search(terminal, found, gallery, flip=flip, rule=rule)
     through = way_to_search(through)
     passing = fpr is not None or min_similarity is not None
-    threshold = threshold_of(found, place.calibrated, fpr=fpr, similarity=min_similarity)
+    threshold = threshold_of(found, place.how, place.calibrated, fpr=fpr, similarity=min_similarity)
     usual = terminal.workspace.root / "reports" / f"search-{found.name}-{queries[0].stem}.png"
     files = outputs(outs, usual)
     if outs:
@@ -225,6 +229,7 @@ def search(
     encode = run_encoder(terminal, found, device, place.how)
     wanted, damaged = encoded_queries(encode, queries, asked)
     opened, at, broken = place.opened(encode)
+    own = [at.own(query.path) if exclude_self else set() for query in wanted]
     results = find_matches(
         [at.known(query, opened) for query in wanted],
         opened,
@@ -232,7 +237,7 @@ def search(
         top=top,
         threshold=threshold,
         passing=passing,
-        without_self=exclude_self,
+        hidden=own,
         through=through,
     )
 
@@ -242,10 +247,11 @@ def search(
     tell_damaged(terminal, damaged | broken)
     if top > len(opened):
         terminal.note(f"the gallery has {len(opened)} images: --top {top} is all of them")
-    tell_matches(terminal, results, top, passing=passing)
+    left = [len(opened) - len(rows) for rows in own]
+    tell_matches(terminal, results, top, passing=passing, left=left)
     if opened.distance != COSINE:
         terminal.say(f"similarity: {NAMES[opened.distance]}")
-    lines = threshold_lines(found, threshold)
+    lines = threshold_lines(found, place.how, threshold)
     for line in lines:
         terminal.say(line)
     result: dict[str, Any] = {
@@ -321,7 +327,7 @@ def score(terminal: Terminal, run: str, first: Path, second: str, flip: bool, de
         }
         kind = "" if how.distance == COSINE else f" ({NAMES[how.distance]})"
         terminal.say(f"similarity {alike:.3f}{kind}{verdict[passes]}")
-        for line in threshold_lines(found, threshold):
+        for line in threshold_lines(found, how, threshold):
             terminal.say(line)
     terminal.result(
         {
@@ -340,4 +346,5 @@ def _names_image(text: str) -> bool:
     """Whether an argument is meant as a file: there is one, or it looks like the path of one."""
     from pipeline.datasets.layouts.rows import is_image
 
-    return Path(text).exists() or is_image(text)
+    # Not Path.exists, which raises for a sentence longer than a file's name may be.
+    return os.path.lexists(text) or is_image(text)

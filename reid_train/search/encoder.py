@@ -37,8 +37,16 @@ def making(run: Run, flip: bool) -> Making:
     """How embed, search and score make features: mirrored where asked for, or as the recipe says,
     as ``eval`` does.
     """
-    mirrored = flip or bool(run.model.params["recipe"]["test"]["flip"])
-    return Making(run.model.key, mirrored, distance_of(run.model))
+    return Making(run.model.key, flip or _mirrors(run), distance_of(run.model))
+
+
+def evaluated_by(run: Run, how: Making) -> str:
+    """The command that calibrates a threshold of features that are made so."""
+    return f"reidpipe eval {run.name}{' --flip' if how.flip and not _mirrors(run) else ''}"
+
+
+def _mirrors(run: Run) -> bool:
+    return bool(run.model.params["recipe"]["test"]["flip"])
 
 
 def run_encoder(

@@ -94,8 +94,8 @@ def extend(
     Features are kept after every BLOCK images, so that a killed call goes on where it was. Images
     there keep their rows; changed ones get new features in theirs, new ones follow. A changed image
     that is damaged now leaves, for its features are of another. Identities and cameras of these
-    images are those of today, where today knows any. calibrated: an empty one leaves the gallery's
-    own. Raises DamagedImage when nothing would be in the gallery.
+    images are those of today, where today knows any; none, where nobody is to be known. calibrated:
+    an empty one leaves the gallery's own. Raises DamagedImage when nothing would be in the gallery.
     """
     old = extension.gallery
     computed, damaged = _computed(folder, extension, encode, how, tell)
@@ -171,13 +171,23 @@ def about_images(
             for name in names
         ]
 
-    people = Numbers([], {}) if said is None else Numbers(said.pids or [], said.identities)
-    people.add(images.people.values())
-    pids = column(
-        None if said is None else said.pids,
-        {name: people.numbers[person] for name, person in images.people.items()},
-    )
-    camids = column(None if said is None else said.camids, images.cameras)
+    forgotten = {} if images.known else dict.fromkeys(images.paths)
+
+    def numbers(stored: Sequence | None, called: dict, given: dict) -> tuple[list, dict]:
+        """The column of people or of cameras, and what its numbers are called."""
+        every = Numbers(stored or [], called)
+        every.add(given.values())
+        new = {name: every.numbers[other] for name, other in given.items()}
+        values = column(stored, forgotten | new)
+        used = {str(value) for value in values}
+        return values, {number: name for number, name in every.names.items() if number in used}
+
+    if said is None:
+        pids, identities = numbers(None, {}, images.people)
+        camids, cameras = numbers(None, {}, images.cameras)
+    else:
+        pids, identities = numbers(said.pids, said.identities, images.people)
+        camids, cameras = numbers(said.camids, said.cameras, images.cameras)
     folders = [] if said is None else list(said.folders)
     root = str(images.folder.absolute())
     if root not in folders:
@@ -185,7 +195,6 @@ def about_images(
     ours = dict.fromkeys(extension.digests, folders.index(root))
     folder = column(None if said is None else said.folder, ours)
     sha256 = column(None if said is None else said.sha256, extension.digests)
-    used = {str(pid) for pid in pids}
     newer = calibrated if calibrated.threshold is not None or said is None else said
     return About(
         names=list(names),
@@ -195,7 +204,8 @@ def about_images(
         normalise=how.distance == COSINE,
         pids=None if all(pid is None for pid in pids) else pids,
         camids=None if all(camid is None for camid in camids) else camids,
-        identities={pid: name for pid, name in people.identities.items() if pid in used},
+        identities=identities,
+        cameras=cameras,
         threshold=newer.threshold,
         calibration=newer.calibration,
         versions=versions() if said is None or renewed else said.versions,

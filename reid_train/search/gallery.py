@@ -39,8 +39,8 @@ class Gallery:
     """n images that can be searched.
 
     names: n names, a list. pids: (n,) int64 identities, camids: (n,) int64 cameras (of type object
-    where single ones are None), or None where unknown. What people are called is in
-    ``about.identities``. features: (n, D) float32, not normalised;
+    where single ones are None), or None where unknown. What people and cameras are called is in
+    ``about.identities`` and ``about.cameras``. features: (n, D) float32, not normalised;
     a memory map when opened from a folder. about: the rest of ``gallery.json``, None of a gallery
     that was never written.
     """

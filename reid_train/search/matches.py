@@ -13,9 +13,10 @@ import numpy as np
 
 from pipeline.artifacts import atomic
 from pipeline.artifacts.atomic import sha256_file
+from pipeline.datasets.layouts.own.words import whole
 from reid_train.evaluation.calibration import Threshold
 from reid_train.search.gallery import Gallery
-from reid_train.search.people import same_file
+from reid_train.search.people import Numbers, same_file
 
 FIELDS = (
     "query", "rank", "name", "similarity", "passes", "person", "verdict", "same_camera", "image",
@@ -29,14 +30,15 @@ class Query:
     path: Path
     features: np.ndarray
     person: str | None = None
-    camera: int | None = None
+    camera: str | None = None
 
 
 @dataclass(frozen=True)
 class Match:
     """A gallery image at ``rank`` (from 1) of a query. name: in the gallery; image: its file.
     passes: whether it reaches the threshold, None without one. verdict: ``right`` or ``wrong``,
-    None where a person is not known. same_camera: None where a camera is not.
+    None where a person is not known. same_camera: None where a camera is not, or one of the two is
+    called by a number and the other by a name.
     """
 
     query: str
@@ -77,6 +79,10 @@ class Files:
         """Rows whose files have the bytes of the one at ``path``."""
         return set(self._by_digest.get(sha256_file(path), ()))
 
+    def own(self, path: Path) -> set[int]:
+        """Rows of the file at ``path``, known by the path or by equal bytes."""
+        return self.rows_at(path) | self.rows_with(path)
+
     def known(self, query: Query, gallery: Gallery) -> Query:
         """The query with the person and camera of its own file's row, where nobody said them and
         it is in the gallery.
@@ -116,30 +122,32 @@ def find_matches(
     top: int,
     threshold: Threshold | None,
     passing: bool,
-    without_self: bool,
+    hidden: Sequence[set[int]],
     through: str | None = None,
 ) -> list[tuple[Query, list[Match]]]:
     """Each query with its best ``top`` matches, best first.
 
-    files: of the gallery's images. passing: only those that reach the threshold. without_self: the
-    query's own file is no match, known by its path or by equal bytes.
+    files: of the gallery's images. passing: only those that reach the threshold. hidden: rows that
+    are no match of each query. Who of the gallery a query's person is, and which camera is which,
+    is what ``Numbers`` says as if the queries came to it.
     """
-    own: list[set[int]] = [set() for _ in queries]
-    if without_self:
-        own = [files.rows_at(query.path) | files.rows_with(query.path) for query in queries]
-    more = max(map(len, own), default=0)
+    numbers = _numbers(gallery)
+    numbers[0].add(query.person for query in queries if query.person is not None)
+    numbers[1].add(query.camera for query in queries if query.camera is not None)
+    more = max(map(len, hidden), default=0)
     features = np.stack([query.features for query in queries])
     similarity, rows = gallery.search(features, top=top + more, through=through)
     found = []
-    for query, values, places, hidden in zip(queries, similarity, rows, own, strict=True):
+    for query, values, places, left_out in zip(queries, similarity, rows, hidden, strict=True):
         matches: list[Match] = []
         for value, place in zip(values.tolist(), places.tolist(), strict=True):
-            if place in hidden or len(matches) == top:
+            if place in left_out or len(matches) == top:
                 continue
             passes = None if threshold is None else threshold.passed(value)
             if passing and not passes:
                 break
-            matches.append(_match(query, gallery, files, place, value, passes, len(matches) + 1))
+            rank = len(matches) + 1
+            matches.append(_match(query, gallery, numbers, files, place, value, passes, rank))
         found.append((query, matches))
     return found
 
@@ -147,16 +155,20 @@ def find_matches(
 def _match(
     query: Query,
     gallery: Gallery,
+    numbers: tuple[Numbers, Numbers],
     files: Files,
     place: int,
     value: float,
     passes: bool | None,
     rank: int,
 ) -> Match:
+    people, cameras = numbers
     person, camera = seen(gallery, place)
-    verdict = None
+    verdict = same_camera = None
     if person is not None and query.person is not None:
-        verdict = "right" if person == query.person else "wrong"
+        verdict = "right" if people.same(person, query.person) else "wrong"
+    if camera is not None and query.camera is not None and _are_alike(camera, query.camera):
+        same_camera = cameras.same(camera, query.camera)
     return Match(
         query=str(query.path),
         rank=rank,
@@ -166,18 +178,31 @@ def _match(
         passes=passes,
         person=person,
         verdict=verdict,
-        same_camera=None if camera is None or query.camera is None else camera == query.camera,
+        same_camera=same_camera,
     )
 
 
-def seen(gallery: Gallery, row: int) -> tuple[str | None, int | None]:
-    """Who is on a gallery's image, and by which camera it was taken."""
+def _are_alike(first: str, second: str) -> bool:
+    # Which of cam1 and cam2 somebody numbered 0 is not known.
+    return (whole(first) is None) == (whole(second) is None)
+
+
+def _numbers(gallery: Gallery) -> tuple[Numbers, Numbers]:
+    """The people and the cameras of a gallery."""
+    about = gallery.about
+    columns = (() if ids is None else ids.tolist() for ids in (gallery.pids, gallery.camids))
+    called = ({}, {}) if about is None else (about.identities, about.cameras)
+    people, cameras = map(Numbers, columns, called)
+    return people, cameras
+
+
+def seen(gallery: Gallery, row: int) -> tuple[str | None, str | None]:
+    """What the person on a gallery's image is called, and the camera that took it."""
     pid = None if gallery.pids is None else gallery.pids[row]
-    camera = None if gallery.camids is None else gallery.camids[row]
-    person = None
-    if pid is not None:
-        person = str(pid) if gallery.about is None else gallery.about.called(int(pid))
-    return person, None if camera is None else int(camera)
+    camid = None if gallery.camids is None else gallery.camids[row]
+    if gallery.about is None:
+        return None if pid is None else str(pid), None if camid is None else str(camid)
+    return gallery.about.called(pid), gallery.about.camera(camid)
 
 
 def write_table(file: Path, found: Sequence[Sequence[Match]]) -> None:

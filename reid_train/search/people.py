@@ -11,9 +11,8 @@ from pathlib import Path
 from pipeline.artifacts.runs import place_name
 from pipeline.datasets.index import ImageRow
 from pipeline.datasets.layouts.own import other_files, read_own
-from pipeline.datasets.layouts.rows import (
-    LayoutRow,
-)
+from pipeline.datasets.layouts.own.words import whole
+from pipeline.datasets.layouts.rows import LayoutResult, LayoutRow
 from pipeline.terminal.errors import ReidpipeError
 from reid_train.evaluation.image_files import images_below
 
@@ -48,17 +47,19 @@ class Images:
     """Image files of one place.
 
     folder: what names are relative to. paths: name -> file, in the order of the names. people: name
-    -> what the person is called, cameras: name -> number, where known. notes: what a person should
-    be told about them. called: what a gallery of them is called where nobody says; two choices of
-    images of one folder differ in it.
+    -> what the person is called, cameras: name -> what the camera is called, where known. notes:
+    what a person should be told about them. called: what a gallery of them is called where nobody
+    says; two choices of images of one folder differ in it. known: False where nothing is to be said
+    of people and cameras, not even what was said before.
     """
 
     folder: Path
     paths: Mapping[str, Path]
     people: dict[str, str] = field(default_factory=dict)
-    cameras: dict[str, int] = field(default_factory=dict)
+    cameras: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     called: str = ""
+    known: bool = True
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -92,22 +93,38 @@ def images_at(place: Path, *, rule: str | None = None, known: bool = True) -> Im
     return replace(nobody, people=images.people, cameras=images.cameras, notes=notes)
 
 
-def images_of_rows(root: Path, rows: Sequence[ImageRow], *, split: str, dataset: str) -> Images:
-    """The images of one split of a prepared dataset, of all where it has no such split."""
-    chosen = [row for row in rows if row.split == split] or list(rows)
+def images_of_rows(
+    root: Path, rows: Sequence[ImageRow], *, split: str, dataset: str, or_all: bool = True
+) -> Images:
+    """The images of one split of a prepared dataset, of all where it has no such split. Raises
+    ReidpipeError there unless ``or_all``.
+    """
+    chosen = [row for row in rows if row.split == split]
+    if not chosen and not or_all:
+        there = sorted({row.split for row in rows})
+        raise ReidpipeError(
+            f"found no split {split} in {dataset}; expected {' or '.join(there)}; type --split "
+            f"{there[0]}"
+        )
+    chosen = chosen or list(rows)
     which = split if chosen[0].split == split and len(chosen) < len(rows) else "all"
     note = f"{dataset}: {which} images, {len(chosen)} of {len(rows)}"
     called = f"{place_name(dataset)}-{which}"
-    return replace(_of_rows(root, chosen, (note,)), called=called)
+    return replace(_of_rows(root, chosen, (note,), {}), called=called)
 
 
 def _of_table(table: Path) -> Images:
     found = read_own(table, everyone=True)
     left = tuple(f"left out: {count} {reason}" for reason, count in found.dropped.items())
-    return _of_rows(found.root, found.rows, left)
+    return _of_rows(found.root, found.rows, left, found.cameras)
 
 
-def _of_rows(root: Path, rows: Sequence[ImageRow | LayoutRow], notes: tuple[str, ...]) -> Images:
+def _of_rows(
+    root: Path,
+    rows: Sequence[ImageRow | LayoutRow],
+    notes: tuple[str, ...],
+    named: Mapping[int, str],
+) -> Images:
     called = _called(rows)
     people, cameras = {}, {}
     ordered = sorted(rows, key=lambda row: row.path)
@@ -115,37 +132,33 @@ def _of_rows(root: Path, rows: Sequence[ImageRow | LayoutRow], notes: tuple[str,
         if row.pid is not None:
             people[row.path] = called[row.pid]
         if row.camid is not None:
-            cameras[row.path] = row.camid
+            cameras[row.path] = named.get(row.camid, str(row.camid))
     paths = Below(root, (row.path for row in ordered))
     return Images(Path(root), paths, people, cameras, notes)
 
 
-def _layout(folder: Path, rule: str | None, *, told: bool) -> tuple[Path, list[LayoutRow]] | None:
+def _layout(folder: Path, rule: str | None, *, told: bool) -> LayoutResult | None:
     try:
-        found = read_own(folder, rule=rule, everyone=True)
+        return read_own(folder, rule=rule, everyone=True)
     except ReidpipeError:
         # Images of one's own need no order: then nobody is known.
         if told:
             raise
         return None
-    return found.root, found.rows
 
 
-def _with_people(
-    folder: Path, paths: Mapping[str, Path], found: tuple[Path, list[LayoutRow]] | None
-) -> Images:
+def _with_people(folder: Path, paths: Mapping[str, Path], found: LayoutResult | None) -> Images:
     if found is None:
         return Images(folder, paths)
-    root, rows = found
-    called = _called(rows)
-    by_file = {_same_form(Path(root, row.path)): row for row in rows}
+    said = _of_rows(found.root, found.rows, (), found.cameras)
+    by_file = {_same_form(path): name for name, path in said.paths.items()}
     people, cameras = {}, {}
     for name, path in paths.items():
-        row = by_file.get(_same_form(path))
-        if row is not None and row.pid is not None:
-            people[name] = called[row.pid]
-        if row is not None and row.camid is not None:
-            cameras[name] = row.camid
+        other = by_file.get(_same_form(path), "")
+        if other in said.people:
+            people[name] = said.people[other]
+        if other in said.cameras:
+            cameras[name] = said.cameras[other]
     return Images(folder, paths, people, cameras)
 
 
@@ -167,34 +180,56 @@ def _called(rows: Sequence[ImageRow | LayoutRow]) -> dict[int, str]:
 
 
 class Numbers:
-    """Identities as numbers: a name that is a number is that number, unless another has it."""
+    """Names of people, or of cameras, as numbers: a name that is a number is that number, unless
+    another has it.
 
-    def __init__(self, pids: Iterable[int | None], identities: dict[str, str]) -> None:
-        self.identities = dict(identities)
-        self.used = {int(pid) for pid in pids if pid is not None}
-        self.numbers = {self.identities.get(str(pid), str(pid)): pid for pid in self.used}
+    Names that write one number (1 and 0001) are one person, since a folder of nothing but numbers
+    loses their zeros and one with another name keeps them; unless two of the known, or two of those
+    that are added together, write it (7 and 007): then each is somebody else.
+
+    numbers: name -> number. names: number -> name where that is not the number itself.
+    """
+
+    def __init__(self, used: Iterable[int | None], names: dict[str, str]) -> None:
+        self.names = dict(names)
+        self.used = {int(number) for number in used if number is not None}
+        self.numbers = {self.names.get(str(number), str(number)): number for number in self.used}
         self.highest = max(self.used, default=-1)
 
     def add(self, names: Iterable[str]) -> None:
         """Give every name a number that has none yet."""
-        fresh = sorted({name for name in names if name not in self.numbers}, key=_numbers_first)
-        for name in fresh:
-            number = int(name) if _is_number(name) else -1
-            if number < 0 or number in self.used:
-                number = self.highest + 1
+        added = set(names)
+        known = _by_value(self.numbers)
+        together = _by_value(added)
+        for name in sorted(added - self.numbers.keys(), key=_numbers_first):
+            value = whole(name)
+            same = {self.numbers[other] for other in known.get(value, ())}
+            if value is not None and len(same) == len(together[value]) == 1:
+                self.numbers[name] = same.pop()
+                continue
+            number = self.highest + 1 if value is None or value in self.used else value
             self.used.add(number)
             self.highest = max(self.highest, number)
             self.numbers[name] = number
             if str(number) != name:
-                self.identities[str(number)] = name
+                self.names[str(number)] = name
+
+    def same(self, first: str, second: str) -> bool:
+        """Whether two of the names are one number's."""
+        return self.numbers[first] == self.numbers[second]
 
 
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdigit() and len(name) <= 18
+def _by_value(names: Iterable[str]) -> dict[int | None, list[str]]:
+    """The number that names write -> these names."""
+    values: dict[int | None, list[str]] = {}
+    for name in names:
+        if (value := whole(name)) is not None:
+            values.setdefault(value, []).append(name)
+    return values
 
 
 def _numbers_first(name: str) -> tuple[bool, str]:
-    return not _is_number(name), name
+    return whole(name) is None, name
 
 
 def same_file(first: Path, second: Path) -> bool:

@@ -22,12 +22,18 @@ from reid_train.search.threshold import Calibrated, newest_calibration
 
 
 def images_named(
-    terminal: Terminal, place: Path, *, rule: str | None, split: str, known: bool = True
+    terminal: Terminal,
+    place: Path,
+    *,
+    rule: str | None,
+    split: str,
+    or_all: bool = True,
+    known: bool = True,
 ) -> Images:
     """The images of a folder, file or table, or of a split of the dataset called ``place``.
 
-    known: whether anything is said of people and cameras. Raises as ``images_at``, and for a
-    dataset that is not prepared.
+    known: whether anything is said of people and cameras. Raises as ``images_at`` and
+    ``images_of_rows``, and for a dataset that is not prepared.
     """
     if place.exists() or not _is_dataset(place):
         images = images_at(place, rule=rule, known=known)
@@ -35,9 +41,11 @@ def images_named(
         step = index_step(terminal.workspace, str(place), make=terminal.make)
         terminal.make(step)
         index = read_index(terminal.workspace.folder(step))
-        images = images_of_rows(index.root, index.rows, split=split, dataset=str(place))
+        images = images_of_rows(
+            index.root, index.rows, split=split, dataset=str(place), or_all=or_all
+        )
         check_originals(index.original(row) for row in index.rows if row.path in images.paths)
-    return images if known else replace(images, people={}, cameras={})
+    return images if known else replace(images, people={}, cameras={}, known=False)
 
 
 def _is_dataset(place: Path) -> bool:

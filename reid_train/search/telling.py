@@ -51,8 +51,14 @@ def check_apart(files: Sequence[Path], read: Iterable[Path]) -> None:
             )
 
 
-def tell_matches(terminal: Terminal, results: Results, top: int, *, passing: bool) -> None:
-    """The ranked matches as a table, queries without any, and how often rank 1 is right."""
+def tell_matches(
+    terminal: Terminal, results: Results, top: int, *, passing: bool, left: Sequence[int]
+) -> None:
+    """The ranked matches as a table, queries without any, and how often rank 1 is right.
+
+    passing: whether matches are those alone that reach a threshold. left: how many images of the
+    gallery could be a match of each query.
+    """
     rows = [_row(match) for _, matches in results[:SHOWN] for match in matches]
     known = [c for c in ("person", "verdict", "camera") if any(row[c] is not None for row in rows)]
     columns = ["rank", "similarity", "threshold", *known, "image"]
@@ -63,13 +69,20 @@ def tell_matches(terminal: Terminal, results: Results, top: int, *, passing: boo
     for query, matches in results:
         if not matches:
             terminal.say(f"{query.path}: no match")
-    if passing and any(len(matches) == top for _, matches in results):
+    full = (len(found) == top < n for (_, found), n in zip(results, left, strict=True))
+    if passing and any(full):
         terminal.say(f"more than {top} images may pass: a higher --top shows them")
     judged = [matches[0].verdict for _, matches in results if matches and matches[0].verdict]
-    if judged:
+    right, cameras = judged.count("right"), "images of the same camera included"
+    if judged and passing:
+        asked = [bool(matches) for query, matches in results if query.person is not None]
         terminal.say(
-            f"rank 1 is right for {judged.count('right')} of {len(judged)} queries whose person "
-            "is known, images of the same camera included"
+            f"of {len(asked)} queries whose person is known, {sum(asked)} have a match: "
+            f"rank 1 is right for {right}, wrong for {len(judged) - right}, {cameras}"
+        )
+    elif judged:
+        terminal.say(
+            f"rank 1 is right for {right} of {len(judged)} queries whose person is known, {cameras}"
         )
 
 

@@ -18,7 +18,7 @@ from pipeline.artifacts.store import Workspace
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
 from reid_train.evaluation.calibration import Calibration, Threshold
 from reid_train.evaluation.threshold import RATE
-from reid_train.search.encoder import Making
+from reid_train.search.encoder import Making, evaluated_by
 
 # What is read of the model that an evaluation's mark tells of.
 _INPUTS = {"model": {"params": {"recipe": {"model": {"options": dict}}}}}
@@ -97,11 +97,11 @@ def _read(found: dict[str, Any], path: Path) -> Calibrated:
 
 
 def threshold_of(
-    run: Run, calibrated: Calibrated, *, fpr: float | None, similarity: float | None
+    run: Run, how: Making, calibrated: Calibrated, *, fpr: float | None, similarity: float | None
 ) -> Threshold | None:
-    """The threshold a person asked for: of an error rate (0..1), a similarity of their own, or else
-    that of the calibration. Raises ReidpipeError for a rate where nothing is calibrated, and for
-    what is no rate or no finite similarity.
+    """The threshold a person asked for, of features made so: of an error rate (0..1), a similarity
+    of their own, or else that of the calibration. Raises ReidpipeError for a rate where nothing is
+    calibrated, and for what is no rate or no finite similarity.
     """
     if fpr is not None and similarity is not None:
         raise ReidpipeError(
@@ -125,17 +125,18 @@ def threshold_of(
         what = "no calibrated threshold" if calibrated.threshold is None else "an older calibration"
         raise ReidpipeError(
             f"found {what} for the features of '{run.name}' and --fpr {fpr:g}; expected an "
-            f"evaluation; type reidpipe eval {run.name}, or --min-similarity in place of --fpr"
+            f"evaluation; type {evaluated_by(run, how)}, or --min-similarity in place of --fpr"
         )
     return calibrated.calibration.threshold(fpr)
 
 
-def threshold_lines(run: Run, threshold: Threshold | None) -> list[str]:
-    """What a person is told about the threshold beside similarities: its rates, from how many
-    pairs, how sure they are, and a warning where the pairs are too few to see the wanted rate.
+def threshold_lines(run: Run, how: Making, threshold: Threshold | None) -> list[str]:
+    """What a person is told about the threshold beside similarities of features made so: its rates,
+    from how many pairs, how sure they are, and a warning where the pairs are too few to see the
+    wanted rate.
     """
     if threshold is None:
-        return [f"no threshold yet; reidpipe eval {run.name} calibrates one"]
+        return [f"no threshold yet; {evaluated_by(run, how)} calibrates one"]
     head = f"threshold {threshold.similarity:.3f}"
     if threshold.wanted_fpr is None and threshold.fpr is None:
         return [f"{head}: as given, its error rates are not known"]

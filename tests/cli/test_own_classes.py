@@ -160,3 +160,25 @@ def test_classes_without_a_test_image_are_one_line(console: Console, things: Pat
         path.unlink()
     line = console(*ZERO, things, code=2).stderr.splitlines()[-1]
     assert "no image to test on" in line and "FOLDER/test/<class>/<image>" in line
+
+
+@pytest.mark.parametrize(
+    ("recipe", "split", "half", "told"),
+    [
+        ("coop-tiny", "train", "base", "found no training image of the base half of the classes"),
+        ("zero-shot-tiny", "test", "base", "found no image to test on of the base half of the"),
+        ("coop-tiny", "test", "new", "found no image to test on of the new half of the classes"),
+    ],
+)
+def test_a_half_without_images_is_told_before_any_feature(
+    console: Console, things: Path, recipe: str, split: str, half: str, told: str
+):
+    """The halves of three classes in alphabetical order are the first two and the last."""
+    names = {"base": ("blå ting", "green_thing"), "new": ("red thing",)}[half]
+    for name in names:
+        shutil.rmtree(things / split / name)
+    (things / "classes.csv").unlink()
+    words = ("classify", recipe, "--dataset", things, "--split", "base-new", "--shots", "2", *CPU)
+    line = console(*words, code=2).stderr.splitlines()[-1]
+    assert told in line and f"type --split all, or add images of {', '.join(names)}" in line
+    assert {path.parent.name for path in console.root.glob("artifacts/*/*")} == {"index"}

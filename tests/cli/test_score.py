@@ -93,6 +93,24 @@ def test_score_tells_its_verdict(trained: Console, people: Path):
     assert trained.json("score", "baseline-tiny", picture, picture)["passes"] is None
 
 
+def test_a_threshold_of_mirrored_images_is_what_eval_flip_calibrates(
+    trained: Console, people: Path, tmp_path: Path
+):
+    """Advice was ``reidpipe eval RUN``, which was there and has another kind of features."""
+    first, second = pictures(people, 2)
+    run = trained.json("score", "baseline-tiny", first, second)["run"]
+    advice = f"reidpipe eval {run} --flip"
+    told = trained("score", "baseline-tiny", first, second, "--flip").stdout
+    assert f"no threshold yet; {advice} calibrates one" in told
+    words = ("search", "baseline-tiny", first)
+    assert advice in trained.mistake(*words, second.parent, "--flip", "--fpr", "0.1")
+    trained("embed", "baseline-tiny", second.parent, "--flip", "--out", tmp_path / "g")
+    assert advice in trained.mistake(*words, tmp_path / "g", "--fpr", "0.1")
+    trained(*advice.split()[1:])
+    assert trained.json("score", "baseline-tiny", first, second, "--flip")["threshold"] is not None
+    assert trained.json(*words, tmp_path / "g", "--fpr", "0.1")["threshold"] is not None
+
+
 @pytest.mark.slow
 def test_score_of_a_sentence_is_the_cosine_where_the_towers_meet(
     clip_run: Console, clip_file: Path, people: Path
@@ -142,6 +160,10 @@ def test_score_of_a_sentence_needs_the_weights_of_the_run(
         (
             ("baseline-tiny", "a.png", "a person in red"),
             ("no text side in run 'baseline-tiny-folder-s0", "CLIP's text tower"),
+        ),
+        (
+            ("baseline-tiny", "a.png", "a person in red, " * 16),  # 272 bytes
+            ("no text side in run 'baseline-tiny-folder-s0",),
         ),
         (("baseline-tiny", "a.png"), ("B", "type reidpipe score -h")),
     ],

@@ -121,6 +121,8 @@ def test_the_own_file_is_no_match(trained: Console, own: Path, tmp_path: Path):
         for asked in (query, copy):
             words = ("search", RUN, asked, place, "--top", "23", "--pages", "0")
             assert trained.json(*words)["matches"][0]["image"] == str(query)
+            told = trained(*words, "--exclude-self", "--min-similarity", "-1").stdout
+            assert "may pass" not in told  # 23 are all there are beside it
             found = trained.json(*words, "--exclude-self")["matches"]
             assert len(found) == 23 and str(query) not in [m["image"] for m in found]
     # Who is on a file that is in the gallery is known.
@@ -147,6 +149,8 @@ def test_a_table_and_a_dataset(trained: Console, people: Path, own: Path, tmp_pa
     told = trained("embed", RUN, "folder", "--out", tmp_path / "d").stdout
     assert "folder: gallery images, 24 of 60" in told and "6 people on 24 of 24" in told
     assert len(trained.json("search", RUN, "folder", tmp_path / "d", *more)["queries"]) == 12
+    line = trained.mistake("embed", RUN, "folder", "--split", "val")
+    assert "found no split val in folder; expected gallery or query or train" in line
 
 
 def test_people_come_later_and_without_computing(trained: Console, own: Path, tmp_path: Path):
@@ -157,13 +161,22 @@ def test_people_come_later_and_without_computing(trained: Console, own: Path, tm
     assert found["computed"] == 0 and found["people"] == 6
     gallery = open_gallery(tmp_path / "g")
     assert gallery.pids is not None and len(set(gallery.pids.tolist())) == 6
+    # They go as they came.
+    told = trained(*words, "--no-identities").stdout
+    assert "the features of all 24 images exist" in told and "identities: none known" in told
+    assert open_gallery(tmp_path / "g").pids is None
+    assert "6 people on 24 of 24 images" in trained(*words).stdout
+    # A folder that has lost its order: the gallery keeps what it said, and that is told.
+    shutil.copy(sorted(own.rglob("*_*.*"))[0], own / "loose.png")
+    assert "6 people on 24 of 25 images" in trained(*words).stdout
+    (own / "loose.png").unlink()
     # Images of nobody known beside them.
     plain = tmp_path / "plain"
     plain.mkdir()
     shutil.copy(sorted(own.rglob("*_*.*"))[0], plain / "a.png")
     trained("embed", RUN, plain, "--out", tmp_path / "g")
     gallery = open_gallery(tmp_path / "g")
-    assert gallery.pids is not None and gallery.pids[-1] is None and len(gallery) == 25
+    assert gallery.pids is not None and gallery.pids[-1] is None and len(gallery) == 26
 
 
 def test_search_mistakes(trained: Console, own: Path, asked: Path, tmp_path: Path):

@@ -46,6 +46,7 @@ class LayoutResult:
     extracted). layout: name of the accepted layout. dropped: reason -> number of images left out
     on purpose. unmatched: image files whose names break the rule. notes: decisions a report must
     mention, such as a split drawn by us. examples: reason -> the path of one image left out.
+    cameras: number -> what the camera is called, where names were numbered in this reading alone.
     """
 
     root: Path
@@ -55,6 +56,7 @@ class LayoutResult:
     unmatched: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     examples: dict[str, str] = field(default_factory=dict)
+    cameras: dict[int, str] = field(default_factory=dict)
 
 
 def is_image(name: str) -> bool:

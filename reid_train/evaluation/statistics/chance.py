@@ -54,9 +54,9 @@ def chance_map(matches: Matches, valid: np.ndarray, gallery: int, protocol: Prot
     """The mean over the valid queries (Q,) bool of one trial, of ``gallery`` images each."""
     right, hidden = matches.sizes()
     positives, images = right[valid], gallery - hidden[valid]
-    if protocol.average_precision == "full" and protocol.top_k is None:
+    if protocol.top_k is None:
         return float(chance_ap(positives, images).mean())
-    return float(chance_top(positives, images, protocol.top_k or gallery).mean())
+    return float(chance_top(positives, images, protocol.top_k).mean())
 
 
 def _harmonic(numbers: np.ndarray) -> np.ndarray:

@@ -153,6 +153,19 @@ def test_files_of_any_name_are_descriptions(tmp_path: Path, name: str):
     assert load_manifest(str(path)).id == "mine"
 
 
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("top_k: 10", "found top_k 10 and average_precision full in protocol p"),
+        ("average_precision: found-in-top-k", "found no top_k and average_precision found-in-top"),
+    ],
+)
+def test_an_average_over_the_first_ranks_says_both(tmp_path: Path, written: str, found: str):
+    with pytest.raises(ReidpipeError, match=f"{found}.*; expected top_k with found") as caught:
+        read(tmp_path, "1.jpg", rule=r"^(?P<pid>\d+)", more=f"protocols: [{{name: p, {written}}}]")
+    assert "\n" not in str(caught.value)
+
+
 def test_endings_are_found_in_either_case(tmp_path: Path):
     found = read(tmp_path, "1.jpg", "2.JPG", rule=r"^(?P<pid>\d+)", more="suffixes: [.JPG]")
     assert len(found.rows) == 2

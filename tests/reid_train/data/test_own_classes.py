@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.datasets.index import ImageRow, Index, write_index
 from pipeline.terminal.errors import ReidpipeError
-from reid_train.data.class_rows import read_classes
+from reid_train.data.class_rows import ClassRows, read_classes
 from reid_train.data.own_classes import held_out, own_classes
 from reid_train.data.shots import Row
 
@@ -113,3 +113,15 @@ def test_classes_of_one_side_alone_are_told():
 def test_a_wording_takes_the_place_of_the_name(tmp_path: Path):
     write_index(tmp_path, index(("train", "0", "a"), ("query", "1", "b")))
     assert read_classes(tmp_path, wording="no {} here").names == ["no a here", "no b here"]
+
+
+def test_images_of_a_half_are_there_or_refused():
+    """What a worker asks, too: without a test image an accuracy was no number."""
+    train, test = [Row("a", 2, "c"), Row("b", 0, "a")], [Row("c", 1, "b")]
+    found = ClassRows(index(), train, [], test, ["a", "b", "c"])
+    assert found.rows_of("train", "base") == train[1:] and found.rows_of("test", "all") == test
+    with pytest.raises(ReidpipeError, match="no image to test on of the new half of the classes"):
+        found.rows_of("test", "new")
+    lacking = ClassRows(index(), [], [], test, ["a", "b", "c"])
+    with pytest.raises(ReidpipeError, match="found no training image among the classes of 'folder"):
+        lacking.rows_of("train", "all")

@@ -30,7 +30,7 @@ class Tale:
 
     layout: how the tree was understood. notes: lines in the order they were found out. left_out:
     reason -> paths. unmatched: images whose names break the rule. has_splits: whether anything said
-    which image is in which split.
+    which image is in which split. cameras: number -> name, where names were numbered.
     """
 
     layout: str = ""
@@ -38,3 +38,4 @@ class Tale:
     notes: list[str] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     unmatched: list[str] = field(default_factory=list)
+    cameras: dict[int, str] = field(default_factory=dict)

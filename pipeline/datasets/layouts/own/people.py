@@ -81,7 +81,7 @@ def numbered(found: Sequence[Found], tale: Tale) -> list[LayoutRow]:
 
     Identities that are no numbers, or of which two are one number (7 and 007), are numbered in
     sorted order and kept as column ``identity``. Cameras that are no numbers count from 0 in
-    natural order, which is told.
+    natural order, which is told: another tree's camera 0 may be another camera.
     """
     cameras = _camera_numbers(sorted({image.camera for image in found if image.camera}), tale)
     numbers: dict[int | None, list[str]] = defaultdict(list)
@@ -115,7 +115,8 @@ def _camera_numbers(names: Sequence[str], tale: Tale) -> dict[str, int]:
     ordered = sorted(names, key=_natural)
     listed = [f"{number} = {name}" for number, name in enumerate(ordered)]
     tale.notes.append(f"cameras are numbered: {shortened(listed, 8)}")
-    return {name: number for number, name in enumerate(ordered)}
+    tale.cameras = dict(enumerate(ordered))
+    return {name: number for number, name in tale.cameras.items()}
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:

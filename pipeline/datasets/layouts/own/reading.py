@@ -96,6 +96,7 @@ def read_own(
         tale.unmatched,
         tale.notes,
         {reason: paths[0] for reason, paths in tale.left_out.items()},
+        tale.cameras,
     )
 
 
