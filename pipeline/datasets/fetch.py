@@ -56,7 +56,16 @@ def fetch_archives(
     )
     if not wanted or not allowed or not all(archive.urls for archive in wanted):
         raise FetchError(by_hand(manifest))
-    return [fetch(archive, folder, dataset=manifest.typed, progress=progress) for archive in wanted]
+    return [
+        fetch(
+            archive,
+            folder,
+            dataset=manifest.typed,
+            progress=progress,
+            cure=list_by_hand(manifest) if archive.content == "lists" else None,
+        )
+        for archive in wanted
+    ]
 
 
 def by_hand(manifest: Manifest) -> str:
@@ -81,14 +90,32 @@ def by_hand(manifest: Manifest) -> str:
     )
 
 
-def fetch(archive: Archive, folder: Path, *, dataset: str = "ID", progress: bool = False) -> Path:
+def list_by_hand(manifest: Manifest) -> str:
+    """Where a published list belongs that a person got, and what to type: it is no archive that
+    could be unpacked.
+    """
+    lists = {archive.name for archive in manifest.archives if archive.content == "lists"}
+    needed = [name for layout in manifest.layouts for name in layout.requires if name not in lists]
+    place = f"the folder with {needed[0]}" if needed else "the dataset's folder"
+    return f"put it into {place} and type `reidpipe prepare {manifest.typed} --root DIR`"
+
+
+def fetch(
+    archive: Archive,
+    folder: Path,
+    *,
+    dataset: str = "ID",
+    progress: bool = False,
+    cure: str | None = None,
+) -> Path:
     """Fetch one published file into ``folder``; returns its path.
 
     Bytes arrive in ``NAME.part``; a later call, or the next source, continues where a cut
     connection left off. Without a known checksum only the same version is continued: the server's
     name for it (ETag or Last-Modified) stands in ``NAME.part.version``; if it gave none, the
     download starts anew. The file gets its name only after size and checksums are right; one with
-    wrong checksums is removed. Sources are tried in turn.
+    wrong checksums is removed. Sources are tried in turn. cure: what to do with a file that a
+    person got, where that is not ``--archive``.
     Raises FetchError naming every source with its failure; OSError when the disk is full (what
     has arrived stays in the ``.part`` file).
     """
@@ -123,10 +150,10 @@ def fetch(archive: Archive, folder: Path, *, dataset: str = "ID", progress: bool
         _version_file(part).unlink(missing_ok=True)
         return target
     tried = "; ".join(failures) or "no source is known"
+    cure = cure or f"type `reidpipe prepare {dataset} --archive {archive.name}`"
     raise FetchError(
         f"could not fetch {archive.name} ({tried}); expected one source to deliver the published "
-        f"file; try again later, or get it by hand and type "
-        f"`reidpipe prepare {dataset} --archive {archive.name}`"
+        f"file; try again later, or get it by hand and {cure}"
     )
 
 

@@ -13,7 +13,13 @@ from pipeline.artifacts import atomic
 from pipeline.artifacts.locks import holding
 from pipeline.artifacts.shapes import NUMBER, Maybe, Named, wrong
 from pipeline.datasets.catalogue import load_manifest
-from pipeline.datasets.fetch import FetchError, by_hand, fetch_archives, verify_archive
+from pipeline.datasets.fetch import (
+    FetchError,
+    by_hand,
+    fetch_archives,
+    list_by_hand,
+    verify_archive,
+)
 from pipeline.datasets.layouts import find_root, read_layout
 from pipeline.datasets.layouts.counts import verify_counts
 from pipeline.datasets.layouts.orders import published_draws
@@ -312,6 +318,11 @@ def _with_siblings(archive: Path, manifest: Manifest) -> list[Path]:
     """
     archive = archive.expanduser().absolute()
     source = load_manifest(manifest.built_on) if manifest.built_on else manifest
+    if source is not manifest and archive.name in [wanted.name for wanted in manifest.archives]:
+        raise ReidpipeError(
+            f"found --archive {archive.name}, a list; expected the archive of the images; "
+            f"{list_by_hand(manifest)}"
+        )
     published = source.archives or (Archive(name=archive.name),)
     chosen = next((wanted for wanted in published if wanted.name == archive.name), None)
     if chosen is None:

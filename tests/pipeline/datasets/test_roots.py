@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.datasets import fetch as fetching
 from pipeline.datasets import roots
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.fetch import FetchError, by_hand
@@ -93,6 +94,24 @@ def test_lists_inside_the_tree_need_no_network(
     (root / "gallery.list").unlink()
     with pytest.raises(ReidpipeError, match="no network"):
         prepare_root("occluded_duke", tmp_path / "workspace", root=root)
+
+
+def test_a_list_that_cannot_be_fetched_is_put_beside_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "_download", _offline)
+    root = trees.duke(tmp_path)
+    put = r"put it into the folder with bounding_box_train and type `reidpipe prepare "
+    put += r"occluded_duke --root DIR`$"
+    with pytest.raises(FetchError, match=f"could not fetch train.list .*by hand and {put}"):
+        prepare_root("occluded_duke", tmp_path / "workspace", root=root)
+    trees.lines(tmp_path / "train.list", ["0001_c1_f0044158.jpg"])
+    with pytest.raises(ReidpipeError, match=f"found --archive train.list, a list; .*{put}"):
+        prepare_root("occluded_duke", tmp_path / "workspace", archive=tmp_path / "train.list")
+
+
+def _offline(*_: Any, **__: Any) -> None:
+    raise fetching._SourceFailed("no network")
 
 
 @pytest.mark.parametrize("dataset", ["imagenet", "pascal_person_part"])
