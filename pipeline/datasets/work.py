@@ -94,7 +94,7 @@ def index(job: Job) -> dict[str, Any]:
     decide(job.folder, job.params.get(ALIKE, ()))
     decoded = dict(sorted(found.decoded.items()))
     damaged = list(found.damaged)
-    checked = check_rows(rows, manifest)
+    checked = check_rows(rows, manifest, layout=layout.layout)
     return {
         "dataset": manifest.dataset,
         "root": str(layout.root),
