@@ -64,12 +64,8 @@ def index_params(workspace: Path, dataset: str, root: Path | None = None) -> dic
     # What reads trees of images, which generated people are not.
     from pipeline.datasets.annotations import draws_annotations, names_annotations
     from pipeline.datasets.fingerprints import fingerprint, fingerprints
-    from pipeline.datasets.roots import (
-        lists_folder,
-        registered_holdout,
-        registered_root,
-        registered_rule,
-    )
+    from pipeline.datasets.registration import registered_holdout, registered_rule
+    from pipeline.datasets.roots import lists_folder, registered_root
 
     manifest = load_manifest(dataset)
     own = definition(manifest)

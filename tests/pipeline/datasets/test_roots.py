@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.fetch import FetchError, by_hand
 from pipeline.datasets.layouts import read_layout
 from pipeline.datasets.manifest import Archive, Manifest
-from pipeline.datasets.roots import prepare_root
+from pipeline.datasets.roots import prepare_root, registered_root
 from pipeline.datasets.unpack import DamagedArchive
 from pipeline.terminal.errors import ReidpipeError
 from tests import trees
@@ -69,6 +71,40 @@ def test_a_bad_download_without_a_checksum_is_fetched_again(
     }
     make_zip(Path("offered/prid.zip"), content)
     assert prepare_root("prid2011", workspace).name == "prid_2011"
+
+
+def test_what_was_unpacked_in_the_workspace_moves_with_it_and_is_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered(monkeypatch, Archive(name="prid.zip"))
+    root = trees.prid2011(tmp_path / "tree")
+    content = {
+        path.relative_to(root.parent).as_posix(): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+    make_zip(Path("offered/prid.zip"), content)
+    workspace, moved = tmp_path / "workspace", tmp_path / "moved"
+    place = "datasets/prid2011-split-0/files/prid_2011"
+    assert prepare_root("prid2011", workspace) == workspace / place
+    note = workspace / "datasets" / "prid2011.json"
+    assert json.loads(note.read_text())["root"] == place
+    workspace.rename(moved)
+    assert registered_root(moved, "prid2011") == moved / place
+    note = moved / "datasets" / "prid2011.json"
+    note.write_text(json.dumps({"root": str(workspace / place)}))  # as earlier versions wrote it
+    assert registered_root(moved, "prid2011") == moved / place
+
+    shutil.rmtree(moved / "datasets" / "prid2011-split-0")
+    with pytest.raises(ReidpipeError, match="found no prid2011"):
+        registered_root(moved, "prid2011")
+    assert prepare_root("prid2011", moved) == moved / place
+
+    typed = root.rename(tmp_path / "here")
+    assert prepare_root("prid2011", moved, root=typed) == typed
+    shutil.rmtree(typed)  # a disk that is not there, perhaps
+    with pytest.raises(ReidpipeError, match="registered folder .*here .* gone; .*--root DIR"):
+        prepare_root("prid2011", moved)
 
 
 def test_a_checked_download_that_cannot_be_unpacked_is_kept(
