@@ -81,7 +81,7 @@ def index_params(workspace: Path, dataset: str, root: Path | None = None) -> dic
         **decoding_params(manifest.decoding),
         "root": str(root),
         "manifest": hashlib.sha256(manifest.model_dump_json().encode()).hexdigest(),
-        **fingerprints(manifest, root),
+        **fingerprints(manifest, root, workspace=workspace),
         **({"suffixes": "plain"} if _rewritten_suffixes(manifest, root) else {}),
         **({"annotations": "digested"} if names_annotations(manifest, root) else {}),
         # Earlier versions named them by where the workspace was.
