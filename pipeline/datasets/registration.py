@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import atomic
-from pipeline.artifacts.shapes import NUMBER, Maybe, Named, wrong
+from pipeline.artifacts.locks import Lease, holding
+from pipeline.artifacts.mark import read_mark
+from pipeline.artifacts.shapes import NUMBER, Each, Maybe, Named, wrong
+from pipeline.datasets.catalogue import defined
+from pipeline.datasets.check import error_lines, refusal
 from pipeline.datasets.layouts.own import Holdout
 from pipeline.datasets.manifest import Manifest
 from pipeline.terminal.errors import DamagedFile, ReidpipeError
@@ -21,6 +27,7 @@ log = logging.getLogger(__name__)
 _ENTRY = {
     "root": Maybe(str), "rule": Maybe(str), "file": Maybe(str),
     "holdout": Maybe({"share": Maybe(NUMBER), "people": Maybe(int), "seed": int}),
+    "allowed": Maybe(Each(str)),
 }  # fmt: skip
 _REGISTERED = _ENTRY | {"variants": Maybe(Named(_ENTRY))}
 
@@ -63,8 +70,10 @@ def registration(manifest: Manifest, workspace: Path) -> dict[str, Any]:
 def register(
     manifest: Manifest, workspace: Path, root: Path, rule: str | None, holdout: Holdout | None
 ) -> None:
-    """Keep a dataset's folder; one inside the workspace by its place there, which may be moved."""
-    variants = _stored(manifest, workspace).get("variants") or {}
+    """Keep a dataset's folder; one inside the workspace by its place there, which may be moved.
+    What was let through of the dataset stays so.
+    """
+    allowed = registration(manifest, workspace).get("allowed")
     top = workspace.absolute()
     place = root.relative_to(top) if root.is_relative_to(top) else root
     entry: dict[str, Any] = {"root": str(place)} | ({"rule": rule} if rule else {})
@@ -72,6 +81,52 @@ def register(
         entry["file"] = str(Path(manifest.file).expanduser().absolute())
     if holdout is not None:
         entry["holdout"] = holdout.plain()
+    if allowed:
+        entry["allowed"] = allowed
+    _write(manifest, workspace, entry)
+
+
+def locked(manifest: Manifest, workspace: Path) -> AbstractContextManager[Lease]:
+    """The lock of a dataset's registration, which dies with its holder: two commands that fetch
+    one would write the same files. It also says of a folder that it is a workspace.
+    """
+    (workspace / "datasets").mkdir(parents=True, exist_ok=True)
+    place = workspace / "datasets" / f"{manifest.id}.lock"
+    return holding(place, f"{manifest.id} is being looked for")
+
+
+def allow(manifest: Manifest, workspace: Path, errors: Sequence[str]) -> None:
+    """Let ``errors``, lines about an index of a registered dataset, through from now on."""
+    with locked(manifest, workspace):
+        entry = registration(manifest, workspace)
+        own = {name: value for name, value in entry.items() if name != "variants"}
+        _write(manifest, workspace, {**own, "allowed": list(errors)})
+
+
+def check_allowed(folder: Path, workspace: Path) -> None:
+    """Raise ReidpipeError for an index, made in ``folder``, of another dataset than was published,
+    unless ``prepare --allow-mismatch`` has let just that through. One's own images, and datasets of
+    which no numbers are known, are taken as they are.
+    """
+    mark = read_mark(folder)
+    params, errors = mark["params"], error_lines(mark["summary"])
+    if not errors or "fingerprint" not in params:  # generated
+        return
+    manifest = defined(params["dataset"], params.get("definition"))
+    if manifest is None or manifest.is_own or not _has_numbers(manifest):
+        return
+    entry = registration(manifest, workspace)
+    left = [line for line in errors if line not in (entry.get("allowed") or ())]
+    if left:
+        raise refusal(left, manifest.model_copy(update={"file": entry.get("file")}).typed)
+
+
+def _has_numbers(manifest: Manifest) -> bool:
+    return bool(manifest.counts) or any(protocol.counts for protocol in manifest.protocols)
+
+
+def _write(manifest: Manifest, workspace: Path, entry: dict[str, Any]) -> None:
+    variants = _stored(manifest, workspace).get("variants") or {}
     if manifest.variant:
         variants[manifest.variant] = entry
     stored = entry | ({"variants": variants} if variants else {})

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.artifacts import atomic
-from pipeline.artifacts.locks import holding
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.fetch import (
     FetchError,
@@ -25,6 +24,7 @@ from pipeline.datasets.layouts.own import Holdout
 from pipeline.datasets.manifest import UNNAMED, Archive, Manifest
 from pipeline.datasets.registration import (
     folder_of,
+    locked,
     register,
     registered_holdout,
     registered_place,
@@ -60,11 +60,7 @@ def prepare_root(
     manifest = load_manifest(dataset)
     if root is not None and archive is not None:
         raise ReidpipeError("found both --root and --archive; expected one of them; leave one out")
-    (workspace / "datasets").mkdir(parents=True, exist_ok=True)
-    # Two commands that fetch the same dataset would write the same files; the lock dies with
-    # its holder.
-    place = workspace / "datasets" / f"{manifest.id}.lock"
-    with holding(place, f"{manifest.id} is being looked for"):
+    with locked(manifest, workspace):
         return _prepare(manifest, workspace, root, archive, rule, holdout, progress)
 
 
