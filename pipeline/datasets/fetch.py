@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_BLOCK = 1 << 16  # what a cut connection can lose
+_BLOCK = 1 << 16
 _TIMEOUT = (15, 60)  # seconds to connect, seconds of silence
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP errors worth another attempt
 _ATTEMPTS = 3  # per source, counted anew whenever bytes arrived
@@ -201,7 +202,7 @@ def _download(url: str, part: Path, archive: Archive, *, progress: bool) -> None
     """Bring ``part`` to its full length; _SourceFailed when this source cannot."""
     import requests
 
-    attempt = 0
+    attempt, furthest = 0, 0
     while True:
         before = part.stat().st_size if part.is_file() else 0
         if archive.size is not None and before == archive.size:
@@ -211,7 +212,9 @@ def _download(url: str, part: Path, archive: Archive, *, progress: bool) -> None
             return
         except (requests.RequestException, ConnectionError, TimeoutError) as error:
             after = part.stat().st_size if part.is_file() else 0
-            attempt = 0 if after > before else attempt + 1
+            # What only came to where it was before it began from zero would do so for ever.
+            attempt = 0 if after > max(before, furthest) else attempt + 1
+            furthest = max(before, furthest, after)
             answer = getattr(error, "response", None)
             refused = answer is not None and answer.status_code not in _PASSING
             if refused or attempt >= _ATTEMPTS:
@@ -270,7 +273,7 @@ def _stream(url: str, part: Path, archive: Archive, *, progress: bool) -> None:
             part.open("ab" if continued else "wb") as file,
             _bar(part, have, total, progress) as bar,
         ):
-            for block in answer.iter_content(_BLOCK):
+            for block in _blocks(answer):
                 have += len(block)
                 if limit is not None and have > limit:
                     _remove(part)
@@ -279,6 +282,19 @@ def _stream(url: str, part: Path, archive: Archive, *, progress: bool) -> None:
                 bar.update(len(block))
         if total is not None and have != total:
             raise requests.ConnectionError(f"connection cut at byte {have} of {total}")
+
+
+def _blocks(answer: Response) -> Iterator[bytes]:
+    """The body as it was sent: positions are those of the file on the server, which some call
+    compressed (``Content-Encoding``) where the file itself is. Raises requests' errors.
+    """
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield from answer.raw.stream(_BLOCK, decode_content=False)
+    except HTTPError as error:
+        raise requests.ConnectionError(error) from error
 
 
 def _version_file(part: Path) -> Path:
