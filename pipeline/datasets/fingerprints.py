@@ -75,7 +75,7 @@ def _of_tree(
         name = entry.name
         if name not in named and Path(name).suffix.lower() in logs:
             continue
-        if printed and not is_image(name) and (entry.stat().st_dev, entry.inode()) in printed:
+        if printed and not is_image(name) and _is_among(entry, printed):
             continue
         digest.update(_line(f"{place}/{name}", entry))
     return digest.hexdigest()[:32]
@@ -90,6 +90,14 @@ def _printed_into() -> set[tuple[int, int]]:
             if stat.S_ISREG(status.st_mode):
                 found.add((status.st_dev, status.st_ino))
     return found
+
+
+def _is_among(entry: os.DirEntry[str], files: set[tuple[int, int]]) -> bool:
+    try:
+        found = entry.stat()
+    except OSError:  # a link that leads to nothing
+        return False
+    return (found.st_dev, found.st_ino) in files
 
 
 def _beside(manifest: Manifest, root: Path) -> Iterator[tuple[str, Path]]:
