@@ -48,6 +48,12 @@ def registered_place(manifest: Manifest, workspace: Path) -> Path | None:
     return workspace.absolute() / inside[1] if inside and not place.exists() else place
 
 
+def is_registered(manifest: Manifest, workspace: Path) -> bool:
+    """Whether what is registered is of this variant, and not of another one of the dataset."""
+    variants = _stored(manifest, workspace).get("variants") or {}
+    return not variants or (manifest.variant or "") in variants
+
+
 def registered_rule(workspace: Path, manifest: Manifest) -> str | None:
     """The naming rule a person gave for images of their own."""
     return registration(manifest, workspace).get("rule")

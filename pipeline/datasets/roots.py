@@ -21,9 +21,11 @@ from pipeline.datasets.layouts import find_root, read_layout
 from pipeline.datasets.layouts.counts import verify_counts
 from pipeline.datasets.layouts.orders import published_draws
 from pipeline.datasets.layouts.own import Holdout
+from pipeline.datasets.layouts.roots import match_layout
 from pipeline.datasets.manifest import UNNAMED, Archive, Manifest
 from pipeline.datasets.registration import (
     folder_of,
+    is_registered,
     locked,
     register,
     registered_holdout,
@@ -183,10 +185,17 @@ def _fetched_lists(manifest: Manifest, workspace: Path, progress: bool) -> Path:
 
 
 def _search(manifest: Manifest, workspace: Path) -> Path | None:
-    """A folder at or above the dataset's root; None when nothing is there."""
+    """A folder at or above the dataset's root; None when nothing is there. What was registered of
+    another variant serves where it is this one too.
+    """
+    other: Path | None = None
     for known in (manifest, *([load_manifest(manifest.built_on)] if manifest.built_on else [])):
         root = registered_place(known, workspace)
         if root is None:
+            continue
+        ours = manifest.is_own or known is not manifest or is_registered(manifest, workspace)
+        if not ours:
+            other = root if root.exists() else None
             continue
         if root.exists():
             return root
@@ -198,11 +207,28 @@ def _search(manifest: Manifest, workspace: Path) -> Path | None:
             )
     lists = lists_folder(manifest, workspace)
     failures = []
-    for place in filter(Path.is_dir, _usual_places(manifest)):
+    for place in filter(Path.is_dir, (*([other] if other else []), *_usual_places(manifest))):
+        if manifest.is_own:
+            return place
         try:
-            return place if manifest.is_own else find_root(place, manifest, lists=lists)
+            found = find_root(place, manifest, lists=lists)
         except ReidpipeError as error:
             failures.append(error)
+            continue
+        layout = match_layout(found, manifest, lists=lists)
+        said = "" if place == other else f"{place.name}/{found.name}".lower()
+        if layout is None or not layout.says_variant or f"{manifest.variant}" in said:
+            return found
+        other = None if place == other else other
+        failures.append(
+            ReidpipeError(
+                f"found {manifest.title} in {found}, of which nothing says that it is "
+                f"{manifest.dataset}; expected {manifest.variant} in the folder's name; type "
+                f"`reidpipe prepare {manifest.typed} --root DIR` with the folder that is"
+            )
+        )
+    if other is not None:  # lists that it lacks may be fetched
+        return other
     if failures:
         raise failures[0]
     return None

@@ -150,6 +150,41 @@ def _offline(*_: Any, **__: Any) -> None:
     raise fetching._SourceFailed("no network")
 
 
+def test_each_release_has_a_root_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, workspace = tmp_path / "data", tmp_path / "workspace"
+    clear, masked = data / "MSMT17_V1", data / "MSMT17_V2"
+    for folder in ("bounding_box_train", "bounding_box_test", "query"):
+        trees.picture(clear / folder / "0001_c1_x.jpg")
+    for folder in ("mask_train_v2", "mask_test_v2"):
+        (masked / folder).mkdir(parents=True)
+    for name in ("train", "val", "query", "gallery"):
+        (masked / f"list_{name}.txt").touch()
+    monkeypatch.setenv("REIDPIPE_DATA", str(data))
+    assert registered_root(workspace, "msmt17:v2") == masked
+    assert registered_root(workspace, "msmt17") == clear
+    prepare_root("msmt17:v1", workspace, root=clear)
+    assert registered_root(workspace, "msmt17:v2") == masked
+    shutil.rmtree(masked)
+    with pytest.raises(ReidpipeError, match="nothing says that it is msmt17:v2; expected v2 in"):
+        registered_root(workspace, "msmt17:v2")
+    # Whoever types a folder knows what it is, and so does its name.
+    blurred = clear.rename(tmp_path / "blurred")
+    assert prepare_root("msmt17:v2", workspace, root=blurred) == blurred
+    (workspace / "datasets" / "msmt17.json").unlink()
+    blurred.rename(masked)
+    assert registered_root(workspace, "msmt17:v2") == masked
+    with pytest.raises(ReidpipeError, match="nothing says that it is msmt17:v1; expected v1 in"):
+        registered_root(workspace, "msmt17:v1")
+
+
+def test_variants_of_one_tree_share_its_root(tmp_path: Path) -> None:
+    root, workspace = trees.prid2011(tmp_path / "tree"), tmp_path / "workspace"
+    prepare_root("prid2011:split-0", workspace, root=root)
+    assert registered_root(workspace, "prid2011:split-1") == root
+
+
 @pytest.mark.parametrize("dataset", ["imagenet", "pascal_person_part"])
 def test_archives_that_are_not_the_tree_are_not_unpacked(tmp_path: Path, dataset: str) -> None:
     archive = make_zip(tmp_path / load_manifest(dataset).archives[0].name, {"a": b"a"})
