@@ -83,7 +83,7 @@ def index_params(workspace: Path, dataset: str, root: Path | None = None) -> dic
     holdout = None if typed else registered_holdout(workspace, manifest)
     lists = lists_folder(manifest, workspace)
     return {
-        "dataset": manifest.dataset if own or manifest.is_own else dataset,
+        "dataset": manifest.dataset if own or manifest.is_own else manifest.keyed,
         # Earlier versions read an identity 1_12 as 112.
         **({"definition": own, REVISION: "digits"} if own else {}),
         **decoding_params(manifest.decoding),
