@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from pipeline.terminal.errors import DamagedFile, ReidpipeError
 
 # What is asked of a disk after a library failed to write: more than a block of any of them.
 _PROBE = 1 << 17
+# Earlier versions named no machine, and the log of a step needs none.
+_TEMPORARY = re.compile(r"\.(.+)\.tmp-\d+(?:-[0-9a-f]+)?")
 
 
 @contextmanager
@@ -58,6 +61,12 @@ def beside(path: Path) -> Path:
     Process ids are of a machine: other machines may have the same in the same folder.
     """
     return path.with_name(f".{path.name}.tmp-{os.getpid()}-{_machine()}")
+
+
+def meant(name: str) -> str | None:
+    """The name of the file that a temporary one (``beside``) is to become; None for other names."""
+    found = _TEMPORARY.fullmatch(name)
+    return found[1] if found else None
 
 
 def _refused(temporary: Path, error: BaseException) -> OSError | None:

@@ -18,6 +18,8 @@ class Kind:
     over many images is tasks of their own on a cluster, which take what they need; itself it takes
     nothing. outside: ``"module:function"`` of what an artifact names that lies outside of it;
     called as ``f(folder, progress=...)``, it yields an error for each file that is another now.
+    usable: ``"module:function"``, called as ``f(folder, workspace)`` before anything is made of an
+    artifact; it raises for one that a person has to let through first.
     """
 
     worker: str
@@ -28,6 +30,7 @@ class Kind:
     gpu: bool = False
     spread: bool = False
     outside: str = ""
+    usable: str = ""
 
 
 KINDS: dict[str, Kind] = {
@@ -36,6 +39,7 @@ KINDS: dict[str, Kind] = {
         2,
         spread=True,
         outside="pipeline.datasets.unchanged:changed_images",
+        usable="pipeline.datasets.registration:check_allowed",
     ),
     "images": Kind("pipeline.images.work:pack", 1, spread=True),
     "maps": Kind(

@@ -7,12 +7,11 @@ files is taken for files of its own folder alone.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.artifacts.atomic import read_json, sha256_file
+from pipeline.artifacts.atomic import meant, read_json, sha256_file
 from pipeline.artifacts.shapes import SUMMARIES
 from pipeline.artifacts.shapes import wrong as departs
 from pipeline.terminal.errors import DamagedFile
@@ -29,8 +28,6 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "seconds": (int, float),
     "files": dict,
 }
-# As ``atomic.replacing`` names what it has not yet renamed.
-_TEMPORARY = re.compile(r"\..+\.tmp-\d+(-[0-9a-f]+)?")
 
 
 def read_mark(folder: Path) -> dict[str, Any]:
@@ -115,5 +112,5 @@ def described(path: Path) -> dict[str, Any] | None:
 def drop_temporary(folder: Path) -> None:
     """Delete what a killed process has left half written in an artifact that nobody is making."""
     for path in files_of(folder):
-        if _TEMPORARY.fullmatch(path.name):
+        if meant(path.name) is not None:
             path.unlink()

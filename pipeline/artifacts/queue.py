@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts.about import About, about
-from pipeline.artifacts.atomic import read_plain, write_text
+from pipeline.artifacts.atomic import meant, read_plain, write_text
 from pipeline.artifacts.kinds import KINDS
 from pipeline.artifacts.locks import Held, holding, is_held
 from pipeline.artifacts.mark import is_marked
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 FOLDER = "queue"
 _KEY = re.compile(r"[0-9a-f]{20}")
 _LARGEST = 16 << 20
+# What a command has here behind its name: a lease that is taken over is named by the one before.
+_OF_COMMAND = re.compile(r"\.(lock|json|lease(-[\w-]+)?)$")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def sweep(workspace: Workspace) -> None:
     """Take away what killed commands have left."""
     folder = workspace.root / FOLDER
     for path in sorted(folder.glob("*")):
-        command = re.sub(r"^\.|\.(lock|lease|json)(\.tmp-\d+)?$", "", path.name)
+        command = _OF_COMMAND.sub("", meant(path.name) or path.name)
         if not is_held(folder / f"{command}.lock"):
             _remove(path)
 

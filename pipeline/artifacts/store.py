@@ -169,6 +169,7 @@ class Workspace:
             ):
                 check_files(step)
                 check_inputs(self.folder(source) for source in step.inputs.values())
+                self._check_usable(step)
                 plugins.require(step.weights, f"{step.name} {step.key[:8]}")
                 with torchrun.calling(folder) if step.kind.collective else contextlib.nullcontext():
                     summary = self._work(step, execution, running)
@@ -176,6 +177,12 @@ class Workspace:
             lease.check()
             write_json(folder / MARK, mark)
         return folder
+
+    def _check_usable(self, step: Step) -> None:
+        for source in step.inputs.values():
+            if source.kind.usable:
+                module, _, function = source.kind.usable.partition(":")
+                getattr(importlib.import_module(module), function)(self.folder(source), self.root)
 
     def _work(self, step: Step, execution: Execution, running: Running = SILENT) -> dict[str, Any]:
         job = self._job(step, execution, running)

@@ -29,7 +29,7 @@ def parse_manifest(content: dict[str, Any], variant: str | None = None) -> Manif
                 f"manifest: found {repr(content[field])[:60]} for '{field}'; expected "
                 f"{'text' if kind is str else 'a mapping of variants'}; correct the file"
             )
-    fields = {key: value for key, value in content.items() if key != "default_variant"}
+    fields = dict(content)
     variants: dict[str, Any] = fields.pop("variants", {})
     name = content.get("id", "?")
     variant = variant or content.get("default_variant")

@@ -54,8 +54,11 @@ class Check:
         return asdict(self)
 
 
-def check_rows(rows: Sequence[ImageRow], manifest: Manifest | None = None) -> Check:
-    """Check the rows of an index; ``manifest`` adds the published counts and the protocol.
+def check_rows(
+    rows: Sequence[ImageRow], manifest: Manifest | None = None, *, layout: str | None = None
+) -> Check:
+    """Check the rows of an index; ``manifest`` adds the published counts, of the ``layout`` that
+    was read, and the protocol.
 
     Matches are counted under the default protocol: a gallery image of the query's identity that
     the exclusion rule leaves in (``same-camera``: from another camera). Without any camera id the
@@ -76,7 +79,7 @@ def check_rows(rows: Sequence[ImageRow], manifest: Manifest | None = None) -> Ch
     groups = _same_bytes(rows)
     found = Check(
         counts=summary(rows),
-        problems=verify_counts(rows, manifest) if manifest is not None else [],
+        problems=verify_counts(rows, manifest, layout=layout) if manifest is not None else [],
         exclude=exclude,
         queries=len(query) if identified else 0,
         unmatched_queries=unmatched(query, gallery, exclude) if identified else [],

@@ -15,6 +15,7 @@ from pipeline.datasets.check import as_warnings, error_lines, refusal
 from pipeline.datasets.index import root_of
 from pipeline.datasets.layouts.own.classes import OF_CLASSES
 from pipeline.datasets.manifest import Manifest
+from pipeline.datasets.registration import allow
 from pipeline.datasets.sources import GENERATED, index_step
 from pipeline.datasets.variants import JOINT
 from pipeline.terminal.commandline import CONTEXT, JOBS, Terminal, json_option
@@ -108,7 +109,12 @@ def prepare(
         )
     make = partial(terminal.make, workers=workers)
     compared: list[Outcome] = []
-    index = index_step(terminal.workspace, dataset, make=lambda step: compared.append(make(step)))
+    index = index_step(
+        terminal.workspace,
+        dataset,
+        make=lambda step: compared.append(make(step)),
+        as_it_is=True,  # what is wrong with it is told below, at length
+    )
     height, width = _size(size) if size else manifest.input_size or (256, 128)
     packed = requests.images(index, size=(height, width), filter=filter)
     execution = terminal.execution(workers=workers)
@@ -117,6 +123,8 @@ def prepare(
         terminal.note(notice)
     summary = terminal.workspace.provenance(index)["summary"]
     if allow_mismatch:
+        if manifest.id != GENERATED:
+            allow(manifest, terminal.workspace.root, error_lines(summary))
         summary = as_warnings(summary)
     if errors := error_lines(summary):
         _tell(terminal, summary)

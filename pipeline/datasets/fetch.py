@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_BLOCK = 1 << 16  # what a cut connection can lose
+_BLOCK = 1 << 16
 _TIMEOUT = (15, 60)  # seconds to connect, seconds of silence
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP errors worth another attempt
 _ATTEMPTS = 3  # per source, counted anew whenever bytes arrived
@@ -56,7 +57,16 @@ def fetch_archives(
     )
     if not wanted or not allowed or not all(archive.urls for archive in wanted):
         raise FetchError(by_hand(manifest))
-    return [fetch(archive, folder, dataset=manifest.typed, progress=progress) for archive in wanted]
+    return [
+        fetch(
+            archive,
+            folder,
+            dataset=manifest.typed,
+            progress=progress,
+            cure=list_by_hand(manifest) if archive.content == "lists" else None,
+        )
+        for archive in wanted
+    ]
 
 
 def by_hand(manifest: Manifest) -> str:
@@ -81,14 +91,32 @@ def by_hand(manifest: Manifest) -> str:
     )
 
 
-def fetch(archive: Archive, folder: Path, *, dataset: str = "ID", progress: bool = False) -> Path:
+def list_by_hand(manifest: Manifest) -> str:
+    """Where a published list belongs that a person got, and what to type: it is no archive that
+    could be unpacked.
+    """
+    lists = {archive.name for archive in manifest.archives if archive.content == "lists"}
+    needed = [name for layout in manifest.layouts for name in layout.requires if name not in lists]
+    place = f"the folder with {needed[0]}" if needed else "the dataset's folder"
+    return f"put it into {place} and type `reidpipe prepare {manifest.typed} --root DIR`"
+
+
+def fetch(
+    archive: Archive,
+    folder: Path,
+    *,
+    dataset: str = "ID",
+    progress: bool = False,
+    cure: str | None = None,
+) -> Path:
     """Fetch one published file into ``folder``; returns its path.
 
     Bytes arrive in ``NAME.part``; a later call, or the next source, continues where a cut
     connection left off. Without a known checksum only the same version is continued: the server's
     name for it (ETag or Last-Modified) stands in ``NAME.part.version``; if it gave none, the
     download starts anew. The file gets its name only after size and checksums are right; one with
-    wrong checksums is removed. Sources are tried in turn.
+    wrong checksums is removed. Sources are tried in turn. cure: what to do with a file that a
+    person got, where that is not ``--archive``.
     Raises FetchError naming every source with its failure; OSError when the disk is full (what
     has arrived stays in the ``.part`` file).
     """
@@ -123,10 +151,10 @@ def fetch(archive: Archive, folder: Path, *, dataset: str = "ID", progress: bool
         _version_file(part).unlink(missing_ok=True)
         return target
     tried = "; ".join(failures) or "no source is known"
+    cure = cure or f"type `reidpipe prepare {dataset} --archive {archive.name}`"
     raise FetchError(
         f"could not fetch {archive.name} ({tried}); expected one source to deliver the published "
-        f"file; try again later, or get it by hand and type "
-        f"`reidpipe prepare {dataset} --archive {archive.name}`"
+        f"file; try again later, or get it by hand and {cure}"
     )
 
 
@@ -174,7 +202,7 @@ def _download(url: str, part: Path, archive: Archive, *, progress: bool) -> None
     """Bring ``part`` to its full length; _SourceFailed when this source cannot."""
     import requests
 
-    attempt = 0
+    attempt, furthest = 0, 0
     while True:
         before = part.stat().st_size if part.is_file() else 0
         if archive.size is not None and before == archive.size:
@@ -184,7 +212,9 @@ def _download(url: str, part: Path, archive: Archive, *, progress: bool) -> None
             return
         except (requests.RequestException, ConnectionError, TimeoutError) as error:
             after = part.stat().st_size if part.is_file() else 0
-            attempt = 0 if after > before else attempt + 1
+            # What only came to where it was before it began from zero would do so for ever.
+            attempt = 0 if after > max(before, furthest) else attempt + 1
+            furthest = max(before, furthest, after)
             answer = getattr(error, "response", None)
             refused = answer is not None and answer.status_code not in _PASSING
             if refused or attempt >= _ATTEMPTS:
@@ -243,7 +273,7 @@ def _stream(url: str, part: Path, archive: Archive, *, progress: bool) -> None:
             part.open("ab" if continued else "wb") as file,
             _bar(part, have, total, progress) as bar,
         ):
-            for block in answer.iter_content(_BLOCK):
+            for block in _blocks(answer):
                 have += len(block)
                 if limit is not None and have > limit:
                     _remove(part)
@@ -252,6 +282,19 @@ def _stream(url: str, part: Path, archive: Archive, *, progress: bool) -> None:
                 bar.update(len(block))
         if total is not None and have != total:
             raise requests.ConnectionError(f"connection cut at byte {have} of {total}")
+
+
+def _blocks(answer: Response) -> Iterator[bytes]:
+    """The body as it was sent: positions are those of the file on the server, which some call
+    compressed (``Content-Encoding``) where the file itself is. Raises requests' errors.
+    """
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield from answer.raw.stream(_BLOCK, decode_content=False)
+    except HTTPError as error:
+        raise requests.ConnectionError(error) from error
 
 
 def _version_file(part: Path) -> Path:

@@ -5,21 +5,26 @@ Cheap enough for every command: nothing but small lists is opened.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from pipeline.datasets.layouts.roots import names_beside
-from pipeline.datasets.layouts.rows import SKIPPED_NAMES, subfolders, walk_files
+from pipeline.datasets.layouts.rows import SKIPPED_NAMES, is_image, subfolders, walk_files
 from pipeline.datasets.manifest import Manifest
+from pipeline.datasets.readers import READERS
 from pipeline.datasets.trees import Layout
 
 # What systems and programs leave in folders; no list names it.
 _CLUTTER = frozenset(
     {".DS_Store", ".directory", ".localized", ".git", ".gitignore", *SKIPPED_NAMES}
 )
+# What commands and schedulers print into; no reader of ours reads any.
+_LOGS = frozenset({".err", ".log", ".out"})
 _LARGEST_LIST = 256 << 20
 _TABLE = "index.csv"
 # Wrapping folders that readers of one's own images enter.
@@ -29,30 +34,70 @@ _WRAPPINGS = 3
 def fingerprint(root: Path) -> str:
     """Hex digest of path, size and modification time of every file below ``root``.
 
-    Hidden files and workspaces do not count. For a table of images the folder that holds it counts.
+    Hidden files, workspaces, logs and what this process prints into do not count. For a table of
+    images the folder that holds it counts.
     """
     return _of_tree(root, [])
 
 
-def fingerprints(manifest: Manifest, root: Path) -> dict[str, str]:
+def fingerprints(
+    manifest: Manifest, root: Path, *, workspace: Path | None = None
+) -> dict[str, str]:
     """``fingerprint`` by this name, and the digests of what is read and does not count in it:
     ``beside_fingerprint`` of protocol lists and class names beside the root, ``hidden_fingerprint``
     of hidden files that a list, a table or a layout names. Of what is not there, there is none.
+
+    workspace: of the command, which is no data wherever it lies. A file that a layout names counts
+    whatever it is called, and all of them where a plugin reads the tree.
     """
     skipped: list[tuple[str, Path]] = []
+    named = {root.name, *(Path(word).name for word in _words(manifest.layouts))}
+    logs = _LOGS if all(READERS.owns(layout.reader) for layout in manifest.layouts) else frozenset()
     found = {
-        "fingerprint": _of_tree(root, skipped),
+        "fingerprint": _of_tree(root, skipped, logs=logs, named=named, workspace=workspace),
         "beside_fingerprint": _digest(_beside(manifest, root)),
         "hidden_fingerprint": _digest(_hidden(manifest, root, skipped)),
     }
     return {name: digest for name, digest in found.items() if digest is not None}
 
 
-def _of_tree(root: Path, skipped: list[tuple[str, Path]]) -> str:
-    digest = hashlib.sha256()
-    for place, entry in walk_files(root if root.is_dir() else root.parent, skipped=skipped):
-        digest.update(_line(f"{place}/{entry.name}", entry))
+def _of_tree(
+    root: Path,
+    skipped: list[tuple[str, Path]],
+    *,
+    logs: frozenset[str] = _LOGS,
+    named: Collection[str] = (),
+    workspace: Path | None = None,
+) -> str:
+    digest, printed = hashlib.sha256(), _printed_into()
+    top = root if root.is_dir() else root.parent
+    for place, entry in walk_files(top, skipped=skipped, workspace=workspace):
+        name = entry.name
+        if name not in named and Path(name).suffix.lower() in logs:
+            continue
+        if printed and not is_image(name) and _is_among(entry, printed):
+            continue
+        digest.update(_line(f"{place}/{name}", entry))
     return digest.hexdigest()[:32]
+
+
+def _printed_into() -> set[tuple[int, int]]:
+    """The files that stdout and stderr of this process are: they grow while it works."""
+    found = set()
+    for stream in (1, 2):
+        with contextlib.suppress(OSError):  # closed
+            status = os.fstat(stream)
+            if stat.S_ISREG(status.st_mode):
+                found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def _is_among(entry: os.DirEntry[str], files: set[tuple[int, int]]) -> bool:
+    try:
+        found = entry.stat()
+    except OSError:  # a link that leads to nothing
+        return False
+    return (found.st_dev, found.st_ino) in files
 
 
 def _beside(manifest: Manifest, root: Path) -> Iterator[tuple[str, Path]]:

@@ -226,6 +226,8 @@ class Manifest(Part):
     archives: tuple[Archive, ...] = ()
     # Not in the dump, whose digest is in the key of the index: the rows do not depend on it.
     archives_suffice: bool = Field(default=True, exclude=True)
+    # What is meant where no variant is typed; not in the dump either.
+    default_variant: str | None = Field(default=None, exclude=True)
     # The file it comes from, as typed, where it is not of the package; not in the dump either.
     file: str | None = Field(default=None, exclude=True)
     roots: tuple[str, ...] = ()
@@ -285,6 +287,13 @@ class Manifest(Part):
         """
         unnamed = self.variant is None or (self.any_variant and self.variant == UNNAMED)
         return self.id if unnamed else f"{self.id}:{self.variant}"
+
+    @property
+    def keyed(self) -> str:
+        """``dataset`` as keys have it: with no variant where the default one is meant, however
+        that was typed.
+        """
+        return self.id if self.variant == self.default_variant else self.dataset
 
     @cached_property
     def default_protocol(self) -> Protocol:

@@ -7,29 +7,35 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pipeline.artifacts import atomic
-from pipeline.artifacts.locks import holding
-from pipeline.artifacts.shapes import NUMBER, Maybe, Named, wrong
 from pipeline.datasets.catalogue import load_manifest
-from pipeline.datasets.fetch import FetchError, by_hand, fetch_archives, verify_archive
+from pipeline.datasets.fetch import (
+    FetchError,
+    by_hand,
+    fetch_archives,
+    list_by_hand,
+    verify_archive,
+)
 from pipeline.datasets.layouts import find_root, read_layout
 from pipeline.datasets.layouts.counts import verify_counts
 from pipeline.datasets.layouts.orders import published_draws
 from pipeline.datasets.layouts.own import Holdout
+from pipeline.datasets.layouts.roots import match_layout
 from pipeline.datasets.manifest import UNNAMED, Archive, Manifest
+from pipeline.datasets.registration import (
+    folder_of,
+    is_registered,
+    locked,
+    register,
+    registered_holdout,
+    registered_place,
+    registered_rule,
+)
 from pipeline.datasets.unpack import DamagedArchive, unpack
-from pipeline.terminal.errors import DamagedFile, ReidpipeError
+from pipeline.terminal.errors import ReidpipeError
 
 log = logging.getLogger(__name__)
-# What is kept of each dataset's folder; of all its variants, each has its own.
-_ENTRY = {
-    "root": Maybe(str), "rule": Maybe(str), "file": Maybe(str),
-    "holdout": Maybe({"share": Maybe(NUMBER), "people": Maybe(int), "seed": int}),
-}  # fmt: skip
-_REGISTERED = _ENTRY | {"variants": Maybe(Named(_ENTRY))}
-
 DATA_FOLDERS = ("REIDPIPE_DATA", "FASTREID_DATASETS")
 
 
@@ -56,11 +62,7 @@ def prepare_root(
     manifest = load_manifest(dataset)
     if root is not None and archive is not None:
         raise ReidpipeError("found both --root and --archive; expected one of them; leave one out")
-    (workspace / "datasets").mkdir(parents=True, exist_ok=True)
-    # Two commands that fetch the same dataset would write the same files; the lock dies with
-    # its holder.
-    place = workspace / "datasets" / f"{manifest.id}.lock"
-    with holding(place, f"{manifest.id} is being looked for"):
+    with locked(manifest, workspace):
         return _prepare(manifest, workspace, root, archive, rule, holdout, progress)
 
 
@@ -90,7 +92,7 @@ def _prepare(
             if manifest.policy != "direct":
                 raise ReidpipeError(_not_found(manifest))
             _check_names(manifest, workspace)
-            folder = _folder(manifest, workspace) / "archives"
+            folder = folder_of(manifest, workspace) / "archives"
             files = fetch_archives(manifest, folder, progress=progress)
             start = _unpacked_or_removed(files, manifest, workspace)
         found = _locate(start, manifest, workspace, progress)
@@ -99,7 +101,7 @@ def _prepare(
     if manifest.is_own:
         # A folder that cannot be read must not take the place of one that could.
         read_layout(found, manifest, rule=rule, holdout=holdout)
-    _register(manifest, workspace, found, rule, holdout)
+    register(manifest, workspace, found, rule, holdout)
     return found
 
 
@@ -117,19 +119,9 @@ def registered_root(workspace: Path, dataset: str) -> Path:
     return find_root(start, manifest, lists=lists_folder(manifest, workspace))
 
 
-def registered_rule(workspace: Path, manifest: Manifest) -> str | None:
-    """The naming rule a person gave for images of their own."""
-    return _registration(manifest, workspace).get("rule")
-
-
-def registered_holdout(workspace: Path, manifest: Manifest) -> Holdout | None:
-    """The people held out of images of one's own, as they were asked for."""
-    return Holdout.from_plain(_registration(manifest, workspace).get("holdout"))
-
-
 def lists_folder(manifest: Manifest, workspace: Path) -> Path | None:
     """The folder with list files fetched for this dataset, if there is one."""
-    folder = _folder(manifest, workspace) / "lists"
+    folder = folder_of(manifest, workspace) / "lists"
     return folder if folder.is_dir() else None
 
 
@@ -186,88 +178,57 @@ def _with_draws(root: Path, manifest: Manifest, workspace: Path, progress: bool)
 
 
 def _fetched_lists(manifest: Manifest, workspace: Path, progress: bool) -> Path:
-    folder = _folder(manifest, workspace)
+    folder = folder_of(manifest, workspace)
     files = fetch_archives(manifest, folder / "archives", content=("lists",), progress=progress)
     unpack(files, folder / "lists")
     return folder / "lists"
 
 
-def _folder(manifest: Manifest, workspace: Path) -> Path:
-    return workspace.absolute() / "datasets" / manifest.dataset.replace(":", "-")
-
-
-def _registration(manifest: Manifest, workspace: Path) -> dict[str, Any]:
-    """What was registered for this variant, or else for the dataset as a whole."""
-    stored = _stored(manifest, workspace)
-    variants = stored.get("variants") or {}
-    # What was prepared under one name of one's own is not what another name means.
-    other = {} if manifest.any_variant and variants else stored
-    return variants.get(manifest.variant or "", other)
-
-
-def _record(manifest: Manifest, workspace: Path) -> Path:
-    return workspace / "datasets" / f"{manifest.id}.json"
-
-
-def _stored(manifest: Manifest, workspace: Path) -> dict[str, Any]:
-    """What a registration says; nothing when there is none or a power cut left it damaged.
-
-    Raises ReidpipeError where another YAML file that has the same id was registered: the one would
-    read the other's images.
-    """
-    path = _record(manifest, workspace)
-    try:
-        found = atomic.read_json(path) if path.is_file() else {}
-        if why := wrong(found, _REGISTERED):
-            raise DamagedFile(f"found {path} with {why}; expected registered folders")
-    except DamagedFile as error:
-        log.warning("%s; taken as not registered", error)
-        return {}
-    other = Path(found.get("file") or "")
-    if manifest.file is not None and other.is_file():
-        own = Path(manifest.file).expanduser()
-        if own.read_bytes() != other.read_bytes():
-            raise ReidpipeError(
-                f"found id '{manifest.id}' in {own}, under which {other} was prepared; expected "
-                "another for each; rename one of them"
-            )
-    return found
-
-
-def _register(
-    manifest: Manifest, workspace: Path, root: Path, rule: str | None, holdout: Holdout | None
-) -> None:
-    variants = _stored(manifest, workspace).get("variants") or {}
-    entry: dict[str, Any] = {"root": str(root)} | ({"rule": rule} if rule else {})
-    if manifest.file is not None:
-        entry["file"] = str(Path(manifest.file).expanduser().absolute())
-    if holdout is not None:
-        entry["holdout"] = holdout.plain()
-    if manifest.variant:
-        variants[manifest.variant] = entry
-    stored = entry | ({"variants": variants} if variants else {})
-    atomic.write_json(_record(manifest, workspace), stored)
-
-
 def _search(manifest: Manifest, workspace: Path) -> Path | None:
-    """A folder at or above the dataset's root; None when nothing is there."""
+    """A folder at or above the dataset's root; None when nothing is there. What was registered of
+    another variant serves where it is this one too.
+    """
+    other: Path | None = None
     for known in (manifest, *([load_manifest(manifest.built_on)] if manifest.built_on else [])):
-        entry = _registration(known, workspace)
-        if entry.get("root"):
-            root = Path(entry["root"])
-            if not root.exists():
-                raise ReidpipeError(
-                    f"found the registered folder {root} of {known.dataset} gone; expected its "
-                    f"images; type `reidpipe prepare {known.typed} --root DIR`"
-                )
+        root = registered_place(known, workspace)
+        if root is None:
+            continue
+        ours = manifest.is_own or known is not manifest or is_registered(manifest, workspace)
+        if not ours:
+            other = root if root.exists() else None
+            continue
+        if root.exists():
             return root
+        # What was unpacked here can be fetched again; a folder of the user's is asked for.
+        if known.policy != "direct" or not root.is_relative_to(workspace.absolute() / "datasets"):
+            raise ReidpipeError(
+                f"found the registered folder {root} of {known.dataset} gone; expected its "
+                f"images; type `reidpipe prepare {known.typed} --root DIR`"
+            )
     lists = lists_folder(manifest, workspace)
     failures = []
-    for place in filter(Path.is_dir, _usual_places(manifest)):
+    for place in filter(Path.is_dir, (*([other] if other else []), *_usual_places(manifest))):
+        if manifest.is_own:
+            return place
         try:
-            return place if manifest.is_own else find_root(place, manifest, lists=lists)
+            found = find_root(place, manifest, lists=lists)
         except ReidpipeError as error:
             failures.append(error)
+            continue
+        layout = match_layout(found, manifest, lists=lists)
+        said = "" if place == other else f"{place.name}/{found.name}".lower()
+        if layout is None or not layout.says_variant or f"{manifest.variant}" in said:
+            return found
+        other = None if place == other else other
+        failures.append(
+            ReidpipeError(
+                f"found {manifest.title} in {found}, of which nothing says that it is "
+                f"{manifest.dataset}; expected {manifest.variant} in the folder's name; type "
+                f"`reidpipe prepare {manifest.typed} --root DIR` with the folder that is"
+            )
+        )
+    if other is not None:  # lists that it lacks may be fetched
+        return other
     if failures:
         raise failures[0]
     return None
@@ -312,6 +273,11 @@ def _with_siblings(archive: Path, manifest: Manifest) -> list[Path]:
     """
     archive = archive.expanduser().absolute()
     source = load_manifest(manifest.built_on) if manifest.built_on else manifest
+    if source is not manifest and archive.name in [wanted.name for wanted in manifest.archives]:
+        raise ReidpipeError(
+            f"found --archive {archive.name}, a list; expected the archive of the images; "
+            f"{list_by_hand(manifest)}"
+        )
     published = source.archives or (Archive(name=archive.name),)
     chosen = next((wanted for wanted in published if wanted.name == archive.name), None)
     if chosen is None:
@@ -334,8 +300,8 @@ def _with_siblings(archive: Path, manifest: Manifest) -> list[Path]:
 
 def _unpacked(files: list[Path], manifest: Manifest, workspace: Path) -> Path:
     """The folder with the content of ``files``; unpacked once per set of files."""
-    target = _folder(manifest, workspace) / "files"
-    note = _folder(manifest, workspace) / "unpacked.json"
+    target = folder_of(manifest, workspace) / "files"
+    note = folder_of(manifest, workspace) / "unpacked.json"
     content = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
     if target.is_dir() and note.is_file() and atomic.read_json(note) == content:
         return target
@@ -357,7 +323,7 @@ def _check_names(manifest: Manifest, workspace: Path) -> None:
     if manifest.names_file is None:
         return
     # Beside the unpacked tree, and beside ImageNet's: where the reader looks.
-    own = _folder(manifest, workspace) / manifest.names_file
+    own = folder_of(manifest, workspace) / manifest.names_file
     if not own.is_file() and not (own.parents[1] / "imagenet" / own.name).is_file():
         raise ReidpipeError(
             f"found no {own.name} for {manifest.dataset}; expected ImageNet's list of lines "

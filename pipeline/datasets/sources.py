@@ -26,6 +26,7 @@ def index_step(
     *,
     root: Path | None = None,
     make: Callable[[Step], object] | None = None,
+    as_it_is: bool = False,
     **generated: Any,
 ) -> Step:
     """The index step of ``id`` or ``id:variant`` as it stands now.
@@ -34,8 +35,10 @@ def index_step(
     enter the key by a fingerprint of the tree, or by that of the tree they are a copy of
     (``standing``), which ``make`` is for: it makes a step, as a command says how; None: with all
     cores. ``root``: the folder or table itself, for images of one's own that are not registered.
+    as_it_is: also of another dataset than was published, which nobody has let through.
     ``generated`` overrides parameters of generated datasets (see ``pipeline.mannequins.DEFAULTS``).
-    Raises ReidpipeError for unknown ids and for images that are nowhere.
+    Raises ReidpipeError for unknown ids and for images that are nowhere, and for an index, where it
+    is made already, that ``check_allowed`` refuses; of one that is not, nothing else is made then.
     """
     manifest = load_manifest(dataset)
     if manifest.id == GENERATED:
@@ -50,7 +53,12 @@ def index_step(
     step = requests.index(name, params, readers=[layout.reader for layout in manifest.layouts])
     if manifest.id == GENERATED:
         return step
-    return standing(workspace, step, make or partial(_made, workspace))
+    step = standing(workspace, step, make or partial(_made, workspace))
+    if not as_it_is and workspace.complete(step):
+        from pipeline.datasets.registration import check_allowed
+
+        check_allowed(workspace.folder(step), workspace.root)
+    return step
 
 
 def _made(workspace: Workspace, step: Step) -> None:
@@ -64,12 +72,8 @@ def index_params(workspace: Path, dataset: str, root: Path | None = None) -> dic
     # What reads trees of images, which generated people are not.
     from pipeline.datasets.annotations import draws_annotations, names_annotations
     from pipeline.datasets.fingerprints import fingerprint, fingerprints
-    from pipeline.datasets.roots import (
-        lists_folder,
-        registered_holdout,
-        registered_root,
-        registered_rule,
-    )
+    from pipeline.datasets.registration import registered_holdout, registered_rule
+    from pipeline.datasets.roots import lists_folder, registered_root
 
     manifest = load_manifest(dataset)
     own = definition(manifest)
@@ -79,13 +83,13 @@ def index_params(workspace: Path, dataset: str, root: Path | None = None) -> dic
     holdout = None if typed else registered_holdout(workspace, manifest)
     lists = lists_folder(manifest, workspace)
     return {
-        "dataset": manifest.dataset if own or manifest.is_own else dataset,
+        "dataset": manifest.dataset if own or manifest.is_own else manifest.keyed,
         # Earlier versions read an identity 1_12 as 112.
         **({"definition": own, REVISION: "digits"} if own else {}),
         **decoding_params(manifest.decoding),
         "root": str(root),
         "manifest": hashlib.sha256(manifest.model_dump_json().encode()).hexdigest(),
-        **fingerprints(manifest, root),
+        **fingerprints(manifest, root, workspace=workspace),
         **({"suffixes": "plain"} if _rewritten_suffixes(manifest, root) else {}),
         **({"annotations": "digested"} if names_annotations(manifest, root) else {}),
         # Earlier versions named them by where the workspace was.

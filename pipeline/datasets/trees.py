@@ -44,7 +44,8 @@ class Layout(Part):
     membership: list files (inside the root or beside it) that protocols select by.
     viewpoints: optional files that give a view per image. tracks: optional files of which the first
     that is there gives the track of each gallery image. pid_offset_in_test: numbers of test
-    identities restart at 0.
+    identities restart at 0. says_variant: trees of several variants look like this one; where
+    nobody has typed the folder, its name must say which variant it is.
     """
 
     name: str
@@ -57,3 +58,5 @@ class Layout(Part):
     viewpoints: tuple[Inside, ...] = ()
     tracks: tuple[Inside, ...] = Field(default=(), exclude_if=lambda names: names == ())
     pid_offset_in_test: bool = False
+    # Not in the dump, whose digest is in the key of the index: the rows do not depend on it.
+    says_variant: bool = Field(default=False, exclude=True)

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from pipeline.artifacts.mark import read_mark
 from pipeline.datasets.annotations import indexed_annotations
-from pipeline.datasets.fingerprints import fingerprint
+from pipeline.datasets.catalogue import defined
+from pipeline.datasets.fingerprints import fingerprint, fingerprints
 from pipeline.datasets.index import read_index
 from pipeline.images.originals import ChangedImage, changed
 
@@ -48,4 +49,10 @@ def of_the_past(folder: Path) -> str:
     root = Path(params["root"])
     if not root.exists():
         return f"{root} is gone"
-    return "" if fingerprint(root) == params["fingerprint"] else f"{root} has other files by now"
+    manifest = defined(params["dataset"], params.get("definition"))
+    found = (
+        fingerprint(root)
+        if manifest is None
+        else fingerprints(manifest, root, workspace=folder.parents[2])["fingerprint"]
+    )
+    return "" if found == params["fingerprint"] else f"{root} has other files by now"

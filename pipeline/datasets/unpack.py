@@ -25,6 +25,8 @@ from pipeline.terminal.machine import tells_of_content
 
 _BLOCK = 1 << 20
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".rar", ".7z")
+# Whole archives that Python does not unpack, by their first bytes.
+_FOREIGN = {b"Rar!\x1a\x07": "RAR", b"7z\xbc\xaf\x27\x1c": "7z"}
 # Photographs barely compress; label maps and text do, by less than this.
 _EXPANSION = 50
 _SPARE = 1 << 30
@@ -91,9 +93,9 @@ def unpack(
     Each archive may write ``max_bytes`` (default: 50 times its own size plus 1 GiB) in at most
     ``max_members`` files. ``target`` is renamed into place at the end: whatever goes wrong, a full
     disk (OSError) included, it does not appear. Once it has appeared it outlasts a power cut.
-    Raises UnpackError for a member outside the folder, a link, a device, an encrypted archive, or
-    one beyond the limits; DamagedArchive for one that is not whole; ReidpipeError when ``target``
-    exists.
+    Raises UnpackError for a member outside the folder, a link, a device, an encrypted archive, one
+    beyond the limits, or one of RAR or 7z; DamagedArchive for one that is not whole; ReidpipeError
+    when ``target`` exists.
     """
     if target.exists():
         raise ReidpipeError(
@@ -122,20 +124,28 @@ def _unpack_one(archive: Path, folder: Path, budget: _Budget) -> None:
         if tarfile.is_tarfile(archive):
             with tarfile.open(archive, tarinfo=_Member) as opened:
                 _unpack_tar(opened, folder, budget)
-        elif zipfile.is_zipfile(archive):
+            return
+        if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as opened:
                 _unpack_zip(opened, folder, budget)
-        elif archive.name.lower().endswith(_ARCHIVES):
-            with archive.open("rb") as file:
-                start = file.read(64).lstrip().lower()
+            return
+        with archive.open("rb") as file:
+            start = file.read(64)
+        foreign = next((kind for sign, kind in _FOREIGN.items() if start.startswith(sign)), None)
+        if foreign is not None:
+            raise UnpackError(
+                f"found a {foreign} archive, {archive}; expected zip or tar; unpack it yourself "
+                "and type `reidpipe prepare ID --root DIR`"
+            )
+        if archive.name.lower().endswith(_ARCHIVES):
+            start = start.lstrip().lower()
             what = "a web page" if start.startswith(b"<") else "no whole zip or tar archive"
             raise DamagedArchive(
                 f"found {what} in {archive} ({archive.stat().st_size} bytes); expected the "
                 "archive as published; get it again"
             )
-        else:
-            with archive.open("rb") as source:
-                _write(source, folder, PurePosixPath(archive.name), budget)
+        with archive.open("rb") as source:
+            _write(source, folder, PurePosixPath(archive.name), budget)
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def index(job: Job) -> dict[str, Any]:
     manifest = defined(job.params["dataset"], job.params.get("definition"))
     assert manifest is not None
     lists = job.params.get("lists")
-    check_unchanged(job.params)
+    check_unchanged(job.params, job.workspace)
     layout = read_layout(
         Path(job.params["root"]),
         manifest,
@@ -86,7 +86,8 @@ def index(job: Job) -> dict[str, Any]:
             f"first: {next(iter(found.damaged.values()))}"
         )
     del paths
-    check_unchanged(job.params)  # whoever changed it while it was read has mixed two datasets
+    # Whoever changed it while it was read has mixed two datasets.
+    check_unchanged(job.params, job.workspace)
     definition = job.params.get("definition")
     write_index(
         job.folder, Index(manifest.dataset, layout.root, rows, definition, manifest.decoding)
@@ -94,7 +95,7 @@ def index(job: Job) -> dict[str, Any]:
     decide(job.folder, job.params.get(ALIKE, ()))
     decoded = dict(sorted(found.decoded.items()))
     damaged = list(found.damaged)
-    checked = check_rows(rows, manifest)
+    checked = check_rows(rows, manifest, layout=layout.layout)
     return {
         "dataset": manifest.dataset,
         "root": str(layout.root),
@@ -114,11 +115,13 @@ def index(job: Job) -> dict[str, Any]:
     }
 
 
-def check_unchanged(params: dict[str, Any]) -> None:
-    """Raise ReidpipeError when images or lists are not those whose fingerprint the key holds."""
+def check_unchanged(params: dict[str, Any], workspace: Path | None = None) -> None:
+    """Raise ReidpipeError when images or lists are not those whose fingerprint the key holds.
+    workspace: the command's.
+    """
     manifest = defined(params["dataset"], params.get("definition"))
     assert manifest is not None
-    found = fingerprints(manifest, Path(params["root"]))
+    found = fingerprints(manifest, Path(params["root"]), workspace=workspace)
     if params.get("lists") is not None:
         found["lists_fingerprint"] = fingerprint(Path(params["lists"]))
     for name, digest in found.items():

@@ -12,16 +12,23 @@ from pipeline.datasets.protocols import apply_protocol
 from pipeline.terminal.errors import ReidpipeError
 
 
-def verify_counts(rows: Sequence[Any], manifest: Manifest) -> list[str]:
+def verify_counts(
+    rows: Sequence[Any], manifest: Manifest, *, layout: str | None = None
+) -> list[str]:
     """Lines that start with ``error:`` (a number known exactly) or ``warning:``; none: all well.
 
-    rows: of a LayoutResult or an index. Checks identities, images and cameras per split and per
+    rows: of a LayoutResult or an index. layout: name of the layout they were read by; of a split
+    that only another layout of the dataset has (ImageNet without its training images is accepted)
+    nothing is expected. Checks identities, images and cameras per split and per
     protocol, the images shared by query and gallery, and that training and test identities are
     disjoint (one's own may show the same people in both: a warning). A mismatch lists the images
     per camera, the quickest way to see what is missing.
     """
     problems: list[str] = []
+    absent = _elsewhere(manifest, layout)
     for split, counts in manifest.counts.items():
+        if split in absent:
+            continue
         problems += _compare(split, [row for row in rows if row.split == split], counts)
     if manifest.overlap is not None:
         shared = overlap(rows)
@@ -44,6 +51,14 @@ def verify_counts(rows: Sequence[Any], manifest: Manifest) -> list[str]:
                 name = f"{protocol.name} {split}"
                 problems += _compare(name, chosen, protocol.counts[split])
     return problems
+
+
+def _elsewhere(manifest: Manifest, name: str | None) -> set[str]:
+    """Splits that other layouts of a dataset have and the one called ``name`` has not."""
+    splits = {layout.name: {s.split for s in layout.sources} for layout in manifest.layouts}
+    own = splits.get(name or "")
+    # Readers with rules of their own name no sources, and a pool may become any split.
+    return set().union(*splits.values()) - own if own and "pool" not in own else set()
 
 
 def overlap(rows: Sequence[Any]) -> int:

@@ -39,6 +39,7 @@ class Reading:
     unmatched: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _places: dict[str, Path | None] = field(default_factory=dict)
+    _joined: dict[str | int, tuple[tuple[str | int, ...], str]] = field(default_factory=dict)
 
     def place(self, name: str) -> Path | None:
         """Where an entry of the layout lies; looked for once."""
@@ -59,6 +60,25 @@ class Reading:
         """Posix path below the root."""
         return path.relative_to(self.root).as_posix()
 
+    def joined_identity(self, fields: dict[str, str], path: Path) -> str:
+        """The identity as ``id_key`` joins it from the groups of a name.
+
+        Raises ReidpipeError where other groups gave the same: two people would be one.
+        """
+        template = self.manifest.id_key
+        name = _template(template, fields)
+        groups = re.findall(r"\{(\w+)\}", template)
+        if len(groups) < 2:
+            return name
+        said = tuple(_as_number(fields.get(group, "")) for group in groups)
+        before, first = self._joined.setdefault(_as_number(name), (said, path.name))
+        if before != said:
+            raise ReidpipeError(
+                f"found one identity, {name}, of {first} and {path.name} by id_key '{template}'; "
+                f"expected an identity of each; type id_key: '{template.replace('}{', '}_{')}'"
+            )
+        return name
+
     def leave_out(self, why: str, *images: Path | str) -> None:
         """Count images that take no part; the first is the example that is told."""
         for image in images:
@@ -71,7 +91,8 @@ def read_files(reading: Reading) -> None:
     """Fill a reading from the sources of its layout.
 
     Raises ReidpipeError for list entries without a file, list lines that cannot be read, image
-    names that break the rule of a strict dataset, and images without their label map.
+    names that break the rule of a strict dataset or give two people one identity, and images
+    without their label map.
     """
     listed: set[str] = set()
     known: dict[Path, bool] = {}
@@ -186,7 +207,7 @@ def _add(
             reading.unmatched.append(reading.relative(path))
             return True
         fields = {name: value or "" for name, value in match.groupdict().items()}
-    pid, extra = _identity(manifest, source, path, listed, fields)
+    pid, extra = _identity(reading, source, path, listed, fields)
     if pid in manifest.junk:
         reading.leave_out(f"junk identity {pid}", path)
         return True
@@ -229,7 +250,7 @@ def _columns(manifest: Manifest, camid: int | None, fields: dict[str, str]) -> d
 
 
 def _identity(
-    manifest: Manifest,
+    reading: Reading,
     source: Source,
     path: Path,
     listed: str | None,
@@ -243,7 +264,7 @@ def _identity(
         )
     name = {"list": listed, "folder": path.parent.name}.get(source.pid_from)
     if name is None:
-        name = _template(manifest.id_key, fields)
+        name = reading.joined_identity(fields, path)
     pid = integer(name)
     return pid, {"identity": name} if pid is None else {}
 
@@ -269,6 +290,11 @@ def _camid(manifest: Manifest, source: Source, path: Path, fields: dict[str, str
             f"description of {manifest.title}, such as {{{written}: 0}}; write one"
         )
     return number - manifest.camid_base
+
+
+def _as_number(text: str) -> str | int:
+    number = integer(text)
+    return text if number is None else number
 
 
 def _number(fields: dict[str, str], group: str, path: Path) -> int | None:

@@ -10,7 +10,7 @@ from pipeline.datasets.layouts.files import Reading
 from pipeline.datasets.layouts.own.classes import class_rows
 from pipeline.datasets.layouts.own.found import Tale
 from pipeline.datasets.layouts.own.table import read_table, tell_sheet
-from pipeline.datasets.layouts.own.tree import other_files, unwrapped
+from pipeline.datasets.layouts.own.tree import no_image, other_files, unwrapped
 from pipeline.datasets.layouts.own.words import TEST, split_of
 from pipeline.datasets.layouts.rows import LayoutRow, data_folders, walk_images
 from pipeline.terminal.errors import ReidpipeError
@@ -45,9 +45,12 @@ def read_image_folders(reading: Reading) -> None:
             members[_composed(folder.name)] += [(split, path) for path in images]
     names = sorted(name for name, images in members.items() if images)
     if not names:
+        what, cure = "no folder of images", "type the folder that holds the classes"
+        if next(walk_images(reading.root), None) is None:
+            what, cure = no_image(reading.root)
         raise ReidpipeError(
-            f"found no folder of images in {reading.root}; expected FOLDER/<class>/<image>, "
-            "FOLDER/<split>/<class>/<image> or a CSV with path, class and classname"
+            f"found {what} in {reading.root}; expected FOLDER/<class>/<image>, "
+            f"FOLDER/<split>/<class>/<image> or a CSV with path, class and classname; {cure}"
         )
     if splits:
         used = {folder for _, folder in splits}

@@ -20,6 +20,15 @@ IMAGE_SUFFIXES = frozenset(
 )  # fmt: skip
 
 
+# What a workspace of ours has in it, beside the images where these lie in the same folder.
+WORKSPACE_FOLDERS = frozenset(
+    {
+        "artifacts", "datasets", "embeddings", "exports", "machines", "queue", "reports", "runs",
+        "weights",
+    }
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class LayoutRow:
     """One image in one split, before its file has been read.
@@ -102,22 +111,41 @@ def subfolders(folder: Path) -> list[Path]:
 
 def data_folders(folder: Path) -> list[Path]:
     """``subfolders`` without workspaces: the default one lies in the folder where a command is
-    typed, among the images.
+    typed, among the images, and ``--workspace .`` is that folder itself.
     """
-    return [inner for inner in subfolders(folder) if not is_workspace(inner)]
+    ours = _ours(folder)
+    return [
+        inner for inner in subfolders(folder) if inner.name not in ours and not is_workspace(inner)
+    ]
+
+
+def _ours(folder: Path | str) -> frozenset[str]:
+    """The folders in ``folder`` that are a workspace's: none where it is no workspace."""
+    return WORKSPACE_FOLDERS if is_workspace(folder) else frozenset()
 
 
 def walk_files(
-    folder: Path, *, depth: int | None = None, skipped: list[tuple[str, Path]] | None = None
+    folder: Path,
+    *,
+    depth: int | None = None,
+    skipped: list[tuple[str, Path]] | None = None,
+    workspace: Path | None = None,
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """All that is no folder below ``folder``, as (posix path of its folder, entry), sorted.
 
     ``depth=1`` stays in the folder itself. Hidden entries, clutter and workspaces are left out;
-    links to folders are followed, except into a folder that the walk is in already.
-    skipped: receives the hidden entries, as (posix path of their folder, path).
+    links to folders are followed, except into a folder that the walk is in already. Of a
+    ``folder`` that is a workspace itself its own folders are left out.
+    skipped: receives the hidden entries, as (posix path of their folder, path). workspace: a folder
+    that is one, though nothing in it may say so yet.
     """
-    if folder.is_dir():
-        yield from _walk(str(folder), ".", depth, (), [] if skipped is None else skipped)
+    if not folder.is_dir():
+        return
+    known = None
+    if workspace is not None and workspace.is_dir():
+        found = workspace.stat()
+        known = (found.st_dev, found.st_ino)
+    yield from _walk(str(folder), ".", depth, (), [] if skipped is None else skipped, known)
 
 
 def _walk(
@@ -126,11 +154,15 @@ def _walk(
     depth: int | None,
     above: tuple[tuple[int, int], ...],
     skipped: list[tuple[str, Path]],
+    workspace: tuple[int, int] | None,
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
     found = Path(folder).stat()
     here = (found.st_dev, found.st_ino)
-    if here in above:
+    if here in above or (above and here == workspace):
         return
+    ours: frozenset[str] = frozenset()
+    if not above:
+        ours = WORKSPACE_FOLDERS if here == workspace else _ours(folder)
     with os.scandir(folder) as scanned:
         entries = sorted(scanned, key=lambda entry: entry.name)
     for entry in entries:
@@ -139,9 +171,13 @@ def _walk(
             continue
         if not _is_folder(entry):
             yield place, entry
-        elif (depth is None or depth > 1) and not is_workspace(entry.path):
+        elif (
+            (depth is None or depth > 1) and entry.name not in ours and not is_workspace(entry.path)
+        ):
             inner = entry.name if place == "." else f"{place}/{entry.name}"
-            yield from _walk(entry.path, inner, depth and depth - 1, (*above, here), skipped)
+            yield from _walk(
+                entry.path, inner, depth and depth - 1, (*above, here), skipped, workspace
+            )
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pipeline.artifacts.about import about
+from pipeline.artifacts.atomic import beside
 from pipeline.artifacts.locks import holding
 from pipeline.artifacts.queue import queued, sweep, waiting_steps
 from pipeline.artifacts.running import (
@@ -213,4 +214,18 @@ def test_a_queue_is_seen_until_its_command_is_dead(tmp_path: Path):
     (tmp_path / "queue" / ".h-2.json.tmp-2").touch()
     assert waiting_steps(workspace) == []
     sweep(workspace)
+    assert not (tmp_path / "queue").exists()
+
+
+def test_what_a_living_command_is_writing_stays(tmp_path: Path):
+    workspace = Workspace(tmp_path)
+    with queued(workspace, [step(1)]):
+        (path,) = (tmp_path / "queue").glob("*.json")
+        half, lease = beside(path), path.with_suffix(".lease-0a1b2c3d4e5f0a1b2c3d4e5f")
+        older = path.with_name(f".{path.name}.tmp-12")
+        for name in (half, lease, older):
+            name.touch()
+        sweep(workspace)
+        assert half.exists() and lease.exists() and older.exists()
+    sweep(workspace)  # it is gone
     assert not (tmp_path / "queue").exists()

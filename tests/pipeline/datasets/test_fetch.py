@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import shutil
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 
 from pipeline.datasets import fetch as fetching
 from pipeline.datasets.fetch import FetchError, by_hand, fetch, fetch_archives, verify_archive
@@ -155,7 +157,7 @@ def test_a_file_arrives_whole_and_is_not_fetched_again(tmp_path: Path, server: S
 def test_cut_connections_are_continued_not_repeated(tmp_path: Path, server: Server) -> None:
     server.cuts = 2
     assert fetch(archive(server.url()), tmp_path).read_bytes() == CONTENT
-    assert server.requests == [None, "bytes=65536-", "bytes=131072-"]
+    assert server.requests == [None, "bytes=100000-", "bytes=200000-"]
 
 
 def test_a_killed_download_is_continued(tmp_path: Path, server: Server) -> None:
@@ -179,6 +181,41 @@ def test_a_server_without_ranges_starts_over(tmp_path: Path, server: Server) -> 
     assert fetch(archive(server.url()), tmp_path).read_bytes() == CONTENT
 
 
+def test_bytes_are_kept_as_they_are_sent(tmp_path: Path, server: Server) -> None:
+    """Apache calls a .tar.gz ``Content-Encoding: gzip``, whatever was asked for."""
+    server.content = gzip.compress(CONTENT * 2, 1, mtime=0)
+    server.version = {"Content-Encoding": "gzip"}
+    server.cuts = 1
+    sent = {"sha256": hashlib.sha256(server.content).hexdigest(), "size": len(server.content)}
+    path = fetch(archive(server.url(), md5=None, **sent), tmp_path)
+    assert path.read_bytes() == server.content
+    assert server.requests == [None, "bytes=100000-"]
+    unknown = {"sha256": None, "md5": None, "size": None, "checksum_source": None}
+    path = fetch(archive(server.url(), name="b.zip", **unknown), tmp_path)
+    assert path.read_bytes() == server.content
+
+
+def test_beginning_from_zero_comes_to_an_end(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def endless(url: str, part: Path, *_: Any, **__: Any) -> None:
+        calls.append(len(calls))
+        if part.exists():
+            part.unlink()
+        else:
+            part.write_bytes(CONTENT[:1000])
+        if len(calls) > 50:
+            raise AssertionError("it goes on for ever")
+        raise requests.ConnectionError("not this way")
+
+    monkeypatch.setattr(fetching, "_stream", endless)
+    with pytest.raises(FetchError, match="not this way"):
+        fetch(archive(server.url()), tmp_path)
+    assert len(calls) <= 2 * fetching._ATTEMPTS
+
+
 @pytest.mark.parametrize("stale", [CONTENT[:500] + b"x" * 500, b"x" * 400_000])
 def test_a_part_of_another_version_is_replaced(
     tmp_path: Path, server: Server, stale: bytes
@@ -192,14 +229,14 @@ NO_CHECKSUM: dict[str, Any] = {"size": None, "sha256": None, "checksum_source": 
 
 
 def interrupted(folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Archive:
-    """A file without a checksum whose download was cut after 65,536 bytes and given up."""
+    """A file without a checksum whose download was cut after 100,000 bytes and given up."""
     unchecked = archive(server.url(), **NO_CHECKSUM)
     server.cuts = 1
     with monkeypatch.context() as patch:
         patch.setattr(fetching.time, "sleep", _killed)
         with pytest.raises(KeyboardInterrupt):
             fetch(unchecked, folder)
-    assert (folder / "data.zip.part").read_bytes() == CONTENT[:65_536]
+    assert (folder / "data.zip.part").read_bytes() == CONTENT[:100_000]
     server.requests.clear()
     return unchecked
 
@@ -215,7 +252,7 @@ def test_without_a_checksum_the_same_version_is_continued(
     server.version = version
     unchecked = interrupted(tmp_path, server, monkeypatch)
     assert fetch(unchecked, tmp_path).read_bytes() == CONTENT
-    assert server.requests == ["bytes=65536-"]
+    assert server.requests == ["bytes=100000-"]
     assert names(tmp_path) == ["data.zip"]
 
 

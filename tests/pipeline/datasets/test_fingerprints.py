@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from PIL import Image
 from pipeline.artifacts.steps import Job
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.fingerprints import fingerprint, fingerprints
+from pipeline.datasets.layouts import read_layout
+from pipeline.datasets.roots import prepare_root
 from pipeline.datasets.sources import index_params
 from pipeline.datasets.work import check_unchanged, index
 from pipeline.terminal.errors import ReidpipeError
@@ -103,3 +107,51 @@ def test_params_of_before_are_taken_as_they_are(plain: Path, tmp_path: Path):
     params = index_params(tmp_path / "workspace", "folder", table)
     del params["hidden_fingerprint"]
     check_unchanged(params)
+
+
+def test_what_a_command_prints_into_the_folder_is_no_data(plain: Path):
+    before = fingerprint(plain)
+    code = (
+        "import sys; from pathlib import Path; from pipeline.datasets.fingerprints import *\n"
+        "for line in range(2): print(fingerprint(Path(sys.argv[1])), flush=True)"
+    )
+    told, said = plain / "train.txt", plain / "a" / "errors.txt"
+    with told.open("w") as out, said.open("w") as errors:
+        words = [sys.executable, "-c", code, str(plain)]
+        subprocess.run(words, stdout=out, stderr=errors, check=True)
+    assert told.read_text().split() == [before, before]
+    assert fingerprint(plain) != before  # of the past: it may be a list
+
+
+@pytest.mark.parametrize("name", ["train.log", "slurm-17.out", "a/slurm-17.ERR"])
+def test_logs_are_no_data_but_where_a_layout_names_one(plain: Path, name: str):
+    before = of("folder", plain)
+    log = plain / name
+    log.write_text("epoch 1")
+    assert of("folder", plain) == before and fingerprint(plain) == before["fingerprint"]
+    (layout,) = load_manifest("folder").layouts
+    for change in ({"membership": (name,)}, {"reader": "somebody-else"}):
+        layouts = (layout.model_copy(update=change),)
+        manifest = load_manifest("folder").model_copy(update={"layouts": layouts})
+        assert fingerprints(manifest, plain) != before
+
+
+def test_the_workspace_of_the_command_is_no_data_wherever_it_lies(tmp_path: Path, plain: Path):
+    before = of("folder", plain)
+    inner = plain / "mine"
+    image(inner / "reports" / "x.png")  # nothing says yet that it is a workspace
+    manifest = load_manifest("folder")
+    assert fingerprints(manifest, plain, workspace=inner) == before
+    assert fingerprints(manifest, plain) != before
+    inner.rename(tmp_path / "elsewhere")
+    # reidpipe --workspace . prepare folder --root .
+    prepare_root("folder", plain, root=plain)
+    image(plain / "artifacts" / "preview" / "12" / "sheet.png")
+    (plain / "queue").mkdir()
+    (plain / "queue" / "host-1.json").write_text("[]")
+    params = index_params(plain, "folder")
+    assert params["fingerprint"] == before["fingerprint"]
+    (plain / "artifacts" / "index").mkdir()
+    check_unchanged(params, plain)
+    rows = read_layout(plain, manifest).rows
+    assert [row.path for row in rows] == ["a/0.jpg", "a/1.jpg", "b/0.jpg", "b/1.jpg"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.artifacts.store import Execution, Workspace
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.layouts import LayoutResult, find_root, read_layout
+from pipeline.datasets.roots import prepare_root
+from pipeline.datasets.sources import index_step
 from pipeline.terminal.errors import ReidpipeError
 from tests import trees, trees_labelled
 
@@ -195,6 +199,28 @@ def test_imagenet_and_variants_share_names_and_keep_wnids(tmp_path: Path):
         ("0", "gazelle"),
         ("1", "missile"),
     ]
+
+
+def test_imagenet_without_training_images_lacks_none(tmp_path: Path):
+    root, workspace = trees_labelled.imagenet(tmp_path), Workspace(tmp_path / "workspace")
+    prepare_root("imagenet", workspace.root, root=root)
+
+    def problems() -> list[str]:
+        step = index_step(workspace, "imagenet", as_it_is=True)
+        workspace.make(step, Execution())
+        return workspace.provenance(step)["summary"]["problems"]
+
+    expected = {"train": (1000, 1281167), "query": (1000, 50000)}
+    told = {
+        split: [
+            f"error: {split} has 4 ids, expected {ids}",
+            f"error: {split} has 4 images, expected {images}",
+        ]
+        for split, (ids, images) in expected.items()
+    }
+    assert problems() == told["train"] + told["query"]
+    shutil.rmtree(root / "images" / "train")
+    assert problems() == told["query"]
 
 
 def test_imagenet_v2_folders_sort_as_numbers(tmp_path: Path):

@@ -73,6 +73,28 @@ def test_numbers_stay_numbers_and_junk_junk(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("names", "identity"),
+    [(("1-12.jpg", "11-2.jpg"), "112"), (("A-12.jpg", "A1-2.jpg"), "A12")],
+)
+def test_groups_that_join_to_one_identity_are_told(
+    tmp_path: Path, names: tuple[str, str], identity: str
+):
+    rule = r"^(?P<site>\w+)-(?P<pid>\d+)\."
+    told = f"one identity, {identity}, of {names[0]} and {names[1]} by id_key"
+    with pytest.raises(ReidpipeError, match=told) as caught:
+        read(tmp_path, *names, rule=rule, more="id_key: '{site}{pid}'")
+    assert str(caught.value).endswith("type id_key: '{site}_{pid}'")
+    found = read(tmp_path, *names, rule=rule, more="id_key: '{site}_{pid}'")
+    assert len({row.pid for row in found.rows}) == 2
+
+
+def test_an_identity_may_be_written_in_two_ways(tmp_path: Path):
+    names = ("01-002.jpg", "1-002.jpg", "1-3.jpg")  # with zeros before it or without
+    rule, key = r"^(?P<site>\d+)-(?P<pid>\d+)\.", "id_key: '{site}{pid}'"
+    assert {row.pid for row in read(tmp_path, *names, rule=rule, more=key).rows} == {1002, 13}
+
+
+@pytest.mark.parametrize(
     ("rule", "message"),
     [
         (r"^(?P<pid>\d+)_(?P<camid>[A-Z])", "found camera A in 1_A_front.jpg; expected a number"),

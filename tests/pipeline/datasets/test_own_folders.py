@@ -234,6 +234,21 @@ def test_other_files_are_counted_by_suffix(tmp_path: Path):
     )
 
 
+def test_photographs_that_are_not_read_are_named(tmp_path: Path):
+    for name in ("anna/1.heic", "anna/2.HEIC", "bert/1.heic", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    told = r"no image by its suffix, but 3 \.heic \(anna/1\.heic\), 1 \.txt \(notes\.txt\), in "
+    for dataset in ("folder:shop", "classes"):
+        with pytest.raises(ReidpipeError, match=f"found {told}.*convert these to JPEG or PNG"):
+            read_layout(tmp_path, load_manifest(dataset))
+    for path in tmp_path.rglob("*.*"):
+        path.unlink()
+    for dataset in ("folder:shop", "classes"):
+        with pytest.raises(ReidpipeError, match="found no image in .*; type the folder"):
+            read_layout(tmp_path, load_manifest(dataset))
+
+
 def test_a_table_beside_flat_images_is_pointed_at(tmp_path: Path):
     trees.pictures(tmp_path, ["a.jpg", "b.jpg"])
     trees.lines(tmp_path / "df.csv", ["path,label", "a.jpg,1"])

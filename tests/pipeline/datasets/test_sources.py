@@ -6,9 +6,11 @@ import pytest
 
 from pipeline.artifacts.store import Workspace
 from pipeline.datasets.catalogue import list_manifests, load_manifest
+from pipeline.datasets.roots import prepare_root
 from pipeline.datasets.sources import index_step
 from pipeline.mannequins import DEFAULTS, plan
 from pipeline.terminal.errors import ReidpipeError
+from tests import trees
 
 
 def test_another_world_differs_from_the_default_in_its_seed_alone(tmp_path):
@@ -55,3 +57,15 @@ def test_every_validation_is_a_dataset_of_its_own():
     for dataset, validation in named.items():
         found = load_manifest(validation)
         assert found.kind == "reid" and found.dataset != dataset and found.validation is None
+
+
+def test_the_default_variant_has_one_key_however_it_is_typed(tmp_path):
+    root, workspace = trees.prid2011(tmp_path / "tree"), Workspace(tmp_path / "workspace")
+    prepare_root("prid2011:split-0", workspace.root, root=root)
+    plain, typed, other = (
+        index_step(workspace, name) for name in ("prid2011", "prid2011:split-0", "prid2011:split-1")
+    )
+    assert plain.params["dataset"] == "prid2011" and other.params["dataset"] == "prid2011:split-1"
+    assert typed.key == plain.key != other.key
+    assert load_manifest("market1501").keyed == "market1501"
+    assert load_manifest("mannequins:other-world").keyed == "mannequins:other-world"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.artifacts import atomic
 from pipeline.datasets import unpack as unpacking
-from pipeline.datasets.unpack import UnpackError, unpack
+from pipeline.datasets.unpack import DamagedArchive, UnpackError, unpack
 from pipeline.terminal.errors import ReidpipeError
 
 
@@ -290,3 +290,19 @@ def test_an_existing_folder_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ReidpipeError, match="already"):
         unpack([make_zip(tmp_path / "a.zip", GOOD)], tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [(b"Rar!\x1a\x07\x00", "RAR"), (b"Rar!\x1a\x07\x01\x00", "RAR"), (b"7z\xbc\xaf\x27\x1c", "7z")],
+)
+@pytest.mark.parametrize("name", ["market.rar", "market.zip", "market"])
+def test_an_archive_of_another_kind_is_not_called_damaged(
+    tmp_path: Path, start: bytes, kind: str, name: str
+):
+    archive = tmp_path / name
+    archive.write_bytes(start + bytes(200))
+    refused(archive, f"found a {kind} archive.*unpack it yourself and type .*--root DIR")
+    with pytest.raises(UnpackError) as caught:
+        unpack([archive], tmp_path / "out")
+    assert not isinstance(caught.value, DamagedArchive)  # which would be fetched again

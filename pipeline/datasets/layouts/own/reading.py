@@ -10,7 +10,7 @@ from pipeline.datasets.layouts.own.found import Tale
 from pipeline.datasets.layouts.own.holdout import Holdout, hold_out, query_and_gallery
 from pipeline.datasets.layouts.own.people import numbered, people_only
 from pipeline.datasets.layouts.own.table import read_table, tell_sheet
-from pipeline.datasets.layouts.own.tree import read_tree, unwrapped
+from pipeline.datasets.layouts.own.tree import no_image, read_tree, unwrapped
 from pipeline.datasets.layouts.own.words import TEST
 from pipeline.datasets.layouts.rows import LayoutResult, is_image
 from pipeline.terminal.errors import ReidpipeError
@@ -107,9 +107,12 @@ def _nothing(root: Path, tale: Tale) -> str:
     first = shortened(
         [*tale.unmatched, *(path for paths in tale.left_out.values() for path in paths)]
     )
-    what = f"{' and '.join(reasons)}, such as {first}, and nothing else" if reasons else "no image"
+    what = f"{' and '.join(reasons)}, such as {first}, and nothing else"
+    cure = "type the folder that holds them"
+    if not reasons:
+        what, cure = no_image(root)
     return (
         f"found {what} in {root}; expected FOLDER/<identity>/<image>, "
         "FOLDER/<split>/<identity>/<image>, a CSV with a column path, or a naming rule with a "
-        "group (?P<pid>...); type the folder that holds them"
+        f"group (?P<pid>...); {cure}"
     )

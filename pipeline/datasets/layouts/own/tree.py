@@ -229,6 +229,25 @@ def other_files(root: Path) -> list[str]:
     """A line that counts what has no suffix of an image, if there is any: a person must see it if
     these are images too.
     """
+    counted = _other_suffixes(root)
+    return [f"not read, no images by their suffix: {counted}"] if counted else []
+
+
+def no_image(root: Path) -> tuple[str, str]:
+    """What is found where nothing has an image's suffix, and what to do, as words of a mistake's
+    line: telephones write photographs that few programs read.
+    """
+    counted = _other_suffixes(root)
+    if not counted:
+        return "no image", "type the folder that holds them"
+    return (
+        f"no image by its suffix, but {counted},",
+        "convert these to JPEG or PNG if they are photographs, or type the folder that holds them",
+    )
+
+
+def _other_suffixes(root: Path) -> str:
+    """How many files there are of each suffix that is no image's, with an example."""
     suffixes: Counter[str] = Counter()
     example: dict[str, str] = {}
     for place, entry in walk_files(root):
@@ -237,4 +256,4 @@ def other_files(root: Path) -> list[str]:
             suffixes[suffix] += 1
             example.setdefault(suffix, entry.name if place == "." else f"{place}/{entry.name}")
     listed = [f"{n} {suffix} ({example[suffix]})" for suffix, n in suffixes.most_common()]
-    return [f"not read, no images by their suffix: {shortened(listed, 5)}"] if listed else []
+    return shortened(listed, 5) if listed else ""
