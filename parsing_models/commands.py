@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from parsing_models.parsers import hub
 from parsing_models.parsers.catalogue import (
     EXACT,
     check_scales,
@@ -15,7 +16,6 @@ from parsing_models.parsers.catalogue import (
     weights_file,
     weights_parts,
 )
-from parsing_models.parsers.hub import KIND
 from parsing_models.parsers.label_names import read_label_map
 from parsing_models.parsers.typed import CENTRE_PERSON, OF_MAPS, amounts, damaged_name, typed
 from parsing_models.telling import (
@@ -203,7 +203,7 @@ def maps_step(
         asked = {"--weights": weights is not None, "--flip": flip, "--scales": scales != (1.0,)}
         made = _exact(index, options, asked | {"--precision": precision != "fp32"})
     else:
-        if label_map is not None and found.kind == KIND:
+        if label_map is not None and found.kind == hub.KIND:
             options["label_map"] = read_label_map(label_map)
         checkpoint = weights_file(kind, weights, workspace=terminal.workspace.root, option=option)
         made = requests.maps(
@@ -215,6 +215,7 @@ def maps_step(
             scales=scales,
             options=options,
             precision=precision,
+            one_sided=flip and hub.is_hub(kind) and hub.read(checkpoint).one_sided(options),
         )
     if of_maps.get(CENTRE_PERSON):
         made = requests.centred(made)
@@ -296,7 +297,7 @@ def check_parsers(kinds: Sequence[str], label_map: Path | None, *, option: str) 
     and for a ``--label-map`` that none of them reads. option: with which they are named.
     """
     found = [entry(typed(kind)[0], option=option).kind for kind in kinds]
-    if label_map is not None and KIND not in found:
+    if label_map is not None and hub.KIND not in found:
         raise ReidpipeError(
             f"found --label-map for parser '{kinds[0]}'; expected it beside {option} hf:FOLDER or "
             "hf:OWNER/NAME, whose labels have names; leave it out"

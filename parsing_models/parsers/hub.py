@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from parsing_models.parsers.label_names import class_table, read_label_map, target_set
+from parsing_models.parsers.label_names import class_table, flip_order, read_label_map, target_set
 from pipeline.artifacts.atomic import read_json
 from pipeline.terminal.errors import ReidpipeError
 
@@ -132,6 +132,11 @@ class Saved:
             None if label_map is None else read_label_map(label_map),
             source=self.name,
         )
+
+    def one_sided(self, options: Mapping[str, Any]) -> bool:
+        """Whether of some pair of sides of the target label set it knows one alone."""
+        target = target_set(options.get("label_set", "lip"))
+        return bool((flip_order(self.table(options), target) != target.flip_order).any())
 
 
 def _shards(index: Path) -> list[str]:
