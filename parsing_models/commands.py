@@ -11,6 +11,7 @@ import click
 from parsing_models.parsers import hub
 from parsing_models.parsers.catalogue import (
     EXACT,
+    as_trained,
     check_scales,
     entry,
     weights_file,
@@ -206,6 +207,7 @@ def maps_step(
         if label_map is not None and found.kind == hub.KIND:
             options["label_map"] = read_label_map(label_map)
         checkpoint = weights_file(kind, weights, workspace=terminal.workspace.root, option=option)
+        options = as_trained(found.kind, checkpoint, options)
         made = requests.maps(
             index,
             model=found.kind,

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -19,6 +21,7 @@ from torch import nn
 
 from parsing_models import load_parser
 from parsing_models.networks.schp.network import SCHP, TINY, Widths
+from parsing_models.parsers.catalogue import saying
 from parsing_models.parsers.interface import Preprocessing
 from parsing_models.parsers.schp import MEAN_BGR, PUBLISHED, STD_BGR
 from parsing_models.scoring import Confusion, read_annotation
@@ -39,7 +42,7 @@ from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.options import COUNT
 from pipeline.terminal.paths import TypedPath
 from pipeline.terminal.watching import Watching
-from reid_train.engine.checkpoint import load_strict, read_state_dict, save_model
+from reid_train.engine.checkpoint import load_strict, read_state_dict, save_weights
 from reid_train.engine.loop import train
 from reid_train.engine.runtime import Runtime, derive_seed
 
@@ -183,7 +186,7 @@ def main(
         "scores": {**scores, "images": len(held_out(index)), "protocol": PROTOCOL},
     }
     if runtime.main:
-        save_model(out, task.network, meta)
+        save_parser(out, task.network, truth, size, meta)
         write_json(out / "scores.json", meta["scores"])
         click.echo(f"mIoU {scores['mIoU']} on {len(held_out(index))} images; {out}")
     runtime.barrier()
@@ -193,6 +196,16 @@ PROTOCOL = (
     "all images outside the train split, maps at each image's own size, no test-time options; IoU "
     "per class from one confusion matrix over all pixels, mean over the classes that occur"
 )
+
+
+def save_parser(
+    out: Path, network: nn.Module, truth: LabelSet, size: tuple[int, int], meta: Mapping[str, Any]
+) -> None:
+    """Write ``model.safetensors``, which says label set and input size itself, and ``model.json``:
+    20 classes may be those of LIP or of CIHP, and the file is read without its folder.
+    """
+    said = saying({"label_set": truth.name, "input_size": list(size)})
+    save_weights(out, network.state_dict(), meta, inside=said)
 
 
 def initial(widths: Widths, seed: int, imagenet: Path | None) -> SCHP:
