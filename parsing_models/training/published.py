@@ -28,9 +28,10 @@ from parsing_models.scoring import Confusion, read_annotation
 from parsing_models.training.batches.labelled import LabelledBatches
 from parsing_models.training.cycles import Schedule
 from parsing_models.training.manner import MANNERS
+from parsing_models.training.options import check_options
 from parsing_models.training.task import ParsingTask
 from pipeline.artifacts import graph
-from pipeline.artifacts.atomic import write_json
+from pipeline.artifacts.atomic import sha256_file, write_json
 from pipeline.artifacts.store import Execution, Workspace
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.index import ImageRow, Index, read_index
@@ -141,7 +142,8 @@ def main(
 ) -> None:
     """Train SCHP and write model.safetensors, which --model schp --weights reads.
 
-    A run that was stopped goes on from its last state when the command is repeated.
+    A run that was stopped goes on from its last state when the command is repeated; with options
+    that decide another result it is refused.
 
     Example: python -m parsing_models.training.published --dataset lip --imagenet resnet101.pth
     --out build/schp
@@ -155,6 +157,13 @@ def main(
     size = input_size or PUBLISHED[len(truth)][1]
     given = Preprocessing(size, "bgr", MEAN_BGR, STD_BGR)
     runtime = Runtime.create(device, precision, join=True)
+    decides = {
+        "dataset": dataset, "index": step.key, "network": network, "input_size": size,
+        "imagenet": None if imagenet is None else sha256_file(imagenet), "batch": batch,
+        "epochs": epochs, "cycles": cycles, "lr": lr, "manner": manner, "seed": seed,
+        "precision": precision,
+    }  # fmt: skip
+    check_options(out, decides, runtime)
     widths = replace(NETWORKS[network], classes=len(truth))
     task = ParsingTask(initial(widths, seed, imagenet), manner=MANNERS[manner])
     batches = LabelledBatches(
