@@ -20,7 +20,6 @@ from parsing_models.parsers.catalogue import (
 from parsing_models.parsers.label_names import read_label_map
 from parsing_models.parsers.typed import CENTRE_PERSON, OF_MAPS, amounts, damaged_name, typed
 from parsing_models.telling import (
-    summary_of,
     told_comparison,
     told_maps,
     told_preview,
@@ -161,7 +160,7 @@ def parse(
     for kind in kinds:
         found = told_maps(terminal, dataset, kind, maps[kind], outcome)
         if kind in scores:
-            found["score"] = told_scores(terminal, summary_of(terminal, scores[kind]))
+            found["score"] = told_scores(terminal, scores[kind])
         if kind in previews:
             found["preview"] = told_preview(terminal, dataset, kind, previews[kind])
         parsers.append(found)
