@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -23,13 +25,19 @@ class Foreign:
     """What stands around such a parser, so that its maps can be cached.
 
     inner: has ``label_set`` (a ``LabelSet``) and ``parse(images, size) -> LabelMaps``; ``flip`` and
-    ``scales`` reach it when the user asks for them. name, options: what the cache records.
+    ``scales`` reach it when the user asks for them. It is asked by one thread at a time, unless it
+    says ``thread_safe = True``. name, options: what the cache records.
     """
 
     inner: Any
     name: str
     options: Mapping[str, Any]
     device: torch.device
+    turn: AbstractContextManager[Any] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        several = getattr(self.inner, "thread_safe", False) is True
+        object.__setattr__(self, "turn", nullcontext() if several else Lock())
 
     @property
     def label_set(self) -> LabelSet:
@@ -66,7 +74,8 @@ class Foreign:
         asked: dict[str, Any] = {"flip": True} if flip else {}
         if tuple(scales) != (1.0,):
             asked["scales"] = scales
-        maps = self.inner.parse(images, size, **asked)
+        with self.turn:
+            maps = self.inner.parse(images, size, **asked)
         if not len(maps.label) == len(maps.confidence) == len(images):
             raise ReidpipeError(
                 f"found {len(maps.label)} maps and {len(maps.confidence)} of their confidence from "

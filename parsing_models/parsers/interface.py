@@ -59,7 +59,8 @@ class Preprocessing:
 class Parser:
     """A network with everything around it.
 
-    network: normalised N,3,H,W -> logits N,C,h,w at any resolution. align_corners: how its
+    network: normalised N,3,H,W -> logits N,C,h,w at any resolution, asked by several threads at
+    once. align_corners: how its
     authors resize them to the input. name, facts: what the label-map cache records about it.
     memory_mib: rough bound on working memory on a CPU; larger batches go through in slices. A GPU
     takes ``MOST_IMAGES`` at once; where memory runs out slices are halved, and stay so. placement:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -66,6 +69,32 @@ def test_maps_of_another_number_size_or_range(label: Any, sure: Any, found: str)
 def test_maps_that_fit_pass_as_they_are():
     inner = Painter(LABEL, changed(1.0005))  # the largest soft-max in half precision
     assert foreign(inner).parse(IMAGES, (6, 3)) is inner.maps
+
+
+@pytest.mark.parametrize(("safe", "most"), [(None, 1), (False, 1), (True, 3)])
+def test_one_thread_at_a_time_unless_it_says_otherwise(safe: bool | None, most: int):
+    class Counting(Painter):
+        inside, met = 0, 0
+
+        def parse(self, images: Any, size: Any, **_: Any) -> LabelMaps:
+            self.inside += 1
+            if safe:
+                everybody.wait(10)
+            else:
+                time.sleep(0.02)
+            self.met = max(self.met, self.inside)
+            self.inside -= 1
+            return self.maps
+
+    everybody = threading.Barrier(3)
+    inner: Any = Counting(LABEL, SURE)
+    if safe is not None:
+        inner.thread_safe = safe
+    parser = foreign(inner)
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(parser.parse, IMAGES, (6, 3)) for _ in range(3)]:
+            done.result()
+    assert inner.met == most
 
 
 def test_without_images_the_parser_is_not_asked():
