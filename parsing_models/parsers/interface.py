@@ -60,11 +60,11 @@ class Parser:
     """A network with everything around it.
 
     network: normalised N,3,H,W -> logits N,C,h,w at any resolution, asked by several threads at
-    once. align_corners: how its
-    authors resize them to the input. name, facts: what the label-map cache records about it.
-    memory_mib: rough bound on working memory on a CPU; larger batches go through in slices. A GPU
-    takes ``MOST_IMAGES`` at once; where memory runs out slices are halved, and stay so. placement:
-    where an image lies on the input. precision: ``fp32``, or that of ``in_precision``.
+    once. align_corners: how its authors resize them to the input. name, facts: what the label-map
+    cache records about it. memory_mib: rough bound on working memory on a CPU; larger batches go
+    through in slices. A GPU takes ``MOST_IMAGES`` at once; where memory runs out slices are halved,
+    and stay so. placement: where an image lies on the input. precision: ``fp32``, or that of
+    ``in_precision``.
     """
 
     network: Callable[[Tensor], Tensor]

@@ -157,6 +157,11 @@ def main(
     size = input_size or PUBLISHED[len(truth)][1]
     given = Preprocessing(size, "bgr", MEAN_BGR, STD_BGR)
     runtime = Runtime.create(device, precision, join=True)
+    if not held_out(index):
+        raise ReidpipeError(
+            f"found label maps of '{dataset}' in the train split alone; expected some outside it, "
+            "on which every average is scored; give some of its images the split val"
+        )
     decides = {
         "dataset": dataset, "index": step.key, "network": network, "input_size": size,
         "imagenet": None if imagenet is None else sha256_file(imagenet), "batch": batch,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -79,6 +80,13 @@ def test_small_goes_on_with_its_own_options_alone(
     assert f"found the training of other options in {tmp_path / 'run'} ({named}" in line
     assert line.strip().endswith("type another --out") and line.count("\n") == 1
     assert told(small.main, *words, *changed, "--out", tmp_path / "other") == ""
+
+
+def test_published_wants_images_to_score_on(tmp_path: Path, rows: list[ImageRow]):
+    rows[2] = replace(rows[2], extra={})
+    line = told(published.main, "--dataset", "mannequins", "--out", tmp_path, "--batch", 2)
+    assert "found label maps of 'mannequins' in the train split alone" in line
+    assert line.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
 
 def test_published_goes_on_with_its_own_options_alone(tmp_path: Path, rows: list[ImageRow]):
