@@ -207,6 +207,11 @@ def maps_step(
             options["label_map"] = read_label_map(label_map)
         checkpoint = weights_file(kind, weights, workspace=terminal.workspace.root, option=option)
         options = as_trained(found.kind, checkpoint, options)
+        one_sided = False
+        if hub.is_hub(kind) and checkpoint is not None:
+            saved = hub.read(checkpoint)
+            check_scales(scales, one_size=saved.name if saved.one_size else "")
+            one_sided = flip and saved.one_sided(options)
         made = requests.maps(
             index,
             model=found.kind,
@@ -216,7 +221,7 @@ def maps_step(
             scales=scales,
             options=options,
             precision=precision,
-            one_sided=flip and hub.is_hub(kind) and hub.read(checkpoint).one_sided(options),
+            one_sided=one_sided,
         )
     if of_maps.get(CENTRE_PERSON):
         made = requests.centred(made)

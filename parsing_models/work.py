@@ -207,10 +207,13 @@ def make_maps(
     inside torch this loses nothing on a busy machine, and maps do not depend on the number. A GPU
     has two batches under way, each in a stream of its own: one is copied while one is computed.
     """
+    from parsing_models.parsers.interface import Parser
     from reid_train.engine.runtime import on_cpu, own_stream
 
     plugins.ensure(work.plugins)  # a worker of a cluster has nobody's environment
     parser = _parser(work.model, work.weights, work.options, work.device, work.precision)
+    if work.scales != (1.0,) and isinstance(parser, Parser):
+        parser.check(work.model, work.scales)  # nobody has tried these
     attributes = {
         **parser.attributes(flip=work.flip, scales=work.scales),
         "grid": list(GRID),

@@ -221,13 +221,20 @@ def _said(checkpoint: Path) -> dict[str, Any]:
         ) from error
 
 
-def check_scales(scales: Sequence[float]) -> None:
-    """Raises ReidpipeError unless there is a scale and every one is a sensible number."""
+def check_scales(scales: Sequence[float], *, one_size: str = "") -> None:
+    """Raises ReidpipeError unless there is a scale and every one is a sensible number. one_size: a
+    parser's name whose network takes input of one size alone.
+    """
     # Written so that a NaN, which compares with nothing, fails too.
     if not scales or not all(LEAST_SCALE <= scale <= GREATEST_SCALE for scale in scales):
         raise ReidpipeError(
             f"found scales '{','.join(map(str, scales))}'; expected numbers from {LEAST_SCALE:g} "
             f"to {GREATEST_SCALE:g}; type --scales 0.75,1.0"
+        )
+    if one_size and set(scales) != {1.0}:
+        raise ReidpipeError(
+            f"found scales '{','.join(map(str, scales))}' for {one_size}, whose network takes "
+            "input of one size alone; expected 1.0; leave out other scales"
         )
 
 

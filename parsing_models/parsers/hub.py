@@ -32,6 +32,8 @@ TOKENIZER = (
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
+# Their weights hold one grid of positions: no other input size.
+FIXED_SIZE = ("beit", "data2vec-vision", "eomt")
 # Beyond what any network of the kind has: of classes, layers and, with few weights, channels.
 MOST_LABELS, MOST_LAYERS, LEAST_SIZE = 10_000, 1_000, 10_000
 _LAYERS = ("depth", "layers", "blocks", "num_stages")
@@ -132,6 +134,11 @@ class Saved:
             None if label_map is None else read_label_map(label_map),
             source=self.name,
         )
+
+    @property
+    def one_size(self) -> bool:
+        """Whether its network takes input of one size alone."""
+        return self.config.get("model_type") in FIXED_SIZE
 
     def one_sided(self, options: Mapping[str, Any]) -> bool:
         """Whether of some pair of sides of the target label set it knows one alone."""

@@ -213,6 +213,7 @@ def load_huggingface(
         resample=resample,
         as_scores=by_query,
         antialias=model_type == "oneformer",
+        one_size=saved.one_size,
         memory_mib=int(options.get("memory_mib", MEMORY_MIB)),
     )
 
