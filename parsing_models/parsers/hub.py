@@ -263,8 +263,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _snapshot(repo: str, revision: str | None) -> Path:
     """The folder of a hub model in the hub's cache, downloaded when it is not there."""
-    from huggingface_hub import snapshot_download, try_to_load_from_cache
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import errors, snapshot_download, try_to_load_from_cache
+
+    # Of the HTTP library that this version uses, and of the other way to download: no OSError.
+    unreached = [*errors.HfHubHTTPError.__bases__, getattr(errors, "XetDownloadError", OSError)]
 
     config = try_to_load_from_cache(repo, CONFIG, revision=revision)
     if isinstance(config, str) and _whole(Path(config).parent):
@@ -287,13 +289,13 @@ def _snapshot(repo: str, revision: str | None) -> Path:
     try:
         # A model without an image processor is whole too; the hub's cache knows.
         folder = either(local=True)
-        if (folder / CONFIG).is_file() and _has(folder, (*WEIGHTS, *PICKLED_WEIGHTS)):
+        if (folder / CONFIG).is_file() and _has_weights(folder):
             return folder
-    except LocalEntryNotFoundError:
+    except errors.LocalEntryNotFoundError:
         pass
     try:
         return either(local=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, *unreached) as error:
         text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise ReidpipeError(
             f"found no model {repo} in the cache of the hub, and it could not be downloaded "
@@ -303,8 +305,13 @@ def _snapshot(repo: str, revision: str | None) -> Path:
 
 
 def _whole(folder: Path) -> bool:
-    return _has(folder, PROCESSORS) and _has(folder, (*WEIGHTS, *PICKLED_WEIGHTS))
+    return any((folder / name).is_file() for name in PROCESSORS) and _has_weights(folder)
 
 
-def _has(folder: Path, names: tuple[str, ...]) -> bool:
-    return any((folder / name).is_file() for name in names)
+def _has_weights(folder: Path) -> bool:
+    """Whether there are weights, all that an index names: of a download that was killed some."""
+    for name in (*WEIGHTS, *PICKLED_WEIGHTS):
+        if (path := folder / name).is_file():
+            named = _shards(path) if name.endswith(".index.json") else ()
+            return all((folder / shard).is_file() for shard in named)
+    return False
