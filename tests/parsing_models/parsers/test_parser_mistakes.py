@@ -93,7 +93,7 @@ def test_a_scale_below_what_the_network_can_read():
 
 def test_scales_of_a_network_of_one_size(parser: Parser):
     fixed = replace(parser, one_size=True)
-    assert fixed.parse(IMAGES, scales=(1.0,)).label.shape == (1, 256, 128)
+    assert len(fixed.parse(IMAGES, scales=(1.0,)).label) == 1
     with pytest.raises(
         ReidpipeError, match=r"found scales '0.75,1.0' for schp-tiny, whose network"
     ):
