@@ -24,7 +24,8 @@ def load_parser(
     ``segformer-tiny``, which ship with the package. weights: a file, a folder that holds it, or a
     state dict; None looks where ``parsing_models.parsers.catalogue.weights_file`` says. device:
     ``cpu``, ``cuda``, ``cuda:<n>`` or ``auto``. options: ``input_size`` (H, W), ``memory_mib``;
-    ``label_set`` ("cihp" for a 20-class network trained on CIHP); of solider
+    ``label_set`` ("cihp" for a 20-class network trained on CIHP; files of
+    ``parsing_models.training.published`` say it and their input size themselves); of solider
     ``semantic_weight``, required where the file does not say; of invpt ``upscale`` (False: the
     authors' own preprocessing, which pads and never resizes); of hf ``label_map`` ({their name:
     our name}, or a JSON file).

@@ -8,18 +8,18 @@ from typing import Any
 
 import click
 
+from parsing_models.parsers import hub
 from parsing_models.parsers.catalogue import (
     EXACT,
+    as_trained,
     check_scales,
     entry,
     weights_file,
     weights_parts,
 )
-from parsing_models.parsers.hub import KIND
 from parsing_models.parsers.label_names import read_label_map
 from parsing_models.parsers.typed import CENTRE_PERSON, OF_MAPS, amounts, damaged_name, typed
 from parsing_models.telling import (
-    summary_of,
     told_comparison,
     told_maps,
     told_preview,
@@ -160,7 +160,7 @@ def parse(
     for kind in kinds:
         found = told_maps(terminal, dataset, kind, maps[kind], outcome)
         if kind in scores:
-            found["score"] = told_scores(terminal, summary_of(terminal, scores[kind]))
+            found["score"] = told_scores(terminal, scores[kind])
         if kind in previews:
             found["preview"] = told_preview(terminal, dataset, kind, previews[kind])
         parsers.append(found)
@@ -203,9 +203,15 @@ def maps_step(
         asked = {"--weights": weights is not None, "--flip": flip, "--scales": scales != (1.0,)}
         made = _exact(index, options, asked | {"--precision": precision != "fp32"})
     else:
-        if label_map is not None and found.kind == KIND:
+        if label_map is not None and found.kind == hub.KIND:
             options["label_map"] = read_label_map(label_map)
         checkpoint = weights_file(kind, weights, workspace=terminal.workspace.root, option=option)
+        options = as_trained(found.kind, checkpoint, options)
+        one_sided = False
+        if hub.is_hub(kind) and checkpoint is not None:
+            saved = hub.read(checkpoint)
+            check_scales(scales, one_size=saved.name if saved.one_size else "")
+            one_sided = flip and saved.one_sided(options)
         made = requests.maps(
             index,
             model=found.kind,
@@ -215,6 +221,7 @@ def maps_step(
             scales=scales,
             options=options,
             precision=precision,
+            one_sided=one_sided,
         )
     if of_maps.get(CENTRE_PERSON):
         made = requests.centred(made)
@@ -296,7 +303,7 @@ def check_parsers(kinds: Sequence[str], label_map: Path | None, *, option: str) 
     and for a ``--label-map`` that none of them reads. option: with which they are named.
     """
     found = [entry(typed(kind)[0], option=option).kind for kind in kinds]
-    if label_map is not None and KIND not in found:
+    if label_map is not None and hub.KIND not in found:
         raise ReidpipeError(
             f"found --label-map for parser '{kinds[0]}'; expected it beside {option} hf:FOLDER or "
             "hf:OWNER/NAME, whose labels have names; leave it out"

@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts.atomic import replacing
 from pipeline.artifacts.graph import Outcome
@@ -14,6 +14,9 @@ from pipeline.artifacts.steps import Step
 from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.printable import shortened
 from pipeline.terminal.tables import format_table
+
+if TYPE_CHECKING:
+    from pipeline.labels.sets import LabelSet
 
 
 def summary_of(terminal: Terminal, step: Step) -> dict[str, Any]:
@@ -73,15 +76,23 @@ def told_maps(
     return {"model": kind, "folder": str(folder), **summary, **found}
 
 
-def told_scores(terminal: Terminal, scores: dict[str, Any]) -> dict[str, Any]:
+def told_scores(terminal: Terminal, step: Step) -> dict[str, Any]:
     """IoU against the truth, by class."""
+    scores = summary_of(terminal, step)
     terminal.say(
         f"  mean IoU {100 * scores['mIoU']:.1f} %, pixel accuracy "
         f"{100 * scores['pixel_accuracy']:.1f} %, {scores['images']} images"
     )
     if scores["without_map"]:
         terminal.say(f"  warning: {scores['without_map']} images with truth have no map")
-    terminal.say(_classes(scores, ("IoU %", "iou"), ("of the truth %", "share")))
+    terminal.say(
+        _classes(
+            scores,
+            _set_of(terminal, step.inputs["maps"]),
+            ("IoU %", "iou"),
+            ("of the truth %", "share"),
+        )
+    )
     terminal.say(f"  {scores['protocol']}")
     return scores
 
@@ -114,19 +125,31 @@ def told_comparison(terminal: Terminal, dataset: str, step: Step) -> dict[str, A
     )
     if found["only_one"]:
         terminal.say(f"  warning: {found['only_one']} images have a map of one of them only")
-    terminal.say(_classes(found, ("agreement (IoU) %", "iou")))
+    terminal.say(
+        _classes(found, _set_of(terminal, step.inputs["first"]), ("agreement (IoU) %", "iou"))
+    )
     for worst in found["most_different"][:5]:
         terminal.say(f"  {100 * worst['equal']:.1f} % equal: {worst['key']}")
     terminal.say(f"  sheet: {sheet}")
     return {**found, "sheet": str(sheet)}
 
 
-def _classes(found: Mapping[str, Any], *columns: tuple[str, str]) -> str:
-    """A table of the classes that occur, in per cent; columns: title and name of the values."""
+def _set_of(terminal: Terminal, label_maps: Step) -> LabelSet:
+    from pipeline.labels.maps import LabelMapReader
+
+    return LabelMapReader(terminal.workspace.folder(label_maps)).label_set
+
+
+def _classes(found: Mapping[str, Any], maps: LabelSet, *columns: tuple[str, str]) -> str:
+    """A table of the classes that occur, in per cent; columns: title and name of the values. maps:
+    the label set of the maps, which is the set they are scored in or one that leads to it; of a
+    plugin nobody else knows it.
+    """
     from pipeline.labels.garments import SCORED
 
     rows = []
-    for name in SCORED[found["label_set"]].names:
+    own = set(maps.names) == found["iou"].keys()
+    for name in (maps if own else SCORED[found["label_set"]]).names:
         if found["iou"][name] is not None:
             numbers = {title: 100 * found[values][name] for title, values in columns}
             rows.append({"class": name, **numbers})

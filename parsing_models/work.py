@@ -207,10 +207,13 @@ def make_maps(
     inside torch this loses nothing on a busy machine, and maps do not depend on the number. A GPU
     has two batches under way, each in a stream of its own: one is copied while one is computed.
     """
+    from parsing_models.parsers.interface import Parser
     from reid_train.engine.runtime import on_cpu, own_stream
 
     plugins.ensure(work.plugins)  # a worker of a cluster has nobody's environment
     parser = _parser(work.model, work.weights, work.options, work.device, work.precision)
+    if work.scales != (1.0,) and isinstance(parser, Parser):
+        parser.check(work.model, work.scales)  # nobody has tried these
     attributes = {
         **parser.attributes(flip=work.flip, scales=work.scales),
         "grid": list(GRID),
@@ -291,17 +294,24 @@ def _one_thread_each() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+# Parsers that this process has compared with the CPU, on their device: a chunk of a cluster's or of
+# one of several GPUs is a few seconds' work, and loading the parser once more takes longer.
+_compared: set[tuple[str, Path | None, str, str]] = set()
+
+
 def _checked(work: Work, parser: Parser, images: list[np.ndarray]) -> dict[str, float]:
-    """Compare the first maps with the CPU's and with fp32's, where these are others; what the
-    cache records about it."""
+    """Compare the first maps with the CPU's, once per process, and with fp32's, where these are
+    others; what the cache records about it."""
     from parsing_models import load_parser
     from parsing_models.parsers.interface import in_precision
     from reid_train.engine.runtime import on_cpu
 
     full = in_precision(parser, "fp32")
-    if not on_cpu(parser.device):
+    here = (work.model, work.weights, work.options, str(parser.device))
+    if not on_cpu(parser.device) and here not in _compared:
         reference = load_parser(work.model, work.weights, **json.loads(work.options))
         check_device(full, reference, images, GRID)
+        _compared.add(here)
     if work.precision == "fp32":
         return {}
     if parser.precision == "fp32":  # of a CPU without units for another

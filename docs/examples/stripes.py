@@ -12,6 +12,7 @@ PARTS = ("hair", "face", "upper-clothes", "pants", "left-shoe")
 @register.parser("stripes", title="horizontal stripes, without a network")
 class Stripes:
     label_set = LIP
+    thread_safe = True  # nothing changes once it is made: several batches at once
 
     def __init__(self, kind, weights, *, device, options):
         self.classes = [LIP.names.index(name) for name in PARTS]

@@ -49,9 +49,9 @@ def size_of_maps(size: Any) -> tuple[int, int] | None:
     return int(size[0]), int(size[1])
 
 
-def scales_of_input(scales: Any) -> tuple[float, ...]:
+def scales_of_input(scales: Any, *, one_size: str = "") -> tuple[float, ...]:
     """The scales as numbers. Raises ValueError where they are none, ReidpipeError where they make
-    no sense.
+    no sense, to the parser of that name ``one_size`` in particular.
     """
     try:
         found = tuple(float(scale) for scale in scales) if not isinstance(scales, str) else ()
@@ -59,5 +59,5 @@ def scales_of_input(scales: Any) -> tuple[float, ...]:
         found = ()
     if not found:
         raise ValueError(f"found scales {scales!r}; expected at least one number, such as (1.0,)")
-    check_scales(found)
+    check_scales(found, one_size=one_size)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from parsing_models.parsers import hub
+from parsing_models.parsers.label_names import target_set
+from pipeline.artifacts.atomic import parse_json
 from pipeline.labels.sets import LabelSet
 from pipeline.plugins import Door
 from pipeline.plugins.kinds import resolve
 from pipeline.plugins.registry import Registered
 from pipeline.terminal.errors import ReidpipeError, nearest
-from pipeline.terminal.options import FLAG, NUMBER, POSITIVE, SIZE, Option
+from pipeline.terminal.options import FLAG, NUMBER, POSITIVE, SIZE, Option, check_option
 
 EXACT = "exact"  # the one that reads maps and makes none
 WEIGHTS_VARIABLE = "REIDPIPE_WEIGHTS"
@@ -32,6 +35,8 @@ SEMANTIC_WEIGHT = Option(
 )
 # Of a network's input: below, its deepest maps are empty; above, one image fills a machine.
 LEAST_SCALE, GREATEST_SCALE = 0.1, 8.0
+# Of the head of a safetensors file: what ours says of its training, and the parsers that read it.
+_OURS, _SAYING = "reidpipe", ("schp", "schp-tiny")
 _SIZED = {"input_size": SIZE, "memory_mib": POSITIVE}
 
 
@@ -172,13 +177,64 @@ def entry(kind: str, *, option: str = "--model") -> Entry:
     return CATALOGUE[kind]
 
 
-def check_scales(scales: Sequence[float]) -> None:
-    """Raises ReidpipeError unless there is a scale and every one is a sensible number."""
+def as_trained(
+    kind: str, checkpoint: Path | None, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The options of a parser with what the file of its weights says of its training, where ours
+    wrote it: ``label_set``, and ``input_size`` unless it is typed. Raises ReidpipeError for a label
+    set that is another.
+    """
+    given = dict(options or {})
+    if kind not in _SAYING or checkpoint is None or checkpoint.suffix != ".safetensors":
+        return given
+    said = _said(checkpoint)
+    for name, value in said.items():
+        check_option(name, value, entry(kind).options, of=f"the weights {checkpoint}")
+    if "label_set" in said and "label_set" in given:
+        typed, known = (target_set(each["label_set"]) for each in (given, said))
+        if typed.names != known.names:
+            raise ReidpipeError(
+                f"found label_set={typed.name} for weights trained on labels of {known.name} "
+                f"({checkpoint}); expected no other; leave label_set out"
+            )
+    return said | given
+
+
+def saying(options: Mapping[str, Any]) -> dict[str, str]:
+    """What a file of weights says so that ``as_trained`` gives these options."""
+    return {_OURS: json.dumps(dict(options), sort_keys=True)}
+
+
+def _said(checkpoint: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(checkpoint, framework="np") as file:
+            text = (file.metadata() or {}).get(_OURS, "{}")
+        return dict(parse_json(text.encode()))
+    except (OSError, SafetensorError):
+        return {}  # whoever loads the weights says what is wrong with the file
+    except (ValueError, TypeError) as error:
+        raise ReidpipeError(
+            f"found '{_OURS}' in the head of {checkpoint} that is no JSON of options; "
+            "expected what parsing_models.training.published writes; train it again"
+        ) from error
+
+
+def check_scales(scales: Sequence[float], *, one_size: str = "") -> None:
+    """Raises ReidpipeError unless there is a scale and every one is a sensible number. one_size: a
+    parser's name whose network takes input of one size alone.
+    """
     # Written so that a NaN, which compares with nothing, fails too.
     if not scales or not all(LEAST_SCALE <= scale <= GREATEST_SCALE for scale in scales):
         raise ReidpipeError(
             f"found scales '{','.join(map(str, scales))}'; expected numbers from {LEAST_SCALE:g} "
             f"to {GREATEST_SCALE:g}; type --scales 0.75,1.0"
+        )
+    if one_size and set(scales) != {1.0}:
+        raise ReidpipeError(
+            f"found scales '{','.join(map(str, scales))}' for {one_size}, whose network takes "
+            "input of one size alone; expected 1.0; leave out other scales"
         )
 
 

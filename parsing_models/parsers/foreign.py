@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,19 +16,28 @@ from parsing_models.parsers.interface import LabelMaps, Size
 from pipeline.labels.sets import LabelSet
 from pipeline.terminal.errors import ReidpipeError
 
+# Beyond 1, of the largest soft-max in half precision.
+ROUNDING = 1e-3
+
 
 @dataclass(frozen=True)
 class Foreign:
     """What stands around such a parser, so that its maps can be cached.
 
     inner: has ``label_set`` (a ``LabelSet``) and ``parse(images, size) -> LabelMaps``; ``flip`` and
-    ``scales`` reach it when the user asks for them. name, options: what the cache records.
+    ``scales`` reach it when the user asks for them. It is asked by one thread at a time, unless it
+    says ``thread_safe = True``. name, options: what the cache records.
     """
 
     inner: Any
     name: str
     options: Mapping[str, Any]
     device: torch.device
+    turn: AbstractContextManager[Any] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        several = getattr(self.inner, "thread_safe", False) is True
+        object.__setattr__(self, "turn", nullcontext() if several else Lock())
 
     @property
     def label_set(self) -> LabelSet:
@@ -54,21 +65,35 @@ class Foreign:
         flip: bool = False,
         scales: Sequence[float] = (1.0,),
     ) -> LabelMaps:
-        """Label maps as of ``Parser.parse``. Raises ReidpipeError for maps of another number, size
-        or range than the contract has.
+        """Label maps as of ``Parser.parse``; without images the parser is not asked. Raises
+        ReidpipeError for maps of another number, size or range than the contract has.
         """
+        if not len(images):
+            empty = np.empty((0, *(size or (0, 0))))
+            return LabelMaps(empty.astype(np.uint8), empty.astype(np.float32))
         asked: dict[str, Any] = {"flip": True} if flip else {}
         if tuple(scales) != (1.0,):
             asked["scales"] = scales
-        maps = self.inner.parse(images, size, **asked)
+        with self.turn:
+            maps = self.inner.parse(images, size, **asked)
+        if not len(maps.label) == len(maps.confidence) == len(images):
+            raise ReidpipeError(
+                f"found {len(maps.label)} maps and {len(maps.confidence)} of their confidence from "
+                f"parser '{self.name}' for {len(images)} images; expected one each; mend the plugin"
+            )
         for image, label, sure in zip(images, maps.label, maps.confidence, strict=True):
             wanted = size or image.shape[:2]
             label, sure = np.asarray(label), np.asarray(sure)
+            found = f"maps {label.dtype} {label.shape} with confidence {sure.shape}"
             fits = label.shape == sure.shape == tuple(wanted) and label.dtype == np.uint8
-            if not fits or label.max() >= len(self.label_set) or sure.min() < 0:
+            if fits:
+                most, least, greatest = label.max(), sure.min(), sure.max()
+                found = f"classes up to {most} with confidence from {least:g} to {greatest:g}"
+                # Written so that a NaN, which compares with nothing, fails too.
+                fits = most < len(self.label_set) and least >= 0 and greatest <= 1 + ROUNDING
+            if not fits:
                 raise ReidpipeError(
-                    f"found maps {label.dtype} {label.shape} with confidence {sure.shape} from "
-                    f"parser '{self.name}'; expected uint8 {tuple(wanted)} of classes below "
-                    f"{len(self.label_set)} and confidence in 0..1; mend the plugin"
+                    f"found {found} from parser '{self.name}'; expected uint8 {tuple(wanted)} of "
+                    f"classes below {len(self.label_set)} and confidence in 0..1; mend the plugin"
                 )
         return maps

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from parsing_models.parsers.label_names import class_table, read_label_map, target_set
+from parsing_models.parsers.label_names import class_table, flip_order, read_label_map, target_set
 from pipeline.artifacts.atomic import read_json
 from pipeline.terminal.errors import ReidpipeError
 
@@ -32,6 +32,8 @@ TOKENIZER = (
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
+# Their weights hold one grid of positions: no other input size.
+FIXED_SIZE = ("beit", "data2vec-vision", "eomt")
 # Beyond what any network of the kind has: of classes, layers and, with few weights, channels.
 MOST_LABELS, MOST_LAYERS, LEAST_SIZE = 10_000, 1_000, 10_000
 _LAYERS = ("depth", "layers", "blocks", "num_stages")
@@ -132,6 +134,16 @@ class Saved:
             None if label_map is None else read_label_map(label_map),
             source=self.name,
         )
+
+    @property
+    def one_size(self) -> bool:
+        """Whether its network takes input of one size alone."""
+        return self.config.get("model_type") in FIXED_SIZE
+
+    def one_sided(self, options: Mapping[str, Any]) -> bool:
+        """Whether of some pair of sides of the target label set it knows one alone."""
+        target = target_set(options.get("label_set", "lip"))
+        return bool((flip_order(self.table(options), target) != target.flip_order).any())
 
 
 def _shards(index: Path) -> list[str]:
@@ -251,8 +263,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _snapshot(repo: str, revision: str | None) -> Path:
     """The folder of a hub model in the hub's cache, downloaded when it is not there."""
-    from huggingface_hub import snapshot_download, try_to_load_from_cache
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import errors, snapshot_download, try_to_load_from_cache
+
+    # Of the HTTP library that this version uses, and of the other way to download: no OSError.
+    unreached = [*errors.HfHubHTTPError.__bases__, getattr(errors, "XetDownloadError", OSError)]
 
     config = try_to_load_from_cache(repo, CONFIG, revision=revision)
     if isinstance(config, str) and _whole(Path(config).parent):
@@ -275,13 +289,13 @@ def _snapshot(repo: str, revision: str | None) -> Path:
     try:
         # A model without an image processor is whole too; the hub's cache knows.
         folder = either(local=True)
-        if (folder / CONFIG).is_file() and _has(folder, (*WEIGHTS, *PICKLED_WEIGHTS)):
+        if (folder / CONFIG).is_file() and _has_weights(folder):
             return folder
-    except LocalEntryNotFoundError:
+    except errors.LocalEntryNotFoundError:
         pass
     try:
         return either(local=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, *unreached) as error:
         text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise ReidpipeError(
             f"found no model {repo} in the cache of the hub, and it could not be downloaded "
@@ -291,8 +305,13 @@ def _snapshot(repo: str, revision: str | None) -> Path:
 
 
 def _whole(folder: Path) -> bool:
-    return _has(folder, PROCESSORS) and _has(folder, (*WEIGHTS, *PICKLED_WEIGHTS))
+    return any((folder / name).is_file() for name in PROCESSORS) and _has_weights(folder)
 
 
-def _has(folder: Path, names: tuple[str, ...]) -> bool:
-    return any((folder / name).is_file() for name in names)
+def _has_weights(folder: Path) -> bool:
+    """Whether there are weights, all that an index names: of a download that was killed some."""
+    for name in (*WEIGHTS, *PICKLED_WEIGHTS):
+        if (path := folder / name).is_file():
+            named = _shards(path) if name.endswith(".index.json") else ()
+            return all((folder / shard).is_file() for shard in named)
+    return False

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from parsing_models.parsers import hub
 from parsing_models.parsers.image_processors import LEAST_SIDE, preprocessing
 from parsing_models.parsers.interface import MEMORY_MIB, Parser, Preprocessing, rescale
-from parsing_models.parsers.label_names import class_table, target_set
+from parsing_models.parsers.label_names import class_table, flip_order, target_set
 from parsing_models.parsers.warp import Size
 from pipeline.artifacts.atomic import sha256_file
 from pipeline.labels.sets import LIP, LabelSet
@@ -99,7 +99,8 @@ class HuggingFaceParser(Parser):
         return outputs
 
     def _at_grid(self, logits: list[Tensor], rows: list[int], image: Size, grid: Size) -> Tensor:  # noqa: ARG002
-        exchanged = torch.from_numpy(self.label_set.flip_order).to(self.device)
+        known = [number for number, theirs in enumerate(self.sources) if theirs]
+        exchanged = torch.from_numpy(flip_order(known, self.label_set)).to(self.device)
         found = []
         for each in logits:
             for number, view in enumerate(each[rows].unbind(1)):
@@ -212,6 +213,7 @@ def load_huggingface(
         resample=resample,
         as_scores=by_query,
         antialias=model_type == "oneformer",
+        one_size=saved.one_size,
         memory_mib=int(options.get("memory_mib", MEMORY_MIB)),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from parsing_models.parsers.hub import FIXED_SIZE
 from parsing_models.parsers.interface import Preprocessing
 from parsing_models.parsers.warp import Size
 from pipeline.images.normalisation import HALF, IMAGENET_MEAN, IMAGENET_STD, Triple
@@ -16,8 +17,6 @@ from pipeline.terminal.errors import ReidpipeError
 LEAST_SIDE, MOST_SIDE = 32, 4096
 # Numbers of PIL, as image processors store them.
 RESAMPLE = {2: "bilinear", 3: "bicubic"}
-# Their weights hold one grid of positions: no other input size.
-FIXED_SIZE = ("beit", "data2vec-vision", "eomt")
 # They take the root of the number of tokens for the side of the grid.
 SQUARE = ("dpt", "tipsv2_dpt")
 

@@ -59,11 +59,12 @@ class Preprocessing:
 class Parser:
     """A network with everything around it.
 
-    network: normalised N,3,H,W -> logits N,C,h,w at any resolution. align_corners: how its
-    authors resize them to the input. name, facts: what the label-map cache records about it.
-    memory_mib: rough bound on working memory on a CPU; larger batches go through in slices. A GPU
-    takes ``MOST_IMAGES`` at once; where memory runs out slices are halved, and stay so. placement:
-    where an image lies on the input. precision: ``fp32``, or that of ``in_precision``.
+    network: normalised N,3,H,W -> logits N,C,h,w at any resolution, asked by several threads at
+    once. align_corners: how its authors resize them to the input. name, facts: what the label-map
+    cache records about it. memory_mib: rough bound on working memory on a CPU; larger batches go
+    through in slices. A GPU takes ``MOST_IMAGES`` at once; where memory runs out slices are halved,
+    and stay so. placement: where an image lies on the input. precision: ``fp32``, or that of
+    ``in_precision``. one_size: the network takes no other input size, so no scale but 1.
     """
 
     network: Callable[[Tensor], Tensor]
@@ -76,6 +77,7 @@ class Parser:
     memory_mib: int = MEMORY_MIB
     placement: Placement = GrownBox()
     precision: str = "fp32"
+    one_size: bool = False
     most_images: int = field(default=MOST_IMAGES, init=False)
 
     @property
@@ -123,7 +125,8 @@ class Parser:
         when the network gave NaN.
         """
         check_images(images)
-        scales, size = scales_of_input(scales), size_of_maps(size)
+        scales = scales_of_input(scales, one_size=self.name if self.one_size else "")
+        size = size_of_maps(size)
         labels: list[np.ndarray] = []
         confidences: list[np.ndarray] = []
         start = 0
@@ -145,18 +148,21 @@ class Parser:
             np.stack(confidences) if confidences else empty.astype(np.float32),
         )
 
-    def check(self, called: str) -> None:
-        """Raise ReidpipeError where the network makes nothing of images of its input's size."""
+    def check(self, called: str, scales: Sequence[float] = (1.0,)) -> None:
+        """Raise ReidpipeError where the network makes nothing of images of its input's size, at
+        these scales.
+        """
         try:
-            self.parse(np.zeros((1, 128, 64, 3), np.uint8))
+            self.parse(np.zeros((1, 128, 64, 3), np.uint8), scales=scales)
         except (RuntimeError, ValueError, ArithmeticError, LookupError) as error:
             if isinstance(error, RuntimeError) and out_of_memory(error):
                 raise
             height, width = self.input_size
+            scaled = "" if tuple(scales) == (1.0,) else f" at scales {','.join(map(str, scales))}"
             raise ReidpipeError(
-                f"found an input of {height}x{width}, of which '{called}' makes nothing "
+                f"found an input of {height}x{width}{scaled}, of which '{called}' makes nothing "
                 f"({str(error).splitlines()[0]}); expected a size, or a model, that fits; leave "
-                "input_size out, or type another model"
+                f"{'--scales' if scaled else 'input_size'} out, or type another model"
             ) from error
 
     @property

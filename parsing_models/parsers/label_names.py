@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipeline.artifacts.atomic import parse_json
 from pipeline.labels.sets import LABEL_SETS, LIP, LabelSet
@@ -95,6 +97,17 @@ def class_table(
     known = _classes(best)
     to_target = best.map_to(target)
     return tuple(int(to_target[known[_ours(name)]]) for name in names)
+
+
+def flip_order(known: Container[int], target: LabelSet) -> np.ndarray:
+    """``target.flip_order`` int64 (C,) for a network that says the classes ``known`` alone: a class
+    whose other side it never says holds both, and stays what it is when mirrored.
+    """
+    order = np.arange(len(target))
+    for left, right in target.flip_pairs:
+        if (left in known) == (right in known):
+            order[[left, right]] = right, left
+    return order
 
 
 def read_label_map(value: Mapping[str, str] | Path | str) -> dict[str, str]:

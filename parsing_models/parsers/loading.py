@@ -22,11 +22,12 @@ from reid_train.engine.checkpoint import read_state_dict, unwrap
 @dataclass(frozen=True)
 class Weights:
     """A state dict without wrappers; source: what to call it in a message; sha256: of its file,
-    empty for a dict that was given."""
+    empty for a dict that was given; file: None for one."""
 
     state: Mapping[str, Tensor]
     source: str
     sha256: str = ""
+    file: Path | None = None
 
 
 def read_weights(kind: str, weights: Path | str | Mapping[str, Any] | None) -> Weights:
@@ -40,7 +41,7 @@ def read_weights(kind: str, weights: Path | str | Mapping[str, Any] | None) -> W
     path = weights_file(kind, weights)
     if path is None:
         raise ValueError(f"parser '{kind}' has no weights to read")
-    return Weights(read_state_dict(path), str(path), sha256_file(path))
+    return Weights(read_state_dict(path), str(path), sha256_file(path), path)
 
 
 def _tensor(value: Any) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from parsing_models.networks.schp.inference import FusionOnly
 from parsing_models.networks.schp.network import SCHP, Widths
+from parsing_models.parsers.catalogue import as_trained
 from parsing_models.parsers.interface import MEMORY_MIB, Parser, Preprocessing
 from parsing_models.parsers.loading import check_label_set, read_weights
 from pipeline.images.normalisation import IMAGENET_MEAN, IMAGENET_STD, bgr
@@ -33,8 +34,10 @@ def load_schp(
     device: str,
     options: Mapping[str, Any],
 ) -> Parser:
-    """``parsing_models.load_parser`` for ``schp`` and ``schp-tiny``."""
+    """``parsing_models.load_parser`` for ``schp`` and ``schp-tiny``; ``label_set`` and
+    ``input_size`` are those of the training where the file says them."""
     given = read_weights(kind, weights)
+    options = as_trained(kind, given.file, options)
     runtime = Runtime.create(device)
     network = build(given.state, source=given.source)
     label_set, input_size = _published(kind, network.widths.classes)

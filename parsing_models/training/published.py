@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -19,15 +21,17 @@ from torch import nn
 
 from parsing_models import load_parser
 from parsing_models.networks.schp.network import SCHP, TINY, Widths
+from parsing_models.parsers.catalogue import saying
 from parsing_models.parsers.interface import Preprocessing
 from parsing_models.parsers.schp import MEAN_BGR, PUBLISHED, STD_BGR
 from parsing_models.scoring import Confusion, read_annotation
 from parsing_models.training.batches.labelled import LabelledBatches
 from parsing_models.training.cycles import Schedule
 from parsing_models.training.manner import MANNERS
+from parsing_models.training.options import check_options
 from parsing_models.training.task import ParsingTask
 from pipeline.artifacts import graph
-from pipeline.artifacts.atomic import write_json
+from pipeline.artifacts.atomic import sha256_file, write_json
 from pipeline.artifacts.store import Execution, Workspace
 from pipeline.datasets.catalogue import load_manifest
 from pipeline.datasets.index import ImageRow, Index, read_index
@@ -39,7 +43,7 @@ from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.options import COUNT
 from pipeline.terminal.paths import TypedPath
 from pipeline.terminal.watching import Watching
-from reid_train.engine.checkpoint import load_strict, read_state_dict, save_model
+from reid_train.engine.checkpoint import load_strict, read_state_dict, save_weights
 from reid_train.engine.loop import train
 from reid_train.engine.runtime import Runtime, derive_seed
 
@@ -138,7 +142,8 @@ def main(
 ) -> None:
     """Train SCHP and write model.safetensors, which --model schp --weights reads.
 
-    A run that was stopped goes on from its last state when the command is repeated.
+    A run that was stopped goes on from its last state when the command is repeated; with options
+    that decide another result it is refused.
 
     Example: python -m parsing_models.training.published --dataset lip --imagenet resnet101.pth
     --out build/schp
@@ -152,6 +157,18 @@ def main(
     size = input_size or PUBLISHED[len(truth)][1]
     given = Preprocessing(size, "bgr", MEAN_BGR, STD_BGR)
     runtime = Runtime.create(device, precision, join=True)
+    if not held_out(index):
+        raise ReidpipeError(
+            f"found label maps of '{dataset}' in the train split alone; expected some outside it, "
+            "on which every average is scored; give some of its images the split val"
+        )
+    decides = {
+        "dataset": dataset, "index": step.key, "network": network, "input_size": size,
+        "imagenet": None if imagenet is None else sha256_file(imagenet), "batch": batch,
+        "epochs": epochs, "cycles": cycles, "lr": lr, "manner": manner, "seed": seed,
+        "precision": precision,
+    }  # fmt: skip
+    check_options(out, decides, runtime)
     widths = replace(NETWORKS[network], classes=len(truth))
     task = ParsingTask(initial(widths, seed, imagenet), manner=MANNERS[manner])
     batches = LabelledBatches(
@@ -183,7 +200,7 @@ def main(
         "scores": {**scores, "images": len(held_out(index)), "protocol": PROTOCOL},
     }
     if runtime.main:
-        save_model(out, task.network, meta)
+        save_parser(out, task.network, truth, size, meta)
         write_json(out / "scores.json", meta["scores"])
         click.echo(f"mIoU {scores['mIoU']} on {len(held_out(index))} images; {out}")
     runtime.barrier()
@@ -193,6 +210,16 @@ PROTOCOL = (
     "all images outside the train split, maps at each image's own size, no test-time options; IoU "
     "per class from one confusion matrix over all pixels, mean over the classes that occur"
 )
+
+
+def save_parser(
+    out: Path, network: nn.Module, truth: LabelSet, size: tuple[int, int], meta: Mapping[str, Any]
+) -> None:
+    """Write ``model.safetensors``, which says label set and input size itself, and ``model.json``:
+    20 classes may be those of LIP or of CIHP, and the file is read without its folder.
+    """
+    said = saying({"label_set": truth.name, "input_size": list(size)})
+    save_weights(out, network.state_dict(), meta, inside=said)
 
 
 def initial(widths: Widths, seed: int, imagenet: Path | None) -> SCHP:

@@ -26,6 +26,7 @@ from parsing_models.parsers.schp import TINY_INPUT
 from parsing_models.scoring import Confusion
 from parsing_models.training.batches.mannequins import MannequinBatches
 from parsing_models.training.manner import MANNERS, OURS, Manner
+from parsing_models.training.options import check_options
 from parsing_models.training.self_correction import SelfCorrection
 from parsing_models.training.task import Cost, ParsingTask
 from pipeline.artifacts.atomic import replacing, sha256_file, write_json
@@ -187,12 +188,18 @@ def main(
 ) -> None:
     """Train a parser and write its weights and a .json that says how they were made.
 
-    A run that was stopped goes on from its last state when the command is repeated.
+    A run that was stopped goes on from its last state when the command is repeated; with options
+    that decide another result it is refused.
 
     Example: python -m parsing_models.training.small --out build/schp-tiny --seed 0
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     runtime = Runtime.create(device, precision, join=True)
+    decides = {
+        "kind": kind, "seed": seed, "images": images, "epochs": epochs, "batch": batch, "lr": lr,
+        "strength": strength, "manner": manner, "precision": precision,
+    }  # fmt: skip
+    check_options(out, decides, runtime)
     batches = MannequinBatches.render(
         images, TINY_INPUT, batch=batch, seed=WORLD + seed, strength=strength
     )

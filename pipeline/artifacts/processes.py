@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+from pipeline.artifacts import torchrun
 from pipeline.artifacts.running import SILENT, Counter, Running
 from pipeline.terminal.errors import ReidpipeError
 
@@ -326,8 +327,11 @@ def _client_for(scheduler: str | Cluster) -> Iterator[Client]:
 
 
 def _end_with(parent: int) -> None:
-    """Make this worker exit soon after ``parent`` (a process id) is gone, and on Ctrl-C at once."""
+    """Make this worker exit soon after ``parent`` (a process id) is gone, and on Ctrl-C at once; it
+    is none of torchrun's.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torchrun.leave()
 
     def watch() -> None:
         # A killed parent cannot tell its workers: they notice being handed to another parent.

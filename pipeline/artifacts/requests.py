@@ -49,10 +49,12 @@ def maps(
     scales: Sequence[float] = (1.0,),
     options: Mapping[str, Any] | None = None,
     precision: str = "fp32",
+    one_sided: bool = False,
 ) -> Step:
     """Label maps of all images of an index by one parser.
 
-    precision: of its network, ``fp32``, ``bf16`` or ``fp16``. weights: the checkpoint, if it has
+    precision: of its network, ``fp32``, ``bf16`` or ``fp16``. one_sided: whether it flips for a
+    network that gives both sides of a limb one class. weights: the checkpoint, if it has
     one; its SHA-256 enters the key, its path does not. A checkpoint that is a folder names its
     files in ``parts`` (name -> path), each of which enters the key.
     """
@@ -65,6 +67,10 @@ def maps(
     }
     if precision != "fp32":
         params["precision"] = precision
+    if one_sided:
+        # Such limbs were once lost in the mirrored image: the key of these maps alone must be
+        # another.
+        params["one_sided"] = "kept"
     given = {} if weights is None else {"weights": weights}
     return Step(
         "maps",

@@ -19,6 +19,20 @@ from pipeline.terminal.errors import ReidpipeError
 
 # What the processes of one launch have in common and no other launch alive at the time has.
 _LAUNCH = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_ADDR", "MASTER_PORT")
+# What torchrun sets besides, for each process.
+_PLACE = (
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE"),
+    *("ROLE_RANK", "ROLE_WORLD_SIZE", "ROLE_NAME"),
+)
+
+
+def leave() -> None:
+    """This process is none of the launch, though a process of it started it: it takes the GPU that
+    it is told and waits for nobody.
+    """
+    for name in [*os.environ]:
+        if name in (*_LAUNCH, *_PLACE) or name.startswith("TORCHELASTIC_"):
+            del os.environ[name]
 
 
 def rank() -> int:

@@ -43,23 +43,34 @@ def save_model(folder: Path | str, model: nn.Module, meta: Mapping[str, Any]) ->
     save_weights(folder, model.state_dict(), meta)
 
 
-def save_weights(folder: Path | str, state: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """``save_model`` of a state dict.
+def save_weights(
+    folder: Path | str,
+    state: Mapping[str, Tensor],
+    meta: Mapping[str, Any],
+    *,
+    inside: Mapping[str, str] | None = None,
+) -> None:
+    """``save_model`` of a state dict. inside: as of ``save_tensors``.
 
     ``meta`` is JSON-plain; the SHA-256 of the weights is added to it as ``weights_sha256``. The
     JSON is written last, so a folder with one has the weights it speaks of.
     """
     folder = Path(folder)
-    save_tensors(folder / WEIGHTS, state)
+    save_tensors(folder / WEIGHTS, state, inside=inside)
     write_json(folder / META, {**meta, "weights_sha256": sha256_file(folder / WEIGHTS)})
 
 
-def save_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file."""
+def save_tensors(
+    path: Path, state: Mapping[str, Tensor], *, inside: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file. inside: what it says of itself, wherever it is copied to; in one
+    entry, since several have another order in every file.
+    """
     tensors = {key: value.detach().cpu() for key, value in state.items()}
     with replacing(path) as temporary:
         # safetensors refuses tensors that share memory, and writes dense ones only.
-        save_file({key: value.contiguous().clone() for key, value in tensors.items()}, temporary)
+        dense = {key: value.contiguous().clone() for key, value in tensors.items()}
+        save_file(dense, temporary, metadata=dict(inside or {}) or None)
 
 
 def finished_model(folder: Path | str) -> dict[str, Any] | None:

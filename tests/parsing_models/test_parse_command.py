@@ -247,6 +247,43 @@ def test_comparison_makes_both_and_agrees_with_the_maps(drawn: Console, weights:
     assert "agree on 50.0 % of the pixels of 3 images, labels of parts" in again
 
 
+OWN = """
+import numpy as np
+from parsing_models.parsers.interface import LabelMaps
+from pipeline.labels.sets import LabelSet
+from pipeline.plugins import register
+
+@register.parser("own")
+class Own:
+    # No other set has these names; in the alphabet's order they would be another set.
+    label_set = LabelSet("own", ("nothing", "left", "all"), ((0, 0, 0), (9, 9, 9), (5, 5, 5)))
+    def __init__(self, kind, weights, *, device, options):
+        pass
+    def parse(self, images, size, **_):
+        label = np.ones((len(images), *size), np.uint8)
+        label[:, :, 64:] = 2
+        return LabelMaps(label, np.ones(label.shape, np.float32))
+"""
+
+
+def test_a_label_set_of_a_plugin_is_told_by_its_own_names(drawn: Console, tmp_path: Path):
+    plugin, drawing = tmp_path / "own.py", tmp_path / "drawn"
+    plugin.write_text(OWN)
+    for name in SPLITS:
+        # Truth in the plugin's labels: of 8 pixels 4 are left, as painted; the rest 0.
+        label = np.array([[1, 1, 0, 0], [1, 1, 0, 0]], np.uint8)
+        Image.fromarray(label).save(drawing / f"{name}-truth.png")
+    drawn("prepare", "folder", "--root", drawing)
+    words = ("--plugin", plugin, "parse", "folder", "--device", "cpu", "--model", "own")
+    text = drawn(*words, "--score").stdout
+    table = [line.split()[:2] for line in text.splitlines()]
+    assert ["left", "100.0"] in table and ["all", "0.0"] in table
+    text = drawn(*words, "--compare", "own", "own:flipped=0").stdout
+    assert "agree on 100.0 % of the pixels" in text and "labels of own" in text
+    rows = [line.split()[0] for line in text.splitlines() if line.strip()]
+    assert [row for row in rows if row in ("nothing", "left", "all")] == ["left", "all"]
+
+
 def test_mistakes_of_a_comparison(drawn: Console, weights: Path):
     line = drawn.mistake("parse", "folder", "--compare", "schp-tiny", "schp-tiny")
     assert "'schp-tiny' twice" in line

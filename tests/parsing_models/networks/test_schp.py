@@ -12,12 +12,18 @@ import pytest
 import torch
 
 from parsing_models import load_parser
+from parsing_models.commands import maps_step
 from parsing_models.networks.schp.network import ABN, SCHP, Widths, fold_norms
 from parsing_models.parsers.interface import Parser
 from parsing_models.parsers.schp import build
 from parsing_models.parsers.warp import to_grid
+from parsing_models.training.published import save_parser
+from pipeline.artifacts.steps import Step
+from pipeline.artifacts.store import Workspace
 from pipeline.labels.sets import ATR, CIHP, LIP
+from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
+from reid_train.engine.checkpoint import save_tensors
 
 SMALL = Widths(layers=(1, 1, 2, 1), stem=4, planes=4, context=8, head=8, skip=4, edge=4)
 LOGITS = 1e-4
@@ -155,6 +161,38 @@ def test_options_and_kinds_are_checked():
         load_parser("schp", random_state(), labelset="lip")
     with pytest.raises(ReidpipeError, match="20 classes; expected 18"):
         load_parser("schp", random_state(), label_set="atr")
+
+
+def test_trained_weights_say_their_labels_and_input_themselves(tmp_path: Path):
+    network = build(random_state())
+    for folder in (tmp_path, tmp_path / "again"):
+        folder.mkdir(exist_ok=True)
+        save_parser(folder, network, CIHP, (64, 32), {"seed": 0})
+    file = tmp_path / "model.safetensors"
+    assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
+    for kind in ("schp", "schp-tiny"):
+        parser = load_parser(kind, file)
+        assert (parser.label_set, parser.input_size) == (CIHP, (64, 32))
+    assert load_parser("schp", file, input_size=(32, 32)).input_size == (32, 32)
+    with pytest.raises(ReidpipeError, match="label_set=lip for weights trained on labels of cihp"):
+        load_parser("schp", file, label_set=LIP)
+
+    # The key of its maps is that of the options typed.
+    terminal, index = Terminal(Workspace(tmp_path), as_json=True), Step("index", {"dataset": "a"})
+    step = maps_step(terminal, index, "schp", weights=file)
+    assert step.params["options"] == {"label_set": "cihp", "input_size": [64, 32]}
+    typed = ("input_size=[64,32]", "label_set=cihp")
+    assert maps_step(terminal, index, "schp", weights=file, settings=typed).key == step.key
+    with pytest.raises(ReidpipeError, match="label_set=lip for weights"):
+        maps_step(terminal, index, "schp", weights=file, settings=("label_set=lip",))
+    other = tmp_path / "other.safetensors"
+    save_tensors(other, network.state_dict())
+    assert maps_step(terminal, index, "schp", weights=other).params["options"] == {}
+    assert load_parser("schp", other).label_set == LIP
+    for text in ("[", '{"label_set": 3}', '{"colour": 3}', "7"):
+        save_tensors(other, network.state_dict(), inside={"reidpipe": text})
+        with pytest.raises(ReidpipeError, match=r"other\.safetensors"):
+            load_parser("schp", other)
 
 
 def test_files_are_found_where_the_message_says(tmp_path: Path, monkeypatch: Any):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,26 @@ def test_a_cpu_without_units_computes_in_fp32_and_says_so(
         assert summary["computed_in"] == "fp32" and summary["same_as_fp32"] == 1
     assert LabelMapReader(job.folder).attributes["precision"] == "fp32"
     work._parser.cache_clear()
+
+
+def test_a_device_is_compared_with_the_cpu_once_for_all_chunks(
+    tmp_path: Path,
+    weights: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+):
+    loaded: list[str] = []
+    parser = load_parser("schp", weights, input_size=SIZE)
+    monkeypatch.setattr("parsing_models.load_parser", lambda kind, *_, **__: loaded.append(kind))
+    monkeypatch.setattr("reid_train.engine.runtime.on_cpu", lambda _: False)
+    monkeypatch.setattr(work, "check_device", lambda *_: None)
+    monkeypatch.setattr(work, "_compared", set(), raising=False)
+    job = make_job(tmp_path, weights, 1)
+    about = work._work(job, tmp_path, 1)
+    for _ in range(2):
+        assert work._checked(about, parser, IMAGES) == {}
+    assert loaded == ["schp"]
+    work._checked(replace(about, options='{"input_size": [32, 32]}'), parser, IMAGES)
+    assert loaded == ["schp", "schp"]
 
 
 def test_nan_is_no_map(monkeypatch: pytest.MonkeyPatch):

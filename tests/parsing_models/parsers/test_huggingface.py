@@ -17,12 +17,15 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from parsing_models import load_parser
+from parsing_models.commands import maps_step
 from parsing_models.parsers import hub
 from parsing_models.parsers.huggingface import HuggingFaceParser, load_segformer
-from pipeline.artifacts.steps import Job
+from pipeline.artifacts.steps import Job, Step
+from pipeline.artifacts.store import Workspace
 from pipeline.labels.maps import LabelMapReader
-from pipeline.labels.sets import ATR, LIP
+from pipeline.labels.sets import ATR, LIP, PASCAL
 from pipeline.mannequins import DEFAULTS, checked, render
+from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 from tests.cli.conftest import SMALL, Console
 
@@ -190,6 +193,35 @@ def test_flip_exchanges_sides(folder: Path, images: Any):
     assert (one.label == LIP.mirrored(np.asarray(other.label))).mean() > 0.999
     plain = parser.parse(images, (64, 32))
     assert (one.label != np.asarray(plain.label)).any()
+
+
+def test_flip_leaves_limbs_without_sides_in_place(
+    folder: Path, images: Any, tmp_path: Path, changed: Callable[..., Path]
+):
+    """Pascal's arms are LIP's left arm, which no right one may take the place of."""
+    where = changed(lambda config: config.update(id2label=dict(enumerate(PASCAL.names))))
+    state = load_file(where / "model.safetensors")
+    for name in ("weight", "bias"):
+        key = f"decode_head.classifier.{name}"
+        state[key] = state[key][: len(PASCAL)].clone()
+    save_file(state, where / "model.safetensors", {"format": "pt"})
+    parser: Any = load_parser(f"hf:{where}")
+    # Of images that are their own mirror, both views say nearly the same.
+    even = np.concatenate([images[:, :, :32], images[:, :, 31::-1]], 2)
+    plain, flipped = (parser.parse(even, (64, 32), flip=flip) for flip in (False, True))
+    before, after = np.asarray(plain.label), np.asarray(flipped.label)
+    limbs = np.isin(before, (9, 14))
+    assert limbs.mean() > 0.1 and (after == before)[limbs].mean() > 0.7
+
+    # Maps that lost such limbs are not read again; those of all others are.
+    terminal, index = Terminal(Workspace(tmp_path), as_json=True), Step("index", {"dataset": "a"})
+
+    def params(model: Path, **more: Any) -> Any:
+        return maps_step(terminal, index, f"hf:{model}", **more).params.get("one_sided")
+
+    assert params(where, flip=True) == "kept" and params(where) is None
+    assert params(where, flip=True, settings=("label_set=pascal",)) is None
+    assert params(folder, flip=True) is None
 
 
 def test_images_of_any_size_keep_their_own(folder: Path, images: Any):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,12 @@ from safetensors.torch import load_file
 
 import parsing_models
 from parsing_models import load_parser
-from parsing_models.commands import _scales
+from parsing_models.commands import _scales, maps_step
 from parsing_models.parsers.interface import Parser
+from pipeline.artifacts.steps import Step
+from pipeline.artifacts.store import Workspace
+from pipeline.labels.sets import LIP
+from pipeline.terminal.commandline import Terminal
 from pipeline.terminal.errors import ReidpipeError
 
 IMAGES = np.zeros((1, 16, 8, 3), np.uint8)
@@ -84,6 +89,44 @@ def test_sizes_of_maps(parser: Parser, size: Any):
 def test_a_scale_below_what_the_network_can_read():
     with pytest.raises(ReidpipeError, match="found input 48x24; expected sides from 32"):
         load_parser("segformer-tiny").parse(IMAGES, scales=(0.25,))
+
+
+def test_scales_of_a_network_of_one_size(parser: Parser):
+    fixed = replace(parser, one_size=True)
+    assert len(fixed.parse(IMAGES, scales=(1.0,)).label) == 1
+    with pytest.raises(
+        ReidpipeError, match=r"found scales '0.75,1.0' for schp-tiny, whose network"
+    ):
+        fixed.parse(IMAGES, scales=(0.75, 1.0))
+
+    def grid(inputs: torch.Tensor) -> torch.Tensor:
+        return parser.network(inputs.view(-1, 3, 192, 96))
+
+    odd = replace(parser, network=grid)
+    odd.check("odd")
+    with pytest.raises(
+        ReidpipeError, match="192x96 at scales 0.75,1.0, of which 'odd'.*--scales out"
+    ):
+        odd.check("odd", (0.75, 1.0))
+
+
+def test_an_eomt_takes_no_scales(tmp_path: Path):
+    from transformers import EomtConfig, EomtForUniversalSegmentation
+
+    config = EomtConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=64, patch_size=16,
+        num_blocks=1, num_queries=4, num_upscale_blocks=1, id2label=dict(enumerate(LIP.names)),
+    )  # fmt: skip
+    EomtForUniversalSegmentation(config).save_pretrained(tmp_path)
+    eomt = load_parser(f"hf:{tmp_path}")
+    assert eomt.input_size == (64, 64)
+    with pytest.raises(ReidpipeError, match=f"found scales '0.75' for hf:{tmp_path.name}"):
+        eomt.parse(IMAGES, scales=(0.75,))
+    # The command says so before anything is made.
+    terminal, index = Terminal(Workspace(tmp_path), as_json=True), Step("index", {"dataset": "a"})
+    with pytest.raises(ReidpipeError, match=r"found scales '0.75,1.0' for .*leave out other"):
+        maps_step(terminal, index, f"hf:{tmp_path}", scales=(0.75, 1.0))
+    maps_step(terminal, index, f"hf:{tmp_path}")
 
 
 def test_weights_of_another_network_name_the_first_missing_and_the_first_unknown():

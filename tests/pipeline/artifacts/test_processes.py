@@ -182,6 +182,26 @@ def test_what_is_done_is_reported_from_several_at_once() -> None:
     assert heard.reports == [(0, 10, "images"), (5, 10, "images"), (10, 10, "images")]
 
 
+def launched(items: list[int]) -> list[list[str]]:
+    """What says that this process is one of torchrun's."""
+    words = ("RANK", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "ROLE_")
+    return [sorted(n for n in os.environ if any(word in n for word in words))] * len(items)
+
+
+def test_processes_that_torchrun_s_start_are_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {
+        "RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2",
+        "GROUP_RANK": "0", "GROUP_WORLD_SIZE": "1", "ROLE_RANK": "0", "ROLE_WORLD_SIZE": "2",
+        "ROLE_NAME": "default", "MASTER_ADDR": "a", "MASTER_PORT": "1",
+        "TORCHELASTIC_RUN_ID": "r", "TORCHELASTIC_RESTART_COUNT": "0",
+    }  # fmt: skip
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert spread_pinned([launched, launched], [0, 1], chunk=1) == [[], []]
+    assert spread(launched, [0, 1], workers=2, chunk=1) == [[], []]
+    assert launched([0]) == [sorted(variables)]  # this process stays one
+
+
 def test_no_scheduler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.artifacts.executors.cluster.CONNECT_SECONDS", 0.5)
     with pytest.raises(ReidpipeError, match="no dask scheduler at tcp://127.0.0.1:1"):
