@@ -28,7 +28,6 @@ from parsing_models.scoring import Confusion, read_annotation
 from parsing_models.training.batches.labelled import LabelledBatches
 from parsing_models.training.cycles import Schedule
 from parsing_models.training.manner import MANNERS
-from parsing_models.training.options import check_options
 from parsing_models.training.task import ParsingTask
 from pipeline.artifacts import graph
 from pipeline.artifacts.atomic import sha256_file, write_json
@@ -43,6 +42,7 @@ from pipeline.terminal.errors import ReidpipeError
 from pipeline.terminal.options import COUNT
 from pipeline.terminal.paths import TypedPath
 from pipeline.terminal.watching import Watching
+from reid_train.engine.begun import check_begun
 from reid_train.engine.checkpoint import load_strict, read_state_dict, save_weights
 from reid_train.engine.loop import train
 from reid_train.engine.runtime import Runtime, derive_seed
@@ -168,7 +168,7 @@ def main(
         "epochs": epochs, "cycles": cycles, "lr": lr, "manner": manner, "seed": seed,
         "precision": precision,
     }  # fmt: skip
-    check_options(out, decides, runtime)
+    check_begun(out, decides, runtime)
     widths = replace(NETWORKS[network], classes=len(truth))
     task = ParsingTask(initial(widths, seed, imagenet), manner=MANNERS[manner])
     batches = LabelledBatches(

@@ -26,7 +26,6 @@ from parsing_models.parsers.schp import TINY_INPUT
 from parsing_models.scoring import Confusion
 from parsing_models.training.batches.mannequins import MannequinBatches
 from parsing_models.training.manner import MANNERS, OURS, Manner
-from parsing_models.training.options import check_options
 from parsing_models.training.self_correction import SelfCorrection
 from parsing_models.training.task import Cost, ParsingTask
 from pipeline.artifacts.atomic import replacing, sha256_file, write_json
@@ -37,6 +36,7 @@ from pipeline.terminal.commandline import CONTEXT, ToldCommand
 from pipeline.terminal.options import COUNT
 from pipeline.terminal.paths import TypedPath
 from pipeline.terminal.watching import Watching
+from reid_train.engine.begun import check_begun
 from reid_train.engine.loop import train
 from reid_train.engine.optimiser import Optimiser
 from reid_train.engine.runtime import Runtime, derive_seed
@@ -199,7 +199,7 @@ def main(
         "kind": kind, "seed": seed, "images": images, "epochs": epochs, "batch": batch, "lr": lr,
         "strength": strength, "manner": manner, "precision": precision,
     }  # fmt: skip
-    check_options(out, decides, runtime)
+    check_begun(out, decides, runtime)
     batches = MannequinBatches.render(
         images, TINY_INPUT, batch=batch, seed=WORLD + seed, strength=strength
     )

@@ -23,6 +23,7 @@ from pipeline.terminal.commandline import CONTEXT, ToldCommand
 from pipeline.terminal.options import COUNT
 from pipeline.terminal.paths import TypedPath
 from pipeline.terminal.watching import Watching
+from reid_train.engine.begun import check_begun
 from reid_train.engine.loop import train
 from reid_train.engine.optimiser import Optimiser
 from reid_train.engine.runtime import Runtime, derive_seed, gather
@@ -184,12 +185,18 @@ def main(
     """Pre-train clip-tiny (--tower resnet) or clip-tiny-vit (--tower vit), and write
     clip-tiny.safetensors and clip-tiny.json, or those of clip-tiny-vit.
 
-    A run that was stopped goes on from its last state when the command is repeated.
+    A run that was stopped goes on from its last state when the command is repeated; with options
+    that decide another result it is refused.
 
     Example: python -m reid_train.weights.pretraining --out build/clip-tiny --seed 0
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     runtime = Runtime.create(device, precision, threads, join=True)
+    decides = {
+        "tower": tower, "seed": seed, "people": people, "images": images, "epochs": epochs,
+        "batch": batch, "lr": lr, "precision": precision,
+    }  # fmt: skip
+    check_begun(out, decides, runtime)
     batches = CaptionBatches.render(
         people, images, INPUT, world=WORLD + seed, batch=batch, seed=derive_seed(seed, "data")
     )

@@ -149,6 +149,11 @@ def test_the_other_tower_is_trained_saved_and_scored(tmp_path: Path):
     assert weights.stat().st_size < 4_000_000
     assert "resblocks.0" in " ".join(clip_state(weights)[0])
     assert not (tmp_path / "clip-tiny.safetensors").exists()
+    before = weights.read_bytes()
+    for changed in (["--lr", "1e-3"], ["--tower", "resnet"], ["--people", "4"]):
+        other = CliRunner().invoke(main, [*words, "--tower", "vit", *changed])
+        assert other.exit_code == 2 and f"({changed[0][2:]} " in other.output
+    assert weights.read_bytes() == before
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ OPTIONS = "options.json"
 log = logging.getLogger(__name__)
 
 
-def check_options(folder: Path, options: Mapping[str, Any], runtime: Runtime) -> None:
+def check_begun(folder: Path, options: Mapping[str, Any], runtime: Runtime) -> None:
     """Write the options of a training that begins in ``folder``; where one was begun, compare.
 
     The loop's own state knows seed, stages and their lengths alone: continued at another rate, or
