@@ -334,7 +334,7 @@ def test_full_disk_told_by_a_library(trained: Console, monkeypatch):
     """safetensors gives no error number, only the text."""
     from safetensors import SafetensorError
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     words = ("train", "baseline-tiny", "--dataset", "folder", *TRAIN, "--device", "cpu")
