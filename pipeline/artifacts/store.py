@@ -180,7 +180,8 @@ class Workspace:
 
     def _check_usable(self, step: Step) -> None:
         for source in step.inputs.values():
-            if source.kind.usable:
+            # A kept epoch is taken from its model though the index is not there any more.
+            if source.kind.usable and self.complete(source):
                 module, _, function = source.kind.usable.partition(":")
                 getattr(importlib.import_module(module), function)(self.folder(source), self.root)
 
