@@ -40,7 +40,7 @@ from reid_train.recipe.combinations import read_names, read_seeds
 
 SHOTS = 16
 # The classes that --split has a learner learn, all but where it says so.
-LEARNT = {"base-new": "base", "people": "seen"}
+PART_LEARNT = {"base-new": "base", "people": "seen"}
 
 
 @click.command(context_settings=CONTEXT)
@@ -168,7 +168,7 @@ def classify(
         for name, classes in known.items():
             found = read_table(terminal.workspace, classes)
             if any(line.shots for line in lines if line.dataset == name):
-                found.rows_of("train", LEARNT.get(split, "all"))
+                found.rows_of("train", PART_LEARNT.get(split, "all"))
             for part in ("base", "new") if split == "base-new" else ("all",):
                 found.rows_of("test", part)
 
@@ -241,7 +241,7 @@ def _line(
     test = ranks if split == "people" else tests
     if recipe.learner == "zero-shot" or file is not None:
         return Line(recipe.name, dataset, split, None, (), (test(None),), tuple(targets))
-    part = LEARNT.get(split, "all")
+    part = PART_LEARNT.get(split, "all")
     found = []
     for seed in seeds:
         trained = steps.learner(source, recipe, clip, count=shots, part=part, seed=seed)

@@ -18,7 +18,7 @@ from pipeline.images.originals import Original
 from pipeline.terminal.errors import ReidpipeError, nearest
 from pipeline.terminal.printable import shortened
 from reid_train.data.own_classes import is_own, own_classes
-from reid_train.data.shots import Row, halve_classes, names_of_classes
+from reid_train.data.shots import Halves, Row, halve_classes, names_of_classes
 
 PEOPLE = "identities.csv"
 CAPTION = "caption"
@@ -56,7 +56,7 @@ class ClassRows:
         rows = [row for row in getattr(self, split) if row.label in labels]
         if rows:
             return rows
-        where = f"of the {part} half of the classes" if part in halve_classes(2)._fields else ""
+        where = f"of the {part} half of the classes" if part in Halves._fields else ""
         whole = f"{where or 'among the classes'} of '{self.index.dataset}'"
         if where:
             named = shortened([self.names[label] for label in sorted(labels)])

@@ -132,15 +132,20 @@ def _check_batches(recipe: Recipe, texts: Any) -> None:
             raise ReidpipeError(
                 f"found batches of 1 person in stage '{stage.name}' of recipe '{recipe.name}'; "
                 f"expected 2 or more, whom {losses[0]} compares; "
-                f"type --batch {2 * data.images_per_id}"
+                f"type --set stages.{stage.name}.data.ids=2"
             )
-        single = isinstance(data, IdentityBatches) and data.ids * data.images_per_id == 1
-        if single or (isinstance(data, Shuffled) and data.batch == 1):
+        key, images = "", 0
+        if isinstance(data, IdentityBatches):
+            key, images = "ids", data.ids * data.images_per_id
+        elif isinstance(data, Shuffled):
+            key, images = "batch", data.batch
+        if images == 1:
             task = build_task(recipe, classes=2, texts=texts)
             if any(isinstance(module, nn.BatchNorm1d) for module in task.modules()):
                 raise ReidpipeError(
                     f"found batches of 1 image in stage '{stage.name}' of recipe '{recipe.name}'; "
-                    "expected 2 or more, whose features batch norm compares; type --batch 2"
+                    "expected 2 or more, whose features batch norm compares; "
+                    f"type --set stages.{stage.name}.data.{key}=2"
                 )
 
 

@@ -63,8 +63,12 @@ def test_options_that_do_not_fit_are_one_line(recipe: str, option: dict[str, str
 @pytest.mark.parametrize(
     ("recipe", "settings", "message"),
     [
-        ("baseline-tiny", {"ids": "1", "images_per_id": "4"}, "1 person.*triplet.*--batch 8"),
-        ("bignet", {"batch": "1"}, "1 image.*batch norm.*--batch 2"),
+        (
+            "baseline-tiny",
+            {"ids": "1", "images_per_id": "4"},
+            r"1 person.*triplet.*--set stages\.image\.data\.ids=2$",
+        ),
+        ("bignet", {"batch": "1"}, r"1 image.*batch norm.*--set stages\.\w+\.data\.batch=2$"),
     ],
 )
 def test_batches_of_which_nothing_is_learnt_are_one_line(recipe, settings, message):
